@@ -1,0 +1,247 @@
+"""What the engine expects of a catalog, a committer and a blob store, whoever provides them.
+
+Synchronous calls here are bounded and do no waiting but page faults of the catalog's map; asynchronous ones are Trio's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from rs3d.types.buckets import Bucket, BucketCounters
+from rs3d.types.identifiers import BlobId, BucketId, LogPosition, OperationId, SegmentId, Sequence, UploadId, VersionId
+from rs3d.types.identities import AccessKey, User
+from rs3d.types.objects import CanonicalId, ListedObject, ListedVersion, ObjectVersion, PartEntry, Upload
+from rs3d.types.operations import Operation, Outcome
+from rs3d.types.recipe import Recipe
+
+
+class CatalogSnapshot(Protocol):
+    """One consistent view. Never kept across an await, at most 50 ms; no view outlives it (all results are copies).
+
+    Lists are in UTF-8 byte order of the keys. `prefix`, `after` and `start` are bytes of UTF-8.
+    """
+
+    @property
+    def sequence(self) -> Sequence:
+        """The newest sequence this view contains."""
+        ...
+
+    @property
+    def identity_generation(self) -> int:
+        """Changes whenever any user or access key changes; caches of identities are valid for one value only."""
+        ...
+
+    def bucket(self, name: str) -> Bucket | None: ...
+
+    def bucket_by_id(self, bucket: BucketId) -> Bucket | None: ...
+
+    def buckets(self, owner: CanonicalId | None = None, after: str = "", prefix: str = "") -> Iterator[Bucket]:
+        """In order of names, beginning behind `after`."""
+        ...
+
+    def counters(self, bucket: BucketId) -> BucketCounters: ...
+
+    def latest(self, bucket: BucketId, key: str) -> ObjectVersion | None:
+        """The latest version of a key (may be a delete marker), or None. Reads one log record, two if patched.
+
+        Raises:
+            RecordDamaged: the row or record fails its checks.
+        """
+        ...
+
+    def version(self, bucket: BucketId, key: str, version: VersionId | str) -> ObjectVersion | None:
+        """A version by id, or the null version by `null`."""
+        ...
+
+    def list_objects(self, bucket: BucketId, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, ListedObject]]:
+        """Live objects whose key has `prefix`, from the first key ≥ `start`. Lazy: a page takes what it needs."""
+        ...
+
+    def list_versions(
+        self, bucket: BucketId, prefix: bytes, start: bytes, after_version: VersionId | str | None = None
+    ) -> Iterator[tuple[bytes, ListedVersion]]:
+        """Versions and delete markers in key order, newest first within a key, from key ≥ `start`; with `after_version`, from behind that
+        version of the key `start`."""
+        ...
+
+    def upload(self, upload: UploadId) -> Upload | None: ...
+
+    def list_uploads(
+        self, bucket: BucketId, prefix: bytes, start: bytes, after_upload: UploadId | None = None
+    ) -> Iterator[tuple[bytes, Upload]]:
+        """Open uploads in order of key, then of initiation."""
+        ...
+
+    def parts(self, upload: UploadId, after: int = 0) -> Iterator[PartEntry]:
+        """Parts of an open upload by number, beginning behind `after`."""
+        ...
+
+    def set_parts(self, version: ObjectVersion) -> list[PartEntry]:
+        """The part table of a multipart object, from the record that completed it."""
+        ...
+
+    def inline_payload(self, version: ObjectVersion) -> bytes:
+        """The stored bytes of an inlined version, checked."""
+        ...
+
+    def blob_references(self, blob: BlobId) -> int: ...
+
+    def user(self, name: str) -> User | None: ...
+
+    def user_by_canonical_id(self, canonical_id: CanonicalId) -> User | None: ...
+
+    def users(self) -> Iterator[User]: ...
+
+    def access_key(self, access_key: str) -> AccessKey | None: ...
+
+    def access_keys(self, user: str | None = None) -> Iterator[AccessKey]: ...
+
+    def setting(self, name: str) -> bytes | None: ...
+
+
+class Catalog(Protocol):
+    """Read side of the index. The write side is `Committer`."""
+
+    def snapshot(self) -> AbstractContextManager[CatalogSnapshot]:
+        """Open a view; nested use in one thread is an error."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Committer(Protocol):
+    """Where operations go. One per worker; shields its caller's commit from cancellation (DESIGN 4)."""
+
+    def next_id(self) -> OperationId: ...
+
+    async def commit(self, operation: Operation) -> Outcome:
+        """Durable when it returns, and visible to every snapshot opened afterwards.
+
+        Raises:
+            RequestError: refused; nothing happened, and the operation's new blobs are again the caller's, who unlinks them.
+            OutcomeUnknown, CommitterGone: may or may not have happened; nothing may be unlinked.
+            StoreFull, StoreReadOnly, SlowDown, StaleSource, StaleRevision: nothing happened.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobInfo:
+    """What a sidecar says of its blob, without the block table."""
+
+    blob: BlobId
+    stored_bytes: int
+    client_bytes: int
+    recipe: Recipe
+    block_bytes: int
+    merkle_root: bytes
+    md5: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobOrigin:
+    """Where a blob was first put, kept in the sidecar so that it can be adopted when log and catalog are lost (STORE.md 7)."""
+
+    bucket: str
+    key: str
+    upload: str = ""
+    part_number: int = 0
+    headers: tuple[tuple[str, str], ...] = ()
+    written_ns: int = 0
+    wrapped_key: bytes = b""
+
+
+class BlobWriter(Protocol):
+    """One blob being written. Methods block and run in a thread; they are not called concurrently.
+
+    A writer that is not finished must be discarded: `discard()` unlinks whatever was made.
+    """
+
+    blob: BlobId
+
+    def write(self, stored: memoryview) -> None:
+        """Append stored bytes; the buffer may be reused afterwards. Computes the block CRC32C (64 KiB) and SHA-256 leaves (1 MiB)."""
+        ...
+
+    def finish(self, *, client_bytes: int, recipe: Recipe, md5: bytes, origin: BlobOrigin) -> BlobInfo:
+        """Write the sidecar, sync data, sidecar and directory. Durable when it returns."""
+        ...
+
+    def discard(self) -> None: ...
+
+
+class BlobReader(Protocol):
+    """One open blob: its descriptors are held, so the bytes stay readable when the blob is unlinked."""
+
+    info: BlobInfo
+
+    def fileno(self) -> int:
+        """Descriptor of the data file, for sendfile; owned by the reader."""
+        ...
+
+    def verify(self, offset: int, length: int) -> None:
+        """Check every block that [offset, offset + length) touches. Blocks on cold pages.
+
+        Raises:
+            BlobDamaged
+        """
+        ...
+
+    def is_verified(self, offset: int, length: int) -> bool:
+        """Whether the memo says these blocks were verified at most 60 s ago and are still in the page cache. Never blocks."""
+        ...
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` with stored bytes from `offset`, verified after being read (`verify = always`).
+
+        Raises:
+            BlobDamaged
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class BlobStore(Protocol):
+    """Bodies of blobs by id. Local directories first; other bodies pass the same conformance suite."""
+
+    def create(self, blob: BlobId, *, size_hint_bytes: int | None = None) -> BlobWriter:
+        """Begin a blob. Blocks (creates a file)."""
+        ...
+
+    def open(self, blob: BlobId) -> BlobReader:
+        """Blocks (opens two files).
+
+        Raises:
+            BlobDamaged: missing, or its sidecar fails its checks.
+        """
+        ...
+
+    def make_segment(self, segment: SegmentId) -> None:
+        """Make the directory and sync its parent. Blocks."""
+        ...
+
+    def delete(self, blobs: list[BlobId]) -> None:
+        """Unlink `.data`, then `.meta`, then sync the directories; missing files count as deleted. Blocks."""
+        ...
+
+    def list_segment(self, segment: SegmentId) -> list[BlobId]:
+        """Every blob of which a file exists in that directory."""
+        ...
+
+    def quarantine(self, blob: BlobId, reason: str) -> None:
+        """Move both files to quarantine/ with a note; never deletes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A log record as the feed delivers it."""
+
+    position: LogPosition
+    sequence: Sequence
+    kind: str
+    body: dict[str, object]

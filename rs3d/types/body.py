@@ -1,0 +1,69 @@
+"""Where an object's bytes come from: an HTTP body, an aws-chunked decoder, a file, plain bytes.
+
+The engine pulls; a source never pushes. All of it is bounded by the buffer that the caller lends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from rs3d.types.objects import Checksum
+
+
+class BodySource(Protocol):
+    """A stream of the client's own bytes, framing already removed."""
+
+    @property
+    def declared_bytes(self) -> int | None:
+        """The length that was declared beforehand, or None when the source ends when it ends."""
+        ...
+
+    def whole(self) -> memoryview | None:
+        """All bytes at once when they are in memory already and fully checked, without waiting; else None.
+
+        The view stays valid until the source is closed. After a non-None answer `receive_into` is not called.
+        """
+        ...
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """Put at least one byte into `buffer` (owned by the caller) and return their number; 0 at the end.
+
+        Returns 0 only after everything the source itself can check (declared length, chunk and trailer signatures,
+        the payload's declared SHA-256) has held.
+
+        Raises:
+            IncompleteBody, BodyMalformed, BadDigest, and the source's own RequestErrors.
+        """
+        ...
+
+    def trailing_checksums(self) -> Sequence[Checksum]:
+        """Checksums that the client sent after the body; empty before the end. The engine verifies them."""
+        ...
+
+
+class BytesSource:
+    """Bytes in memory as a body. The buffer is borrowed until the put has ended."""
+
+    __slots__ = ("_checksums", "_offset", "_view")
+
+    def __init__(self, data: bytes | bytearray | memoryview, trailing: Sequence[Checksum] = ()) -> None:
+        self._view = memoryview(data).cast("B")
+        self._offset = 0
+        self._checksums = tuple(trailing)
+
+    @property
+    def declared_bytes(self) -> int | None:
+        return len(self._view)
+
+    def whole(self) -> memoryview | None:
+        return self._view
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        piece = self._view[self._offset : self._offset + len(buffer)]
+        buffer[: len(piece)] = piece
+        self._offset += len(piece)
+        return len(piece)
+
+    def trailing_checksums(self) -> Sequence[Checksum]:
+        return self._checksums
