@@ -14,6 +14,7 @@ import importlib
 from typing import Protocol, cast
 
 KERNELS: tuple[str, ...] = (
+    "gcm",
 )
 """Every kernel of this build, in alphabetical order; the same list as pyproject.toml's `ext-modules`."""
 

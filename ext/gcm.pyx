@@ -1,0 +1,405 @@
+"""Sealing and opening a blob in frames: AES-256-GCM or ChaCha20-Poly1305 over 64 KiB of plaintext at a time.
+
+    blob    = frame 0 | frame 1 | ... | final frame
+    frame   = ciphertext (as long as its plaintext) | tag (16)
+    nonce   = prefix (7, random, one a blob) | frame number (u32 BE) | finality (1 for the last frame, else 0)
+    AAD     = "rs3d/fr1" (8) | algorithm (u8) | frame number (u32 BE) | finality (u8) | blob id (1-255)
+
+Every frame but the last has exactly 65,536 bytes of plaintext; the last has 1 to 65,536, and an empty blob is one empty
+final frame. So the sealed length follows from the plain length, and the other way round, and a range reads its frames only.
+
+This is the STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizar: Online Authenticated-Encryption and its Nonce-Reuse
+Misuse-Resistance, CRYPTO 2015): position and finality are part of each nonce, hence a frame moved, dropped, repeated or cut
+off does not open. The AAD adds the blob's id: a frame of another blob does not open even under the same key and prefix.
+A data key is random and used for one blob (DESIGN.md 3), so a nonce can repeat only if one sealer sealed one position
+twice; FrameSealer counts by itself, forwards, and takes numbers before it drops the GIL. GCM's limit of 2**32
+invocations a key is the counter's own; 2**32 frames are 256 TiB.
+
+The AEAD itself is a library's, in one of two ways:
+* libcrypto: the system's OpenSSL, bound at run time; the whole loop runs without the GIL in one go;
+* cryptography: that package's own OpenSSL through `encrypt_into`; the GIL is dropped and taken again at every frame,
+  which costs up to a switch interval (5 ms) a frame while another thread computes.
+libcrypto is the default where it is there, except where it is older than 3.1 and the processor has AVX-512: OpenSSL uses
+VAES only in its AVX-512 form, and only from 3.1 on.
+"""
+import enum
+import importlib
+import importlib.util
+
+from libc.stdlib cimport getenv
+
+include "headers/bufview.pxd"
+include "headers/variant.pxd"
+
+cdef extern from "gcm_impl.h":
+    enum:
+        RS3D_FRAME_BYTES
+        RS3D_TAG_BYTES
+        RS3D_KEY_BYTES
+        RS3D_PREFIX_BYTES
+        RS3D_NONCE_BYTES
+        RS3D_BLOB_ID_LIMIT
+        RS3D_AES_256_GCM
+        RS3D_CHACHA20_POLY1305
+    ctypedef struct rs3d_frames:
+        int algorithm
+        unsigned char key[32]
+        size_t aad_bytes
+    void rs3d_frames_init(rs3d_frames *f, int algorithm, const unsigned char *key, const unsigned char *prefix,
+                          const unsigned char *blob_id, size_t blob_id_bytes) nogil
+    void rs3d_frames_wipe(rs3d_frames *f) nogil
+    void rs3d_frame_names(const rs3d_frames *f, unsigned int frame, int final, unsigned char *nonce,
+                          unsigned char *aad) nogil
+    int rs3d_libcrypto_load()
+    unsigned long rs3d_libcrypto_version()
+    int rs3d_frames_seal(const rs3d_frames *f, unsigned int first, int ends, const unsigned char *data, size_t data_bytes,
+                         unsigned char *out) nogil
+    int rs3d_frames_open(const rs3d_frames *f, unsigned int first, int ends, const unsigned char *data, size_t data_bytes,
+                         unsigned char *out, unsigned int *bad) nogil
+
+FRAME_BYTES = RS3D_FRAME_BYTES
+TAG_BYTES = RS3D_TAG_BYTES
+KEY_BYTES = RS3D_KEY_BYTES
+PREFIX_BYTES = RS3D_PREFIX_BYTES
+BLOB_ID_LIMIT_BYTES = RS3D_BLOB_ID_LIMIT
+SEALED_FRAME_BYTES = RS3D_FRAME_BYTES + RS3D_TAG_BYTES
+FRAME_LIMIT = 1 << 32
+
+cdef enum:
+    LIBCRYPTO = 0
+    CRYPTOGRAPHY = 1
+
+cdef tuple NAMES = ("libcrypto", "cryptography")
+
+
+class Algorithm(enum.IntEnum):
+    AES_256_GCM = RS3D_AES_256_GCM
+    CHACHA20_POLY1305 = RS3D_CHACHA20_POLY1305
+
+
+class FrameForged(Exception):
+    def __init__(self, frame):
+        super().__init__(f"frame {frame} is not what was sealed at this position of this blob")
+        self.frame = frame
+
+
+# ------------------------------------------------------------------------------------------------ which library
+
+
+cdef object _aead_module():
+    return importlib.import_module("cryptography.hazmat.primitives.ciphers.aead")
+
+
+cdef object _runnable():
+    found = []
+    if rs3d_libcrypto_load() == 0:
+        found.append("libcrypto")
+    if importlib.util.find_spec("cryptography") is not None:
+        found.append("cryptography")
+    return tuple(found)
+
+
+cdef int _variant_called(str wanted) except -1:
+    runnable = _runnable()
+    if wanted not in NAMES:
+        raise ValueError(f"kernel gcm has no variant {wanted!r}; it has {', '.join(NAMES)}")
+    if wanted not in runnable:
+        raise RuntimeError(f"kernel gcm: {wanted} is not usable here; there is {', '.join(runnable) or 'nothing'}")
+    return NAMES.index(wanted)
+
+
+cdef int _first_variant() except -1:
+    cdef const char *demanded = getenv(b"RS3D_KERNEL_GCM")
+    if demanded != NULL and demanded[0] != 0:
+        return _variant_called((<bytes>demanded).decode("utf-8", "replace"))
+    runnable = _runnable()
+    if not runnable:
+        raise RuntimeError("kernel gcm: neither libcrypto.so.3 nor the package cryptography is usable here")
+    if len(runnable) == 2 and rs3d_libcrypto_version() < 0x30100000 and rs3d_cpu_features() & RS3D_CPU_AVX512:
+        return CRYPTOGRAPHY
+    return _variant_called(runnable[0])
+
+
+cdef int active = _first_variant()
+
+
+def variants():
+    return _runnable()
+
+
+def variant():
+    return NAMES[active]
+
+
+def use_variant(str name):
+    global active
+    active = _variant_called(name)
+
+
+# ------------------------------------------------------------------------------------------------ lengths
+
+
+def frame_count(long long plain_bytes):
+    if plain_bytes < 0 or plain_bytes > <long long>RS3D_FRAME_BYTES << 32:
+        raise ValueError(f"{plain_bytes} bytes cannot be sealed as one blob")
+    return max(1, (plain_bytes + RS3D_FRAME_BYTES - 1) // RS3D_FRAME_BYTES)
+
+
+def sealed_length(long long plain_bytes):
+    return plain_bytes + frame_count(plain_bytes) * RS3D_TAG_BYTES
+
+
+def plain_length(long long sealed_bytes):
+    cdef long long frames = (sealed_bytes + SEALED_FRAME_BYTES - 1) // SEALED_FRAME_BYTES
+    cdef long long plain = sealed_bytes - frames * RS3D_TAG_BYTES
+    # The last comparison also refuses an empty final frame after full ones, which no sealer makes.
+    if sealed_bytes < RS3D_TAG_BYTES or frames > FRAME_LIMIT or sealed_length(plain) != sealed_bytes:
+        raise ValueError(f"no blob has a sealed length of {sealed_bytes} bytes")
+    return plain
+
+
+cdef int _refuse_overlap(Py_buffer *a, Py_buffer *b) except -1:
+    cdef const char *start_a = <const char *>a.buf
+    cdef const char *start_b = <const char *>b.buf
+    if start_a < start_b + b.len and start_b < start_a + a.len:
+        raise ValueError("input and output overlap")
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------ sealing, opening
+
+
+cdef class _Frames:
+    """What sealer and opener share: the keyed names of frames."""
+    cdef rs3d_frames frames
+    cdef object aead  # the package's object, made when first needed; unused by libcrypto
+
+    def __cinit__(self, algorithm, key, prefix, blob_id, *rest):
+        cdef Py_buffer k, p, b
+        algorithm = Algorithm(algorithm)
+        open_readable(key, &k)
+        try:
+            open_readable(prefix, &p)
+            try:
+                open_readable(blob_id, &b)
+                try:
+                    if k.len != RS3D_KEY_BYTES:
+                        raise ValueError(f"the key has {k.len} bytes, not {RS3D_KEY_BYTES}")
+                    if p.len != RS3D_PREFIX_BYTES:
+                        raise ValueError(f"the nonce prefix has {p.len} bytes, not {RS3D_PREFIX_BYTES}")
+                    if not 0 < b.len <= RS3D_BLOB_ID_LIMIT:
+                        raise ValueError(f"the blob id has {b.len} bytes, not 1 to {RS3D_BLOB_ID_LIMIT}")
+                    rs3d_frames_init(&self.frames, algorithm, <const unsigned char *>k.buf, <const unsigned char *>p.buf,
+                                     <const unsigned char *>b.buf, b.len)
+                finally:
+                    PyBuffer_Release(&b)
+            finally:
+                PyBuffer_Release(&p)
+        finally:
+            PyBuffer_Release(&k)
+
+    def __dealloc__(self):
+        rs3d_frames_wipe(&self.frames)
+
+    @property
+    def algorithm(self):
+        return Algorithm(self.frames.algorithm)
+
+    cdef object package_aead(self):
+        if self.aead is None:
+            module = _aead_module()
+            made = module.AESGCM if self.frames.algorithm == RS3D_AES_256_GCM else module.ChaCha20Poly1305
+            self.aead = made(self.frames.key[:RS3D_KEY_BYTES])
+        return self.aead
+
+    cdef tuple names(self, unsigned int frame, bint final):
+        cdef unsigned char nonce[RS3D_NONCE_BYTES]
+        cdef unsigned char aad[512]
+        rs3d_frame_names(&self.frames, frame, final, nonce, aad)
+        return nonce[:RS3D_NONCE_BYTES], aad[:self.frames.aad_bytes]
+
+
+cdef class FrameSealer(_Frames):
+    cdef readonly long long next_frame
+    cdef readonly bint ended
+
+    def __init__(self, algorithm, key, prefix, blob_id):
+        pass
+
+    def seal(self, plaintext, out):
+        return self.run(plaintext, out, False)
+
+    def seal_end(self, plaintext, out):
+        return self.run(plaintext, out, True)
+
+    cdef object run(self, plaintext, out, bint ends):
+        cdef Py_buffer data, sealed
+        cdef long long count, first = self.next_frame
+        cdef Py_ssize_t needed
+        cdef int status
+        if self.ended:
+            raise ValueError("this blob's final frame was sealed already, or sealing it failed")
+        open_readable(plaintext, &data)
+        try:
+            open_writable(out, &sealed)
+            try:
+                count = (data.len + RS3D_FRAME_BYTES - 1) // RS3D_FRAME_BYTES
+                if ends:
+                    if data.len == 0 and first > 0:
+                        raise ValueError("only an empty blob ends with an empty frame: keep its last bytes for the end")
+                    count = max(count, 1)
+                elif data.len % RS3D_FRAME_BYTES:
+                    raise ValueError(f"{data.len} bytes are not whole frames of {RS3D_FRAME_BYTES}")
+                if count > FRAME_LIMIT - first:
+                    raise ValueError("a blob has at most 2**32 frames")
+                needed = data.len + count * RS3D_TAG_BYTES
+                if sealed.len < needed:
+                    raise ValueError(f"the output has {sealed.len} bytes, {needed} are needed")
+                _refuse_overlap(&data, &sealed)
+                if count == 0:
+                    return 0
+                # Taken with the GIL held: two threads in here by mistake get different frame numbers, never one nonce.
+                # Should sealing fail, the numbers are spent and the sealer is of no further use.
+                self.next_frame = first + count
+                self.ended = True
+                if active == LIBCRYPTO:
+                    with nogil:
+                        status = rs3d_frames_seal(&self.frames, <unsigned int>first, ends, <const unsigned char *>data.buf,
+                                                  data.len, <unsigned char *>sealed.buf)
+                    if status != 0:
+                        raise RuntimeError("libcrypto could not seal")
+                else:
+                    self.seal_by_package(plaintext, out, first, count, ends)
+                self.ended = ends
+                return needed
+            finally:
+                PyBuffer_Release(&sealed)
+        finally:
+            PyBuffer_Release(&data)
+
+    cdef int seal_by_package(self, plaintext, out, long long first, long long count, bint ends) except -1:
+        cdef long long i, at
+        aead = self.package_aead()
+        with memoryview(plaintext) as given, memoryview(out) as taken, given.cast("B") as data, taken.cast("B") as sealed:
+            for i in range(count):
+                at = i * RS3D_FRAME_BYTES
+                bytes_here = min(RS3D_FRAME_BYTES, len(data) - at)
+                nonce, aad = self.names(<unsigned int>(first + i), ends and i == count - 1)
+                with data[at:at + bytes_here] as source, \
+                        sealed[i * SEALED_FRAME_BYTES:i * SEALED_FRAME_BYTES + bytes_here + RS3D_TAG_BYTES] as target:
+                    aead.encrypt_into(nonce, source, aad, target)
+        return 0
+
+
+cdef class FrameOpener(_Frames):
+    cdef readonly long long plain_bytes
+    cdef readonly long long frame_count
+
+    def __cinit__(self, algorithm, key, prefix, blob_id, long long plain_bytes):
+        self.frame_count = frame_count(plain_bytes)
+        self.plain_bytes = plain_bytes
+
+    def __init__(self, algorithm, key, prefix, blob_id, plain_bytes):
+        pass
+
+    def frame_span(self, long long offset, long long length):
+        cdef long long first, end
+        if offset < 0 or length < 1 or length > self.plain_bytes - offset:
+            raise ValueError(f"{length} bytes at {offset} are not within a blob of {self.plain_bytes}")
+        first = offset // RS3D_FRAME_BYTES
+        end = (offset + length - 1) // RS3D_FRAME_BYTES + 1
+        start = first * SEALED_FRAME_BYTES
+        stop = min(end * SEALED_FRAME_BYTES, sealed_length(self.plain_bytes))
+        return first, start, stop - start, offset - first * RS3D_FRAME_BYTES
+
+    def open(self, sealed, out, long long first_frame=0):
+        cdef Py_buffer data, plain
+        cdef long long count, whole
+        cdef Py_ssize_t needed
+        cdef bint ends
+        cdef int status
+        cdef unsigned int bad = 0
+        open_readable(sealed, &data)
+        try:
+            open_writable(out, &plain)
+            try:
+                count = (data.len + SEALED_FRAME_BYTES - 1) // SEALED_FRAME_BYTES
+                if first_frame < 0 or count < 1 or first_frame + count > self.frame_count:
+                    raise ValueError(f"{data.len} bytes from frame {first_frame} are not within {self.frame_count} frames")
+                ends = first_frame + count == self.frame_count
+                whole = count * <long long>SEALED_FRAME_BYTES
+                if ends:
+                    whole = sealed_length(self.plain_bytes) - first_frame * SEALED_FRAME_BYTES
+                if data.len != whole:
+                    raise ValueError(f"{count} frames from frame {first_frame} have {whole} bytes, not {data.len}")
+                needed = data.len - count * RS3D_TAG_BYTES
+                if plain.len < needed:
+                    raise ValueError(f"the output has {plain.len} bytes, {needed} are needed")
+                _refuse_overlap(&data, &plain)
+                if active == LIBCRYPTO:
+                    with nogil:
+                        status = rs3d_frames_open(&self.frames, <unsigned int>first_frame, ends,
+                                                  <const unsigned char *>data.buf, data.len,
+                                                  <unsigned char *>plain.buf, &bad)
+                    if status > 0:
+                        raise FrameForged(bad)
+                    if status < 0:
+                        raise RuntimeError("libcrypto could not open")
+                else:
+                    self.open_by_package(sealed, out, first_frame, count, ends)
+                return needed
+            finally:
+                PyBuffer_Release(&plain)
+        finally:
+            PyBuffer_Release(&data)
+
+    cdef int open_by_package(self, sealed, out, long long first, long long count, bint ends) except -1:
+        cdef long long i, at
+        forged = importlib.import_module("cryptography.exceptions").InvalidTag
+        aead = self.package_aead()
+        with memoryview(sealed) as given, memoryview(out) as taken, given.cast("B") as data, taken.cast("B") as plain:
+            for i in range(count):
+                at = i * SEALED_FRAME_BYTES
+                bytes_here = min(SEALED_FRAME_BYTES, len(data) - at) - RS3D_TAG_BYTES
+                nonce, aad = self.names(<unsigned int>(first + i), ends and i == count - 1)
+                stop = i * RS3D_FRAME_BYTES + bytes_here
+                try:
+                    with data[at:at + bytes_here + RS3D_TAG_BYTES] as source, plain[stop - bytes_here:stop] as target:
+                        aead.decrypt_into(nonce, source, aad, target)
+                except forged:
+                    plain[:stop] = bytes(stop)
+                    raise FrameForged(first + i) from None
+        return 0
+
+
+# ------------------------------------------------------------------------------------------------ self test
+
+# Sealed by an independent library (pycryptodomex), see tests/oracles/gcm.py: key 00 01 .. 1f, prefix 40 .. 46,
+# blob id "blob-0", plaintext "rs3d\n", one final frame.
+cdef dict KNOWN = {
+    RS3D_AES_256_GCM: "815bcd5d811a67a0f7388faaedf399ed0d9230c2d5",
+    RS3D_CHACHA20_POLY1305: "68b700c4bb4b9d48e99913e8460e7eb89fa7f62ba5",
+}
+
+
+def selftest():
+    checks = 0
+    key, prefix, blob_id = bytes(range(32)), bytes(range(0x40, 0x47)), b"blob-0"
+    for algorithm, known in KNOWN.items():
+        sealed = bytearray(5 + RS3D_TAG_BYTES)
+        FrameSealer(algorithm, key, prefix, blob_id).seal_end(b"rs3d\n", sealed)
+        if sealed.hex() != known:
+            raise RuntimeError(f"kernel gcm ({variant()}): {Algorithm(algorithm).name} sealed a known frame wrongly")
+        opener = FrameOpener(algorithm, key, prefix, blob_id, 5)
+        plain = bytearray(5)
+        opener.open(sealed, plain)
+        if plain != b"rs3d\n":
+            raise RuntimeError(f"kernel gcm ({variant()}): {Algorithm(algorithm).name} opened a known frame wrongly")
+        sealed[7] ^= 1
+        try:
+            opener.open(sealed, plain)
+        except FrameForged:
+            checks += 3
+        else:
+            raise RuntimeError(f"kernel gcm ({variant()}): {Algorithm(algorithm).name} opened a forged frame")
+    return checks

@@ -1,0 +1,169 @@
+"""Sealed frames: AES-256-GCM and ChaCha20-Poly1305 over fixed 64 KiB frames, in the STREAM construction.
+
+Format and reasons stand in `ext/gcm.pyx`; the oracle, by an independent library, is `tests/oracles/gcm.py`.
+
+All calls block: run them in a thread for more than a frame or two (64 KiB take some 25 us). The GIL is dropped around the whole
+loop (variant `libcrypto`) or around each frame (variant `cryptography`). Input and output must not overlap; both must be left
+alone by other threads until the call returns.
+"""
+
+import enum
+from collections.abc import Buffer
+from typing import Final
+
+FRAME_BYTES: Final[int]
+"""Plaintext of every frame but the last (65,536)."""
+TAG_BYTES: Final[int]
+"""What sealing adds to each frame (16)."""
+SEALED_FRAME_BYTES: Final[int]
+KEY_BYTES: Final[int]
+"""Both algorithms take 32-byte keys; a key is random and seals one blob."""
+PREFIX_BYTES: Final[int]
+"""The random start of a blob's nonces (7)."""
+BLOB_ID_LIMIT_BYTES: Final[int]
+"""A blob id has 1 to 255 bytes."""
+FRAME_LIMIT: Final[int]
+"""Frames in a blob (2**32, which is 256 TiB)."""
+
+class Algorithm(enum.IntEnum):
+    """The AEAD; its number is part of the AAD and of the recipe."""
+
+    AES_256_GCM = 1
+    CHACHA20_POLY1305 = 2
+
+class FrameForged(Exception):
+    """A frame does not open: damaged, moved, cut off, of another blob, or under another key. Nothing of the call was released."""
+
+    frame: int
+    """Number of the first such frame."""
+    def __init__(self, frame: int) -> None: ...
+
+def frame_count(plain_bytes: int) -> int:
+    """Frames of a blob with so many bytes of plaintext; at least one.
+
+    Raises:
+        ValueError: negative, or more than FRAME_LIMIT frames.
+    """
+
+def sealed_length(plain_bytes: int) -> int:
+    """Bytes of the sealed blob. Raises ValueError as `frame_count`."""
+
+def plain_length(sealed_bytes: int) -> int:
+    """The reverse of `sealed_length`.
+
+    Raises:
+        ValueError: no blob seals to this length.
+    """
+
+class FrameSealer:
+    """Seals one blob, front to back, each position once.
+
+    Args:
+        algorithm: the AEAD.
+        key: 32 random bytes, used for this blob alone. Copied, and wiped when the sealer goes.
+        prefix: 7 random bytes.
+        blob_id: what the frames belong to, 1 to 255 bytes.
+
+    Raises:
+        ValueError: a wrong size, or an unknown algorithm.
+    """
+
+    def __init__(self, algorithm: Algorithm, key: Buffer, prefix: Buffer, blob_id: Buffer) -> None: ...
+    @property
+    def algorithm(self) -> Algorithm: ...
+    @property
+    def next_frame(self) -> int:
+        """Number of the frame that comes next."""
+    @property
+    def ended(self) -> bool:
+        """Whether the final frame was sealed, or a call failed: nothing more can be sealed."""
+    def seal(self, plaintext: Buffer, out: Buffer) -> int:
+        """Seal whole frames that are not the end. Keep at least one byte back for `seal_end`.
+
+        Args:
+            plaintext: a multiple of FRAME_BYTES; may be empty.
+            out: writable, at least `len(plaintext)` and TAG_BYTES a frame.
+
+        Returns:
+            Bytes written to `out`.
+
+        Raises:
+            ValueError: not whole frames, output too small or overlapping, or the blob has ended.
+            RuntimeError: the library failed; the sealer is of no further use.
+        """
+
+    def seal_end(self, plaintext: Buffer, out: Buffer) -> int:
+        """Seal the rest of the blob; its last frame is marked as final.
+
+        Args:
+            plaintext: any number of bytes; empty only where the whole blob is.
+            out: as for `seal`.
+
+        Returns:
+            Bytes written to `out`.
+
+        Raises:
+            ValueError, RuntimeError: as `seal`.
+        """
+
+class FrameOpener:
+    """Opens any frames of one blob, in any order, from any number of threads.
+
+    Args:
+        algorithm, key, prefix, blob_id: as they were for the sealer.
+        plain_bytes: length of the whole blob's plaintext. A wrong length is found: the frame at that end is not the final one.
+    """
+
+    def __init__(self, algorithm: Algorithm, key: Buffer, prefix: Buffer, blob_id: Buffer, plain_bytes: int) -> None: ...
+    @property
+    def algorithm(self) -> Algorithm: ...
+    @property
+    def plain_bytes(self) -> int: ...
+    @property
+    def frame_count(self) -> int: ...
+    def frame_span(self, offset: int, length: int) -> tuple[int, int, int, int]:
+        """Which stored bytes hold a range of the plaintext.
+
+        Args:
+            offset, length: the range, in bytes; not empty and within the blob.
+
+        Returns:
+            First frame; offset and length of the sealed bytes to read; how many opened bytes to skip before the range.
+
+        Raises:
+            ValueError: the range is empty or not within the blob.
+        """
+
+    def open(self, sealed: Buffer, out: Buffer, first_frame: int = 0) -> int:
+        """Open consecutive whole frames.
+
+        Args:
+            sealed: the frames' stored bytes, beginning with frame `first_frame`.
+            out: writable, at least the frames' plaintext.
+            first_frame: number of the first frame.
+
+        Returns:
+            Bytes written to `out`.
+
+        Raises:
+            FrameForged: a frame is not authentic; everything this call wrote to `out` was overwritten with zeros.
+            ValueError: not whole frames, not within the blob, output too small or overlapping.
+            RuntimeError: the library failed.
+        """
+
+def variants() -> tuple[str, ...]:
+    """Libraries usable here: `libcrypto`, `cryptography`."""
+
+def variant() -> str:
+    """The one in use."""
+
+def use_variant(name: str) -> None:
+    """Use another one from now on (benches and tests; a deployment sets RS3D_KERNEL_GCM).
+
+    Raises:
+        ValueError: there is no such variant.
+        RuntimeError: it cannot be used here.
+    """
+
+def selftest() -> int:
+    """Seal and open known frames with both algorithms, refuse a forged one. Returns the number of checks; raises RuntimeError."""
