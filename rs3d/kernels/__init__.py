@@ -1,11 +1,12 @@
 """Compiled hot paths: each `ext/NAME.pyx` becomes the module `rs3d.kernels.NAME`, with a `.pyi` written by hand.
 
-A kernel is a leaf: it imports no other kernel and nothing of rs3d, takes any buffer, drops the GIL for long work, and is
-compared bit for bit with a slow, readable twin in `tests/oracles/`. Kernels with several implementations pick the widest
-that the machine runs when they are imported; `RS3D_KERNEL_<NAME>=<variant>` demands one and raises where it cannot run.
+A kernel is a leaf: it imports no other kernel and nothing of rs3d, takes any buffer, drops the GIL for long work, and
+is compared bit for bit with a slow, readable twin in `tests/oracles/`. Kernels with several implementations pick the
+widest that the machine runs when they are imported; `RS3D_KERNEL_<NAME>=<variant>` demands one and raises where it
+cannot run.
 
-Every kernel has `selftest() -> int`: a few known answers, quick enough for every start, so that a miscompiled build or a
-broken processor refuses to serve instead of writing wrong checksums. Rank 2.
+Every kernel has `selftest() -> int`: a few known answers, quick enough for every start, so that a miscompiled build or
+a broken processor refuses to serve instead of writing wrong checksums. Rank 2.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import importlib
 from typing import Protocol, cast
 
 KERNELS: tuple[str, ...] = (
+    "crc",
     "gcm",
 )
 """Every kernel of this build, in alphabetical order; the same list as pyproject.toml's `ext-modules`."""
