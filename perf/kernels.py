@@ -7,9 +7,9 @@
 Each kernel adds a file `perf/kernel_benches/NAME.py` with `cases() -> list[Case]`; nothing here knows a kernel. A case
 whose peer is not installed is left out by its own file, and says so in `cases()` by a `Case` with `run=None`.
 
-How it measures: each case is calibrated to run about 50 ms, all cases of a group take turns within each round (so that a
-noisy neighbour hits them alike), and the median and the best of the rounds are given, by CPU time of the process. Trust
-ratios within a group, not absolute figures from shared cores.
+How it measures: each case is calibrated to run about 50 ms, all cases of a group take turns within each round (so that
+a noisy neighbour hits them alike), and the median and the best of the rounds are given, by CPU time of the process.
+Trust ratios within a group, not absolute figures from shared cores.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Case:
         run: does the work once; None says that the peer is absent, with the reason in `note`.
         units: bytes (or items) that one run handles.
         unit: "B" is shown as GB/s; anything else as items/s and µs an item.
+        prepare: runs untimed before every turn: forces a kernel's variant, say.
     """
 
     group: str
@@ -50,6 +51,7 @@ class Case:
     units: int = 0
     unit: str = "B"
     note: str = ""
+    prepare: Callable[[], object] | None = None
 
 
 @dataclass(slots=True)
@@ -58,9 +60,15 @@ class Timing:
     repeat: int = 1
     seconds: list[float] = field(default_factory=list)
 
+    def prepare(self) -> None:
+        """Bring the kernel into the state that the case is about."""
+        if self.case.prepare is not None:
+            self.case.prepare()
+
     def calibrate(self) -> None:
         """Find a repeat count that takes about ROUND_S."""
         assert self.case.run is not None
+        self.prepare()
         while True:
             spent = _spend(self.case.run, self.repeat)
             if spent >= ROUND_S / 4:
@@ -70,6 +78,7 @@ class Timing:
 
     def measure(self) -> None:
         assert self.case.run is not None
+        self.prepare()
         self.seconds.append(_spend(self.case.run, self.repeat) / self.repeat)
 
 

@@ -32,7 +32,7 @@ static inline unsigned long long rs3d_xgetbv0(void)
     return ((unsigned long long)high << 32) | low;
 }
 
-static inline unsigned rs3d_cpu_features(void)
+static inline unsigned rs3d_read_cpu_features(void)
 {
     unsigned a, b, c, d, found = 0;
     unsigned long long saved = 0;
@@ -59,6 +59,17 @@ static inline unsigned rs3d_cpu_features(void)
         const unsigned wanted = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31); /* F, DQ, BW, VL */
         if ((b & wanted) == wanted) found |= RS3D_CPU_AVX512;
         if ((found & RS3D_CPU_AVX512) && (c & (1u << 1))) found |= RS3D_CPU_AVX512VBMI;
+    }
+    return found;
+}
+
+/* Read once: in a virtual machine each cpuid traps to the hypervisor, some 20-70 us. */
+static inline unsigned rs3d_cpu_features(void)
+{
+    static unsigned known, found;
+    if (!known) {
+        found = rs3d_read_cpu_features();
+        known = 1;
     }
     return found;
 }
