@@ -203,7 +203,7 @@ def verify(
     path, query = split_target(target)
     parameters = parse_query(query)
     if claim.form is SignatureForm.QUERY:
-        parameters = [pair for pair in parameters if pair[0] != b"X-Amz-Signature"]
+        parameters = [(name, value) for name, value in parameters if name != b"X-Amz-Signature"]
     block, missing = canonical_headers(headers, claim.signed_headers)
     if missing:
         raise _missing_headers(claim, missing)
