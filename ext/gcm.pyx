@@ -1,3 +1,4 @@
+# cython: auto_pickle=False
 """Sealing and opening a blob in frames: AES-256-GCM or ChaCha20-Poly1305 over 64 KiB of plaintext at a time.
 
     blob    = frame 0 | frame 1 | ... | final frame
@@ -26,6 +27,7 @@ import enum
 import importlib
 import importlib.util
 
+cimport cython
 from libc.stdlib cimport getenv
 
 include "headers/bufview.pxd"
@@ -219,6 +221,7 @@ cdef class _Frames:
         return nonce[:RS3D_NONCE_BYTES], aad[:self.frames.aad_bytes]
 
 
+@cython.final
 cdef class FrameSealer(_Frames):
     cdef readonly long long next_frame
     cdef readonly bint ended
@@ -291,6 +294,7 @@ cdef class FrameSealer(_Frames):
         return 0
 
 
+@cython.final
 cdef class FrameOpener(_Frames):
     cdef readonly long long plain_bytes
     cdef readonly long long frame_count

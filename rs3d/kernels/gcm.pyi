@@ -2,14 +2,16 @@
 
 Format and reasons stand in `ext/gcm.pyx`; the oracle, by an independent library, is `tests/oracles/gcm.py`.
 
-All calls block: run them in a thread for more than a frame or two (64 KiB take some 25 us). The GIL is dropped around the whole
-loop (variant `libcrypto`) or around each frame (variant `cryptography`). Input and output must not overlap; both must be left
-alone by other threads until the call returns.
+All calls block: run them in a thread for more than a frame or two (64 KiB take some 25 µs). The GIL is dropped around
+the whole loop (variant `libcrypto`) or around each frame (variant `cryptography`). Input and output must not overlap;
+both must be left alone by other threads until the call returns.
+Source: Hoang, Reyhanitabar, Rogaway, Vizár, CRYPTO 2015 (STREAM); NIST SP 800-38D (GCM); RFC 8439 (ChaCha20-Poly1305).
 """
 
 import enum
-from collections.abc import Buffer
-from typing import Final
+from typing import Final, final
+
+from _typeshed import ReadableBuffer, WriteableBuffer
 
 FRAME_BYTES: Final[int]
 """Plaintext of every frame but the last (65,536)."""
@@ -32,7 +34,10 @@ class Algorithm(enum.IntEnum):
     CHACHA20_POLY1305 = 2
 
 class FrameForged(Exception):
-    """A frame does not open: damaged, moved, cut off, of another blob, or under another key. Nothing of the call was released."""
+    """A frame does not open: damaged, moved, cut off, of another blob, or under another key.
+
+    Nothing that the call had opened was released: its output is zeros.
+    """
 
     frame: int
     """Number of the first such frame."""
@@ -55,6 +60,7 @@ def plain_length(sealed_bytes: int) -> int:
         ValueError: no blob seals to this length.
     """
 
+@final
 class FrameSealer:
     """Seals one blob, front to back, each position once.
 
@@ -68,7 +74,9 @@ class FrameSealer:
         ValueError: a wrong size, or an unknown algorithm.
     """
 
-    def __init__(self, algorithm: Algorithm, key: Buffer, prefix: Buffer, blob_id: Buffer) -> None: ...
+    def __init__(
+        self, algorithm: Algorithm, key: ReadableBuffer, prefix: ReadableBuffer, blob_id: ReadableBuffer
+    ) -> None: ...
     @property
     def algorithm(self) -> Algorithm: ...
     @property
@@ -77,7 +85,7 @@ class FrameSealer:
     @property
     def ended(self) -> bool:
         """Whether the final frame was sealed, or a call failed: nothing more can be sealed."""
-    def seal(self, plaintext: Buffer, out: Buffer) -> int:
+    def seal(self, plaintext: ReadableBuffer, out: WriteableBuffer) -> int:
         """Seal whole frames that are not the end. Keep at least one byte back for `seal_end`.
 
         Args:
@@ -92,7 +100,7 @@ class FrameSealer:
             RuntimeError: the library failed; the sealer is of no further use.
         """
 
-    def seal_end(self, plaintext: Buffer, out: Buffer) -> int:
+    def seal_end(self, plaintext: ReadableBuffer, out: WriteableBuffer) -> int:
         """Seal the rest of the blob; its last frame is marked as final.
 
         Args:
@@ -106,15 +114,24 @@ class FrameSealer:
             ValueError, RuntimeError: as `seal`.
         """
 
+@final
 class FrameOpener:
     """Opens any frames of one blob, in any order, from any number of threads.
 
     Args:
         algorithm, key, prefix, blob_id: as they were for the sealer.
-        plain_bytes: length of the whole blob's plaintext. A wrong length is found: the frame at that end is not the final one.
+        plain_bytes: length of the whole blob's plaintext. A wrong one is found out when the end is opened: the frame
+            there is not the final one, or not of that size.
     """
 
-    def __init__(self, algorithm: Algorithm, key: Buffer, prefix: Buffer, blob_id: Buffer, plain_bytes: int) -> None: ...
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        key: ReadableBuffer,
+        prefix: ReadableBuffer,
+        blob_id: ReadableBuffer,
+        plain_bytes: int,
+    ) -> None: ...
     @property
     def algorithm(self) -> Algorithm: ...
     @property
@@ -134,7 +151,7 @@ class FrameOpener:
             ValueError: the range is empty or not within the blob.
         """
 
-    def open(self, sealed: Buffer, out: Buffer, first_frame: int = 0) -> int:
+    def open(self, sealed: ReadableBuffer, out: WriteableBuffer, first_frame: int = 0) -> int:
         """Open consecutive whole frames.
 
         Args:
@@ -151,14 +168,14 @@ class FrameOpener:
             RuntimeError: the library failed.
         """
 
-def variants() -> tuple[str, ...]:
-    """Libraries usable here: `libcrypto`, `cryptography`."""
-
 def variant() -> str:
-    """The one in use."""
+    """The library in use: `libcrypto` or `cryptography`."""
+
+def variants() -> tuple[str, ...]:
+    """The libraries usable here."""
 
 def use_variant(name: str) -> None:
-    """Use another one from now on (benches and tests; a deployment sets RS3D_KERNEL_GCM).
+    """Use another one from now on, in the whole process: for tests and benchmarks.
 
     Raises:
         ValueError: there is no such variant.
@@ -166,4 +183,8 @@ def use_variant(name: str) -> None:
     """
 
 def selftest() -> int:
-    """Seal and open known frames with both algorithms, refuse a forged one. Returns the number of checks; raises RuntimeError."""
+    """Seal and open a known frame with each algorithm, refuse a forged one. Returns the number of checks.
+
+    Raises:
+        RuntimeError: an answer is wrong.
+    """
