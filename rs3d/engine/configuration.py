@@ -1,0 +1,83 @@
+"""How an engine is set up: its configuration, and what it is given to work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from rs3d.clock import Clock
+from rs3d.stores.interfaces import BlobStore, Catalog, Committer
+from rs3d.types.identifiers import Sequence
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+TIB = 1024 * GIB
+
+
+class Verify(Enum):
+    """When stored blocks are checked before they leave."""
+
+    MEMO = "memo"
+    """A block verified at most 60 s ago whose pages stayed in memory is not verified again."""
+    ALWAYS = "always"
+    """Each read copies the bytes into a buffer, checks that buffer and hands out no others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """Settings of one engine. None of them changes how stored data is read."""
+
+    inline_limit_bytes: int = 32 * KIB
+    """Bodies up to this size travel in the log record itself: no file, one sync."""
+    piece_bytes: int = MIB
+    """Size of a body buffer, and the most that one thread hop handles."""
+    buffer_count: int = 32
+    """Body buffers of the engine; a large body in motion uses one or two."""
+    threads: int = 8
+    """Threads for hashing, writing and verifying bodies."""
+    hash_aside_bytes: int = 256 * KIB
+    """From this piece size on, MD5 and the file's own hashes run in two threads at once."""
+    maximum_object_bytes: int = 5 * TIB
+    maximum_put_bytes: int = 5 * GIB
+    """Most bytes of one PutObject or one part, as in S3."""
+    minimum_part_bytes: int = 5 * MIB
+    """All parts but the last have at least this many bytes, checked at Complete."""
+    maximum_buckets: int = 1000
+    """Buckets one user may own."""
+    region: str = "us-east-1"
+    verify: Verify = Verify.MEMO
+
+
+class Sealer(Protocol):
+    """Seals secrets under the store's master key (crypto package)."""
+
+    def seal(self, purpose: str, context: bytes, plaintext: bytes) -> bytes: ...
+
+    def unseal(self, purpose: str, context: bytes, sealed: bytes) -> bytes:
+        """Raises an Rs3dError when the bytes were not sealed by this key for this purpose and context."""
+        ...
+
+
+class Horizon(Protocol):
+    """Where this process publishes the oldest sequence that a response of its still reads (STORE.md 15)."""
+
+    def enter(self, sequence: Sequence) -> int:
+        """Take a slot that holds `sequence`. Raises SlowDown when all are taken."""
+        ...
+
+    def leave(self, slot: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineDeps:
+    """What an engine works with. The one who makes them closes them."""
+
+    catalog: Catalog
+    committer: Committer
+    blobs: BlobStore
+    horizon: Horizon
+    sealer: Sealer
+    clock: Clock
+    config: EngineConfig
