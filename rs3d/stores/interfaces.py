@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from rs3d.types.blobs import BlobInfo as BlobInfo
+from rs3d.types.blobs import BlobOrigin as BlobOrigin
 from rs3d.types.buckets import Bucket, BucketCounters
 from rs3d.types.identifiers import BlobId, BucketId, LogPosition, OperationId, SegmentId, Sequence, UploadId, VersionId
 from rs3d.types.identities import AccessKey, User
@@ -128,32 +130,6 @@ class Committer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlobInfo:
-    """What a sidecar says of its blob, without the block table."""
-
-    blob: BlobId
-    stored_bytes: int
-    client_bytes: int
-    recipe: Recipe
-    block_bytes: int
-    merkle_root: bytes
-    md5: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlobOrigin:
-    """Where a blob was first put, kept in the sidecar so that it can be adopted when log and catalog are lost (STORE.md 7)."""
-
-    bucket: str
-    key: str
-    upload: str = ""
-    part_number: int = 0
-    headers: tuple[tuple[str, str], ...] = ()
-    written_ns: int = 0
-    wrapped_key: bytes = b""
-
-
 class BlobWriter(Protocol):
     """One blob being written. Methods block and run in a thread; they are not called concurrently.
 
@@ -162,8 +138,13 @@ class BlobWriter(Protocol):
 
     blob: BlobId
 
-    def write(self, stored: memoryview) -> None:
-        """Append stored bytes; the buffer may be reused afterwards. Computes the block CRC32C (64 KiB) and SHA-256 leaves (1 MiB)."""
+    def write(self, stored: memoryview, *, leaf: bytes | None = None) -> None:
+        """Append stored bytes; the buffer may be reused afterwards. Computes the block CRC32C (64 KiB) and SHA-256 leaves (1 MiB).
+
+        Args:
+            leaf: SHA-256 of `stored` when the caller knows it already and `stored` is exactly one leaf: it begins at a multiple of
+                1 MiB and has 1 MiB, or ends the blob.
+        """
         ...
 
     def finish(self, *, client_bytes: int, recipe: Recipe, md5: bytes, origin: BlobOrigin) -> BlobInfo:
