@@ -12,7 +12,7 @@ cdef extern from "Python.h":
     object PyErr_SetFromErrnoWithFilenameObjects(object, object, object)
 
 cdef extern from "sys/uio.h" nogil:
-    ctypedef struct iovec:
+    struct iovec:
         void *iov_base
         size_t iov_len
 

@@ -1,9 +1,9 @@
 """Linux system calls that Python 3.11 lacks, and transfers that finish what they start, without the GIL.
 
-Every failure is an OSError with its errno, and with the path where a call has one. EINTR is handled here: Python's signal
-handlers run, then the call goes on where it stopped. Calls marked *blocks* may wait for a device or a lock in the kernel
-and belong in a thread; the others are safe on an event loop. Buffers are any contiguous bytes-like objects; they stay
-pinned during the call and must not be changed by others. Source: the Linux manual pages, section 2.
+Every failure is an OSError with its errno, and with the path where a call has one. EINTR is handled here: Python's
+signal handlers run, then the call goes on where it stopped. Calls marked *blocks* may wait for a device or a lock in
+the kernel and belong in a thread; the others are safe on an event loop. Buffers are any contiguous bytes-like objects;
+they stay pinned during the call and must not be changed by others. Source: the Linux manual pages, section 2.
 """
 
 from collections.abc import Iterable
@@ -60,7 +60,7 @@ def renameat2(
     """
 
 def syncfs(fd: int) -> None:
-    """Write out the whole file system that `fd` is on. Reports write errors since Linux 5.8; never retried. *Blocks.*"""
+    """Write out the whole file system of `fd`. Reports write errors since Linux 5.8; never retried. *Blocks.*"""
 
 def sync_file_range(fd: int, offset: int, length: int, flags: int) -> None:
     """Start (SYNC_FILE_RANGE_WRITE) or await the write-out of a range of pages.
@@ -79,13 +79,27 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
     """
 
 def clone_file(destination_fd: int, source_fd: int) -> None:
-    """Make the destination share the source's blocks (FICLONE). OSError EOPNOTSUPP or EXDEV where impossible. *Blocks.*"""
+    """Make the destination share the source's blocks (FICLONE).
+
+    Raises:
+        OSError: EOPNOTSUPP or EXDEV where that is impossible.
+
+    Blocking: *blocks* on the file system's journal.
+    """
 
 def clone_range(
     destination_fd: int, destination_offset: int, source_fd: int, source_offset: int, length: int
 ) -> None:
-    """Share a range of blocks (FICLONERANGE): offsets on block boundaries, length too unless it ends the source; 0 means
-    to the end. OSError EOPNOTSUPP, EXDEV or EINVAL where impossible. *Blocks.*"""
+    """Share a range of blocks (FICLONERANGE).
+
+    Args:
+        length: on a block boundary, as both offsets are, unless it reaches the source's end; 0 means to the end.
+
+    Raises:
+        OSError: EOPNOTSUPP, EXDEV or EINVAL where that is impossible.
+
+    Blocking: *blocks* on the file system's journal.
+    """
 
 # -- transfers
 
@@ -153,8 +167,8 @@ def copy_file_range(in_fd: int, in_offset: int, out_fd: int, out_offset: int, le
 def mlock(buffer: ReadableBuffer) -> None:
     """Keep the pages of a buffer out of swap. OSError ENOMEM beyond RLIMIT_MEMLOCK.
 
-    Locks are by page and do not nest: unlocking a neighbour on the same page unlocks this too. Keep secrets in a mapping
-    of their own.
+    Locks are by page and do not nest: unlocking a neighbour on the same page unlocks this too. Keep secrets in a
+    mapping of their own.
     """
 
 def munlock(buffer: ReadableBuffer) -> None:
@@ -193,7 +207,7 @@ def set_parent_death_signal(signal_number: int) -> None:
     """
 
 def forbid_dumps() -> None:
-    """No core dumps, no ptrace by the same user: keys stay in memory (PR_SET_DUMPABLE 0). Not inherited through exec."""
+    """No core dumps and no ptrace by the same user, so that keys stay in memory (PR_SET_DUMPABLE 0); exec undoes it."""
 
 def allows_dumps() -> bool:
     """Whether this process may be dumped."""
