@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from functools import lru_cache
 
 from rs3d.access.canonical import HeaderFields, QueryParameters, parse_query, split_target
 from rs3d.access.errors import (
@@ -82,23 +83,65 @@ def find_claim(
         RequestTimeTooSkewed, RequestExpired, RequestNotValidYet: not now.
         InvalidToken: a session token is present.
     """
-    authorizations = [value for name, value in headers if name == b"authorization"]
+    fields = _Fields(headers)
+    authorization = fields.first(b"authorization")
     parameters = parse_query(split_target(target)[1])
     in_query = {name for name, _ in parameters}
     presigned = not in_query.isdisjoint(_QUERY_MARKS)
     if b"AWSAccessKeyId" in in_query and b"Signature" in in_query:
         raise UnsupportedAuthorization("AWS (Signature Version 2)")
-    if not authorizations:
-        return _presigned_claim(parameters, headers, now_ns, required_region) if presigned else None
-    if presigned or len(authorizations) > 1:
-        value = authorizations[0].partition(b" ")[0].decode("latin-1")
+    if authorization is None:
+        return _presigned_claim(parameters, fields, now_ns, required_region) if presigned else None
+    if presigned or b"authorization" in fields.repeated:
+        value = authorization.partition(b" ")[0].decode("latin-1")
         raise InvalidArgument("Authorization", value, "only one auth mechanism allowed")
-    return _header_claim(authorizations[0], headers, now_ns, required_region)
+    return _header_claim(authorization, fields, now_ns, required_region)
 
 
-def _header_claim(
-    authorization: bytes, headers: HeaderFields, now_ns: int, required_region: str | None
-) -> SignatureClaim:
+class _Fields:
+    """A request's header fields by name: one value of each, and the names that are sent more than once."""
+
+    __slots__ = ("_values", "repeated")
+
+    def __init__(self, headers: HeaderFields) -> None:
+        self._values = dict(headers)
+        self.repeated: frozenset[bytes] = frozenset()
+        if len(self._values) != len(headers):
+            names = [name for name, _ in headers]
+            self.repeated = frozenset(name for name in self._values if names.count(name) > 1)
+
+    def first(self, name: bytes) -> bytes | None:
+        """A value of `name`; which one is unspecified if it is repeated."""
+        return self._values.get(name)
+
+    def single(self, name: bytes) -> str | None:
+        """The only value of `name`, or None.
+
+        Raises:
+            InvalidArgument: it is sent more than once.
+        """
+        if name in self.repeated:
+            raise InvalidArgument(name.decode("ascii"), "", "the header is sent more than once")
+        value = self._values.get(name)
+        return None if value is None else value.strip().decode("latin-1")
+
+    def require_coverage(self, covered: frozenset[bytes]) -> None:
+        """Refuse x-amz-… headers, and a host, that are not signed.
+
+        Content-Type and Content-MD5 may stay unsigned, as on S3: presigned uploads send them freely, the first
+        describes the caller's own bytes, the second can only refuse them. An x-amz-… header could change what is
+        done.
+        """
+        loose = [name for name in self._values if name[:6] == b"x-amz-" and name not in covered]
+        if b"host" not in covered:
+            loose.append(b"host")
+        if loose:
+            raise HeadersNotSigned(b", ".join(sorted(loose)).decode("latin-1"))
+        if b"x-amz-security-token" in self._values:
+            raise InvalidToken("x-amz-security-token")
+
+
+def _header_claim(authorization: bytes, sent: _Fields, now_ns: int, required_region: str | None) -> SignatureClaim:
     text = authorization.decode("latin-1")
     mechanism, _, rest = text.partition(" ")
     if mechanism != ALGORITHM:
@@ -115,13 +158,12 @@ def _header_claim(
     try:
         access_key, scope = parse_credential(fields["Credential"], required_region)
         signature = _signature(fields["Signature"])
-        signed = _signed_headers(fields["SignedHeaders"])
+        signed, covered = _signed_headers(fields["SignedHeaders"])
     except ClaimMalformed as problem:
         raise AuthorizationHeaderMalformed(problem.reason, problem.region) from None
-    _require_coverage(headers, signed)
-    _refuse_token(headers)
-    timestamp = _header_timestamp(headers, scope)
-    payload_hash = _single(headers, b"x-amz-content-sha256")
+    sent.require_coverage(covered)
+    timestamp = _header_timestamp(sent, scope)
+    payload_hash = sent.single(b"x-amz-content-sha256")
     if payload_hash is None:
         raise ContentHashMissing()
     _check_skew(timestamp, now_ns)
@@ -138,7 +180,7 @@ def _header_claim(
 
 
 def _presigned_claim(
-    parameters: QueryParameters, headers: HeaderFields, now_ns: int, required_region: str | None
+    parameters: QueryParameters, sent: _Fields, now_ns: int, required_region: str | None
 ) -> SignatureClaim:
     values: dict[bytes, str] = {}
     for name, value in parameters:
@@ -161,12 +203,11 @@ def _presigned_claim(
     try:
         access_key, scope = parse_credential(values[b"X-Amz-Credential"], required_region)
         signature = _signature(values[b"X-Amz-Signature"])
-        signed = _signed_headers(values[b"X-Amz-SignedHeaders"])
+        signed, covered = _signed_headers(values[b"X-Amz-SignedHeaders"])
         expires_s = _expires(values[b"X-Amz-Expires"])
     except ClaimMalformed as problem:
         raise AuthorizationQueryParametersError(problem.reason, problem.region) from None
-    _require_coverage(headers, signed)
-    _refuse_token(headers)
+    sent.require_coverage(covered)
     timestamp = values[b"X-Amz-Date"]
     signed_s = parse_basic(timestamp)
     if signed_s is None:
@@ -176,7 +217,7 @@ def _presigned_claim(
     if not timestamp.startswith(scope.date):
         raise AuthorizationQueryParametersError(f"Invalid credential date {scope.date!r}: X-Amz-Date is of another day")
     _check_lifetime(signed_s, expires_s, now_ns)
-    payload_hash = values.get(b"X-Amz-Content-Sha256") or _single(headers, b"x-amz-content-sha256") or UNSIGNED_PAYLOAD
+    payload_hash = values.get(b"X-Amz-Content-Sha256") or sent.single(b"x-amz-content-sha256") or UNSIGNED_PAYLOAD
     return SignatureClaim(
         form=SignatureForm.QUERY,
         access_key=access_key,
@@ -199,6 +240,7 @@ class ClaimMalformed(Exception):
         self.region = region
 
 
+@lru_cache(maxsize=1_024)
 def parse_credential(credential: str, required_region: str | None = None) -> tuple[str, CredentialScope]:
     """Access key and scope of `AKID/20130524/us-east-1/s3/aws4_request`.
 
@@ -262,13 +304,14 @@ def _signature(text: str) -> str:
     return text
 
 
-def _signed_headers(text: str) -> tuple[bytes, ...]:
+@lru_cache(maxsize=256)
+def _signed_headers(text: str) -> tuple[tuple[bytes, ...], frozenset[bytes]]:
     names = tuple(text.encode("latin-1").split(b";"))
     if any(not _HEADER_NAME.fullmatch(name) for name in names):
         raise ClaimMalformed("SignedHeaders must be lower-case header names joined by semicolons")
     if any(left >= right for left, right in itertools.pairwise(names)):
         raise ClaimMalformed("SignedHeaders must be sorted and name each header once")
-    return names
+    return names, frozenset(names)
 
 
 def _expires(text: str) -> int:
@@ -282,39 +325,14 @@ def _expires(text: str) -> int:
     return seconds
 
 
-def _require_coverage(headers: HeaderFields, signed: tuple[bytes, ...]) -> None:
-    # Content-Type and Content-MD5 may stay unsigned, as on S3: presigned uploads send them freely, the first describes
-    # the caller's own bytes and the second can only refuse them. An x-amz-… header could change what the request does.
-    covered = frozenset(signed)
-    loose = {name for name, _ in headers if name.startswith(b"x-amz-") and name not in covered}
-    if b"host" not in covered:
-        loose.add(b"host")
-    if loose:
-        raise HeadersNotSigned(b", ".join(sorted(loose)).decode("latin-1"))
-
-
-def _refuse_token(headers: HeaderFields) -> None:
-    if any(name == b"x-amz-security-token" for name, _ in headers):
-        raise InvalidToken("x-amz-security-token")
-
-
-def _single(headers: HeaderFields, wanted: bytes) -> str | None:
-    values = [value for name, value in headers if name == wanted]
-    if not values:
-        return None
-    if len(values) > 1:
-        raise InvalidArgument(wanted.decode("ascii"), str(len(values)), "the header is sent more than once")
-    return values[0].strip().decode("latin-1")
-
-
-def _header_timestamp(headers: HeaderFields, scope: CredentialScope) -> str:
-    amz_date = _single(headers, b"x-amz-date")
+def _header_timestamp(sent: _Fields, scope: CredentialScope) -> str:
+    amz_date = sent.single(b"x-amz-date")
     if amz_date is not None:
         if parse_basic(amz_date) is None:
             raise AuthorizationHeaderMalformed("x-amz-date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
         timestamp = amz_date
     else:
-        date = _single(headers, b"date") or ""
+        date = sent.single(b"date") or ""
         epoch_s = parse_http_date(date)
         if epoch_s is None:
             epoch_s = parse_basic(date)

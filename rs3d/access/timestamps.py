@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 _BASIC = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z")
 # IMF-fixdate of RFC 9110 5.6.7, the only form that a sender may generate. `+0000` is what email libraries write.
@@ -14,6 +15,7 @@ _HTTP_DATE = re.compile(
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
+@lru_cache(maxsize=64)  # a busy server sees the same second over and over
 def parse_basic(text: str) -> int | None:
     """Seconds since 1970 of `YYYYMMDDThhmmssZ`; None if it is not one."""
     match = _BASIC.fullmatch(text)
