@@ -1,0 +1,387 @@
+"""One connection: heads in, responses out, one after the other, until one side has had enough.
+
+No nursery, no cancel scope and no task for a single request: everything happens in the connection's own task, and the
+only clock is the transport's deadline (`deadlines.py`). Order of events in an exchange:
+
+    wait for bytes → head → framing → admission → handler (which pulls the body) → response → rest of the body → again
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from rs3d.clock import Clock
+from rs3d.errors import RequestError
+from rs3d.http.body import WireBody
+from rs3d.http.buffers import ReceiveBuffer, ReceiveBufferPool
+from rs3d.http.deadlines import Deadline
+from rs3d.http.framing import Persistence, read_framing
+from rs3d.http.heads import read_head
+from rs3d.http.limits import HttpLimits
+from rs3d.http.messages import (
+    After,
+    Handler,
+    Head,
+    Render,
+    Request,
+    Response,
+    SendOutcome,
+)
+from rs3d.http.observer import Exchange, Observer
+from rs3d.http.refusals import HttpRefusal, RefusalKind
+from rs3d.http.sending import BodyCut, Sent, Wanted, body_length, discard_body, send_response
+from rs3d.http.transport import Transport, TransportInterrupted
+from rs3d.http.wire import ConnectionField, HeadWriter, Unnumbered
+
+logger = logging.getLogger(__name__)
+
+
+class Phase(enum.Enum):
+    """What a connection is doing, as far as draining is concerned."""
+
+    IDLE = "idle"
+    """Between requests, no byte of the next one received."""
+    BUSY = "busy"
+
+
+class Admission(enum.Enum):
+    """Whether a connection's requests are handled."""
+
+    OPEN = "open"
+    REFUSED = "refused"
+    """There were too many connections when it came: its first request is answered 503, then it is closed."""
+
+
+@dataclass(slots=True)
+class Service:
+    """What all connections of one server share."""
+
+    handler: Handler
+    render: Render
+    limits: HttpLimits
+    clock: Clock
+    observer: Observer
+    pool: ReceiveBufferPool
+    writer: HeadWriter
+    next_request_id: Callable[[], str]
+    draining: bool = False
+    in_flight: int = 0
+
+
+class Connection:
+    """Serves the requests of one transport with `run`."""
+
+    __slots__ = ("_admission", "_service", "buffer", "limits", "phase", "transport")
+
+    def __init__(self, transport: Transport, service: Service, admission: Admission = Admission.OPEN) -> None:
+        self.transport = transport
+        self.limits = service.limits
+        self.buffer: ReceiveBuffer | None = None
+        self.phase = Phase.BUSY
+        self._service = service
+        self._admission = admission
+
+    @property
+    def deadline(self) -> Deadline:
+        return self.transport.deadline
+
+    def interrupt(self) -> None:
+        """See `Transport.interrupt`."""
+        self.transport.interrupt()
+
+    def lease_buffer(self) -> ReceiveBuffer:
+        """See `BodyOwner`."""
+        if self.buffer is None:
+            self.buffer = self._service.pool.lease()
+        return self.buffer
+
+    def release_buffer(self) -> None:
+        """See `BodyOwner`."""
+        if self.buffer is not None:
+            self._service.pool.release(self.buffer)
+            self.buffer = None
+
+    async def run(self) -> None:
+        """Serve until the connection ends. The transport is closed when this returns or raises.
+
+        An exception that is no refusal and no answer of the handler is a mistake of this package: it is logged and
+        ends this connection only.
+        """
+        self._service.observer.connection_opened(self.transport.peer)
+        try:
+            await self._serve()
+        except (trio.BrokenResourceError, TransportInterrupted, BodyCut):
+            self.transport.abort()
+        except Exception:
+            logger.exception("a connection failed", extra={"peer": self.transport.peer})
+            self.transport.abort()
+        finally:
+            # Nothing after a clean end. When cancelled: the client must not take a cut answer for a whole one.
+            self.transport.abort()
+            self.release_buffer()
+            self._service.observer.connection_closed(self.transport.peer)
+
+    async def _serve(self) -> None:
+        limits = self.limits
+        self.deadline.fix(trio.current_time() + limits.head_timeout_s)
+        await self.transport.open()
+        idle_timeout_s = limits.head_timeout_s
+        while True:
+            try:
+                head = await self._receive_head(idle_timeout_s)
+            except HttpRefusal as refusal:
+                await self._refuse(refusal)
+                await self._linger()
+                return
+            if head is None:
+                self.transport.close()
+                return
+            if await self._exchange(head) is After.CLOSE:
+                await self._linger()
+                return
+            idle_timeout_s = limits.idle_timeout_s
+
+    # ------------------------------------------------------------------------------------------------------- heads
+
+    async def _receive_head(self, idle_timeout_s: float) -> Head | None:
+        """The next head; None when the client is done, was idle for too long, or the server drains."""
+        buffer = self.buffer
+        if not buffer:
+            self.release_buffer()
+            if self._service.draining:
+                return None
+            self.deadline.fix(trio.current_time() + idle_timeout_s)
+            self.phase = Phase.IDLE
+            try:
+                buffer = self.buffer = await self.transport.receive_first(self._service.pool)
+            except TransportInterrupted:
+                return None
+            finally:
+                self.phase = Phase.BUSY
+            if buffer is None:
+                return None
+        else:
+            # A pipelined request: nothing has been waited for since the last one, so let other connections run.
+            await trio.lowlevel.checkpoint()
+        found = read_head(buffer.data, buffer.view, buffer.start, buffer.end, self.limits)
+        if found is None:
+            found = await self._receive_rest_of_head(buffer)
+            if found is None:
+                return None
+        head, buffer.start = found
+        self.deadline.lift()
+        return head
+
+    async def _receive_rest_of_head(self, buffer: ReceiveBuffer) -> tuple[Head, int] | None:
+        self.deadline.fix(trio.current_time() + self.limits.head_timeout_s)
+        found = None
+        while found is None:
+            try:
+                count = await self.transport.receive_into(buffer.room())
+            except TransportInterrupted:
+                detail = f"the request head was not complete after {self.limits.head_timeout_s:g} s"
+                raise HttpRefusal(kind=RefusalKind.SLOW_HEAD, detail=detail) from None
+            if count == 0:
+                return None
+            buffer.end += count
+            found = read_head(buffer.data, buffer.view, buffer.start, buffer.end, self.limits)
+        return found
+
+    # --------------------------------------------------------------------------------------------------- exchanges
+
+    async def _exchange(self, head: Head) -> After:
+        """Handle one request and send its response."""
+        service = self._service
+        try:
+            framing = read_framing(head, self.limits.body_bytes)
+        except HttpRefusal as refusal:
+            await self._refuse(refusal, head)
+            return After.CLOSE
+        body = WireBody(self, framing)
+        request = Request(
+            head=head,
+            body=body,
+            peer=self.transport.peer,
+            local=self.transport.local,
+            scheme=self.transport.scheme,
+            request_id=service.next_request_id(),
+            received_ns=service.clock.boot_ns(),
+        )
+        service.observer.request_started(request)
+        service.in_flight += 1
+        try:
+            try:
+                response = await self._handle(request)
+            except Exception as error:
+                response = service.render(error, request, request.request_id)
+            after = self._fate(response, body, framing.persistence)
+            service.observer.response_head(request, response.status)
+            after = await self._answer(request, response, body, after)
+        finally:
+            service.in_flight -= 1
+        if after is After.KEEP_ALIVE and not body.finished:
+            after = await self._drain(body)
+        return after
+
+    async def _handle(self, request: Request) -> Response:
+        service = self._service
+        if self._admission is Admission.REFUSED:
+            raise HttpRefusal(kind=RefusalKind.TOO_MANY_CONNECTIONS, detail="the server has too many connections")
+        if service.in_flight > self.limits.requests_in_flight:
+            raise HttpRefusal(kind=RefusalKind.TOO_MANY_REQUESTS, detail="the server is busy; reduce your request rate")
+        return await service.handler(request)
+
+    def _fate(self, response: Response, body: WireBody, persistence: Persistence) -> After:
+        """Whether the connection can and may live on after `response`."""
+        if (
+            persistence is Persistence.CLOSE
+            or response.after is After.CLOSE
+            or self._service.draining
+            or self._admission is Admission.REFUSED
+            or body.client_waits
+            or body.failed
+            or body.known_remaining > self.limits.drain_bytes
+        ):
+            return After.CLOSE
+        return After.KEEP_ALIVE
+
+    async def _answer(self, request: Request, response: Response, body: WireBody, after: After) -> After:
+        """Send `response`; when that proves impossible before its head has left, send an error in its place.
+
+        Returns:
+            What became of `after`.
+        """
+        service = self._service
+        sent = Sent()
+        status = response.status
+        outcome = SendOutcome.CUT
+        try:
+            try:
+                after = await self._send(request.head, response, after, sent)
+            except (TransportInterrupted, trio.BrokenResourceError):
+                raise
+            except BodyCut as cut:
+                logger.warning("a response was cut: %s", cut, extra={"request_id": request.request_id})
+                raise
+            except Exception as error:
+                if sent.head_sent:
+                    logger.exception("a response body failed", extra={"request_id": request.request_id})
+                    raise BodyCut("the body failed while it was sent") from error
+                replacement = service.render(error, request, request.request_id)
+                status = replacement.status
+                after = await self._send(request.head, replacement, After.CLOSE, sent)
+            outcome = SendOutcome.COMPLETE
+            return after
+        finally:
+            try:
+                await discard_body(response.body)
+            finally:
+                if response.on_sent is not None:
+                    response.on_sent(outcome, sent.body_bytes)
+                self._report(
+                    request, request.request_id, status, body.received_bytes, sent, request.received_ns, outcome
+                )
+
+    async def _send(self, head: Head, response: Response, after: After, sent: Sent) -> After:
+        limits = self.limits
+        wanted = Wanted.HEAD_ONLY if head.method == "HEAD" else Wanted.BODY
+        length = body_length(response.status, response.body, wanted, head.version)
+        if length is Unnumbered.UNTIL_CLOSE:
+            after = After.CLOSE
+        if after is After.CLOSE:
+            field = ConnectionField.CLOSE
+        else:
+            field = ConnectionField.ABSENT if head.version >= (1, 1) else ConnectionField.KEEP_ALIVE
+        self.deadline.pace(
+            stall_s=limits.stall_timeout_s,
+            grace_s=limits.rate_grace_s,
+            rate_bytes_per_s=limits.minimum_rate_bytes_per_s,
+        )
+        await send_response(self.transport, self._service.writer, response, length, field, wanted, sent)
+        self.deadline.lift()
+        return after
+
+    async def _refuse(self, refusal: HttpRefusal, head: Head | None = None) -> None:
+        """Answer a head that no handler sees. The caller closes the connection."""
+        service = self._service
+        request_id = service.next_request_id()
+        started_ns = service.clock.boot_ns()
+        response = service.render(refusal, None, request_id)
+        sent = Sent()
+        outcome = SendOutcome.CUT
+        try:
+            await self._send(head or _UNREADABLE_HEAD, response, After.CLOSE, sent)
+            outcome = SendOutcome.COMPLETE
+        finally:
+            await discard_body(response.body)
+            self._report(None, request_id, response.status, 0, sent, started_ns, outcome)
+
+    def _report(
+        self,
+        request: Request | None,
+        request_id: str,
+        status: int,
+        bytes_in: int,
+        sent: Sent,
+        started_ns: int,
+        outcome: SendOutcome,
+    ) -> None:
+        self._service.observer.request_finished(
+            Exchange(
+                request=request,
+                request_id=request_id,
+                peer=self.transport.peer,
+                status=status,
+                bytes_in=bytes_in,
+                bytes_out=sent.body_bytes,
+                duration_ns=self._service.clock.boot_ns() - started_ns,
+                outcome=outcome,
+            )
+        )
+
+    # --------------------------------------------------------------------------------------------------------- ends
+
+    async def _drain(self, body: WireBody) -> After:
+        """Throw the unread rest of a body away, if it is short, so that the connection can be used again."""
+        scratch = self._service.pool.lease()
+        left = self.limits.drain_bytes
+        try:
+            while not body.finished:
+                left -= await body.receive_into(scratch.view)
+                if left < 0:
+                    return After.CLOSE
+        except RequestError:
+            return After.CLOSE
+        finally:
+            self._service.pool.release(scratch)
+        return After.KEEP_ALIVE
+
+    async def _linger(self) -> None:
+        """Close so that the client can still read what was sent.
+
+        A close with unread bytes in the receive queue, or bytes arriving after it, makes the kernel send a reset, which
+        may overtake the answer. So: end our direction, throw away what comes, close when the client has closed or has
+        had its time (RFC 9112, 9.6).
+        """
+        self.deadline.fix(trio.current_time() + self.limits.linger_timeout_s)
+        buffer = self.lease_buffer()
+        left = self.limits.linger_bytes
+        try:
+            await self.transport.finish_sending()
+            while left > 0:
+                count = await self.transport.discard(buffer.view)
+                if count == 0:
+                    break
+                left -= count
+        except (TransportInterrupted, trio.BrokenResourceError):
+            pass
+        self.transport.close()
+
+
+_UNREADABLE_HEAD = Head(method="", target=b"", version=(1, 1), headers=())
+"""Stands for a head that was refused: it is answered in HTTP/1.1, with a body."""

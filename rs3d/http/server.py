@@ -1,0 +1,249 @@
+"""Accepting connections: from inherited listeners that several worker processes share, within limits, until drained."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import secrets
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Final, cast
+
+import trio
+
+from rs3d.clock import Clock, SystemClock
+from rs3d.http.buffers import ReceiveBufferPool
+from rs3d.http.connection import Admission, Connection, Phase, Service
+from rs3d.http.deadlines import Watched, watch_deadlines
+from rs3d.http.limits import HttpLimits
+from rs3d.http.messages import Handler, Render
+from rs3d.http.observer import Observer, SilentObserver
+from rs3d.http.refusals import render_plain
+from rs3d.http.tls import TlsTransport, require_modern_tls
+from rs3d.http.transport import SocketTransport, Transport
+from rs3d.http.wire import HeadWriter
+
+logger = logging.getLogger(__name__)
+
+ACCEPT_BACKOFF_S: Final = 0.1
+"""Pause after accept failed for lack of descriptors or memory: clients wait in the queue, a busy loop helps nobody."""
+
+REFUSING_CONNECTIONS: Final = 64
+"""Connections above the limit that are kept for a moment to be told 503; still more are reset at once."""
+
+_PEER_GAVE_UP: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH})
+"""accept(2): errors of the one connection that was being accepted, to be treated like EAGAIN."""
+
+Tls = Callable[[], ssl.SSLContext | None]
+
+SocketAddress = tuple[str, int] | tuple[str, int, int, int] | str | bytes
+
+
+class _Serving:
+    """One running `serve` call, as its control sees it."""
+
+    __slots__ = ("accepting", "connections", "emptied", "running", "service")
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.connections: set[Connection] = set()
+        self.accepting = trio.CancelScope()
+        self.running = trio.CancelScope()
+        self.emptied = trio.Event()
+
+    def remove(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        if self.service.draining and not self.connections:
+            self.emptied.set()
+
+    def begin_drain(self) -> None:
+        self.service.draining = True
+        self.accepting.cancel()
+        for connection in list(self.connections):
+            if connection.phase is Phase.IDLE:
+                connection.interrupt()
+        if not self.connections:
+            self.emptied.set()
+
+
+class ServerControl:
+    """One handle for all `serve` calls of a process: counts their connections, and drains them together."""
+
+    def __init__(self) -> None:
+        self._servings: set[_Serving] = set()
+        self._draining = False
+
+    @property
+    def connection_count(self) -> int:
+        """Open connections, those being refused included."""
+        return sum(len(serving.connections) for serving in self._servings)
+
+    @property
+    def requests_in_flight(self) -> int:
+        """Requests whose handlers are working or whose responses are being sent."""
+        return sum(serving.service.in_flight for serving in self._servings)
+
+    @property
+    def draining(self) -> bool:
+        """Whether `drain` was called. A `serve` that begins after it returns at once."""
+        return self._draining
+
+    async def drain(self, timeout_s: float) -> None:
+        """Stop accepting, close idle connections, let exchanges in flight finish with `Connection: close`.
+
+        Returns when every connection has ended; those that have not after `timeout_s` are cancelled and reset. The
+        `serve` calls then return. The listeners stay open: they belong to the caller, and other workers use them.
+        """
+        self._draining = True
+        servings = list(self._servings)
+        for serving in servings:
+            serving.begin_drain()
+        with trio.move_on_after(timeout_s):
+            for serving in servings:
+                await serving.emptied.wait()
+        for serving in servings:
+            serving.running.cancel()
+
+    def _enter(self, serving: _Serving) -> None:
+        self._servings.add(serving)
+        if self._draining:
+            serving.begin_drain()
+
+    def _leave(self, serving: _Serving) -> None:
+        self._servings.discard(serving)
+
+
+async def serve(
+    listeners: Sequence[trio.socket.SocketType],
+    handler: Handler,
+    *,
+    limits: HttpLimits | None = None,
+    tls: Tls | None = None,
+    render: Render = render_plain,
+    control: ServerControl | None = None,
+    observer: Observer | None = None,
+    clock: Clock | None = None,
+) -> None:
+    """Serve HTTP/1.1 on listening sockets until the control has drained this server, or the caller cancels.
+
+    Args:
+        listeners: bound, listening TCP sockets of either family; they stay the caller's and may be shared with other
+            processes. Serve plain and TLS listeners by two calls with one control.
+        handler: called for each request in the connection's task.
+        limits: every bound.
+        tls: called for each new connection; the context it returns is used for that one. None serves plain HTTP.
+        render: turns errors and refusals into responses.
+        control: for counting and draining.
+        observer: told of connections and exchanges.
+        clock: for the Date field and durations. Timeouts use trio's clock.
+
+    Error handling:
+        An exception of the handler becomes a response by `render`; one of this package is logged and ends only its
+        connection. Errors of accept that concern the machine are logged and retried after ACCEPT_BACKOFF_S.
+
+    Cancellation: resets the connections at once; use `ServerControl.drain` to end well.
+    """
+    limits = limits or HttpLimits()
+    clock = clock or SystemClock()
+    control = control or ServerControl()
+    service = Service(
+        handler=handler,
+        render=render,
+        limits=limits,
+        clock=clock,
+        observer=observer or SilentObserver(),
+        pool=ReceiveBufferPool(),
+        writer=HeadWriter(clock),
+        next_request_id=request_ids(),
+    )
+    serving = _Serving(service)
+    control._enter(serving)
+    try:
+        with serving.running:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch_deadlines, cast(set[Watched], serving.connections))
+                with serving.accepting:
+                    async with trio.open_nursery() as acceptors:
+                        for listener in listeners:
+                            acceptors.start_soon(_accept, listener, tls, serving, nursery)
+                await serving.emptied.wait()
+                nursery.cancel_scope.cancel()
+    finally:
+        control._leave(serving)
+
+
+async def _accept(listener: trio.socket.SocketType, tls: Tls | None, serving: _Serving, nursery: trio.Nursery) -> None:
+    """Accept from one listener, one connection a turn of the loop.
+
+    All workers wait on the same listener and are woken together. Taking one at a time and going through the scheduler
+    in between lets a busy worker come last by itself.
+    """
+    with socket.socket(fileno=os.dup(listener.fileno())) as accepting:
+        accepting.setblocking(False)
+        while True:
+            await trio.lowlevel.wait_readable(accepting.fileno())
+            try:
+                connected, address = accepting.accept()
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                if error.errno not in _PEER_GAVE_UP:
+                    logger.warning("accept failed: %s", error)
+                    await trio.sleep(ACCEPT_BACKOFF_S)
+                continue
+            _admit(connected, address, tls, serving, nursery)
+
+
+def _admit(
+    connected: socket.socket, address: SocketAddress, tls: Tls | None, serving: _Serving, nursery: trio.Nursery
+) -> None:
+    local = format_address(connected.getsockname())
+    transport: Transport
+    transport = plain = SocketTransport(connected, format_address(address), local)
+    context = tls() if tls is not None else None
+    if context is not None:
+        transport = TlsTransport(plain, require_modern_tls(context))
+    excess = len(serving.connections) - serving.service.limits.connections
+    if excess >= REFUSING_CONNECTIONS:
+        transport.abort()
+        return
+    admission = Admission.REFUSED if excess >= 0 else Admission.OPEN
+    connection = Connection(transport, serving.service, admission)
+    serving.connections.add(connection)
+    nursery.start_soon(_run, connection, serving)
+
+
+async def _run(connection: Connection, serving: _Serving) -> None:
+    try:
+        await connection.run()
+    finally:
+        serving.remove(connection)
+
+
+def format_address(address: SocketAddress) -> str:
+    """`ip:port`, IPv6 in brackets, an IPv4 address mapped into IPv6 as what it is; `unix` for a local socket."""
+    if not isinstance(address, tuple):
+        return "unix"
+    host, port = address[0], address[1]
+    if ":" not in host:
+        return f"{host}:{port}"
+    if host.lower().startswith("::ffff:") and "." in host:
+        return f"{host[7:]}:{port}"
+    return f"[{host}]:{port}"
+
+
+def request_ids() -> Callable[[], str]:
+    """A source of request ids: 16 hexadecimal digits, distinct within the source for 2**64 calls, and in practice among
+    all workers. They look random, but are no secret."""
+    state = secrets.randbits(64)
+    # An odd step visits all 64-bit values; the golden ratio's spreads neighbours far apart (Weyl sequence).
+    step = 0x9E3779B97F4A7C15
+
+    def next_id() -> str:
+        nonlocal state
+        state = (state + step) & 0xFFFFFFFFFFFFFFFF
+        return f"{state:016X}"
+
+    return next_id

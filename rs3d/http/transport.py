@@ -1,0 +1,261 @@
+"""What a connection needs from the thing that carries its bytes, and the plain socket that gives it.
+
+The socket is driven directly (`recv_into`, `sendmsg`, `sendfile` on a non-blocking descriptor, waiting only after
+EAGAIN): trio's own socket methods pass through the scheduler for each call, even one that could be served at once.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import trio
+from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writable
+
+from rs3d.http.buffers import ReceiveBuffer, ReceiveBufferPool
+from rs3d.http.deadlines import Deadline
+from rs3d.http.messages import Buffer, Scheme
+
+TURN_BYTES: Final = 1 << 20
+"""Bytes one connection may move without giving way to others: about a quarter of a millisecond of copying."""
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+class TransportInterrupted(Exception):
+    """The wait of a transport was ended by `interrupt`: past its deadline, or draining. The transport stays usable."""
+
+
+class More(enum.Enum):
+    """Whether more bytes follow at once, so that a half-filled packet should wait for them."""
+
+    NO = 0
+    YES = int(socket.MSG_MORE)
+
+
+class Transport(Protocol):
+    """A connection's two byte streams. One task uses it; `interrupt` may come from any task of the same loop.
+
+    Every waiting method raises TransportInterrupted when interrupted, and trio.BrokenResourceError when the peer has
+    gone. Cancelled receives have taken nothing. The waits obey `deadline`.
+    """
+
+    @property
+    def deadline(self) -> Deadline: ...
+
+    @property
+    def peer(self) -> str: ...
+
+    @property
+    def local(self) -> str: ...
+
+    @property
+    def scheme(self) -> Scheme: ...
+
+    async def open(self) -> None:
+        """Make the connection usable (the TLS handshake). Before everything else."""
+        ...
+
+    async def receive_first(self, pool: ReceiveBufferPool) -> ReceiveBuffer | None:
+        """Wait without holding a buffer, then lease one and receive into it. None at the end of the stream."""
+        ...
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """Receive 1 to len(buffer) bytes; 0 at the end of the stream."""
+        ...
+
+    async def send(self, buffers: list[Buffer], more: More = More.NO) -> None:
+        """Send all bytes of all buffers. They must not change before this returns."""
+        ...
+
+    async def send_file(self, fd: int, offset: int, length: int) -> int:
+        """Send at most `length` bytes of a file.
+
+        Returns:
+            The number sent, at least 1; 0 when the file has ended before `offset + 1`.
+        """
+        ...
+
+    def interrupt(self) -> None:
+        """Make the current wait, if there is one, raise TransportInterrupted. Loop-safe."""
+        ...
+
+    async def finish_sending(self) -> None:
+        """Tell the peer that no byte will follow. Receiving goes on."""
+        ...
+
+    async def discard(self, buffer: memoryview) -> int:
+        """Receive raw bytes that nobody will read, after `finish_sending`; 0 at the end of the stream."""
+        ...
+
+    def close(self) -> None:
+        """Close. Bytes already handed to the kernel are still delivered. Idempotent."""
+        ...
+
+    def abort(self) -> None:
+        """Close with a reset: the peer must see an error, not an end. Idempotent."""
+        ...
+
+
+class SocketTransport:
+    """A plain TCP connection."""
+
+    __slots__ = ("_fd", "_socket", "_turn_bytes", "deadline", "local", "peer")
+
+    def __init__(self, connected: socket.socket, peer: str, local: str) -> None:
+        """Args:
+        connected: a connected socket; the transport owns it and makes it non-blocking.
+        peer, local: the two addresses as `ip:port`.
+        """
+        connected.setblocking(False)
+        self._socket = connected
+        self._fd = connected.fileno()
+        self._turn_bytes = 0
+        self.deadline = Deadline()
+        self.peer = peer
+        self.local = local
+
+    @property
+    def scheme(self) -> Scheme:
+        return Scheme.HTTP
+
+    async def open(self) -> None:
+        if self._socket.family in (socket.AF_INET, socket.AF_INET6):
+            # Answers are written whole; waiting for more bytes (Nagle) would only delay their last packet.
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    async def receive_first(self, pool: ReceiveBufferPool) -> ReceiveBuffer | None:
+        while True:
+            # Waiting first: the next request of a client is practically never there yet when its last answer leaves.
+            await self._wait(wait_readable)
+            buffer = pool.lease()
+            try:
+                count = self._socket.recv_into(buffer.data)
+            except BlockingIOError:
+                pool.release(buffer)
+                continue
+            except BaseException as error:
+                pool.release(buffer)
+                if isinstance(error, OSError):
+                    raise trio.BrokenResourceError(str(error)) from error
+                raise
+            if count == 0:
+                pool.release(buffer)
+                return None
+            buffer.end = count
+            return buffer
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        while True:
+            try:
+                count = self._socket.recv_into(buffer)
+            except BlockingIOError:
+                await self._wait(wait_readable)
+                continue
+            except OSError as error:
+                raise trio.BrokenResourceError(str(error)) from error
+            self.deadline.moved(count)
+            self._turn_bytes += count
+            if self._turn_bytes >= TURN_BYTES and count:
+                await self._give_way_after_receive()
+            return count
+
+    async def receive_some(self, maximum_bytes: int) -> bytes:
+        """Receive into new memory, allocated only when bytes are there: an idle TLS connection holds none."""
+        while True:
+            await self._wait(wait_readable)
+            try:
+                data = self._socket.recv(maximum_bytes)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise trio.BrokenResourceError(str(error)) from error
+            self.deadline.moved(len(data))
+            return data
+
+    async def send(self, buffers: list[Buffer], more: More = More.NO) -> None:
+        flags = more.value
+        while True:
+            try:
+                count = self._socket.sendmsg(buffers, (), flags)
+            except BlockingIOError:
+                await self._wait(wait_writable)
+                continue
+            except OSError as error:
+                raise trio.BrokenResourceError(str(error)) from error
+            self.deadline.moved(count)
+            self._turn_bytes += count
+            buffers = _rest(buffers, count)
+            if not buffers:
+                return
+            if self._turn_bytes >= TURN_BYTES:
+                self._turn_bytes = 0
+                await checkpoint()
+
+    async def send_file(self, fd: int, offset: int, length: int) -> int:
+        while True:
+            try:
+                count = os.sendfile(self._fd, fd, offset, min(length, TURN_BYTES))
+            except BlockingIOError:
+                await self._wait(wait_writable)
+                continue
+            except OSError as error:
+                raise trio.BrokenResourceError(str(error)) from error
+            self.deadline.moved(count)
+            self._turn_bytes += count
+            if self._turn_bytes >= TURN_BYTES:
+                self._turn_bytes = 0
+                await checkpoint()
+            return count
+
+    def interrupt(self) -> None:
+        if self._fd >= 0:
+            notify_closing(self._fd)
+
+    async def finish_sending(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+
+    async def discard(self, buffer: memoryview) -> int:
+        return await self.receive_into(buffer)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            # The number may name another connection's descriptor after this; -1 names none.
+            self._fd = -1
+            self._socket.close()
+
+    def abort(self) -> None:
+        if self._fd >= 0:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self.close()
+
+    async def _wait(self, wait: Callable[[int], Awaitable[None]]) -> None:
+        self._turn_bytes = 0
+        self.deadline.begin_wait()
+        try:
+            await wait(self._fd)
+        except trio.ClosedResourceError:
+            raise TransportInterrupted from None
+        finally:
+            self.deadline.end_wait()
+
+    async def _give_way_after_receive(self) -> None:
+        """Let others run. Shielded, because the bytes received would be lost with a cancelled call."""
+        self._turn_bytes = 0
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+
+def _rest(buffers: list[Buffer], sent: int) -> list[Buffer]:
+    """What of `buffers` follows the first `sent` bytes."""
+    for index, buffer in enumerate(buffers):
+        if sent < len(buffer):
+            return [memoryview(buffer)[sent:], *buffers[index + 1 :]]
+        sent -= len(buffer)
+    return []
