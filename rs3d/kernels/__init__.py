@@ -17,6 +17,7 @@ from typing import Protocol, cast
 KERNELS: tuple[str, ...] = (
     "crc",
     "gcm",
+    "merkle",
     "posix",
 )
 """Every kernel of this build, in alphabetical order; the same list as pyproject.toml's `ext-modules`."""
