@@ -15,6 +15,7 @@ import importlib
 from typing import Protocol, cast
 
 KERNELS: tuple[str, ...] = (
+    "awschunked",
     "crc",
     "gcm",
     "merkle",
