@@ -174,7 +174,8 @@ class Stream:
     iterator is closed (`aclose`, if it has one) at the end and when the connection is lost.
     """
 
-    chunks: AsyncIterator[Buffer]
+    chunks: AsyncIterator[Buffer | FileSpan]
+    """Buffers, and parts of files whose descriptors stay the iterator's; the latter need a declared length."""
     declared_length: int | None = None
     """Total bytes; None when unknown: the chunked transfer coding is used."""
 

@@ -123,6 +123,17 @@ async def _send_stream(
         return
     prefix: list[Buffer] = [head]
     async for chunk in body.chunks:
+        if isinstance(chunk, FileSpan):
+            if not isinstance(length, int):
+                raise BodyCut("a stream with parts of files must declare its length")
+            if sent.body_bytes + chunk.length > length:
+                raise BodyCut("a stream is longer than it declared")
+            if prefix:
+                sent.head_sent = True
+                await transport.send(prefix, More.YES)
+                prefix = []
+            await _send_span(transport, chunk, sent)
+            continue
         data = memoryview(chunk).cast("B")
         if not len(data):
             continue
