@@ -10,7 +10,7 @@ from rs3d.types.recipe import PLAIN, LayerRecipe, LayerValue, Recipe
 LAYER_LIMIT = 16
 """Layers of one recipe; far above any sensible stack, so that a forged sidecar cannot make a reader build a tower."""
 
-LayerRow = tuple[str, int, dict[str, LayerValue]]
+LayerRow = tuple[str, int, dict[str, object]]
 
 
 def recipe_rows(recipe: Recipe) -> list[LayerRow]:
@@ -19,14 +19,23 @@ def recipe_rows(recipe: Recipe) -> list[LayerRow]:
 
 
 def recipe_of(rows: list[LayerRow]) -> Recipe:
-    """The reverse of `recipe_rows`, of rows whose types were checked while decoding. Unknown layers are kept: whoever
-    runs the recipe refuses them by name.
+    """The reverse of `recipe_rows`, of rows whose outer types were checked while decoding. Unknown layers are kept:
+    whoever runs the recipe refuses them by name.
 
     Raises:
-        ValueError: more than LAYER_LIMIT layers.
+        ValueError: more than LAYER_LIMIT layers, or a parameter that is no integer, text, bytes or nil.
     """
     if not rows:
         return PLAIN
     if len(rows) > LAYER_LIMIT:
         raise ValueError(f"{len(rows)} layers; at most {LAYER_LIMIT} are allowed")
-    return Recipe(tuple(LayerRecipe(name, version, tuple(given.items())) for name, version, given in rows))
+    return Recipe(tuple(LayerRecipe(name, version, _parameters(name, given)) for name, version, given in rows))
+
+
+def _parameters(layer: str, given: dict[str, object]) -> tuple[tuple[str, LayerValue], ...]:
+    parameters: list[tuple[str, LayerValue]] = []
+    for name, value in given.items():
+        if value is not None and not isinstance(value, int | str | bytes):
+            raise ValueError(f"layer {layer!r}: parameter {name!r} is a {type(value).__name__}")
+        parameters.append((name, value))
+    return tuple(parameters)

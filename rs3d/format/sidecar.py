@@ -4,8 +4,8 @@
 
 The head says all that is needed to find any row, so that reading a range reads the head, the body and the pages of its
 own rows and nothing else. Each piece carries its own CRC32C, and the pages' CRCs begin with the head's, so that a page
-of another blob or of another place does not validate. Integers are little-endian (the tables are used as the kernels
-make them). Nothing here blocks.
+of another blob or of another place does not validate. Integers are big-endian, but for the rows of the block table,
+which are used as the kernel makes them: little-endian. Nothing here blocks.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ BODY_LIMIT_BYTES: Final = 256 * 1024
 """Largest msgpack body: a key of 1 KiB, 8 KiB of headers and a recipe are far below."""
 STORED_LIMIT_BYTES: Final = 1 << 48
 
-HEAD: Final = struct.Struct("<8sHHIQQIIIIII")
-PAGE_SEED: Final = struct.Struct("<II")
+HEAD: Final = struct.Struct(">8sHHIQQIIIIII")
+PAGE_SEED: Final = struct.Struct(">II")
 
 
 class Table(IntEnum):
@@ -178,7 +178,7 @@ def encode_sidecar(info: BlobInfo, origin: BlobOrigin, block_crcs: bytes, leaves
             span = head.page_span(table, page)
             begin = page * ROWS_PER_PAGE[table] * ROW_BYTES[table]
             raw = rows[begin : begin + span.rows * ROW_BYTES[table]]
-            pieces += [raw, _page_crc(head, table, page, raw).to_bytes(CRC_BYTES, "little")]
+            pieces += [raw, _page_crc(head, table, page, raw).to_bytes(CRC_BYTES, "big")]
     return b"".join(pieces)
 
 
@@ -189,7 +189,7 @@ def encode_head(blob: BlobId, stored_bytes: int, body: bytes) -> bytes:
         *(BLOCK_BYTES, LEAF_BYTES, KNOWN_FEATURES, crc32c(body)),
     )
     raw = HEAD.pack(*values, 0)
-    return raw[:-CRC_BYTES] + crc32c(raw[:-CRC_BYTES]).to_bytes(CRC_BYTES, "little")
+    return raw[:-CRC_BYTES] + crc32c(raw[:-CRC_BYTES]).to_bytes(CRC_BYTES, "big")
 
 
 def decode_head(raw: bytes | memoryview, *, what: str) -> SidecarHead:
@@ -267,7 +267,7 @@ def decode_page(head: SidecarHead, span: PageSpan, raw: bytes | memoryview, *, w
     if len(raw) != span.length:
         raise RecordDamaged(what=what, reason=f"{_name(span)}: {len(raw)} bytes of {span.length}")
     rows = bytes(raw[:-CRC_BYTES])
-    recorded = int.from_bytes(raw[-CRC_BYTES:], "little")
+    recorded = int.from_bytes(raw[-CRC_BYTES:], "big")
     computed = _page_crc(head, span.table, span.page, rows)
     if computed != recorded:
         raise RecordDamaged(what=what, reason=f"{_name(span)}: CRC32C is {computed:08x}, {recorded:08x} is recorded")

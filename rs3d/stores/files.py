@@ -9,22 +9,16 @@ it, for only the caller knows what it means. All methods block.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
 from collections.abc import Sequence
 from typing import Protocol
 
+from rs3d.kernels import posix
+
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
-
-_SYNC_FILE_RANGE_WRITE = 2
-_FALLOC_FL_KEEP_SIZE = 1
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
-_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-_libc.syncfs.argtypes = (ctypes.c_int,)
 
 
 class Files(Protocol):
@@ -147,10 +141,10 @@ class SystemFiles:
         os.ftruncate(descriptor, length)
 
     def reserve(self, descriptor: int, offset: int, length: int) -> None:
-        _checked(_libc.fallocate(descriptor, _FALLOC_FL_KEEP_SIZE, offset, length))
+        posix.fallocate(descriptor, posix.FALLOC_FL_KEEP_SIZE, offset, length)
 
     def begin_write_out(self, descriptor: int, offset: int, length: int) -> None:
-        _checked(_libc.sync_file_range(descriptor, offset, length, _SYNC_FILE_RANGE_WRITE))
+        posix.sync_file_range(descriptor, offset, length, posix.SYNC_FILE_RANGE_WRITE)
 
     def sync_data(self, descriptor: int) -> None:
         os.fdatasync(descriptor)
@@ -159,7 +153,7 @@ class SystemFiles:
         os.fsync(descriptor)
 
     def sync_file_system(self, descriptor: int) -> None:
-        _checked(_libc.syncfs(descriptor))
+        posix.syncfs(descriptor)
 
     def rename(self, source: str, target: str, *, source_directory: int, target_directory: int) -> None:
         os.rename(source, target, src_dir_fd=source_directory, dst_dir_fd=target_directory)
@@ -230,9 +224,3 @@ def _open_regular(name: str, access: int, directory: int | None) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", name)
     return descriptor
-
-
-def _checked(result: int) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

@@ -1,0 +1,140 @@
+"""Reading one blob: every byte is checked against the sidecar's block table before anybody may use it.
+
+Two ways. `verify` checks a range in the page cache, which is then sent from there (sendfile); `read_into` copies bytes
+out first and checks the copy, so that what is handed out is what was checked, whatever memory or disk do meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+from rs3d.errors import BlobDamaged, FormatUnknown, RecordDamaged
+from rs3d.format.sidecar import BLOCK_BYTES, CRC_BYTES, ROWS_PER_PAGE, Table
+from rs3d.kernels.crc import crc32c_check_blocks
+from rs3d.stores.blobfaults import blob_fault
+from rs3d.stores.blobheads import SidecarEntry, damage_reason, read_page
+from rs3d.stores.blobmemo import VerifiedSpans
+from rs3d.stores.files import Files, read_whole
+from rs3d.types.blobs import BlobInfo, BlobOrigin
+
+_PAGE_SPAN_BYTES: Final = ROWS_PER_PAGE[Table.BLOCKS] * BLOCK_BYTES
+_SCRATCH_BYTES: Final = 1024 * 1024
+
+
+class _Scratch(threading.local):
+    """A buffer for each thread that verifies by reading."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(_SCRATCH_BYTES))
+
+
+_scratch = _Scratch()
+
+
+class LocalBlobReader:
+    """`interfaces.BlobReader` on open descriptors, readable even when the blob is unlinked. One thread at a time."""
+
+    __slots__ = ("_data", "_entry", "_files", "_memo", "_meta", "_page", "info", "origin")
+
+    def __init__(self, files: Files, entry: SidecarEntry, data: int, meta: int, memo: VerifiedSpans | None) -> None:
+        """Both descriptors become the reader's; `meta` is -1 when the entry holds the whole block table.
+
+        Args:
+            memo: where verified spans are kept, or None to check each range each time (`verify = always`).
+        """
+        self.info: BlobInfo = entry.info
+        self.origin: BlobOrigin = entry.origin
+        self._files = files
+        self._entry = entry
+        self._data = data
+        self._meta = meta
+        self._memo = memo
+        self._page = (0, entry.first_rows)
+
+    def fileno(self) -> int:
+        return self._data
+
+    def verify(self, offset: int, length: int) -> None:
+        begin, end = self._blocks_around(offset, length)
+        position = begin
+        while position < end:
+            # A piece never crosses a page of the table (a multiple of the scratch buffer).
+            piece_bytes = min(_SCRATCH_BYTES - position % _SCRATCH_BYTES, end - position)
+            self._read_checked(position, _scratch.view[:piece_bytes])
+            position += piece_bytes
+        if self._memo is not None:
+            self._memo.add(self.info.blob, begin, end, self.info.stored_bytes)
+
+    def is_verified(self, offset: int, length: int) -> bool:
+        return False
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        view = buffer.cast("B")
+        self._blocks_around(offset, len(view))
+        while len(view):
+            into_block = offset % BLOCK_BYTES
+            to_end = self.info.stored_bytes - offset
+            if into_block or len(view) < min(BLOCK_BYTES, to_end):
+                count = min(BLOCK_BYTES - into_block, len(view))
+                block_begin = offset - into_block
+                block = _scratch.view[: min(BLOCK_BYTES, self.info.stored_bytes - block_begin)]
+                self._read_checked(block_begin, block)
+                view[:count] = block[into_block : into_block + count]
+            else:
+                count = min(len(view), _SCRATCH_BYTES - offset % _SCRATCH_BYTES)
+                if count < to_end:
+                    count -= count % BLOCK_BYTES
+                self._read_checked(offset, view[:count])
+            view = view[count:]
+            offset += count
+
+    def close(self) -> None:
+        for descriptor in (self._data, self._meta):
+            if descriptor >= 0:
+                self._files.close(descriptor)
+        self._data = self._meta = -1
+
+    def _read_checked(self, offset: int, view: memoryview) -> None:
+        """Fill `view`, which begins and ends at block bounds (or the end) and lies in one page, and check it."""
+        try:
+            count = read_whole(self._files, self._data, view, offset)
+        except OSError as error:
+            raise blob_fault(error, self.info.blob, f"reading {len(view)} bytes at {offset}") from error
+        if count < len(view):
+            raise self._damaged(f"the data file ends at {offset + count}; {self.info.stored_bytes} bytes were written")
+        bad = crc32c_check_blocks(view, BLOCK_BYTES, self._rows(offset, len(view)))
+        if bad >= 0:
+            begin = offset + bad * BLOCK_BYTES
+            end = min(begin + BLOCK_BYTES, self.info.stored_bytes)
+            raise self._damaged(f"CRC32C of block {begin // BLOCK_BYTES} (bytes {begin}-{end - 1}) differs")
+
+    def _rows(self, offset: int, length: int) -> memoryview:
+        page = offset // _PAGE_SPAN_BYTES
+        if self._page[0] != page:
+            try:
+                self._page = (page, read_page(self._files, self._meta, self._entry, page))
+            except (RecordDamaged, FormatUnknown) as error:
+                raise self._damaged(damage_reason(error)) from error
+            except OSError as error:
+                raise blob_fault(error, self.info.blob, "reading the sidecar") from error
+        first = (offset - page * _PAGE_SPAN_BYTES) // BLOCK_BYTES
+        count = -(-length // BLOCK_BYTES)
+        return memoryview(self._page[1])[first * CRC_BYTES : (first + count) * CRC_BYTES]
+
+    def _blocks_around(self, offset: int, length: int) -> tuple[int, int]:
+        """The range widened to whole blocks.
+
+        Raises:
+            ValueError: it reaches outside the blob.
+        """
+        stored_bytes = self.info.stored_bytes
+        if offset < 0 or length < 0 or offset + length > stored_bytes:
+            raise ValueError(f"{length} bytes at {offset} lie outside a blob of {stored_bytes}")
+        if length == 0:
+            return offset, offset
+        end = -(-(offset + length) // BLOCK_BYTES) * BLOCK_BYTES
+        return offset - offset % BLOCK_BYTES, min(end, stored_bytes)
+
+    def _damaged(self, reason: str) -> BlobDamaged:
+        return BlobDamaged(blob=self.info.blob.text(), reason=reason)

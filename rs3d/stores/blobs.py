@@ -1,0 +1,312 @@
+"""Blobs in local directories: `blobs/<segment>/<number>.data` and its sidecar `.meta`. FORMAT.md section "Blob".
+
+A blob is written once under an id that is never reused, then only read; nothing is renamed into place, because nothing
+refers to a blob before its record is committed. All methods block and run in a thread; one store may be used by many.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from rs3d.clock import Clock, SystemClock
+from rs3d.errors import BlobDamaged, FormatUnknown, RecordDamaged, StoreDamaged
+from rs3d.format.quarantinenote import QuarantineNote, encode_note
+from rs3d.stores.blobfaults import blob_fault
+from rs3d.stores.blobheads import EntryCache, SidecarEntry, damage_reason, read_entry
+from rs3d.stores.blobmemo import VerifiedSpans
+from rs3d.stores.blobreader import LocalBlobReader
+from rs3d.stores.blobwriter import LocalBlobWriter
+from rs3d.stores.files import SYSTEM_FILES, Files, write_whole
+from rs3d.stores.layout import (
+    BLOBS,
+    MAXIMUM_BLOBS_PER_SEGMENT,
+    NOTE,
+    QUARANTINE,
+    BlobFile,
+    file_name,
+    parse_file_name,
+    parse_segment_name,
+    quarantine_name,
+    segment_name,
+)
+from rs3d.types.blobs import BlobOrigin
+from rs3d.types.identifiers import BlobId, SegmentId
+
+
+class VerifyMode(Enum):
+    """When the bytes of a blob are checked on their way to a reader."""
+
+    MEMO = "memo"
+    """In the page cache before they are sent, unless that was done within 60 s and the pages are still there."""
+    ALWAYS = "always"
+    """Each time, on the very bytes that are sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobStoreConfig:
+    """Settings of local blobs (`[storage.blobs]`)."""
+
+    verify: VerifyMode = VerifyMode.MEMO
+    write_out_bytes: int = 8 * 1024 * 1024
+    """Dirty pages of one blob beyond which the disk is set to work while the body still arrives."""
+    reserve_from_bytes: int = 4 * 1024 * 1024
+    """Bodies declared at least so long get their blocks reserved: fewer extents, and a full disk is met early."""
+    cached_sidecar_bytes: int = 8 * 1024 * 1024
+    """Memory for decoded sidecars, some 1-5 KiB each, in each process."""
+    memo_spans: int = 32_768
+    """Verified spans of 1 MiB that are remembered in each process: at most 32 GiB of blobs, some 6 MiB of memory."""
+
+
+class LocalBlobStore:
+    """`interfaces.BlobStore` in the directories of one store."""
+
+    def __init__(
+        self,
+        root: str,
+        config: BlobStoreConfig | None = None,
+        *,
+        files: Files = SYSTEM_FILES,
+        clock: Clock | None = None,
+    ) -> None:
+        """Open the directories blobs/ and quarantine/ of the store at `root` (see `layout.make_directories`).
+
+        Raises:
+            StoreDamaged: one of them is missing or not a directory.
+        """
+        self.config = config or BlobStoreConfig()
+        self._files = files
+        self._clock = clock or SystemClock()
+        self._root = root
+        self._memo = VerifiedSpans(self._clock, maximum_spans=self.config.memo_spans)
+        self._entries = EntryCache(self.config.cached_sidecar_bytes)
+        self._blobs = self._open_top(BLOBS)
+        try:
+            self._quarantine = self._open_top(QUARANTINE)
+        except StoreDamaged:
+            files.close(self._blobs)
+            raise
+
+    def close(self) -> None:
+        """Close the directories. Readers and writers in use are not affected."""
+        for descriptor in (self._blobs, self._quarantine):
+            if descriptor >= 0:
+                self._files.close(descriptor)
+        self._blobs = self._quarantine = -1
+
+    # -- writing
+
+    def make_segment(self, segment: SegmentId) -> None:
+        """As the interface; a directory that exists is synced again, so that the call may be repeated."""
+        try:
+            with contextlib.suppress(FileExistsError):
+                self._files.make_directory(segment_name(segment), directory=self._blobs)
+            self._files.sync(self._blobs)
+        except OSError as error:
+            raise blob_fault(error, BlobId(segment, 0), "making its segment's directory") from error
+
+    def create(self, blob: BlobId, *, size_hint_bytes: int | None = None) -> LocalBlobWriter:
+        """As the interface.
+
+        Raises:
+            StoreFull, SlowDown, StoreReadOnly, BlobDamaged: nothing is left behind.
+            ValueError: the number is beyond what a segment holds.
+        """
+        if not 0 <= blob.number < MAXIMUM_BLOBS_PER_SEGMENT:
+            raise ValueError(f"blob {blob.text()}: a segment holds {MAXIMUM_BLOBS_PER_SEGMENT} blobs")
+        try:
+            directory = self._open_segment(blob.segment)
+        except OSError as error:
+            raise blob_fault(error, blob, "opening its segment's directory") from error
+        hint = size_hint_bytes or 0
+        return LocalBlobWriter(
+            self._files,
+            blob,
+            directory,
+            reserve_bytes=hint if hint >= self.config.reserve_from_bytes else 0,
+            write_out_bytes=self.config.write_out_bytes,
+        )
+
+    # -- reading
+
+    def open(self, blob: BlobId) -> LocalBlobReader:
+        entry = self._entries.get(blob)
+        data = meta = -1
+        try:
+            data = self._open_file(blob, BlobFile.DATA)
+            if entry is None or not entry.is_whole:
+                meta = self._open_file(blob, BlobFile.META)
+            if entry is None:
+                entry = read_entry(self._files, meta, blob)
+                self._entries.put(entry)
+            length = self._files.status(data).st_size
+            if length != entry.info.stored_bytes:
+                reason = f"the data file has {length} bytes; {entry.info.stored_bytes} were written"
+                raise BlobDamaged(blob=blob.text(), reason=reason)
+        except (OSError, RecordDamaged, FormatUnknown, BlobDamaged) as error:
+            self._close_both(data, meta)
+            if isinstance(error, OSError):
+                raise blob_fault(error, blob, "opening it") from error
+            if isinstance(error, BlobDamaged):
+                raise
+            raise BlobDamaged(blob=blob.text(), reason=damage_reason(error)) from error
+        if meta >= 0 and entry.is_whole:
+            self._files.close(meta)
+            meta = -1
+        memo = self._memo if self.config.verify is VerifyMode.MEMO else None
+        return LocalBlobReader(self._files, entry, data, meta, memo)
+
+    def origin(self, blob: BlobId) -> BlobOrigin:
+        """Where the blob was first put, from its sidecar alone (its data may be gone).
+
+        Raises:
+            BlobDamaged: the sidecar is missing or fails its checks.
+        """
+        return self.sidecar_entry(blob).origin
+
+    def sidecar_entry(self, blob: BlobId) -> SidecarEntry:
+        """The checked front of a blob's sidecar, without opening its data. Raises as `origin`."""
+        entry = self._entries.get(blob)
+        if entry is not None:
+            return entry
+        meta = -1
+        try:
+            meta = self._open_file(blob, BlobFile.META)
+            entry = read_entry(self._files, meta, blob)
+        except OSError as error:
+            raise blob_fault(error, blob, "reading its sidecar") from error
+        except (RecordDamaged, FormatUnknown) as error:
+            raise BlobDamaged(blob=blob.text(), reason=damage_reason(error)) from error
+        finally:
+            self._close_both(meta, -1)
+        self._entries.put(entry)
+        return entry
+
+    # -- removing
+
+    def delete(self, blobs: list[BlobId]) -> None:
+        """As the interface: each `.data` before its `.meta`, one sync for each directory.
+
+        Raises:
+            StoreReadOnly, BlobDamaged: a file could not be unlinked, or a directory not synced: nothing may be taken as
+                deleted, and the call may be repeated.
+        """
+        by_segment: dict[SegmentId, list[BlobId]] = {}
+        for blob in blobs:
+            by_segment.setdefault(blob.segment, []).append(blob)
+        for segment, members in by_segment.items():
+            self._delete_in_segment(segment, members)
+
+    def list_segments(self) -> list[SegmentId]:
+        """Every segment that has a directory, in ascending order."""
+        return sorted(
+            found for name in self._files.names(self._blobs) if (found := parse_segment_name(name)) is not None
+        )
+
+    def list_segment(self, segment: SegmentId) -> list[BlobId]:
+        """As the interface, in ascending order; none for a segment without a directory."""
+        return sorted({blob for blob, _ in self._files_of(segment)})
+
+    def remove_segment(self, segment: SegmentId) -> bool:
+        """Remove the directory of a closed segment and sync blobs/; False when something is in it."""
+        try:
+            self._files.remove_directory(segment_name(segment), directory=self._blobs)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        self._files.sync(self._blobs)
+        return True
+
+    def quarantine(self, blob: BlobId, reason: str) -> None:
+        """As the interface: the note first, then the files, then both directories are synced; may be repeated."""
+        try:
+            directory = self._open_segment(blob.segment)
+        except FileNotFoundError:
+            return
+        try:
+            kinds = [kind for found, kind in self._files_of(blob.segment) if found == blob]
+            names = [quarantine_name(blob, kind.value) for kind in kinds]
+            self._write_note(
+                blob,
+                QuarantineNote(
+                    blob=blob.text(), reason=reason, moved_ns=self._clock.wall_ns(), files=tuple(sorted(names))
+                ),
+            )
+            for kind, name in zip(kinds, names, strict=True):
+                self._files.rename(
+                    file_name(blob, kind), name, source_directory=directory, target_directory=self._quarantine
+                )
+            self._files.sync(self._quarantine)
+            self._files.sync(directory)
+        except OSError as error:
+            raise blob_fault(error, blob, "moving it to quarantine") from error
+        finally:
+            self._files.close(directory)
+            self._entries.drop(blob)
+
+    # -- parts of these
+
+    def _open_top(self, name: str) -> int:
+        try:
+            return self._files.open_directory(os.path.join(self._root, name))
+        except OSError as error:
+            reason = f"{name}/: {error.strerror}"
+            raise StoreDamaged(root=self._root, reason=reason, command="rs3d check --repair") from error
+
+    def _open_segment(self, segment: SegmentId) -> int:
+        return self._files.open_directory(segment_name(segment), directory=self._blobs)
+
+    def _open_file(self, blob: BlobId, kind: BlobFile) -> int:
+        return self._files.open(f"{segment_name(blob.segment)}/{file_name(blob, kind)}", directory=self._blobs)
+
+    def _close_both(self, first: int, second: int) -> None:
+        for descriptor in (first, second):
+            if descriptor >= 0:
+                self._files.close(descriptor)
+
+    def _files_of(self, segment: SegmentId) -> Iterable[tuple[BlobId, BlobFile]]:
+        try:
+            directory = self._open_segment(segment)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise blob_fault(error, BlobId(segment, 0), "listing its segment") from error
+        try:
+            names = self._files.names(directory)
+        finally:
+            self._files.close(directory)
+        return [found for name in names if (found := parse_file_name(segment, name)) is not None]
+
+    def _delete_in_segment(self, segment: SegmentId, blobs: list[BlobId]) -> None:
+        try:
+            directory = self._open_segment(segment)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise blob_fault(error, blobs[0], "opening its segment's directory") from error
+        try:
+            for blob in blobs:
+                self._entries.drop(blob)
+                for kind in (BlobFile.DATA, BlobFile.META):
+                    with contextlib.suppress(FileNotFoundError):
+                        self._files.unlink(file_name(blob, kind), directory=directory)
+            self._files.sync(directory)
+        except OSError as error:
+            raise blob_fault(error, blobs[0], "deleting blobs of its segment") from error
+        finally:
+            self._files.close(directory)
+
+    def _write_note(self, blob: BlobId, note: QuarantineNote) -> None:
+        try:
+            descriptor = self._files.create(quarantine_name(blob, NOTE), directory=self._quarantine)
+        except FileExistsError:
+            return  # an earlier quarantine of this blob was interrupted; its reason stands
+        try:
+            write_whole(self._files, descriptor, encode_note(note), 0)
+            self._files.sync_data(descriptor)
+        finally:
+            self._files.close(descriptor)

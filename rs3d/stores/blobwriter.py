@@ -1,0 +1,168 @@
+"""Writing one blob: data appended, tables built on the way, then the sidecar, then as few syncs as are right.
+
+Why the order of `finish` is right. Nothing refers to a blob before its operation is committed, and that is sent only
+after `finish` returned; so between data, sidecar and names no order matters, only that all three are on stable storage
+at the end. A crash in between leaves any of them, in a segment whose epoch is then closed: the sweep removes them.
+Why it is cheap: both files' dirty pages are sent to the disk first, without waiting, so that their block allocations
+and lengths, and the names of both, join one journal transaction: the first sync commits it, the others find it done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from dataclasses import dataclass
+from typing import Final
+
+from rs3d.errors import Rs3dError
+from rs3d.format.merkletree import merkle_root
+from rs3d.format.sidecar import BLOCK_BYTES, encode_sidecar
+from rs3d.format.sidecartables import BlockTable, LeafTable
+from rs3d.stores.blobfaults import blob_fault
+from rs3d.stores.files import Files, write_whole
+from rs3d.stores.layout import BlobFile, file_name
+from rs3d.types.blobs import BlobInfo, BlobOrigin
+from rs3d.types.identifiers import BlobId
+from rs3d.types.recipe import Recipe
+
+_CANNOT_RESERVE: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a writer made, for the store's cache."""
+
+    info: BlobInfo
+    sidecar: bytes
+
+
+class LocalBlobWriter:
+    """`interfaces.BlobWriter` on two files of a segment's directory. Made by `LocalBlobStore.create`."""
+
+    __slots__ = (
+        "_blocks",
+        "_data",
+        "_directory",
+        "_files",
+        "_leaves",
+        "_length",
+        "_on_finish",
+        "_reserved",
+        "_started",
+        "_write_out_bytes",
+        "blob",
+    )
+
+    def __init__(self, files: Files, blob: BlobId, directory: int, *, reserve_bytes: int, write_out_bytes: int) -> None:
+        """Create the data file in `directory`, whose descriptor becomes the writer's.
+
+        Args:
+            reserve_bytes: blocks to reserve at once (0 = none).
+            write_out_bytes: start writing dirty pages to the disk each time so many have gathered.
+
+        Raises:
+            StoreFull, SlowDown, StoreReadOnly, BlobDamaged: nothing is left behind.
+        """
+        self.blob = blob
+        self._files = files
+        self._directory = directory
+        self._write_out_bytes = write_out_bytes
+        self._length = 0
+        self._started = 0
+        self._reserved = 0
+        self._data = -1
+        self._blocks = BlockTable()
+        self._leaves = LeafTable()
+        try:
+            self._data = files.create(file_name(blob, BlobFile.DATA), directory=directory)
+            if reserve_bytes:
+                self._reserve(reserve_bytes)
+        except OSError as error:
+            fault = self._fault(error, "creating the data file", reserve_bytes)
+            if self._data >= 0:
+                self.discard()
+            else:  # a file of this name is another writer's: not to be unlinked
+                self._close()
+            raise fault from error
+
+    def write(self, stored: memoryview, *, leaf: bytes | None = None) -> None:
+        view = stored.cast("B")
+        try:
+            write_whole(self._files, self._data, view, self._length)
+            self._length += len(view)
+            if self._length - self._started >= self._write_out_bytes:
+                self._begin_write_out()
+        except OSError as error:
+            raise self._fault(error, "writing data", len(view)) from error
+        self._blocks.update(view)
+        self._leaves.update(view, leaf)
+
+    def finish(self, *, client_bytes: int, recipe: Recipe, md5: bytes, origin: BlobOrigin) -> BlobInfo:
+        return self.finish_whole(client_bytes=client_bytes, recipe=recipe, md5=md5, origin=origin).info
+
+    def finish_whole(self, *, client_bytes: int, recipe: Recipe, md5: bytes, origin: BlobOrigin) -> Finished:
+        """As `finish`, with the sidecar's bytes."""
+        leaves = self._leaves.rows()
+        info = BlobInfo(
+            blob=self.blob,
+            stored_bytes=self._length,
+            client_bytes=client_bytes,
+            recipe=recipe,
+            block_bytes=BLOCK_BYTES,
+            merkle_root=merkle_root(leaves, self._length),
+            md5=md5,
+        )
+        sidecar = encode_sidecar(info, origin, self._blocks.rows(), leaves)
+        try:
+            self._make_durable(sidecar)
+        except OSError as error:
+            raise self._fault(error, "making data and sidecar durable", len(sidecar)) from error
+        self._close()
+        return Finished(info, sidecar)
+
+    def discard(self) -> None:
+        """Unlink whatever was made. Never raises for files: what stays is swept when the epoch is closed."""
+        for kind in (BlobFile.DATA, BlobFile.META):
+            with contextlib.suppress(OSError):
+                self._files.unlink(file_name(self.blob, kind), directory=self._directory)
+        self._close()
+
+    def _make_durable(self, sidecar: bytes) -> None:
+        files = self._files
+        if self._reserved > self._length:
+            files.truncate(self._data, self._length)  # gives back blocks reserved behind the end
+        meta = files.create(file_name(self.blob, BlobFile.META), directory=self._directory)
+        try:
+            write_whole(files, meta, sidecar, 0)
+            files.begin_write_out(self._data, self._started, 0)
+            files.begin_write_out(meta, 0, 0)
+            files.sync_data(meta)
+            files.sync_data(self._data)
+            files.sync(self._directory)
+        finally:
+            files.close(meta)
+
+    def _reserve(self, length: int) -> None:
+        try:
+            self._files.reserve(self._data, 0, length)
+            self._reserved = length
+        except OSError as error:
+            if error.errno not in _CANNOT_RESERVE:
+                raise
+
+    def _begin_write_out(self) -> None:
+        self._files.begin_write_out(self._data, self._started, self._length - self._started)
+        self._started = self._length
+
+    def _fault(self, error: OSError, doing: str, needed_bytes: int) -> Rs3dError:
+        free_bytes = 0
+        with contextlib.suppress(OSError):
+            status = self._files.file_system(self._directory)
+            free_bytes = status.f_bavail * status.f_frsize
+        return blob_fault(error, self.blob, doing, free_bytes=free_bytes, needed_bytes=needed_bytes)
+
+    def _close(self) -> None:
+        for descriptor in (self._data, self._directory):
+            if descriptor >= 0:
+                self._files.close(descriptor)
+        self._data = self._directory = -1
