@@ -1,16 +1,18 @@
 # cython: auto_pickle=False
 """SHA-256 of a body's blocks, the tree over them, proofs; and SHA-256 of many messages at once.
 
-    leaf  = SHA-256(block)                         blocks of 1 MiB, the last one shorter; an empty body is one empty block
+    leaf  = SHA-256(block)          blocks of 1 MiB, the last one shorter; an empty body is one empty block
     node  = SHA-256(01 | left | right)
     root  = SHA-256(02 | leaf count (u64 BE) | length (u64 BE) | top)
 
-Each level pairs its hashes from the left; an odd one at the end is promoted as it is. So the tree over n leaves is the one of
-RFC 6962: left of the root are the largest power of two of leaves that is less than n. The top of one leaf is that leaf.
+Each level pairs its hashes from the left; an odd one at the end is promoted as it is. So the tree over n leaves is the
+one of RFC 6962: left of the root are the largest power of two of leaves that is less than n. The top of one leaf is
+that leaf.
 
-A leaf has no prefix, unlike RFC 6962's: the payload hash that S3 clients sign is then the leaf of a small body. What the prefix
-is for, that no node can be passed off as a leaf, the root's header does: it binds the number of leaves, and with it the depth
-at which each leaf lies, and the length in bytes. `verify` derives the path's shape from these numbers, never from the proof.
+A leaf has no prefix, unlike RFC 6962's: the payload hash that S3 clients sign is then the leaf of a small body. What
+the prefix is for, that no node can be passed off as a leaf, the root's header does: it binds the number of leaves, and
+with it the depth at which each leaf lies, and the length in bytes. `verify` derives the path's shape from these
+numbers, never from the proof.
 
 Appending keeps a frontier: the tops of the perfect subtrees so far, one for each bit set in the number of leaves. A new
 leaf joins equal neighbours as a carry does in binary addition; at the end the frontier is folded from the right.
@@ -84,7 +86,7 @@ cdef bytes _hash_messages(const rs3d_message *messages, size_t count, uint64_t t
 
 
 cdef rs3d_message *_new_messages(size_t count) except NULL:
-    cdef rs3d_message *messages = <rs3d_message *>malloc(max(count, 1) * sizeof(rs3d_message))
+    cdef rs3d_message *messages = <rs3d_message *>malloc((count + 1) * sizeof(rs3d_message))
     if messages == NULL:
         raise MemoryError()
     return messages
@@ -107,7 +109,7 @@ def sha256_many(buffers):
     cdef size_t count = len(owners), opened = 0, i
     cdef uint64_t total = 0
     cdef rs3d_message *messages = _new_messages(count)
-    cdef Py_buffer *views = <Py_buffer *>malloc(max(count, 1) * sizeof(Py_buffer))
+    cdef Py_buffer *views = <Py_buffer *>malloc((count + 1) * sizeof(Py_buffer))
     try:
         if views == NULL:
             raise MemoryError()
@@ -319,6 +321,9 @@ cdef class TreeAppender:
         self.block_bytes = block_bytes
         rs3d_sha256_start(&self.block)
 
+    def __init__(self, block_bytes=LEAF_BYTES):
+        pass
+
     cdef void plant(self, const unsigned char *leaf) noexcept nogil:
         """Add a leaf: carry over as many equal subtrees as the count has trailing ones."""
         cdef uint64_t carry = self.leaf_count
@@ -378,6 +383,9 @@ cdef class TreeAppender:
                     self.fill(at, left)
                 self.length_bytes += view.len
                 return bytes(done)
+            except MemoryError:
+                self.ended = True  # part of the data went in, its leaves were not handed out
+                raise
             finally:
                 PyBuffer_Release(&view)
         finally:

@@ -1,12 +1,13 @@
 """SHA-256 of a body's blocks, the Merkle tree over them, inclusion proofs; and SHA-256 of many messages at once.
 
-The tree's definition stands in `ext/merkle.pyx`: leaf = plain SHA-256 of a block, node = SHA-256(01 | left | right), an odd
-hash at a level's end is promoted unchanged, root = SHA-256(02 | leaf count u64 BE | length u64 BE | top).
+The tree's definition stands in `ext/merkle.pyx`: leaf = plain SHA-256 of a block, node = SHA-256(01 | left | right), an
+odd hash at a level's end is promoted unchanged, root = SHA-256(02 | leaf count u64 BE | length u64 BE | top).
 
 Variants: `shani` (the SHA instructions, two messages interleaved), `avx2` (eight messages in eight lanes), `scalar`.
 `RS3D_KERNEL_MERKLE` demands one. Only calls with several messages or blocks gain: one stream is one chain of rounds.
-All functions take any contiguous buffer, which must not change until they return, and drop the GIL from 8 KiB on. They block
-on the processor alone: 0.4 ms a MiB with `shani`. Source: FIPS 180-4; RFC 6962, 2.1. Oracle: `tests/oracles/merkle.py`.
+All functions take any contiguous buffer, which must not change until they return, and drop the GIL from 8 KiB on. They
+block on the processor alone: 0.4 ms a MiB with `shani`. Source: FIPS 180-4; RFC 6962, 2.1. Oracle:
+`tests/oracles/merkle.py`.
 """
 
 from collections.abc import Iterable
@@ -99,7 +100,7 @@ def verify(
 class TreeAppender:
     """A tree that grows as a body arrives, in memory for 64 hashes.
 
-    One thread at a time. Blocks that lie whole in one `update` are hashed side by side; smaller pieces one after another.
+    One thread at a time. Blocks that lie whole in one `update` are hashed side by side, smaller ones in turn.
 
     Args:
         block_bytes: size of a block, LEAF_BYTES without.
