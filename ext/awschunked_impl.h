@@ -123,7 +123,7 @@ static inline aws_error aws_step(aws_scanner *s, unsigned char c)
         if (s->chunk_bytes >> 59)
             return AWS_SIZE_TOO_LARGE;
         s->chunk_bytes = s->chunk_bytes << 4 | (uint64_t)digit;
-        if (s->chunk_bytes + s->decoded >> 63)
+        if ((s->chunk_bytes + s->decoded) >> 63)
             return AWS_SIZE_TOO_LARGE;
         s->digits++;
         return AWS_FINE;
