@@ -18,6 +18,7 @@ KERNELS: tuple[str, ...] = (
     "awschunked",
     "crc",
     "gcm",
+    "mapped",
     "merkle",
     "posix",
 )

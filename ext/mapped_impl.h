@@ -1,0 +1,40 @@
+/* Reading through a file mapping without dying of it.
+ *
+ * A page of a mapping that cannot be had (the file was truncated, the device reports an error, memory is poisoned)
+ * raises SIGBUS in the thread that touches it. Here every touch is guarded: the thread registers the address range that
+ * it is about to read and a place to jump back to; the handler jumps only for a fault inside the range registered by the
+ * faulting thread, and hands every other SIGBUS to the handler that was there before.
+ *
+ * Rules that make the jump sound: guarded code holds no lock, allocates nothing, runs without the GIL and leaves through
+ * one place; what it changes and is read after the jump is volatile. The handler is installed with SA_NODEFER, so that
+ * jumping out leaves no signal blocked and sigsetjmp need not save the mask (that saves a system call).
+ */
+#ifndef RS3D_MAPPED_IMPL_H
+#define RS3D_MAPPED_IMPL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MAPPED_GOOD ((ptrdiff_t)-1)  /* every block agrees */
+#define MAPPED_FAULT ((ptrdiff_t)-2) /* a page could not be had; *fault is its offset in the range */
+#define MAPPED_ERROR ((ptrdiff_t)-3) /* errno is set */
+
+/* Install the handler, or put it back in front where somebody replaced it (faulthandler, say). 0, or -1 with errno. */
+int mapped_guard(void);
+
+/* CRC32C of each block of [at, at + length) against `expected` (4 little-endian bytes a block): the first bad block's
+ * index or one of the above. `at` may be any memory; only faults inside the range are caught. */
+ptrdiff_t mapped_check(int variant, const unsigned char *at, size_t length, size_t block,
+                       const unsigned char *expected, size_t *fault);
+
+/* Copy out of a mapping: 0 or MAPPED_FAULT; then the bytes before *fault's page may have been copied. */
+ptrdiff_t mapped_copy(const unsigned char *at, size_t length, unsigned char *to, size_t *fault);
+
+/* Map a range of a file for reading. Returns the address of `offset`, or NULL with errno. */
+const unsigned char *mapped_open(int fd, int64_t offset, size_t length);
+void mapped_close(const unsigned char *at, size_t length);
+
+/* Bytes of the range whose pages are in memory, by whole pages clipped to the range; -1 with errno. */
+int64_t mapped_resident(int fd, int64_t offset, int64_t length);
+
+#endif

@@ -1,0 +1,95 @@
+"""Verified reads of data files through mappings, surviving what a mapping can do to a process.
+
+A page of a mapped file that was truncated, or that its device cannot deliver, raises SIGBUS. These functions catch it for
+exactly the range that they read, in the thread that reads it, and raise `MappingFault`; any other SIGBUS goes to the
+handler that was there before (Python's faulthandler, say). Nothing else in rs3d touches a mapping of a data file.
+
+All drop the GIL and read at memory speed where pages are warm; on cold pages they *block* on the device: ask
+`resident_bytes`, or go to a thread. Descriptors stay open and unmoved. Variants, as in `rs3d.kernels.crc`, are forced by
+`RS3D_KERNEL_MAPPED`. Source: mmap(2), mincore(2), sigaction(2). Oracle: `tests/oracles/crc.py`.
+"""
+
+from typing import Literal
+
+from _typeshed import ReadableBuffer, WriteableBuffer
+
+class MappingFault(OSError):
+    """A page could not be had; errno is EIO."""
+
+    kind: Literal["truncated", "unreadable"]
+    """truncated: the file ends before it. unreadable: the device or the memory failed (or, for a mapping made by the
+    caller, either)."""
+    offset: int
+    """Of the first byte that could not be read: in the file, or in the mapping made by the caller."""
+    def __init__(self, kind: Literal["truncated", "unreadable"], offset: int) -> None: ...
+
+def first_bad_block(fd: int, offset: int, length: int, block_bytes: int, expected_crcs: ReadableBuffer) -> int:
+    """Check a range of a file, in the page cache, against its block table.
+
+    Args:
+        offset, length: bytes; the range starts a block, and ends one or the last one.
+        expected_crcs: CRC32C of each block as little-endian 32-bit words, as `crc.crc32c_blocks` makes them.
+
+    Returns:
+        The index of the first block (counted from `offset`) that differs, or -1 when all agree.
+
+    Raises:
+        MappingFault: the file is shorter, or a page cannot be read.
+        ValueError: the range or `block_bytes` is impossible, or the table has not 4 bytes for each block.
+        OSError: the file cannot be mapped.
+    """
+
+def first_bad_block_of(mapping: ReadableBuffer, block_bytes: int, expected_crcs: ReadableBuffer) -> int:
+    """`first_bad_block` over a mapping that the caller made (`mmap.mmap`, or a memoryview of a part of one)."""
+
+def copy_from_mapping(fd: int, offset: int, dest: WriteableBuffer) -> None:
+    """Fill `dest` from a file at `offset` through a mapping.
+
+    Raises:
+        MappingFault: the file is shorter, or a page cannot be read; part of `dest` may be overwritten.
+        ValueError: the range is impossible.
+        OSError: the file cannot be mapped.
+    """
+
+def copy_from(mapping: ReadableBuffer, offset: int, dest: WriteableBuffer) -> None:
+    """Fill `dest` from a mapping that the caller made.
+
+    Raises:
+        MappingFault: a page cannot be read; part of `dest` may be overwritten.
+        ValueError: the range is not within the mapping.
+    """
+
+def resident_bytes(fd: int, offset: int, length: int) -> int:
+    """How much of a range of a file is in the page cache (mincore): `length` means that reading it will not block.
+
+    Since Linux 5.2 the kernel tells only who may write the file or owns it; others hear that everything is resident. The
+    answer is old when it arrives: pages may be evicted at any time.
+
+    Returns:
+        Bytes, by whole pages clipped to the range; what lies beyond the end of the file does not count.
+
+    Raises:
+        ValueError: the range is impossible.
+        OSError: the file cannot be mapped.
+    """
+
+def variant() -> str:
+    """The variant in use."""
+
+def variants() -> tuple[str, ...]:
+    """The variants that this machine can run, widest first."""
+
+def use_variant(name: str) -> None:
+    """Use another variant from now on, in the whole process: for tests and benchmarks.
+
+    Raises:
+        ValueError: there is no such variant.
+        RuntimeError: this machine cannot run it.
+    """
+
+def selftest() -> int:
+    """A good, a bad and a truncated block. Returns the number of checks; well under 1 ms.
+
+    Raises:
+        RuntimeError: an answer is wrong.
+    """
