@@ -19,6 +19,7 @@ KERNELS: tuple[str, ...] = (
     "crc",
     "gcm",
     "mapped",
+    "md5",
     "merkle",
     "posix",
 )
