@@ -119,12 +119,8 @@ class WireBody:
             raise
 
     async def _begin(self) -> None:
-        limits, transport = self._owner.limits, self._owner.transport
-        transport.deadline.pace(
-            stall_s=limits.stall_timeout_s,
-            grace_s=limits.rate_grace_s,
-            rate_bytes_per_s=limits.minimum_rate_bytes_per_s,
-        )
+        transport = self._owner.transport
+        transport.deadline.pace(self._owner.limits)
         if self._waits:
             await transport.send([CONTINUE])
             self._waits = False

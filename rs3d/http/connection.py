@@ -219,6 +219,9 @@ class Connection:
                 response = await self._handle(request)
             except Exception as error:
                 response = service.render(error, request, request.request_id)
+            if not self.buffer and not body.lent:
+                # A slow client of a long answer holds no receive buffer.
+                self.release_buffer()
             after = self._fate(response, body, framing.persistence)
             service.observer.response_head(request, response.status)
             after = await self._answer(request, response, body, after)
@@ -256,13 +259,12 @@ class Connection:
         Returns:
             What became of `after`.
         """
-        service = self._service
         sent = Sent()
         status = response.status
         outcome = SendOutcome.CUT
         try:
             try:
-                after = await self._send(request.head, response, after, sent)
+                after = await self._deliver(request.head, response, after, sent)
             except (TransportInterrupted, trio.BrokenResourceError):
                 raise
             except BodyCut as cut:
@@ -272,9 +274,29 @@ class Connection:
                 if sent.head_sent:
                     logger.exception("a response body failed", extra={"request_id": request.request_id})
                     raise BodyCut("the body failed while it was sent") from error
-                replacement = service.render(error, request, request.request_id)
+                replacement = self._service.render(error, request, request.request_id)
                 status = replacement.status
-                after = await self._send(request.head, replacement, After.CLOSE, sent)
+                after = await self._deliver(request.head, replacement, After.CLOSE, sent)
+            outcome = SendOutcome.COMPLETE
+            return after
+        finally:
+            self._report(request, request.request_id, status, body.received_bytes, sent, request.received_ns, outcome)
+
+    async def _deliver(self, head: Head, response: Response, after: After, sent: Sent) -> After:
+        """Send one response and, whatever happens, give back what it holds."""
+        outcome = SendOutcome.CUT
+        try:
+            wanted = Wanted.HEAD_ONLY if head.method == "HEAD" else Wanted.BODY
+            length = body_length(response.status, response.body, wanted, head.version)
+            if length is Unnumbered.UNTIL_CLOSE:
+                after = After.CLOSE
+            if after is After.CLOSE:
+                field = ConnectionField.CLOSE
+            else:
+                field = ConnectionField.ABSENT if head.version >= (1, 1) else ConnectionField.KEEP_ALIVE
+            self.deadline.pace(self.limits)
+            await send_response(self.transport, self._service.writer, response, length, field, wanted, sent)
+            self.deadline.lift()
             outcome = SendOutcome.COMPLETE
             return after
         finally:
@@ -283,28 +305,6 @@ class Connection:
             finally:
                 if response.on_sent is not None:
                     response.on_sent(outcome, sent.body_bytes)
-                self._report(
-                    request, request.request_id, status, body.received_bytes, sent, request.received_ns, outcome
-                )
-
-    async def _send(self, head: Head, response: Response, after: After, sent: Sent) -> After:
-        limits = self.limits
-        wanted = Wanted.HEAD_ONLY if head.method == "HEAD" else Wanted.BODY
-        length = body_length(response.status, response.body, wanted, head.version)
-        if length is Unnumbered.UNTIL_CLOSE:
-            after = After.CLOSE
-        if after is After.CLOSE:
-            field = ConnectionField.CLOSE
-        else:
-            field = ConnectionField.ABSENT if head.version >= (1, 1) else ConnectionField.KEEP_ALIVE
-        self.deadline.pace(
-            stall_s=limits.stall_timeout_s,
-            grace_s=limits.rate_grace_s,
-            rate_bytes_per_s=limits.minimum_rate_bytes_per_s,
-        )
-        await send_response(self.transport, self._service.writer, response, length, field, wanted, sent)
-        self.deadline.lift()
-        return after
 
     async def _refuse(self, refusal: HttpRefusal, head: Head | None = None) -> None:
         """Answer a head that no handler sees. The caller closes the connection."""
@@ -315,10 +315,9 @@ class Connection:
         sent = Sent()
         outcome = SendOutcome.CUT
         try:
-            await self._send(head or _UNREADABLE_HEAD, response, After.CLOSE, sent)
+            await self._deliver(head or _UNREADABLE_HEAD, response, After.CLOSE, sent)
             outcome = SendOutcome.COMPLETE
         finally:
-            await discard_body(response.body)
             self._report(None, request_id, response.status, 0, sent, started_ns, outcome)
 
     def _report(
@@ -348,6 +347,7 @@ class Connection:
 
     async def _drain(self, body: WireBody) -> After:
         """Throw the unread rest of a body away, if it is short, so that the connection can be used again."""
+        self.deadline.pace(self.limits)
         scratch = self._service.pool.lease()
         left = self.limits.drain_bytes
         try:

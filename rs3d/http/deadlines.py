@@ -12,6 +12,8 @@ from typing import Final, Protocol
 
 import trio
 
+from rs3d.http.limits import HttpLimits
+
 TICK_S: Final = 0.5
 """How late a timeout may be noticed. The shortest default is 5 s; 10,000 connections cost 1 ms a tick."""
 
@@ -42,12 +44,12 @@ class Deadline:
         self._stall_s = 0.0
         self.expires = math.inf
 
-    def pace(self, *, stall_s: float, grace_s: float, rate_bytes_per_s: int) -> None:
-        """Bound waits from now on by stall and rate. Time between waits is not counted."""
+    def pace(self, limits: HttpLimits) -> None:
+        """Bound waits from now on by the limits' stall time and minimum rate. Time between waits is not counted."""
         self.expires = math.inf
-        self._stall_s = stall_s
-        self._budget_s = grace_s
-        self._rate = rate_bytes_per_s
+        self._stall_s = limits.stall_timeout_s
+        self._budget_s = limits.rate_grace_s
+        self._rate = limits.minimum_rate_bytes_per_s
 
     def moved(self, byte_count: int) -> None:
         """The client took or gave `byte_count` bytes."""

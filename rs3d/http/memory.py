@@ -64,6 +64,11 @@ class MemoryTransport:
     def scheme(self) -> Scheme:
         return Scheme.HTTP
 
+    @property
+    def received_bytes(self) -> int:
+        """Bytes that have arrived here and were not received yet."""
+        return len(self._incoming.data)
+
     async def open(self) -> None:
         return
 

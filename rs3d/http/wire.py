@@ -18,9 +18,11 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
-# h11 and the table of the standard library agree on the phrases; clients ignore them (RFC 9112, 4).
+# Final statuses only. Clients ignore the phrases (RFC 9112, 4).
 _STATUS_LINES: Final = {
-    status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode("ascii")) for status in http.HTTPStatus
+    status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode("ascii"))
+    for status in http.HTTPStatus
+    if status >= 200
 }
 
 

@@ -7,7 +7,8 @@ import http.client
 import trio
 import trio.testing
 
-from rs3d.http import Bytes, Request, Response, ServerControl, serve
+from rs3d.http import Bytes, Request, Response
+from rs3d.http.server import ServerControl, serve
 
 
 async def test_a_client_of_the_standard_library_puts_and_reads_the_echo(nursery: trio.Nursery) -> None:
