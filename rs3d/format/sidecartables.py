@@ -84,8 +84,8 @@ class LeafTable:
                 self._close_leaf()
 
     def rows(self) -> bytes:
-        """The table of all bytes so far, the last leaf shorter. Nothing may be added afterwards."""
-        if self._pending_bytes:
+        """The table of all bytes so far, the last leaf shorter; of no bytes, one leaf. Nothing may follow."""
+        if self._pending_bytes or not self._rows:
             self._close_leaf()
         return bytes(self._rows)
 
