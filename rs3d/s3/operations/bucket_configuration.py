@@ -1,0 +1,128 @@
+"""Versioning, tagging, CORS and policy of buckets. Source: S3 API reference, Get/Put/DeleteBucket… pages."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rs3d.access.policy import parse_policy
+from rs3d.documents.buckets import VersioningConfiguration
+from rs3d.documents.cors import CORSConfiguration
+from rs3d.documents.tagging import Tagging
+from rs3d.documents.xmlwriter import document
+from rs3d.engine.requests import BucketChange
+from rs3d.errors import NotConfigured
+from rs3d.http.messages import Bytes, Response
+from rs3d.s3.call import Call, OperationHandler
+from rs3d.s3.errors import S3Refusal
+from rs3d.s3.payload import read_document
+from rs3d.s3.responses import empty_response, xml_response
+
+_MAXIMUM_POLICY_BYTES: Final = 20 * 1024
+"""S3's limit on a bucket policy."""
+
+
+async def get_versioning(call: Call) -> Response:
+    """GetBucketVersioning."""
+    return xml_response(VersioningConfiguration(call.existing_bucket().versioning).render())
+
+
+async def put_versioning(call: Call) -> Response:
+    """PutBucketVersioning."""
+    bucket = call.existing_bucket()
+    wanted = VersioningConfiguration.parse(await read_document(call))
+    await call.engine.set_versioning(bucket.name, wanted.status)
+    return empty_response()
+
+
+def _stored(call: Call, name: str, absent: str) -> bytes:
+    bucket = call.existing_bucket()
+    document = bucket.configuration(name)
+    if document is None:
+        raise NotConfigured(bucket=bucket.name, what=absent)
+    return document
+
+
+async def _store(call: Call, name: str, document: bytes | None) -> None:
+    await call.engine.change_bucket(call.existing_bucket().name, BucketChange(configurations={name: document}))
+
+
+async def get_tagging(call: Call) -> Response:
+    """GetBucketTagging."""
+    return xml_response(_stored(call, "tagging", "NoSuchTagSet"))
+
+
+async def put_tagging(call: Call) -> Response:
+    """PutBucketTagging."""
+    tagging = Tagging.parse_for_bucket(await read_document(call))
+    await _store(call, "tagging", tagging.render())
+    return empty_response(204)
+
+
+async def delete_tagging(call: Call) -> Response:
+    """DeleteBucketTagging."""
+    await _store(call, "tagging", None)
+    return empty_response(204)
+
+
+async def get_cors(call: Call) -> Response:
+    """GetBucketCors."""
+    return xml_response(_stored(call, "cors", "NoSuchCORSConfiguration"))
+
+
+async def put_cors(call: Call) -> Response:
+    """PutBucketCors."""
+    cors = CORSConfiguration.parse(await read_document(call))
+    await _store(call, "cors", cors.render())
+    return empty_response()
+
+
+async def delete_cors(call: Call) -> Response:
+    """DeleteBucketCors."""
+    await _store(call, "cors", None)
+    return empty_response(204)
+
+
+async def get_policy(call: Call) -> Response:
+    """GetBucketPolicy: the bytes that were put."""
+    policy = _stored(call, "policy", "NoSuchBucketPolicy")
+    return Response(200, [(b"Content-Type", b"application/json")], Bytes(policy))
+
+
+async def put_policy(call: Call) -> Response:
+    """PutBucketPolicy. What the evaluation would not understand is refused, never stored."""
+    text = await read_document(call, maximum_bytes=1024 * 1024)
+    if len(text) > _MAXIMUM_POLICY_BYTES:
+        raise S3Refusal(
+            "InvalidArgument", "Normalized policy document exceeds the maximum allowed size of 20480 bytes."
+        )
+    parse_policy(text, bucket=call.existing_bucket().name)
+    await _store(call, "policy", text)
+    return empty_response(204)
+
+
+async def delete_policy(call: Call) -> Response:
+    """DeleteBucketPolicy."""
+    await _store(call, "policy", None)
+    return empty_response(204)
+
+
+async def get_policy_status(call: Call) -> Response:
+    """GetBucketPolicyStatus: a policy that names everybody is refused, so none makes a bucket public."""
+    _stored(call, "policy", "NoSuchBucketPolicy")
+    return xml_response(document("PolicyStatus", ["<IsPublic>FALSE</IsPublic>"]))
+
+
+HANDLERS: Final[dict[str, OperationHandler]] = {
+    "GetBucketVersioning": get_versioning,
+    "PutBucketVersioning": put_versioning,
+    "GetBucketTagging": get_tagging,
+    "PutBucketTagging": put_tagging,
+    "DeleteBucketTagging": delete_tagging,
+    "GetBucketCors": get_cors,
+    "PutBucketCors": put_cors,
+    "DeleteBucketCors": delete_cors,
+    "GetBucketPolicy": get_policy,
+    "PutBucketPolicy": put_policy,
+    "DeleteBucketPolicy": delete_policy,
+    "GetBucketPolicyStatus": get_policy_status,
+}

@@ -1,0 +1,158 @@
+"""Bodies as the engine takes them: HTTP bodies with and without aws-chunked framing, and small documents.
+
+Which framing a body has is said by x-amz-content-sha256 (signed) alone; Content-Encoding is never asked. Source: S3 API
+reference, "Signature Calculations for the Authorization Header".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import Enum
+from typing import Final
+
+from rs3d.access.errors import XAmzContentSHA256Mismatch
+from rs3d.access.sigv4 import PayloadMode
+from rs3d.engine.checksums import check_equal
+from rs3d.engine.digests import digest_of
+from rs3d.engine.requests import BodyChecks
+from rs3d.errors import BadDigest, IncompleteBody
+from rs3d.http.messages import RequestBody
+from rs3d.s3.awschunked import AwsChunkedSource
+from rs3d.s3.call import Call
+from rs3d.s3.checksums import content_md5, declared_checksums, requested_algorithm
+from rs3d.s3.errors import S3Refusal
+from rs3d.types.body import BodySource
+from rs3d.types.objects import Checksum
+
+MAXIMUM_DOCUMENT_BYTES: Final = 2 * 1024 * 1024
+"""Room for every configuration document; lists of keys or parts, which may be longer, give a bound of their own."""
+
+
+class PlainSource:
+    """An HTTP body without inner framing."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body: RequestBody) -> None:
+        self._body = body
+
+    @property
+    def declared_bytes(self) -> int | None:
+        return self._body.declared_bytes
+
+    def whole(self) -> memoryview | None:
+        return self._body.whole()
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        return await self._body.receive_into(buffer)
+
+    def trailing_checksums(self) -> Sequence[Checksum]:
+        return ()
+
+
+def body_source(call: Call) -> BodySource:
+    """The request's body without any framing.
+
+    Raises:
+        S3Refusal: MissingContentLength, or lengths that contradict each other.
+    """
+    mode = call.signature.payload
+    body = call.http.body
+    decoded = call.http.head.get(b"x-amz-decoded-content-length")
+    if mode.is_chunked:
+        if decoded is None:
+            raise S3Refusal("MissingContentLength")
+        if not (decoded.isdigit() and len(decoded) < 20):
+            raise S3Refusal("InvalidArgument", "x-amz-decoded-content-length is not a number of bytes.")
+        return AwsChunkedSource(body, call.signature, int(decoded), call.http.head)
+    if body.declared_bytes is None:
+        raise S3Refusal("MissingContentLength")
+    return PlainSource(body)
+
+
+def body_checks(call: Call) -> BodyChecks:
+    """Everything the head declares about the body's bytes.
+
+    Raises:
+        InvalidDigest, S3Refusal
+    """
+    head = call.http.head
+    declared = declared_checksums(head)
+    return replace(_signed_checks(call), checksums=declared, checksum_algorithm=requested_algorithm(head, declared))
+
+
+def _signed_checks(call: Call) -> BodyChecks:
+    signed = call.signature.payload is PayloadMode.SHA256
+    return BodyChecks(
+        content_md5=content_md5(call.http.head),
+        payload_sha256=bytes.fromhex(call.signature.payload_sha256) if signed else None,
+    )
+
+
+def payload_error(error: BadDigest) -> Exception:
+    """S3's own error where the digest that differs is the signed one."""
+    if error.algorithm == "x-amz-content-sha256":
+        return XAmzContentSHA256Mismatch(error.declared, error.computed)
+    return error
+
+
+class ChecksumOf(Enum):
+    """What the x-amz-checksum-* headers of a request with a document speak of."""
+
+    DOCUMENT = "document"
+    OBJECT = "object"
+    """The object that the request finishes (CompleteMultipartUpload)."""
+
+
+async def read_document(
+    call: Call,
+    *,
+    required: bool = True,
+    maximum_bytes: int = MAXIMUM_DOCUMENT_BYTES,
+    checksum_of: ChecksumOf = ChecksumOf.DOCUMENT,
+) -> bytes:
+    """The whole body of a request whose body is a small document, with everything declared about it checked.
+
+    Raises:
+        S3Refusal: MissingRequestBodyError, MaxMessageLengthExceeded.
+        BadDigest, XAmzContentSHA256Mismatch, IncompleteBody …
+    """
+    checks = body_checks(call) if checksum_of is ChecksumOf.DOCUMENT else _signed_checks(call)
+    source = body_source(call)
+    declared = source.declared_bytes
+    if declared is not None and declared > maximum_bytes:
+        raise S3Refusal("MaxMessageLengthExceeded")
+    view = source.whole()
+    data = bytes(view) if view is not None else await _read_all(source, maximum_bytes)
+    if required and not data:
+        raise S3Refusal("MissingRequestBodyError")
+    _check_document(data, checks, source.trailing_checksums())
+    return data
+
+
+def _check_document(data: bytes, checks: BodyChecks, trailing: Sequence[Checksum]) -> None:
+    if checks.payload_sha256 is not None:
+        computed = digest_of("SHA256", data)
+        if computed != checks.payload_sha256:
+            raise XAmzContentSHA256Mismatch(checks.payload_sha256.hex(), computed.hex())
+    if checks.content_md5 is not None:
+        check_equal("MD5", checks.content_md5, digest_of("MD5", data))
+    for checksum in (*checks.checksums, *trailing):
+        check_equal(checksum.algorithm, checksum.value, digest_of(checksum.algorithm, data))
+
+
+async def _read_all(source: BodySource, maximum_bytes: int) -> bytes:
+    buffer = bytearray(min(64 * 1024, maximum_bytes + 1))
+    parts = bytearray()
+    while True:
+        count = await source.receive_into(memoryview(buffer))
+        if count == 0:
+            break
+        parts += memoryview(buffer)[:count]
+        if len(parts) > maximum_bytes:
+            raise S3Refusal("MaxMessageLengthExceeded")
+    declared = source.declared_bytes
+    if declared is not None and len(parts) != declared:
+        raise IncompleteBody(declared_bytes=declared, received_bytes=len(parts))
+    return bytes(parts)
