@@ -2,7 +2,7 @@
 """MD5 of one stream, as hashlib's, and of many streams at once, each with its own state and length.
 
 ETags are MD5 by S3's custom, and MD5 bounds PUT (DESIGN.md 8): one stream runs at 0.7 GB/s on any machine, sixteen
-side by side at 4 to 6. The lanes are in md5_impl.c; here are the states. MD5 is not used for anything that has to be secure.
+side by side at 5. The lanes are in md5_impl.c; here are the states. Nothing that has to be secure rests on MD5.
 """
 cimport cython
 from libc.stdint cimport uint32_t, uint64_t

@@ -6,8 +6,8 @@
  * VARIANTS.
  *
  * Streams have different lengths. A lane is a place for a stream's whole blocks; all lanes step by the smallest number
- * of blocks that any of them has left, then finished lanes take the next stream. With one stream left the scalar code
- * ends it, which is faster for that one. Bytes before the first block boundary and after the last go through the scalar
+ * of blocks that any of them has left, then finished lanes take the next stream. With one or two streams left the scalar
+ * code ends them, which is faster for those. Bytes before the first block boundary and after the last go through the scalar
  * code and the stream's 64-byte rest.
  */
 #include "md5_impl.h"
@@ -82,20 +82,47 @@ static const uint32_t SINES[64] = {
     X(I, a, b, c, d,  4,  6, 60) X(I, d, a, b, c, 11, 10, 61) \
     X(I, c, d, a, b,  2, 15, 62) X(I, b, c, d, a,  9, 21, 63)
 
+static inline uint32_t load_le32(const unsigned char *p)
+{
+    uint32_t word;
+    memcpy(&word, p, 4);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap32(word);
+#endif
+    return word;
+}
+
 static void scalar_blocks(uint32_t *s, const unsigned char *p, size_t blocks)
 {
     uint32_t a = s[0], b = s[1], c = s[2], d = s[3];
 
     for (; blocks; blocks--, p += 64) {
-        uint32_t w[16], a0 = a, b0 = b, c0 = c, d0 = d;
-        for (int i = 0; i < 16; i++)
-            w[i] = p[4 * i] | (uint32_t)p[4 * i + 1] << 8 | (uint32_t)p[4 * i + 2] << 16 | (uint32_t)p[4 * i + 3] << 24;
-#define X(f, a, b, c, d, g, s, k) STEP(f, a, b, c, d, w[g], s, SINES[k])
+        uint32_t a0 = a, b0 = b, c0 = c, d0 = d;
+#define X(f, a, b, c, d, g, s, k) STEP(f, a, b, c, d, load_le32(p + 4 * g), s, SINES[k])
         STEPS(X)
 #undef X
         a += a0; b += b0; c += c0; d += d0;
     }
     s[0] = a; s[1] = b; s[2] = c; s[3] = d;
+}
+
+/* Two streams step by step in turn: both chains in the time of one, which the eight lanes cannot do for two. */
+static void scalar_blocks_2(uint32_t *s, uint32_t *t, const unsigned char *p, const unsigned char *q, size_t blocks)
+{
+    uint32_t a = s[0], b = s[1], c = s[2], d = s[3], ta = t[0], tb = t[1], tc = t[2], td = t[3];
+
+    for (; blocks; blocks--, p += 64, q += 64) {
+        uint32_t a0 = a, b0 = b, c0 = c, d0 = d, ta0 = ta, tb0 = tb, tc0 = tc, td0 = td;
+#define X(f, a, b, c, d, g, s, k) \
+        STEP(f, a, b, c, d, load_le32(p + 4 * g), s, SINES[k]) \
+        STEP(f, t##a, t##b, t##c, t##d, load_le32(q + 4 * g), s, SINES[k])
+        STEPS(X)
+#undef X
+        a += a0; b += b0; c += c0; d += d0;
+        ta += ta0; tb += tb0; tc += tc0; td += td0;
+    }
+    s[0] = a; s[1] = b; s[2] = c; s[3] = d;
+    t[0] = ta; t[1] = tb; t[2] = tc; t[3] = td;
 }
 
 void rs3d_md5_start(rs3d_md5 *s)
@@ -230,7 +257,7 @@ static void avx2_many(rs3d_md5_job *jobs, size_t count)
     size_t next = 0, running = 0;
 
     for (;;) {
-        size_t step = SIZE_MAX, some = 0, highest = 0;
+        size_t step = SIZE_MAX, lowest = LANES, highest = 0;
         for (size_t l = 0; l < LANES; l++) {
             while (!held[l] && next < count) {
                 rs3d_md5_job *job = &jobs[next++];
@@ -242,25 +269,33 @@ static void avx2_many(rs3d_md5_job *jobs, size_t count)
                     state[place(i, l)] = job->stream->h[i];
             }
             if (held[l]) {
-                some = highest = l;
+                if (lowest == LANES)
+                    lowest = l;
+                highest = l;
                 if (held[l]->bytes / 64 < step)
                     step = held[l]->bytes / 64;
             }
         }
         if (!running)
             return;
-        if (running == 1) {
-            rs3d_md5_job *job = held[some];
-            uint32_t h[4];
-            for (size_t i = 0; i < 4; i++)
-                h[i] = state[place(i, some)];
-            scalar_blocks(h, job->data, step);
-            for (size_t i = 0; i < 4; i++)
-                state[place(i, some)] = h[i];
+        if (running <= 2) {
+            uint32_t h[2][4];
+            for (size_t i = 0; i < 4; i++) {
+                h[0][i] = state[place(i, lowest)];
+                h[1][i] = state[place(i, highest)];
+            }
+            if (running == 1)
+                scalar_blocks(h[1], held[highest]->data, step);
+            else
+                scalar_blocks_2(h[0], h[1], held[lowest]->data, held[highest]->data, step);
+            for (size_t i = 0; i < 4; i++) {
+                state[place(i, lowest)] = h[0][i];
+                state[place(i, highest)] = h[1][i];
+            }
         } else {
             /* An idle lane reads along with a busy one; what it computes is not looked at. */
             for (size_t l = 0; l < LANES; l++)
-                at[l] = held[held[l] ? l : some]->data;
+                at[l] = held[held[l] ? l : lowest]->data;
             if (highest < 8)
                 avx2_blocks_8(state, at, step);
             else

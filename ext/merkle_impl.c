@@ -16,6 +16,7 @@
 #include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include "transpose8.h"
 #endif
 
 static const uint32_t K[64] __attribute__((aligned(64))) = {
@@ -92,23 +93,6 @@ static void scalar_blocks(uint32_t *s, const unsigned char *p, size_t blocks)
 
 typedef uint32_t word8 __attribute__((vector_size(32)));
 
-/* Eight rows of eight words become eight columns: one word of each lane in each register. */
-#define TRANSPOSE(r) \
-    do { \
-        __m256i t0 = _mm256_unpacklo_epi32(r[0], r[1]), t1 = _mm256_unpackhi_epi32(r[0], r[1]); \
-        __m256i t2 = _mm256_unpacklo_epi32(r[2], r[3]), t3 = _mm256_unpackhi_epi32(r[2], r[3]); \
-        __m256i t4 = _mm256_unpacklo_epi32(r[4], r[5]), t5 = _mm256_unpackhi_epi32(r[4], r[5]); \
-        __m256i t6 = _mm256_unpacklo_epi32(r[6], r[7]), t7 = _mm256_unpackhi_epi32(r[6], r[7]); \
-        __m256i u0 = _mm256_unpacklo_epi64(t0, t2), u1 = _mm256_unpackhi_epi64(t0, t2); \
-        __m256i u2 = _mm256_unpacklo_epi64(t1, t3), u3 = _mm256_unpackhi_epi64(t1, t3); \
-        __m256i u4 = _mm256_unpacklo_epi64(t4, t6), u5 = _mm256_unpackhi_epi64(t4, t6); \
-        __m256i u6 = _mm256_unpacklo_epi64(t5, t7), u7 = _mm256_unpackhi_epi64(t5, t7); \
-        r[0] = _mm256_permute2x128_si256(u0, u4, 0x20); r[1] = _mm256_permute2x128_si256(u1, u5, 0x20); \
-        r[2] = _mm256_permute2x128_si256(u2, u6, 0x20); r[3] = _mm256_permute2x128_si256(u3, u7, 0x20); \
-        r[4] = _mm256_permute2x128_si256(u0, u4, 0x31); r[5] = _mm256_permute2x128_si256(u1, u5, 0x31); \
-        r[6] = _mm256_permute2x128_si256(u2, u6, 0x31); r[7] = _mm256_permute2x128_si256(u3, u7, 0x31); \
-    } while (0)
-
 /* Word i of lane l is state[8 * i + l]. */
 __attribute__((target("avx2"))) static void avx2_blocks(uint32_t *state, const unsigned char **at, size_t blocks)
 {
@@ -123,7 +107,7 @@ __attribute__((target("avx2"))) static void avx2_blocks(uint32_t *state, const u
             __m256i r[8];
             for (int lane = 0; lane < 8; lane++)
                 r[lane] = _mm256_loadu_si256((const __m256i *)(at[lane] + 64 * block + 32 * half));
-            TRANSPOSE(r);
+            RS3D_TRANSPOSE8(r);
             for (int i = 0; i < 8; i++)
                 w[8 * half + i] = (word8)_mm256_shuffle_epi8(r[i], swap);
         }
