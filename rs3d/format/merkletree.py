@@ -8,28 +8,14 @@ its place is fixed by both).
 
 from __future__ import annotations
 
-import hashlib
-import struct
-from typing import Final
-
-NODE_TAG: Final = b"\x01"
-ROOT_TAG: Final = b"\x02"
-ROOT: Final = struct.Struct(">BQQ")
-DIGEST_BYTES: Final = 32
+from rs3d.kernels import merkle
 
 
 def merkle_root(leaves: bytes, length_bytes: int) -> bytes:
-    """The root over `leaves` (SHA-256 digests end to end, at least one) of `length_bytes` bytes.
+    """The root over `leaves` (32 bytes each, end to end, at least one) of `length_bytes` bytes. For an object of several
+    parts the leaves are the parts' own roots and the length is the object's.
 
     Raises:
         ValueError: `leaves` is empty or not a whole number of digests.
     """
-    if not leaves or len(leaves) % DIGEST_BYTES:
-        raise ValueError(f"{len(leaves)} bytes are no whole number of leaves")
-    level = [leaves[i : i + DIGEST_BYTES] for i in range(0, len(leaves), DIGEST_BYTES)]
-    count = len(level)
-    while len(level) > 1:
-        pairs = zip(level[::2], level[1::2], strict=False)
-        above = [hashlib.sha256(NODE_TAG + left + right).digest() for left, right in pairs]
-        level = [*above, level[-1]] if len(level) % 2 else above
-    return hashlib.sha256(ROOT.pack(ROOT_TAG[0], count, length_bytes) + level[0]).digest()
+    return merkle.root(leaves, length_bytes)

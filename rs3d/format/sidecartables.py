@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from rs3d.format.sidecar import BLOCK_BYTES, CRC_BYTES, DIGEST_BYTES, LEAF_BYTES
+from rs3d.kernels import merkle
 from rs3d.kernels.crc import crc32c, crc32c_blocks
 
 
@@ -75,6 +76,10 @@ class LeafTable:
             self._rows += known
             self._closed = len(data) < LEAF_BYTES
             return
+        whole_bytes = len(data) - len(data) % LEAF_BYTES
+        if whole_bytes > LEAF_BYTES and not self._pending_bytes:
+            self._rows += merkle.leaves(data[:whole_bytes], LEAF_BYTES)  # several leaves are hashed side by side
+            data = data[whole_bytes:]
         while len(data):
             piece = data[: LEAF_BYTES - self._pending_bytes]
             data = data[len(piece) :]

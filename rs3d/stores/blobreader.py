@@ -11,6 +11,7 @@ from typing import Final
 
 from rs3d.errors import BlobDamaged, FormatUnknown, RecordDamaged
 from rs3d.format.sidecar import BLOCK_BYTES, CRC_BYTES, ROWS_PER_PAGE, Table
+from rs3d.kernels import mapped
 from rs3d.kernels.crc import crc32c_check_blocks
 from rs3d.stores.blobfaults import blob_fault
 from rs3d.stores.blobheads import SidecarEntry, damage_reason, read_page
@@ -19,14 +20,15 @@ from rs3d.stores.files import Files, read_whole
 from rs3d.types.blobs import BlobInfo, BlobOrigin
 
 _PAGE_SPAN_BYTES: Final = ROWS_PER_PAGE[Table.BLOCKS] * BLOCK_BYTES
-_SCRATCH_BYTES: Final = 1024 * 1024
+_READ_BYTES: Final = 1024 * 1024
+"""Read and checked at a time, so that the CRC meets the bytes in the cache; divides the span of a page."""
 
 
 class _Scratch(threading.local):
-    """A buffer for each thread that verifies by reading."""
+    """A buffer for each thread that reads single blocks."""
 
     def __init__(self) -> None:
-        self.view = memoryview(bytearray(_SCRATCH_BYTES))
+        self.view = memoryview(bytearray(BLOCK_BYTES))
 
 
 _scratch = _Scratch()
@@ -59,15 +61,27 @@ class LocalBlobReader:
         begin, end = self._blocks_around(offset, length)
         position = begin
         while position < end:
-            # A piece never crosses a page of the table (a multiple of the scratch buffer).
-            piece_bytes = min(_SCRATCH_BYTES - position % _SCRATCH_BYTES, end - position)
-            self._read_checked(position, _scratch.view[:piece_bytes])
+            piece_bytes = min(_PAGE_SPAN_BYTES - position % _PAGE_SPAN_BYTES, end - position)
+            rows = self._rows(position, piece_bytes)
+            try:
+                bad = mapped.first_bad_block(self._data, position, piece_bytes, BLOCK_BYTES, rows)
+            except mapped.MappingFault as fault:
+                raise self._damaged(f"byte {fault.offset} of the data file is {fault.kind}") from fault
+            except OSError as error:
+                raise blob_fault(error, self.info.blob, f"mapping {piece_bytes} bytes at {position}") from error
+            if bad >= 0:
+                raise self._bad_block(position // BLOCK_BYTES + bad)
             position += piece_bytes
         if self._memo is not None:
             self._memo.add(self.info.blob, begin, end, self.info.stored_bytes)
 
     def is_verified(self, offset: int, length: int) -> bool:
-        return False
+        if self._memo is None or not self._memo.covers(self.info.blob, offset, offset + length):
+            return False
+        try:
+            return mapped.resident_bytes(self._data, offset, length) == length
+        except OSError:
+            return False  # cannot be mapped now: `verify` will say why
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         view = buffer.cast("B")
@@ -82,7 +96,7 @@ class LocalBlobReader:
                 self._read_checked(block_begin, block)
                 view[:count] = block[into_block : into_block + count]
             else:
-                count = min(len(view), _SCRATCH_BYTES - offset % _SCRATCH_BYTES)
+                count = min(len(view), _READ_BYTES - offset % _READ_BYTES)
                 if count < to_end:
                     count -= count % BLOCK_BYTES
                 self._read_checked(offset, view[:count])
@@ -105,9 +119,7 @@ class LocalBlobReader:
             raise self._damaged(f"the data file ends at {offset + count}; {self.info.stored_bytes} bytes were written")
         bad = crc32c_check_blocks(view, BLOCK_BYTES, self._rows(offset, len(view)))
         if bad >= 0:
-            begin = offset + bad * BLOCK_BYTES
-            end = min(begin + BLOCK_BYTES, self.info.stored_bytes)
-            raise self._damaged(f"CRC32C of block {begin // BLOCK_BYTES} (bytes {begin}-{end - 1}) differs")
+            raise self._bad_block(offset // BLOCK_BYTES + bad)
 
     def _rows(self, offset: int, length: int) -> memoryview:
         page = offset // _PAGE_SPAN_BYTES
@@ -135,6 +147,10 @@ class LocalBlobReader:
             return offset, offset
         end = -(-(offset + length) // BLOCK_BYTES) * BLOCK_BYTES
         return offset - offset % BLOCK_BYTES, min(end, stored_bytes)
+
+    def _bad_block(self, block: int) -> BlobDamaged:
+        end = min((block + 1) * BLOCK_BYTES, self.info.stored_bytes)
+        return self._damaged(f"CRC32C of block {block} (bytes {block * BLOCK_BYTES}-{end - 1}) differs")
 
     def _damaged(self, reason: str) -> BlobDamaged:
         return BlobDamaged(blob=self.info.blob.text(), reason=reason)
