@@ -4,7 +4,7 @@ A kernel is listed in pyproject.toml with its `.pyx` alone. The rest is conventi
 
 * `ext/NAME_impl.c`, where it exists, is compiled into the kernel (Cython itself owns the name `NAME.c`);
 * `ext/` and `ext/headers/` are searched for C headers and for the shared `.pxd` files;
-* every header and this file are dependencies, so that a change rebuilds and an sdist carries them;
+* every header, every `*_impl` file and this file are dependencies: a change rebuilds, and an sdist carries them;
 * generated C goes to the build folder, never beside the sources.
 
 There is no `-march`: a wheel has to run on other machines. Wide code is compiled by target attributes, function by
@@ -63,7 +63,8 @@ class BuildExt(build_ext):
             raise ExecError(f"RS3D_BUILD={mode} is unknown: leave it unset, or say asan")
         self.cython_c_in_temp = True
         self.cython_directives = DIRECTIVES | (CHECKED_DIRECTIVES if mode == "asan" else {})
-        shared = [str(path) for path in sorted(HEADERS.glob("*.*"))] + [str(EXT / "build.py")]
+        # One kernel may include another's C (never its module), so all of it counts for each.
+        shared = [str(path) for path in sorted([*HEADERS.glob("*.*"), *EXT.glob("*_impl*.[ch]"), EXT / "build.py"])]
         for extension in self.extensions:
             if not extension.name.startswith(KERNEL_PACKAGE):
                 raise ExecError(f"{extension.name}: kernels are named {KERNEL_PACKAGE}NAME")
@@ -72,7 +73,7 @@ class BuildExt(build_ext):
             if implementation.exists() and str(implementation) not in extension.sources:
                 extension.sources.append(str(implementation))
             extension.include_dirs = [str(EXT), str(HEADERS), *extension.include_dirs]
-            extension.depends = [*shared, *(str(path) for path in sorted(EXT.glob(f"{name}_impl*.h")))]
+            extension.depends = shared
             extension.extra_compile_args = [*COMPILE_ARGS, *extension.extra_compile_args]
             if mode == "asan":
                 extension.extra_compile_args += SANITIZER_ARGS

@@ -24,7 +24,7 @@ typedef struct {
 static __thread guard *volatile active __attribute__((tls_model("initial-exec")));
 
 static struct sigaction previous;
-static volatile sig_atomic_t handed_on; /* a fault that is not ours went to `previous` already */
+static volatile sig_atomic_t handed_on; /* `previous` is running, on a fault that is not ours */
 static pthread_mutex_t installing = PTHREAD_MUTEX_INITIALIZER;
 
 static void on_sigbus(int number, siginfo_t *info, void *context)
@@ -42,6 +42,7 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
     if (!handed_on && (previous.sa_flags & SA_SIGINFO) && previous.sa_sigaction) {
         handed_on = 1;
         previous.sa_sigaction(number, info, context);
+        handed_on = 0;
         return;
     }
     if (!handed_on && previous.sa_handler == SIG_IGN && info->si_code <= 0)
@@ -49,6 +50,7 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
     if (!handed_on && previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
         handed_on = 1;
         previous.sa_handler(number);
+        handed_on = 0;
         return;
     }
     signal(number, SIG_DFL);
@@ -68,7 +70,6 @@ int mapped_guard(void)
         answer = -1;
     } else if (!((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_sigbus)) {
         previous = now;
-        handed_on = 0;
         memset(&ours, 0, sizeof ours);
         ours.sa_sigaction = on_sigbus;
         ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
@@ -119,6 +120,61 @@ void mapped_close(const unsigned char *at, size_t length)
 {
     const uintptr_t lead = (uintptr_t)at % (uintptr_t)sysconf(_SC_PAGESIZE);
     munmap((void *)((uintptr_t)at - lead), length + lead);
+}
+
+/* Making and dropping a mapping costs some 9 us here and each 64 KiB of page faults 4 us, copying 64 KiB that stay in the
+ * second-level cache 2.5 us. Measured on warm files, us a MiB, mapping against reading: 4 KiB 2,200 / 220, 64 KiB 213 /
+ * 93, 256 KiB 114 / 89, 1 MiB 83 / 92 (and 108 / 157 out of the processor's cache), 8 MiB 84 / 134. */
+enum { READ_BELOW = 512 << 10, WINDOW = 64 << 10 };
+
+static ptrdiff_t check_by_reading(int variant, int fd, int64_t offset, size_t length, size_t block,
+                                  const unsigned char *expected, size_t *fault)
+{
+    unsigned char window[WINDOW], found[4];
+    size_t done = 0, in_block = 0;
+    ptrdiff_t index = 0;
+    uint64_t crc = 0;
+    while (done < length) {
+        const size_t want = length - done < WINDOW ? length - done : WINDOW;
+        const ssize_t got = pread(fd, window, want, offset + (int64_t)done);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0 && errno != EIO)
+            return MAPPED_ERROR;
+        if (got <= 0) {
+            *fault = done;
+            return MAPPED_FAULT;
+        }
+        for (size_t at = 0; at < (size_t)got;) {
+            const size_t span = block - in_block < (size_t)got - at ? block - in_block : (size_t)got - at;
+            crc = crc_update(&crc_poly_32c, variant, crc, window + at, span);
+            at += span;
+            in_block += span;
+            if (in_block == block || done + at == length) {
+                store32(found, (uint32_t)crc);
+                if (memcmp(found, expected + 4 * index, 4) != 0)
+                    return index;
+                index++;
+                in_block = 0;
+                crc = 0;
+            }
+        }
+        done += (size_t)got;
+    }
+    return MAPPED_GOOD;
+}
+
+ptrdiff_t mapped_check_file(int variant, int fd, int64_t offset, size_t length, size_t block,
+                            const unsigned char *expected, size_t *fault)
+{
+    if (length < READ_BELOW)
+        return check_by_reading(variant, fd, offset, length, block, expected, fault);
+    const unsigned char *at = mapped_open(fd, offset, length);
+    if (!at)
+        return MAPPED_ERROR;
+    const ptrdiff_t answer = mapped_check(variant, at, length, block, expected, fault);
+    mapped_close(at, length);
+    return answer;
 }
 
 enum { MINCORE_PAGES = 4096 }; /* 16 MiB a call */

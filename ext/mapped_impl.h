@@ -27,6 +27,11 @@ int mapped_guard(void);
 ptrdiff_t mapped_check(int variant, const unsigned char *at, size_t length, size_t block,
                        const unsigned char *expected, size_t *fault);
 
+/* The same for a range of a file: through a mapping, or read piece by piece into a small buffer where that is quicker.
+ * *fault is the offset in the range of the first byte that could not be had. */
+ptrdiff_t mapped_check_file(int variant, int fd, int64_t offset, size_t length, size_t block,
+                            const unsigned char *expected, size_t *fault);
+
 /* Copy out of a mapping: 0 or MAPPED_FAULT; then the bytes before *fault's page may have been copied. */
 ptrdiff_t mapped_copy(const unsigned char *at, size_t length, unsigned char *to, size_t *fault);
 

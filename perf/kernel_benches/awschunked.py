@@ -56,7 +56,8 @@ def _scan(framed: bytes, *, signed: bool) -> Callable[[], object]:
 
 def _python(framed: bytes) -> Callable[[], object]:
     def run() -> bytes:
-        parts, at = [], 0
+        parts: list[bytes] = []
+        at = 0
         while True:
             line_end = framed.index(b"\r\n", at)
             size = int(framed[at:line_end].partition(b";")[0], 16)

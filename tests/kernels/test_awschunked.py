@@ -124,7 +124,7 @@ def test_every_pair_of_cuts_and_every_prefix_agrees_with_the_oracle(
     whole = oracle.decode(stream, signed=framing == "signed")
     pieces = framing == "signed" or not compact
     stride = 1 if len(stream) < 60 else 7
-    for first in range(0, len(stream) + 1):
+    for first in range(len(stream) + 1):
         for second in range(first, len(stream) + 1, stride):
             _same(_feed(framing, stream, [first, second], compact=compact), whole, pieces=pieces)
         prefix = oracle.decode(stream[:first], signed=framing == "signed")

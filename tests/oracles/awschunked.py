@@ -5,7 +5,7 @@ The grammar is a generator; each `yield` takes the next byte, so the code reads 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 HEX = b"0123456789abcdefABCDEF"
@@ -51,7 +51,7 @@ def decode(stream: bytes, *, signed: bool) -> Body:
     return body
 
 
-def encode(chunks: list[tuple[bytes, bytes | None]], trailers: bytes = b"") -> bytes:
+def encode(chunks: Sequence[tuple[bytes, bytes | None]], trailers: bytes = b"") -> bytes:
     """Frame chunks (payload and signature; the last one empty)."""
     framed = b""
     for payload, signature in chunks:
