@@ -9,10 +9,20 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rs3d.documents.dates import iso8601
 from rs3d.documents.owners import Owner
-from rs3d.documents.xmlwriter import boolean, document, element, escape, optional_element, url_encode
+from rs3d.documents.xmlwriter import (
+    boolean,
+    document,
+    element,
+    escape,
+    escape_all,
+    optional_element,
+    url_encode,
+    url_encode_all,
+)
 from rs3d.types.objects import ListedObject, ListedVersion, VersionKind
 
 
@@ -26,6 +36,11 @@ class NameEncoding(enum.Enum):
     def write(self) -> Callable[[str], str]:
         """What turns a name into character data."""
         return url_encode if self is NameEncoding.URL else escape
+
+    @property
+    def write_all(self) -> Callable[[Sequence[str]], Sequence[str]]:
+        """What turns many names into character data."""
+        return url_encode_all if self is NameEncoding.URL else escape_all
 
 
 DisplayNames = Mapping[str, str]
@@ -63,7 +78,11 @@ class ListBucketResult:
         ]
         return document(
             "ListBucketResult",
-            [*head, *_contents(self.contents, write, self.owners), *_common_prefixes(self.common_prefixes, write)],
+            [
+                *head,
+                *_contents(self.contents, self.encoding, self.owners),
+                *_common_prefixes(self.common_prefixes, write),
+            ],
         )
 
 
@@ -102,7 +121,11 @@ class ListBucketResultV2:
         ]
         return document(
             "ListBucketResult",
-            [*head, *_contents(self.contents, write, self.owners), *_common_prefixes(self.common_prefixes, write)],
+            [
+                *head,
+                *_contents(self.contents, self.encoding, self.owners),
+                *_common_prefixes(self.common_prefixes, write),
+            ],
         )
 
 
@@ -143,15 +166,14 @@ class ListVersionsResult:
         return document("ListVersionsResult", [*head, *rows, *_common_prefixes(self.common_prefixes, write)])
 
 
-def _contents(
-    rows: Sequence[ListedObject], write: Callable[[str], str], display_names: DisplayNames | None
-) -> list[str]:
+def _contents(rows: Sequence[ListedObject], encoding: NameEncoding, display_names: DisplayNames | None) -> list[str]:
     owners = _owner_elements(display_names)
+    keys = encoding.write_all([row.key for row in rows])
     return [
-        f"<Contents><Key>{write(row.key)}</Key><LastModified>{iso8601(row.last_modified_ns)}</LastModified>"
+        f"<Contents><Key>{key}</Key><LastModified>{iso8601(row.last_modified_ns)}</LastModified>"
         f"<ETag>&quot;{row.etag}&quot;</ETag>{_checksum(row.checksum_algorithm, row.checksum_type)}"
         f"<Size>{row.size_bytes}</Size>{owners(row.owner)}<StorageClass>{row.storage_class}</StorageClass></Contents>"
-        for row in rows
+        for key, row in zip(keys, rows, strict=True)
     ]
 
 
@@ -169,6 +191,7 @@ def _version(row: ListedVersion, write: Callable[[str], str], owner: str) -> str
     )
 
 
+@lru_cache(maxsize=64)
 def _checksum(algorithm: str, checksum_type: str) -> str:
     if not algorithm:
         return ""
