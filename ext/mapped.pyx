@@ -17,6 +17,7 @@ cdef extern from "crc_impl.h" nogil:
     void crc_setup()
 
 cdef extern from "mapped_impl.h" nogil:
+    int READ_BELOW
     Py_ssize_t MAPPED_GOOD, MAPPED_FAULT, MAPPED_ERROR
     int mapped_guard()
     Py_ssize_t mapped_check(int, const unsigned char *, size_t, size_t, const unsigned char *, size_t *)
@@ -69,10 +70,14 @@ cdef int guard() except -1:
     return 0
 
 
-cdef int check_file(int fd, int64_t offset, int64_t length) except -1:
-    """Refuse a range that is no range, or that the file does not have now (it may still shrink: then the guard)."""
+cdef int check_range(int64_t offset, int64_t length) except -1:
     if offset < 0 or length < 0 or length > 0x7FFFFFFFFFFFFFFF - offset:
         raise ValueError(f"{length} bytes at {offset}: not a range of a file")
+    return 0
+
+
+cdef int check_file(int fd, int64_t offset, int64_t length) except -1:
+    """Before mapping: refuse a range that the file does not have now (it may still shrink: then the guard)."""
     size = os.fstat(fd).st_size
     if size < offset + length:
         raise MappingFault("truncated", size if size > offset else offset)
@@ -99,11 +104,11 @@ def first_bad_block(int fd, int64_t offset, int64_t length, Py_ssize_t block_byt
     cdef size_t fault = 0
     open_readable(expected_crcs, &crcs)
     try:
-        check_file(fd, offset, length)
+        check_range(offset, length)
         check_table(block_bytes, length, &crcs)
-        if length == 0:
-            return -1
-        guard()
+        if length >= READ_BELOW:
+            check_file(fd, offset, length)
+            guard()
         with nogil:
             answer = mapped_check_file(active, fd, offset, length, block_bytes, <const unsigned char *>crcs.buf, &fault)
         if answer == MAPPED_ERROR:
@@ -144,6 +149,7 @@ def copy_from_mapping(int fd, int64_t offset, dest):
     cdef size_t fault = 0
     open_writable(dest, &view)
     try:
+        check_range(offset, view.len)
         check_file(fd, offset, view.len)
         if view.len == 0:
             return
@@ -184,8 +190,7 @@ def copy_from(mapping, Py_ssize_t offset, dest):
 
 def resident_bytes(int fd, int64_t offset, int64_t length):
     cdef int64_t answer
-    if offset < 0 or length < 0 or length > 0x7FFFFFFFFFFFFFFF - offset:
-        raise ValueError(f"{length} bytes at {offset}: not a range of a file")
+    check_range(offset, length)
     length = min(length, max(<int64_t>os.fstat(fd).st_size - offset, 0))
     with nogil:
         answer = mapped_resident(fd, offset, length)

@@ -27,6 +27,11 @@ int mapped_guard(void);
 ptrdiff_t mapped_check(int variant, const unsigned char *at, size_t length, size_t block,
                        const unsigned char *expected, size_t *fault);
 
+/* Making and dropping a mapping costs some 9 us here and each 64 KiB of page faults 4 us, copying 64 KiB that stay in the
+ * second-level cache 2.5 us. Measured on warm files, us a MiB, mapping against reading: 4 KiB 2,200 / 220, 64 KiB 213 /
+ * 93, 256 KiB 114 / 89, 1 MiB 83 / 92 (and 108 / 157 out of the processor's cache), 8 MiB 84 / 134. */
+enum { READ_BELOW = 512 << 10 };
+
 /* The same for a range of a file: through a mapping, or read piece by piece into a small buffer where that is quicker.
  * *fault is the offset in the range of the first byte that could not be had. */
 ptrdiff_t mapped_check_file(int variant, int fd, int64_t offset, size_t length, size_t block,
