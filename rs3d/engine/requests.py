@@ -1,6 +1,7 @@
 """What a caller asks the engine for: frozen dataclasses, keyword-only, with the defaults of a plain S3 request.
 
-Bucket names, keys, version ids and upload ids are text as S3 clients see them. Digests are raw bytes. ETags have no quotes.
+Bucket names, keys, version ids and upload ids are text as S3 clients see them. Digests are raw bytes. ETags have no
+quotes.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ MAXIMUM_PAGE = 1000
 """S3 never lists more entries on one page, whatever is asked for."""
 
 BUCKET_OWNER = CanonicalId("")
-"""As the owner in a request: whoever owns the bucket."""
+"""As the owner in a request: whoever owns the bucket; as a new user's id: one made up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadConditions:
-    """Conditions on the version read (RFC 9110 section 13). ETags without quotes; `*` matches any. Times in whole seconds since 1970."""
+    """Conditions on the version read (RFC 9110 section 13). ETags without quotes; `*` matches any. Times in whole
+    seconds since 1970."""
 
     if_match: tuple[str, ...] | None = None
     if_none_match: tuple[str, ...] | None = None
@@ -54,8 +56,8 @@ class Directive(Enum):
 class BodyChecks:
     """What the client declared about a body, and which checksum it wants kept.
 
-    Every declared value is verified (BadDigest). `checksum_algorithm` without a value in `checksums` (a trailer will bring it, or
-    the client only named the algorithm): it is computed and stored.
+    Every declared value is verified (BadDigest). `checksum_algorithm` without a value in `checksums` (a trailer will
+    bring it, or the client only named the algorithm): it is computed and stored.
     """
 
     content_md5: bytes | None = None
@@ -70,7 +72,8 @@ NO_CHECKS = BodyChecks()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutRequest:
-    """PutObject. `headers` and `user_metadata` as in `ObjectMeta`: lowercase names, user metadata without its prefix."""
+    """PutObject. `headers` and `user_metadata` as in `ObjectMeta`: lowercase names, user metadata without its
+    prefix."""
 
     owner: CanonicalId = BUCKET_OWNER
     headers: Pairs = ()
@@ -119,7 +122,8 @@ class DeleteItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteRequest:
-    """DeleteObject. `version` None: the latest (a delete marker is made in a versioned bucket); else that version for good."""
+    """DeleteObject. `version` None: the latest (a delete marker is made in a versioned bucket); else that version for
+    good."""
 
     version: str | None = None
     owner: CanonicalId = BUCKET_OWNER
@@ -146,7 +150,8 @@ class UploadRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartCopyRequest:
-    """UploadPartCopy. `source_range` as in x-amz-copy-source-range: `bytes=first-last`, both given; None = the whole source."""
+    """UploadPartCopy. `source_range` as in x-amz-copy-source-range: `bytes=first-last`, both given; None = the whole
+    source."""
 
     source: CopySource
     source_range: str | None = None
@@ -163,7 +168,8 @@ class CompletedPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompleteRequest:
-    """CompleteMultipartUpload. `checksums`: declared for the whole object, verified. `size_bytes`: x-amz-mp-object-size, verified."""
+    """CompleteMultipartUpload. `checksums`: declared for the whole object, verified. `size_bytes`:
+    x-amz-mp-object-size, verified."""
 
     parts: tuple[CompletedPart, ...]
     checksums: tuple[Checksum, ...] = ()
@@ -177,7 +183,8 @@ class CompleteRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListRequest:
-    """ListObjects, both versions. At most one of `marker` (V1), `start_after` (V2) and `token` (V2, wins) says where to go on."""
+    """ListObjects, both versions. At most one of `marker` (V1), `start_after` (V2) and `token` (V2, wins) says where
+    to go on."""
 
     prefix: str = ""
     delimiter: str = ""
@@ -258,7 +265,7 @@ class UserRequest:
     display_name: str = ""
     email: str = ""
     role: UserRole = UserRole.USER
-    canonical_id: CanonicalId = CanonicalId("")
+    canonical_id: CanonicalId = BUCKET_OWNER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,8 @@ from rs3d.types.objects import (
     Upload,
 )
 
+_NOTHING_LOGGED = Sequence(0)
+
 
 class ContentRange(NamedTuple):
     """Bytes `first` to `last` (both included) of `size_bytes`. An empty body has `last` = `first` - 1."""
@@ -73,7 +75,7 @@ class PutResult:
     reports_version: bool
     checksums: tuple[Checksum, ...] = ()
     part_count: int = 0
-    sequence: Sequence = Sequence(0)
+    sequence: Sequence = _NOTHING_LOGGED
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,7 +88,7 @@ class CopyResult:
     reports_version: bool
     source: ObjectHead
     checksums: tuple[Checksum, ...] = ()
-    sequence: Sequence = Sequence(0)
+    sequence: Sequence = _NOTHING_LOGGED
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,12 +104,13 @@ class PartResult:
 
 @dataclass(slots=True, kw_only=True)
 class DeleteResult:
-    """DeleteObject. `delete_marker`: one was made, or the version removed was one. `version_text` is empty when nothing is reported."""
+    """DeleteObject. `delete_marker`: one was made, or the version removed was one. `version_text` is empty when
+    nothing is reported."""
 
     version_text: str = ""
     delete_marker: bool = False
     reports_version: bool = False
-    sequence: Sequence = Sequence(0)
+    sequence: Sequence = _NOTHING_LOGGED
 
 
 @dataclass(slots=True, kw_only=True)
@@ -122,8 +125,8 @@ class DeletedItem:
 
 @dataclass(slots=True, kw_only=True)
 class ObjectPage:
-    """A page of ListObjects. `next_marker` (V1) is the last key or common prefix; `next_token` (V2) is opaque and URL-safe; both are
-    empty on the last page. Entries and prefixes are each in byte order."""
+    """A page of ListObjects. `next_marker` (V1) is the last key or common prefix; `next_token` (V2) is opaque and
+    URL-safe; both are empty on the last page. Entries and prefixes are each in byte order."""
 
     entries: list[ListedObject] = field(default_factory=list)
     common_prefixes: list[str] = field(default_factory=list)

@@ -1,0 +1,38 @@
+"""GetObjectAttributes: what is known of an object, and a page of the parts it was made of."""
+
+from __future__ import annotations
+
+from rs3d.engine.get import find_version
+from rs3d.engine.requests import MAXIMUM_PAGE, ListPartsRequest
+from rs3d.engine.results import ObjectAttributes, ObjectHead, PartPage
+from rs3d.engine.runtime import Runtime, find_bucket
+from rs3d.types.objects import BlobSet
+
+
+def object_attributes(
+    runtime: Runtime, bucket: str, key: str, version: str | None, parts: ListPartsRequest
+) -> ObjectAttributes:
+    """The version, and its parts behind `parts.after`. Part numbers are those of the upload.
+
+    Raises:
+        NoSuchBucket, NoSuchKey, NoSuchVersion, VersionIsDeleteMarker
+    """
+    with runtime.catalog.snapshot() as view:
+        record = find_bucket(view, bucket)
+        found = find_version(view, record, key, version)
+        if not isinstance(found.placement, BlobSet):
+            return ObjectAttributes(head=ObjectHead(record, found))
+        table = view.set_parts(found)
+    behind = [part for part in table if part.number > parts.after]
+    maximum = min(max(parts.maximum, 0), MAXIMUM_PAGE)
+    page = behind[:maximum]
+    return ObjectAttributes(
+        head=ObjectHead(record, found, None, len(table)),
+        parts=PartPage(
+            upload=None,
+            parts=page,
+            is_truncated=0 < maximum < len(behind),
+            next_marker=page[-1].number if page else parts.after,
+            total=len(table),
+        ),
+    )

@@ -1,0 +1,211 @@
+"""The bytes of blobs, piece by piece, verified, one piece ahead of the consumer.
+
+A piece lies within one blob and one aligned window of `piece_bytes`. One job at a time works for a reader: it opens
+the blobs it needs, closes those nobody needs any more, and verifies the next piece; so nothing here needs a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from rs3d.engine.buffers import Lease
+from rs3d.engine.results import FileSpan
+from rs3d.engine.runtime import Reading, Runtime
+from rs3d.engine.threads import Job
+from rs3d.errors import BlobDamaged, NotImplementedHere, ObjectDamaged
+from rs3d.stores.interfaces import BlobReader
+from rs3d.types.objects import Extent
+
+Piece = memoryview | FileSpan
+
+OPEN_BLOBS: Final = 64
+"""Descriptors that one response holds at most."""
+
+
+class _Slice:
+    """A piece to come: `length` bytes at `offset` of the blob of extent number `index`."""
+
+    __slots__ = ("index", "length", "offset")
+
+    def __init__(self, index: int, offset: int, length: int) -> None:
+        self.index = index
+        self.offset = offset
+        self.length = length
+
+
+def _cut(extents: list[Extent], piece_bytes: int) -> Iterator[_Slice]:
+    for index, extent in enumerate(extents):
+        offset, end = extent.offset, extent.offset + extent.length
+        while offset < end:
+            # Windows are aligned in the blob: no block is verified for two pieces.
+            stop = min(end, (offset // piece_bytes + 1) * piece_bytes)
+            yield _Slice(index, offset, stop - offset)
+            offset = stop
+
+
+class BlobPieces:
+    """The pieces of some extents, in order."""
+
+    def __init__(
+        self, runtime: Runtime, extents: list[Extent], reading: Reading, *, in_spans: bool, what: tuple[str, str]
+    ) -> None:
+        self._runtime = runtime
+        self._extents = extents = [extent for extent in extents if extent.length]
+        self._reading = reading
+        self._in_spans = in_spans
+        self._bucket, self._key = what
+        self._slices = _cut(extents, runtime.config.piece_bytes)
+        self._readers: dict[int, BlobReader] = {}
+        self._opened = 0
+        """Extents below this number have been opened (and perhaps closed again)."""
+        self._current: tuple[Piece, Lease | None] | None = None
+        self._next: tuple[_Slice, Job[Piece], Lease | None] | None = None
+        self._only = len(extents) == 1
+        self._begun_with: Piece | None = None
+
+    # -- for the loop ------------------------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Open and verify the first piece.
+
+        Raises:
+            ObjectDamaged
+        """
+        await self._start_next(OPEN_BLOBS)
+        if self._next is None:
+            self._reading.leave()
+            return
+        piece = await self._take_next()
+        self._begun_with = piece
+        if self._opened == len(self._extents):
+            self._reading.leave()
+
+    def single(self) -> FileSpan | None:
+        """The first piece, when it is a span and everything there is."""
+        piece = self._begun_with
+        if isinstance(piece, FileSpan) and self._only and piece.length == self._extents[0].length:
+            return piece
+        return None
+
+    async def next(self) -> Piece | None:
+        """The next piece, valid until the next call; None at the end.
+
+        Raises:
+            ObjectDamaged
+        """
+        if self._begun_with is not None:
+            piece, self._begun_with = self._begun_with, None
+            await self._start_next(OPEN_BLOBS)
+            return piece
+        self._release_current()
+        if self._next is None:
+            await self._start_next(OPEN_BLOBS)
+            if self._next is None:
+                return None
+        piece = await self._take_next()
+        if self._opened == len(self._extents):
+            self._reading.leave()
+        await self._start_next(OPEN_BLOBS)
+        return piece
+
+    async def read_all(self, length: int) -> bytes:
+        """Everything as one bytes object."""
+        result = bytearray(length)
+        filled = 0
+        while (piece := await self.next()) is not None:
+            if isinstance(piece, FileSpan):
+                raise ValueError("a reader of spans has no bytes to give")
+            result[filled : filled + len(piece)] = piece
+            filled += len(piece)
+        return bytes(result)
+
+    def close(self) -> None:
+        """Never waits: a job under way ends first, then a thread closes the descriptors."""
+        self._release_current()
+        self._begun_with = None
+        self._reading.leave()
+        under_way, self._next = self._next, None
+        self._slices = iter(())
+        if under_way is None and not self._readers:
+            return
+
+        def end() -> None:
+            if under_way is not None:
+                under_way[1].ended.wait()
+            self._close_below(len(self._extents))
+
+        closing = self._runtime.threads.start(end)
+        if under_way is not None and under_way[2] is not None:
+            closing.on_done(under_way[2].release)
+
+    # -- one piece ahead ---------------------------------------------------------------------------------------------
+
+    async def _start_next(self, open_at_most: int) -> None:
+        upcoming = next(self._slices, None)
+        if upcoming is None:
+            return
+        lease: Lease | None = None
+        if not self._in_spans:
+            # The first lease may wait; one more is a convenience, and is taken only when it is free.
+            lease = await self._runtime.buffers.lease() if self._current is None else self._runtime.buffers.try_lease()
+            if lease is None:
+                self._slices = _put_back(upcoming, self._slices)
+                return
+        view = None if lease is None else lease.view[: upcoming.length]
+        job = self._runtime.threads.start(lambda: self._prepare(upcoming, view, open_at_most))
+        self._next = (upcoming, job, lease)
+
+    async def _take_next(self) -> Piece:
+        if self._next is None:
+            raise ValueError("no piece was started")
+        _, job, lease = self._next
+        try:
+            piece = await job.wait()
+        except BlobDamaged as damage:
+            raise ObjectDamaged(bucket=self._bucket, key=self._key, blob=damage.blob, reason=damage.reason) from damage
+        self._next = None
+        self._current = (piece, lease)
+        return piece
+
+    def _release_current(self) -> None:
+        current, self._current = self._current, None
+        if current is not None and current[1] is not None:
+            current[1].release()
+
+    # -- for a thread ------------------------------------------------------------------------------------------------
+
+    def _prepare(self, piece: _Slice, buffer: memoryview | None, open_at_most: int) -> Piece:
+        # The consumer may still send the piece before this one, which lies in this extent or the one before.
+        self._close_below(piece.index - 1)
+        self._open_up_to(piece.index, open_at_most)
+        reader = self._readers[piece.index]
+        if buffer is not None:
+            reader.read_into(piece.offset, buffer)
+            return buffer
+        if not reader.is_verified(piece.offset, piece.length):
+            reader.verify(piece.offset, piece.length)
+        return FileSpan(reader.fileno(), piece.offset, piece.length)
+
+    def _open_up_to(self, index: int, open_at_most: int) -> None:
+        """Open what the piece needs, and all the rest as soon as it fits: then the horizon can be left."""
+        last = index + 1
+        rest = len(self._extents) - self._opened
+        if rest + len(self._readers) <= open_at_most:
+            last = len(self._extents)
+        while self._opened < last:
+            reader = self._runtime.blobs.open(self._extents[self._opened].blob)
+            self._readers[self._opened] = reader
+            self._opened += 1
+            if not reader.info.recipe.is_plain:
+                names = ", ".join(layer.name for layer in reader.info.recipe.layers)
+                raise NotImplementedHere(what=f"reading bytes made with {names}")
+
+    def _close_below(self, index: int) -> None:
+        for number in [number for number in self._readers if number < index]:
+            self._readers.pop(number).close()
+
+
+def _put_back(first: _Slice, rest: Iterator[_Slice]) -> Iterator[_Slice]:
+    yield first
+    yield from rest

@@ -1,0 +1,300 @@
+"""From a body source to stored bytes: hashed and checked on the way, nothing visible yet.
+
+A body that is in memory and small stays on the loop and becomes an inline payload. A large one moves through body
+buffers: while one is filled, a single thread hop runs the digests and the blob writer over the other; the last hop
+also checks what was declared and syncs. With a heavy digest, hashing and writing run side by side in two threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import trio
+
+from rs3d.engine.buffers import Lease
+from rs3d.engine.checksums import check_equal, check_well_formed
+from rs3d.engine.digests import DigestSet
+from rs3d.engine.plan import BodyPlan, check_declared_length
+from rs3d.engine.runtime import Runtime
+from rs3d.engine.threads import Job
+from rs3d.errors import EntityTooLarge, IncompleteBody, InvalidArgument
+from rs3d.kernels import crc
+from rs3d.stores.interfaces import BlobOrigin, BlobWriter
+from rs3d.types.blobs import BlobInfo
+from rs3d.types.body import BodySource
+from rs3d.types.identifiers import BlobId
+from rs3d.types.objects import Checksum, Extent, Inline
+from rs3d.types.operations import NewBlob
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBody:
+    """A body whose bytes are safe, or ready to travel in a record. Its blobs belong to whoever holds this, until the
+    commit."""
+
+    size_bytes: int
+    placement: Inline | Extent
+    etag: str
+    md5: bytes
+    checksums: tuple[Checksum, ...]
+    merkle_root: bytes
+    new_blobs: tuple[NewBlob, ...] = ()
+
+
+async def store_body(runtime: Runtime, plan: BodyPlan, body: BodySource, origin: BlobOrigin) -> StoredBody:
+    """Read `body` to its end and store it as planned.
+
+    Raises:
+        BadDigest, InvalidDigest, EntityTooLarge, IncompleteBody, and the source's own errors: nothing is left behind.
+    Cancellation: leaves nothing behind.
+    """
+    check_declared_length(plan, body.declared_bytes)
+    whole = body.whole()
+    if whole is not None:
+        if len(whole) > plan.maximum_bytes:
+            raise EntityTooLarge(size_bytes=len(whole), maximum_bytes=plan.maximum_bytes)
+        _check_length(body, len(whole))
+        if len(whole) <= plan.inline_limit_bytes:
+            return _inline(plan, body, whole)
+        return await _write_whole(runtime, plan, body, whole, origin)
+    declared = body.declared_bytes
+    if declared is not None and declared <= plan.inline_limit_bytes:
+        return _inline(plan, body, await _receive_small(body, declared))
+    return await _write_stream(runtime, plan, body, origin)
+
+
+# ---------------------------------------------------------------------------------------------------------- inline
+
+
+def _inline(plan: BodyPlan, body: BodySource, data: memoryview) -> StoredBody:
+    digests = DigestSet(plan.digests)
+    digests.update(data)
+    checksums = _settle(plan, digests, body)
+    payload = bytes(data)
+    placement = Inline(len(payload), plan.recipe, payload, crc.crc32c(payload))
+    return _stored(plan, digests, checksums, placement, b"")
+
+
+async def _receive_small(body: BodySource, declared: int) -> memoryview:
+    """A body of a declared, small length; one byte more is asked for, so that the source reports its end."""
+    buffer = memoryview(bytearray(declared + 1))
+    filled = 0
+    while filled <= declared:
+        received = await body.receive_into(buffer[filled:])
+        if received == 0:
+            break
+        filled += received
+    if filled != declared:
+        raise IncompleteBody(declared_bytes=declared, received_bytes=filled)
+    return buffer[:declared]
+
+
+# ----------------------------------------------------------------------------------------------------------- blobs
+
+
+class _BlobJob:
+    """The blob of one body, written in threads: created with its first bytes."""
+
+    def __init__(
+        self, runtime: Runtime, plan: BodyPlan, blob: BlobId, origin: BlobOrigin, size_hint: int | None
+    ) -> None:
+        self._runtime = runtime
+        self._plan = plan
+        self._blob = blob
+        self._origin = origin
+        self._size_hint = size_hint
+        self._writer: BlobWriter | None = None
+        self.digests = DigestSet(plan.digests)
+
+    def start(self, view: memoryview) -> Job[None]:
+        """Hash and write `view`, which is not touched until the job has ended."""
+        if len(view) < self._runtime.config.hash_aside_bytes:
+            return self._runtime.threads.start(lambda: self._hash_and_write(view))
+        hashing = self._runtime.threads.start(lambda: self.digests.update(view))
+        return self._runtime.threads.start(lambda: self._write_beside(view, hashing))
+
+    def _hash_and_write(self, view: memoryview) -> None:
+        self.digests.update(view)
+        self._write(view)
+
+    def _write_beside(self, view: memoryview, hashing: Job[None]) -> None:
+        try:
+            self._write(view)
+        finally:
+            hashing.join()
+
+    def _write(self, view: memoryview) -> None:
+        if self._writer is None:
+            self._writer = self._runtime.blobs.create(self._blob, size_hint_bytes=self._size_hint)
+        self._writer.write(view)
+
+    def finish(self) -> BlobInfo:
+        """Sync. Blocks."""
+        if self._writer is None:
+            self._writer = self._runtime.blobs.create(self._blob, size_hint_bytes=0)
+        md5 = self.digests.value("MD5") if self.digests.has("MD5") else b""
+        info = self._writer.finish(
+            client_bytes=self.digests.size_bytes, recipe=self._plan.recipe, md5=md5, origin=self._origin
+        )
+        self._writer = None
+        return info
+
+    def discard(self) -> None:
+        """Unlink what was made. Blocks."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.discard()
+
+
+async def _write_whole(
+    runtime: Runtime, plan: BodyPlan, body: BodySource, whole: memoryview, origin: BlobOrigin
+) -> StoredBody:
+    """A body in memory, too large to be inlined: its bytes are hashed and written where they lie."""
+    job = _BlobJob(runtime, plan, await runtime.numbers.take(), origin, len(whole))
+    try:
+        piece_bytes = runtime.config.piece_bytes
+        for offset in range(0, len(whole), piece_bytes):
+            await job.start(whole[offset : offset + piece_bytes]).wait()
+            if offset + piece_bytes < len(whole):
+                await trio.lowlevel.checkpoint()
+        return await _finish(runtime, plan, body, job)
+    except BaseException:
+        await _discard(runtime, job)
+        raise
+
+
+async def _write_stream(runtime: Runtime, plan: BodyPlan, body: BodySource, origin: BlobOrigin) -> StoredBody:
+    """A body of any length through one or two body buffers."""
+    first = await runtime.buffers.lease()
+    leases = [first]
+    job: _BlobJob | None = None
+    running: Job[None] | None = None
+    try:
+        filled, at_end = await _fill(body, first.view, 0, plan)
+        if at_end and filled <= plan.inline_limit_bytes:
+            _check_length(body, filled)
+            return _inline(plan, body, first.view[:filled])
+        job = _BlobJob(runtime, plan, await runtime.numbers.take(), origin, body.declared_bytes)
+        received = filled
+        while True:
+            if filled:
+                running = job.start(leases[0].view[:filled])
+            if at_end:
+                break
+            running = await _make_room(runtime, leases, running)
+            filled, at_end = await _fill(body, leases[0].view, received, plan)
+            received += filled
+            if running is not None:
+                await running.wait()
+                running = None
+        if running is not None:
+            await running.wait()
+            running = None
+        _check_length(body, received)
+        return await _finish(runtime, plan, body, job)
+    except BaseException:
+        # The thread may still be reading a buffer: it ends first, then the file goes, then the buffers.
+        if job is not None:
+            await _discard(runtime, job, running)
+        raise
+    finally:
+        for lease in leases:
+            lease.release()
+
+
+async def _make_room(runtime: Runtime, leases: list[Lease], running: Job[None] | None) -> Job[None] | None:
+    """Bring a buffer that no thread uses to the front of `leases`: the other one, or, when no second is to be had,
+    this one after waiting for its job."""
+    if len(leases) == 1:
+        second = runtime.buffers.try_lease()
+        if second is None:
+            if running is not None:
+                await running.wait()
+            return None
+        leases.append(second)
+    leases.reverse()
+    return running
+
+
+async def _fill(body: BodySource, buffer: memoryview, received_before: int, plan: BodyPlan) -> tuple[int, bool]:
+    """Receive until `buffer` is full or the body ends: (bytes, whether it ended)."""
+    filled = 0
+    while filled < len(buffer):
+        received = await body.receive_into(buffer[filled:])
+        if received == 0:
+            return filled, True
+        filled += received
+        if received_before + filled > plan.maximum_bytes:
+            raise EntityTooLarge(size_bytes=received_before + filled, maximum_bytes=plan.maximum_bytes)
+    return filled, False
+
+
+async def _finish(runtime: Runtime, plan: BodyPlan, body: BodySource, job: _BlobJob) -> StoredBody:
+    checksums = _settle(plan, job.digests, body)
+    await trio.lowlevel.checkpoint_if_cancelled()
+    info = await runtime.threads.run(job.finish)
+    placement = Extent(info.blob, 0, info.client_bytes)
+    new = NewBlob(info.blob, info.stored_bytes, info.stored_bytes)
+    return _stored(plan, job.digests, checksums, placement, info.merkle_root, (new,))
+
+
+async def _discard(runtime: Runtime, job: _BlobJob, running: Job[None] | None = None) -> None:
+    with trio.CancelScope(shield=True):
+        if running is not None and not running.is_done:
+            await runtime.threads.run(lambda: _settled(running))
+        await runtime.threads.run(job.discard)
+
+
+def _settled(running: Job[None]) -> None:
+    """Wait for a job whose own failure no longer matters: the body is being given up for an earlier error."""
+    running.ended.wait()
+
+
+# --------------------------------------------------------------------------------------------------------- results
+
+
+def _check_length(body: BodySource, received: int) -> None:
+    """A source checks its own length; this holds even if one forgets (PITFALLS D4)."""
+    declared = body.declared_bytes
+    if declared is not None and declared != received:
+        raise IncompleteBody(declared_bytes=declared, received_bytes=received)
+
+
+def _settle(plan: BodyPlan, digests: DigestSet, body: BodySource) -> tuple[Checksum, ...]:
+    """Check everything declared before or after the body; the checksums to keep.
+
+    Raises:
+        BadDigest, InvalidDigest, InvalidArgument
+    """
+    trailing = body.trailing_checksums()
+    check_well_formed(trailing)
+    for algorithm, declared in plan.declared:
+        check_equal(algorithm, declared, digests.value(algorithm))
+    for checksum in trailing:
+        if not digests.has(checksum.algorithm):
+            raise InvalidArgument(
+                name="trailer", value=checksum.algorithm, reason="this checksum was not announced before the body"
+            )
+        check_equal(checksum.algorithm, checksum.value, digests.value(checksum.algorithm))
+    if not plan.checksum_algorithm:
+        return ()
+    return (Checksum(plan.checksum_algorithm, digests.value(plan.checksum_algorithm)),)
+
+
+def _stored(
+    plan: BodyPlan,
+    digests: DigestSet,
+    checksums: tuple[Checksum, ...],
+    placement: Inline | Extent,
+    merkle_root: bytes,
+    new_blobs: tuple[NewBlob, ...] = (),
+) -> StoredBody:
+    return StoredBody(
+        size_bytes=digests.size_bytes,
+        placement=placement,
+        etag=digests.value(plan.etag.digest_name).hex(),
+        md5=digests.value("MD5") if digests.has("MD5") else b"",
+        checksums=checksums,
+        merkle_root=merkle_root,
+        new_blobs=new_blobs,
+    )

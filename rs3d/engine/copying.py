@@ -1,0 +1,202 @@
+"""CopyObject: a new version that refers to the bytes of another. No byte is read, unless a checksum is asked for that
+the source does not have; inlined payloads are inlined again (STORE.md 17)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rs3d.engine.conditions import check_copy_source, may_hold
+from rs3d.engine.digests import DigestSet
+from rs3d.engine.get import find_version, open_extents
+from rs3d.engine.plan import check_quota, check_storage_class
+from rs3d.engine.put import latest_object
+from rs3d.engine.requests import CopyRequest, CopySource, Delivery, Directive
+from rs3d.engine.results import CopyResult, FileSpan, ObjectHead
+from rs3d.engine.runtime import Reading, Runtime, find_bucket
+from rs3d.errors import InvalidArgument, ObjectDamaged, RecordDamaged
+from rs3d.kernels import crc
+from rs3d.stores.interfaces import CatalogSnapshot
+from rs3d.types.buckets import Bucket
+from rs3d.types.identifiers import TOKEN_BYTES
+from rs3d.types.names import check_object_key
+from rs3d.types.objects import BlobSet, Checksum, Extent, Inline, MutablePart, ObjectMeta, ObjectVersion
+from rs3d.types.operations import NO_PRECONDITIONS, PutVersion
+
+
+@dataclass(slots=True)
+class Source:
+    """A version to copy from, as one view had it."""
+
+    head: ObjectHead
+    payload: bytes
+    """The bytes of an inlined source."""
+    extents: list[Extent]
+    """Those of any other, in order."""
+
+    @property
+    def version(self) -> ObjectVersion:
+        return self.head.version
+
+
+def find_source(view: CatalogSnapshot, source: CopySource) -> Source:
+    """The source of a copy, its conditions checked.
+
+    Raises:
+        NoSuchBucket, NoSuchKey, NoSuchVersion, VersionIsDeleteMarker, PreconditionFailed, ObjectDamaged
+    """
+    bucket = find_bucket(view, source.bucket)
+    version = find_version(view, bucket, source.key, source.version)
+    check_copy_source(source.conditions, version)
+    placement = version.placement
+    found = Source(ObjectHead(bucket, version), b"", [])
+    if isinstance(placement, Inline):
+        try:
+            found.payload = view.inline_payload(version)
+        except RecordDamaged as damage:
+            raise ObjectDamaged(
+                bucket=source.bucket, key=source.key, blob="inline", reason=str(damage)
+            ) from damage
+    elif isinstance(placement, Extent):
+        found.extents = [placement]
+    else:
+        found.extents = [part.extent for part in view.set_parts(version)]
+    return found
+
+
+async def hash_bytes(
+    runtime: Runtime,
+    source: Source,
+    reading: Reading,
+    digests: DigestSet,
+    each: Callable[[memoryview], None] | None = None,
+) -> None:
+    """Read the bytes of `source` (its head's range, if it has one), verified, through `digests`; takes over
+    `reading`."""
+    selected = source.head.content_range
+    if not source.extents:
+        reading.leave()
+        view = memoryview(source.payload)
+        if selected is not None:
+            view = view[selected.first : selected.last + 1]
+        digests.update(view)
+        if each is not None:
+            each(view)
+        return
+    reader = await open_extents(runtime, source.head, source.extents, reading, Delivery.BUFFERS)
+    async with reader:
+        async for piece in reader.pieces():
+            if isinstance(piece, FileSpan):
+                raise ValueError("buffers were asked for")
+            await runtime.threads.run(lambda view=piece: _hash(digests, view, each))  # type: ignore[misc]
+
+
+def _hash(digests: DigestSet, view: memoryview, each: Callable[[memoryview], None] | None) -> None:
+    digests.update(view)
+    if each is not None:
+        each(view)
+
+
+async def copy_object(runtime: Runtime, bucket: str, key: str, request: CopyRequest) -> CopyResult:
+    """Make `key` the same object as the source, with its metadata or other.
+
+    Raises:
+        NoSuchBucket, NoSuchKey, NoSuchVersion, VersionIsDeleteMarker (of source or target), PreconditionFailed,
+        InvalidArgument (a copy onto itself that changes nothing), StaleSource (the source keeps being replaced),
+        QuotaExceeded …
+    """
+    check_object_key(key)
+    check_storage_class(request.storage_class)
+
+    async def attempt() -> CopyResult:
+        with runtime.reading() as (view, reading):
+            record = find_bucket(view, bucket)
+            source = find_source(view, request.source)
+            _refuse_copy_to_itself(record, key, source.version, request)
+            if record.settings:
+                check_quota(record, view.counters(record.bucket_id), source.version.meta.size_bytes)
+            if request.preconditions is not NO_PRECONDITIONS:
+                may_hold(request.preconditions, latest_object(view, record, key))
+        checksums = await _checksums(runtime, source, reading, request.checksum_algorithm)
+        return await _commit_copy(runtime, record, key, source, request, checksums)
+
+    return await runtime.replanning(attempt)
+
+
+def _refuse_copy_to_itself(bucket: Bucket, key: str, source: ObjectVersion, request: CopyRequest) -> None:
+    """S3 refuses a copy of the latest version onto its own key that replaces neither metadata nor anything else."""
+    if (
+        source.bucket == bucket.bucket_id
+        and source.key == key
+        and request.source.version is None
+        and request.metadata_directive is Directive.COPY
+        and request.storage_class == source.mutable.storage_class
+    ):
+        raise InvalidArgument(
+            name="x-amz-copy-source", value=key, reason="a copy onto itself must replace the metadata or storage class"
+        )
+
+
+async def _checksums(runtime: Runtime, source: Source, reading: Reading, algorithm: str) -> tuple[Checksum, ...]:
+    """The checksums of the copy: the source's, or one more that is computed from its bytes."""
+    have = source.version.meta.checksums
+    if not algorithm or any(checksum.algorithm == algorithm for checksum in have):
+        reading.leave()
+        return have
+    digests = DigestSet((algorithm,))
+    await hash_bytes(runtime, source, reading, digests)
+    return (Checksum(algorithm, digests.value(algorithm)),)
+
+
+async def _commit_copy(
+    runtime: Runtime,
+    bucket: Bucket,
+    key: str,
+    source: Source,
+    request: CopyRequest,
+    checksums: tuple[Checksum, ...],
+) -> CopyResult:
+    copied = source.version.meta
+    replace = request.metadata_directive is Directive.REPLACE
+    meta = ObjectMeta(
+        size_bytes=copied.size_bytes,
+        etag=copied.etag,
+        owner=request.owner or bucket.owner,
+        headers=request.headers if replace else copied.headers,
+        user_metadata=request.user_metadata if replace else copied.user_metadata,
+        checksums=checksums,
+        part_count=copied.part_count,
+        merkle_root=copied.merkle_root,
+    )
+    tags = request.tags if request.tagging_directive is Directive.REPLACE else source.version.mutable.tags
+    outcome = await runtime.commit(
+        PutVersion(
+            id=runtime.committer.next_id(),
+            bucket=bucket.bucket_id,
+            key=key,
+            token=secrets.token_bytes(TOKEN_BYTES),
+            meta=meta,
+            mutable=MutablePart(tags=tags, storage_class=request.storage_class),
+            placement=_placement_again(source),
+            preconditions=request.preconditions,
+        )
+    )
+    return CopyResult(
+        etag=meta.etag,
+        last_modified_ns=outcome.last_modified_ns,
+        version_text=outcome.version_text,
+        reports_version=outcome.reports_version,
+        source=source.head,
+        checksums=checksums,
+        sequence=outcome.sequence,
+    )
+
+
+def _placement_again(source: Source) -> Inline | Extent | BlobSet:
+    placement = source.version.placement
+    if isinstance(placement, Inline):
+        return Inline(len(source.payload), placement.recipe, source.payload, crc.crc32c(source.payload))
+    if isinstance(placement, BlobSet):
+        return BlobSet(placement.upload)
+    return placement

@@ -1,0 +1,274 @@
+"""GET and HEAD: find a version, hold its conditions and range against it, and hand out its bytes, each verified
+before it leaves.
+
+A reader has prepared its first piece when it is returned, so damage there is still a plain error. While a piece is
+sent, the next is prepared in a thread. Descriptors are held: the bytes stay readable when the object is replaced
+meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Final
+
+from rs3d.engine.blobreading import BlobPieces, Piece
+from rs3d.engine.conditions import check_read
+from rs3d.engine.configuration import Verify
+from rs3d.engine.ranges import resolve_range
+from rs3d.engine.requests import NO_CONDITIONS, Delivery, ReadConditions
+from rs3d.engine.results import ContentRange, FileSpan, ObjectHead
+from rs3d.engine.runtime import Reading, Runtime, find_bucket
+from rs3d.errors import (
+    InvalidRange,
+    LatestIsDeleteMarker,
+    NoSuchKey,
+    NoSuchVersion,
+    ObjectDamaged,
+    RecordDamaged,
+    VersionIsDeleteMarker,
+)
+from rs3d.stores.interfaces import CatalogSnapshot
+from rs3d.types.buckets import Bucket
+from rs3d.types.identifiers import NULL_VERSION, VersionId
+from rs3d.types.objects import BlobSet, Extent, Inline, ObjectVersion, PartEntry, VersionKind
+
+_WHOLE: Final = None
+
+
+def find_version(view: CatalogSnapshot, bucket: Bucket, key: str, version: str | None) -> ObjectVersion:
+    """The object version that a request names: the latest, or one by its id.
+
+    Raises:
+        NoSuchKey, LatestIsDeleteMarker: there is no latest object.
+        NoSuchVersion, VersionIsDeleteMarker: the version named cannot be read.
+    """
+    if version is None:
+        found = view.latest(bucket.bucket_id, key)
+        if found is None:
+            raise NoSuchKey(bucket=bucket.name, key=key)
+        if found.kind is VersionKind.DELETE_MARKER:
+            raise LatestIsDeleteMarker(
+                bucket=bucket.name,
+                key=key,
+                version_id=found.version_text,
+                last_modified_ns=found.meta.last_modified_ns,
+            )
+        return found
+    found = find_any_version(view, bucket, key, version)
+    if found is None:
+        raise NoSuchVersion(bucket=bucket.name, key=key, version_id=version)
+    if found.kind is VersionKind.DELETE_MARKER:
+        raise VersionIsDeleteMarker(
+            bucket=bucket.name, key=key, version_id=version, last_modified_ns=found.meta.last_modified_ns
+        )
+    return found
+
+
+def find_any_version(view: CatalogSnapshot, bucket: Bucket, key: str, version: str) -> ObjectVersion | None:
+    """The version with this id, delete markers included; None when there is none or the text is no version id."""
+    if version == NULL_VERSION:
+        return view.version(bucket.bucket_id, key, NULL_VERSION)
+    parsed = VersionId.parse(version)
+    if parsed is None:
+        return None
+    found = view.version(bucket.bucket_id, key, parsed)
+    # A null version is named `null` and by nothing else, as in S3.
+    return None if found is None or found.is_null else found
+
+
+def head_object(
+    runtime: Runtime,
+    bucket: str,
+    key: str,
+    *,
+    version: str | None = None,
+    range: str | None = None,
+    part_number: int | None = None,
+    conditions: ReadConditions = NO_CONDITIONS,
+) -> ObjectHead:
+    """HeadObject: catalog only, never waits."""
+    with runtime.catalog.snapshot() as view:
+        return _head(view, bucket, key, version, range, part_number, conditions)[0]
+
+
+def _head(
+    view: CatalogSnapshot,
+    bucket: str,
+    key: str,
+    version: str | None,
+    range: str | None,
+    part_number: int | None,
+    conditions: ReadConditions,
+) -> tuple[ObjectHead, list[PartEntry] | None]:
+    record = find_bucket(view, bucket)
+    found = find_version(view, record, key, version)
+    check_read(conditions, found)
+    if part_number is not None:
+        return _head_of_part(view, record, found, part_number)
+    head = ObjectHead(record, found)
+    if range is not None:
+        head.content_range = resolve_range(range, found.meta.size_bytes)
+    return head, None
+
+
+def _head_of_part(
+    view: CatalogSnapshot, bucket: Bucket, version: ObjectVersion, part_number: int
+) -> tuple[ObjectHead, list[PartEntry] | None]:
+    size = version.meta.size_bytes
+    if not isinstance(version.placement, BlobSet):
+        if part_number != 1:
+            raise InvalidRange(requested=f"part {part_number}", size_bytes=size)
+        return ObjectHead(bucket, version, ContentRange(0, size - 1, size), 0), None
+    parts = view.set_parts(version)
+    # S3 counts the parts of a finished object from 1 without gaps, whatever their numbers were.
+    if not 1 <= part_number <= len(parts):
+        raise InvalidRange(requested=f"part {part_number}", size_bytes=size)
+    first = sum(part.size_bytes for part in parts[: part_number - 1])
+    length = parts[part_number - 1].size_bytes
+    return ObjectHead(bucket, version, ContentRange(first, first + length - 1, size), len(parts)), parts
+
+
+async def open_object(
+    runtime: Runtime,
+    bucket: str,
+    key: str,
+    *,
+    version: str | None = None,
+    range: str | None = None,
+    part_number: int | None = None,
+    conditions: ReadConditions = NO_CONDITIONS,
+    delivery: Delivery = Delivery.BUFFERS,
+) -> ObjectReader:
+    """GetObject up to its first piece. The caller closes the reader.
+
+    Raises:
+        NoSuchBucket, NoSuchKey, NoSuchVersion, VersionIsDeleteMarker, PreconditionFailed, NotModified, InvalidRange,
+        ObjectDamaged, SlowDown
+    """
+    with runtime.reading() as (view, reading):
+        head, parts = _head(view, bucket, key, version, range, part_number, conditions)
+        placement = head.version.placement
+        if isinstance(placement, Inline):
+            try:
+                payload = view.inline_payload(head.version)
+            except RecordDamaged as damage:
+                raise ObjectDamaged(bucket=bucket, key=key, blob="inline", reason=str(damage)) from damage
+            reading.leave()
+            return ObjectReader(runtime, head, inline=payload)
+        if isinstance(placement, Extent):
+            extents = [placement]
+        else:
+            extents = [part.extent for part in (parts if parts is not None else view.set_parts(head.version))]
+    return await open_extents(runtime, head, extents, reading, delivery)
+
+
+async def open_extents(
+    runtime: Runtime, head: ObjectHead, extents: list[Extent], reading: Reading, delivery: Delivery
+) -> ObjectReader:
+    """A reader over these extents; takes over `reading`."""
+    selected = head.content_range
+    if selected is not None:
+        extents = clip(extents, selected.first, selected.length)
+    spans = delivery is Delivery.SPANS and runtime.config.verify is Verify.MEMO
+    pieces = BlobPieces(runtime, extents, reading, in_spans=spans, what=(head.bucket.name, head.version.key))
+    try:
+        await pieces.begin()
+    except BaseException:
+        pieces.close()
+        raise
+    return ObjectReader(runtime, head, pieces=pieces)
+
+
+def clip(extents: list[Extent], first: int, length: int) -> list[Extent]:
+    """The extents that hold bytes `first` to `first + length` of their concatenation."""
+    clipped = []
+    for extent in extents:
+        if length <= 0:
+            break
+        if first >= extent.length:
+            first -= extent.length
+            continue
+        taken = min(length, extent.length - first)
+        clipped.append(Extent(extent.blob, extent.offset + first, taken))
+        length -= taken
+        first = 0
+    return clipped
+
+
+class ObjectReader:
+    """An object being read. An asynchronous context manager; `close` by hand is fine too, and never waits."""
+
+    __slots__ = ("_pieces", "_runtime", "_taken", "head", "inline")
+
+    def __init__(
+        self, runtime: Runtime, head: ObjectHead, *, inline: bytes | None = None, pieces: BlobPieces | None = None
+    ) -> None:
+        self._runtime = runtime
+        self._pieces = pieces
+        self._taken = False
+        self.head = head
+        self.inline: memoryview | None = None
+        """The whole body (range applied), when it was inlined in the log; else None."""
+        if inline is not None:
+            view = memoryview(inline)
+            selected = head.content_range
+            self.inline = view if selected is None else view[selected.first : selected.last + 1]
+
+    @property
+    def version(self) -> ObjectVersion:
+        return self.head.version
+
+    @property
+    def content_range(self) -> ContentRange | None:
+        return self.head.content_range
+
+    @property
+    def length_bytes(self) -> int:
+        """Bytes that `pieces` hands out in all."""
+        return self.head.length_bytes
+
+    @property
+    def single(self) -> FileSpan | None:
+        """The whole body as one verified span, when it is one piece delivered as a span. Valid until `close`."""
+        return None if self._pieces is None else self._pieces.single()
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """The body in order: memoryviews, valid until the next is asked for, and file spans, valid as long. Once only.
+
+        Raises:
+            ObjectDamaged: a block fails its check. Nothing of it was handed out.
+        """
+        if self._taken:
+            raise ValueError("the body of a reader can be taken once")
+        self._taken = True
+        if self.inline is not None:
+            if len(self.inline):
+                yield self.inline
+            return
+        if self._pieces is not None:
+            while (piece := await self._pieces.next()) is not None:
+                yield piece
+
+    async def read(self) -> bytes:
+        """The whole body. For bodies that are known to be small: all of it is held in memory."""
+        if self.inline is not None:
+            return bytes(self.inline)
+        if self._pieces is None:
+            return b""
+        self._taken = True
+        return await self._pieces.read_all(self.length_bytes)
+
+    def close(self) -> None:
+        """Give back buffers, descriptors and the place in the horizon. Never waits; twice is harmless."""
+        pieces, self._pieces = self._pieces, None
+        if pieces is not None:
+            pieces.close()
+
+    async def __aenter__(self) -> ObjectReader:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,175 @@
+"""UploadPartCopy: a part that shares the bytes of another object's blob where they lie in one; they are read only for
+the digests that are not known already (STORE.md 17). Bytes of an inlined object, or spread over several blobs, are
+written anew."""
+
+from __future__ import annotations
+
+from rs3d.engine.bodies import StoredBody, store_body
+from rs3d.engine.copying import Source, find_source, hash_bytes
+from rs3d.engine.digests import DigestSet, digest_of
+from rs3d.engine.etags import EtagAlgorithm
+from rs3d.engine.get import ObjectReader, clip, open_extents
+from rs3d.engine.multipart import check_part_number, commit_part, part_origin, shared_body
+from rs3d.engine.plan import BodyPlan, check_quota, plan_copied_bytes
+from rs3d.engine.ranges import resolve_copy_range
+from rs3d.engine.requests import Delivery, PartCopyRequest
+from rs3d.engine.results import FileSpan, PartResult
+from rs3d.engine.runtime import Reading, Runtime, find_bucket
+from rs3d.engine.uploads import find_upload
+from rs3d.errors import EntityTooLarge
+from rs3d.format.merkletree import merkle_root
+from rs3d.types.body import BytesSource
+from rs3d.types.buckets import Bucket
+from rs3d.types.names import check_object_key
+from rs3d.types.objects import Checksum, Extent, Upload
+
+LEAF_BYTES = 1024 * 1024
+"""FORMAT.md section "Merkle tree": the leaves of a root are blocks of 1 MiB."""
+
+
+async def upload_part_copy(
+    runtime: Runtime, bucket: str, key: str, upload_id: str, number: int, request: PartCopyRequest
+) -> PartResult:
+    """Make a range of another object a part of an open upload.
+
+    Raises:
+        NoSuchBucket, NoSuchUpload, NoSuchKey …, InvalidArgument, InvalidRange, PreconditionFailed, StaleSource,
+        QuotaExceeded
+    """
+    check_object_key(key)
+    check_part_number(number)
+
+    async def attempt() -> PartResult:
+        with runtime.reading() as (view, reading):
+            record = find_bucket(view, bucket)
+            upload = find_upload(view, record, key, upload_id)
+            source = find_source(view, request.source)
+            if request.source_range is not None:
+                source.head.content_range = resolve_copy_range(
+                    request.source_range, source.version.meta.size_bytes
+                )
+            length = source.head.length_bytes
+            if length > runtime.config.maximum_put_bytes:
+                raise EntityTooLarge(size_bytes=length, maximum_bytes=runtime.config.maximum_put_bytes)
+            if record.settings:
+                check_quota(record, view.counters(record.bucket_id), length)
+        plan = plan_copied_bytes(record, upload, upload.checksum_algorithm, runtime.config)
+        stored = await _stored(runtime, record, upload, number, plan, source, reading)
+        result = await commit_part(runtime, record, upload, number, stored)
+        result.source = source.head
+        return result
+
+    return await runtime.replanning(attempt)
+
+
+async def _stored(
+    runtime: Runtime,
+    bucket: Bucket,
+    upload: Upload,
+    number: int,
+    plan: BodyPlan,
+    source: Source,
+    reading: Reading,
+) -> StoredBody:
+    selected = source.head.content_range
+    extents = source.extents
+    if selected is not None:
+        extents = clip(extents, selected.first, selected.length)
+    if len(extents) == 1:
+        known = _known(plan, source, extents[0])
+        if known is not None:
+            reading.leave()
+            return known
+        return await _share(runtime, plan, source, extents[0], reading)
+    origin = part_origin(runtime, bucket.name, upload, number)
+    if not source.extents:
+        reading.leave()
+        payload = memoryview(source.payload)
+        if selected is not None:
+            payload = payload[selected.first : selected.last + 1]
+        return await store_body(runtime, plan, BytesSource(payload), origin)
+    reader = await open_extents(runtime, source.head, source.extents, reading, Delivery.BUFFERS)
+    async with reader:
+        return await store_body(runtime, plan, _ReaderSource(reader), origin)
+
+
+def _known(plan: BodyPlan, source: Source, extent: Extent) -> StoredBody | None:
+    """The part without reading a byte: a whole object put in one piece whose digests are all on record."""
+    meta = source.version.meta
+    etag = bytes.fromhex(meta.etag) if "-" not in meta.etag else b""
+    if source.version.placement != extent or len(etag) != (16 if plan.etag is EtagAlgorithm.MD5 else 32):
+        return None
+    kept: tuple[Checksum, ...] = ()
+    if plan.checksum_algorithm:
+        kept = tuple(checksum for checksum in meta.checksums if checksum.algorithm == plan.checksum_algorithm)
+        if not kept:
+            return None
+    md5 = etag if plan.etag is EtagAlgorithm.MD5 else b""
+    return shared_body(extent, meta.size_bytes, meta.etag, md5, kept, meta.merkle_root)
+
+
+async def _share(
+    runtime: Runtime, plan: BodyPlan, source: Source, extent: Extent, reading: Reading
+) -> StoredBody:
+    digests = DigestSet(plan.digests)
+    leaves = _Leaves()
+    await hash_bytes(runtime, source, reading, digests, leaves.update)
+    kept: tuple[Checksum, ...] = ()
+    if plan.checksum_algorithm:
+        kept = (Checksum(plan.checksum_algorithm, digests.value(plan.checksum_algorithm)),)
+    md5 = digests.value("MD5") if digests.has("MD5") else b""
+    etag = digests.value(plan.etag.digest_name).hex()
+    root = merkle_root(leaves.end(), digests.size_bytes)
+    return shared_body(extent, digests.size_bytes, etag, md5, kept, root)
+
+
+class _Leaves:
+    """Merkle leaves of a stream that is cut anywhere."""
+
+    def __init__(self) -> None:
+        self._leaves: list[bytes] = []
+        self._begun = bytearray()
+
+    def update(self, view: memoryview) -> None:
+        self._begun += view
+        while len(self._begun) >= LEAF_BYTES:
+            self._leaves.append(digest_of("SHA256", memoryview(self._begun)[:LEAF_BYTES].tobytes()))
+            del self._begun[:LEAF_BYTES]
+
+    def end(self) -> bytes:
+        if self._begun:
+            self._leaves.append(digest_of("SHA256", self._begun))
+            self._begun = bytearray()
+        return b"".join(self._leaves)
+
+
+class _ReaderSource:
+    """A reader as a body source."""
+
+    def __init__(self, reader: ObjectReader) -> None:
+        self._pieces = reader.pieces()
+        self._length = reader.length_bytes
+        self._rest = memoryview(b"")
+
+    @property
+    def declared_bytes(self) -> int | None:
+        return self._length
+
+    def whole(self) -> memoryview | None:
+        return None
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        if not self._rest:
+            piece = await anext(self._pieces, None)
+            if piece is None:
+                return 0
+            if isinstance(piece, FileSpan):
+                raise ValueError("buffers were asked for")
+            self._rest = piece
+        taken = min(len(buffer), len(self._rest))
+        buffer[:taken] = self._rest[:taken]
+        self._rest = self._rest[taken:]
+        return taken
+
+    def trailing_checksums(self) -> tuple[Checksum, ...]:
+        return ()

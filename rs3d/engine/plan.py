@@ -1,0 +1,171 @@
+"""How the bytes of a request are made: the only reader of bucket settings that concern features.
+
+A plan is made once, before the first byte of the body, and never asks again. It refuses early what cannot succeed;
+whether and where the bytes land is decided again by the commit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from rs3d.engine.checksums import check_well_formed, upload_type
+from rs3d.engine.configuration import EngineConfig
+from rs3d.engine.digests import digest_bytes
+from rs3d.engine.etags import EtagAlgorithm
+from rs3d.engine.requests import BodyChecks
+from rs3d.errors import EntityTooLarge, InvalidArgument, InvalidDigest, NotImplementedHere, QuotaExceeded
+from rs3d.types.buckets import Bucket, BucketCounters
+from rs3d.types.objects import ChecksumType, Upload
+from rs3d.types.recipe import PLAIN, Recipe
+
+STORAGE_CLASS: Final = "STANDARD"
+_ETAG_SETTING: Final = "etag"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyPlan:
+    """How one body is read, hashed, checked and stored."""
+
+    etag: EtagAlgorithm
+    digests: tuple[str, ...]
+    """Everything to compute in the one pass."""
+    checksum_algorithm: str
+    """The additional checksum to keep; empty = none."""
+    declared: tuple[tuple[str, bytes], ...]
+    """(algorithm, digest) pairs that the body must have."""
+    recipe: Recipe
+    inline_limit_bytes: int
+    """Bodies up to this size go into the log record; -1 = never."""
+    maximum_bytes: int
+
+
+def plan_object(bucket: Bucket, checks: BodyChecks, storage_class: str, config: EngineConfig) -> BodyPlan:
+    """The plan of a PutObject.
+
+    Raises:
+        InvalidArgument, InvalidDigest: the declared checks are malformed.
+        NotImplementedHere: the storage class does not exist here.
+    """
+    check_storage_class(storage_class)
+    return _plan(etag_algorithm(bucket), checks, "", config.inline_limit_bytes, config.maximum_put_bytes)
+
+
+def plan_part(bucket: Bucket, upload: Upload, checks: BodyChecks, config: EngineConfig) -> BodyPlan:
+    """The plan of a part: the upload's checksum algorithm is computed whether or not the client sends it.
+
+    Raises:
+        InvalidArgument: the client sends a checksum of another algorithm than the upload's.
+        InvalidDigest: a declared check is malformed.
+    """
+    etag = upload_etag(upload, bucket)
+    sent = checks.checksum_algorithm or (checks.checksums[0].algorithm if checks.checksums else "")
+    if sent and upload.checksum_algorithm and sent != upload.checksum_algorithm:
+        raise InvalidArgument(
+            name="checksum algorithm", value=sent, reason=f"the upload was begun with {upload.checksum_algorithm}"
+        )
+    return _plan(etag, checks, upload.checksum_algorithm, -1, config.maximum_put_bytes)
+
+
+def plan_copied_bytes(bucket: Bucket, upload: Upload | None, checksum_algorithm: str, config: EngineConfig) -> BodyPlan:
+    """The plan for bytes that are copied within the store and have to be written (or only hashed) anew."""
+    etag = etag_algorithm(bucket) if upload is None else upload_etag(upload, bucket)
+    checks = BodyChecks(checksum_algorithm=checksum_algorithm)
+    return _plan(etag, checks, checksum_algorithm, -1, config.maximum_object_bytes)
+
+
+def _plan(
+    etag: EtagAlgorithm, checks: BodyChecks, algorithm: str, inline_limit_bytes: int, maximum_bytes: int
+) -> BodyPlan:
+    check_well_formed(checks.checksums)
+    algorithm = algorithm or checks.checksum_algorithm
+    if not algorithm and checks.checksums:
+        algorithm = checks.checksums[0].algorithm
+    digests = [etag.digest_name]
+    declared: list[tuple[str, bytes]] = []
+
+    def want(name: str) -> None:
+        if name not in digests:
+            digests.append(name)
+
+    if algorithm:
+        digest_bytes(algorithm)
+        want(algorithm)
+    for checksum in checks.checksums:
+        want(checksum.algorithm)
+        declared.append((checksum.algorithm, checksum.value))
+    if checks.content_md5 is not None:
+        if len(checks.content_md5) != 16:
+            raise InvalidDigest(algorithm="Content-MD5", declared=checks.content_md5.hex())
+        want("MD5")
+        declared.append(("MD5", checks.content_md5))
+    if checks.payload_sha256 is not None:
+        want("SHA256")
+        declared.append(("SHA256", checks.payload_sha256))
+    return BodyPlan(
+        etag=etag,
+        digests=tuple(digests),
+        checksum_algorithm=algorithm,
+        declared=tuple(declared),
+        recipe=PLAIN,
+        inline_limit_bytes=inline_limit_bytes,
+        maximum_bytes=maximum_bytes,
+    )
+
+
+def etag_algorithm(bucket: Bucket) -> EtagAlgorithm:
+    """The kind of ETag that new objects of the bucket get."""
+    return EtagAlgorithm(bucket.setting(_ETAG_SETTING) or EtagAlgorithm.MD5.value)
+
+
+def upload_settings(bucket: Bucket) -> tuple[tuple[str, str], ...]:
+    """What is fixed for every part when an upload begins, kept in the upload's record."""
+    return ((_ETAG_SETTING, etag_algorithm(bucket).value),)
+
+
+def upload_etag(upload: Upload, bucket: Bucket) -> EtagAlgorithm:
+    """The kind of ETag that was fixed when the upload began."""
+    for name, value in upload.settings:
+        if name == _ETAG_SETTING:
+            return EtagAlgorithm(value)
+    return etag_algorithm(bucket)
+
+
+def check_storage_class(storage_class: str) -> None:
+    """Raises NotImplementedHere unless it is the one class that exists."""
+    if storage_class != STORAGE_CLASS:
+        raise NotImplementedHere(what=f"storage class {storage_class!r}")
+
+
+def upload_checksum(algorithm: str, wanted: ChecksumType | None) -> str:
+    """S3's name of the checksum type that goes with an upload's algorithm; empty without one.
+
+    Raises:
+        InvalidArgument: unknown algorithm, or the two do not go together.
+    """
+    if algorithm:
+        return upload_type(algorithm, wanted).value
+    if wanted is not None:
+        raise InvalidArgument(name="checksum type", value=wanted.value, reason="needs a checksum algorithm")
+    return ""
+
+
+def check_declared_length(plan: BodyPlan, declared_bytes: int | None) -> None:
+    """Refuse a body by its declared length.
+
+    Raises:
+        EntityTooLarge
+    """
+    if declared_bytes is not None and declared_bytes > plan.maximum_bytes:
+        raise EntityTooLarge(size_bytes=declared_bytes, maximum_bytes=plan.maximum_bytes)
+
+
+def check_quota(bucket: Bucket, counters: BucketCounters, added_bytes: int) -> None:
+    """Refuse early what would exceed the bucket's quota as it stands; the commit checks again.
+
+    Raises:
+        QuotaExceeded
+    """
+    limit = bucket.setting("quota_bytes")
+    if limit is not None and counters.bytes + counters.upload_bytes + added_bytes > int(limit):
+        raise QuotaExceeded(bucket=bucket.name, quota="quota_bytes", limit=int(limit))

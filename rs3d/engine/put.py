@@ -1,0 +1,103 @@
+"""PutObject: plan, store the body, commit."""
+
+from __future__ import annotations
+
+import secrets
+
+from rs3d.engine.bodies import StoredBody, store_body
+from rs3d.engine.conditions import may_hold
+from rs3d.engine.plan import BodyPlan, check_declared_length, check_quota, plan_object
+from rs3d.engine.requests import PutRequest
+from rs3d.engine.results import PutResult
+from rs3d.engine.runtime import Runtime, find_bucket
+from rs3d.stores.interfaces import BlobOrigin, CatalogSnapshot
+from rs3d.types.body import BodySource
+from rs3d.types.buckets import Bucket
+from rs3d.types.identifiers import TOKEN_BYTES
+from rs3d.types.names import check_object_key
+from rs3d.types.objects import CanonicalId, Checksum, MutablePart, ObjectMeta, ObjectVersion, VersionKind
+from rs3d.types.operations import NO_PRECONDITIONS, Outcome, Preconditions, PutVersion
+
+
+async def put_object(runtime: Runtime, bucket: str, key: str, body: BodySource, request: PutRequest) -> PutResult:
+    """Store `body` as the latest version of `key`. Durable and visible when it returns.
+
+    Everything that can refuse the request without its body is asked before the first `receive_into`.
+
+    Raises:
+        NoSuchBucket, InvalidKey, PreconditionFailed, NoSuchKey, QuotaExceeded, EntityTooLarge, BadDigest,
+        IncompleteBody …:
+            nothing is stored. OutcomeUnknown, CommitterGone: it may have been.
+    """
+    check_object_key(key)
+    with runtime.catalog.snapshot() as view:
+        record = find_bucket(view, bucket)
+        plan = plan_object(record, request.checks, request.storage_class, runtime.config)
+        refuse_early(view, record, key, plan, body.declared_bytes, request.preconditions)
+    owner = request.owner or record.owner
+    origin = BlobOrigin(bucket=bucket, key=key, headers=request.headers, written_ns=runtime.clock.wall_ns())
+    stored = await store_body(runtime, plan, body, origin)
+    operation = PutVersion(
+        id=runtime.committer.next_id(),
+        bucket=record.bucket_id,
+        key=key,
+        token=secrets.token_bytes(TOKEN_BYTES),
+        meta=object_meta(stored, request, owner),
+        mutable=MutablePart(tags=request.tags, storage_class=request.storage_class),
+        placement=stored.placement,
+        new_blobs=stored.new_blobs,
+        preconditions=request.preconditions,
+    )
+    outcome = await runtime.commit(operation, stored.new_blobs)
+    return put_result(outcome, stored.etag, stored.size_bytes, stored.checksums)
+
+
+def refuse_early(
+    view: CatalogSnapshot,
+    bucket: Bucket,
+    key: str,
+    plan: BodyPlan,
+    declared_bytes: int | None,
+    preconditions: Preconditions,
+) -> None:
+    """What can be refused before the body is asked for, so that it need not be sent."""
+    check_declared_length(plan, declared_bytes)
+    if bucket.settings:
+        check_quota(bucket, view.counters(bucket.bucket_id), declared_bytes or 0)
+    if preconditions is not NO_PRECONDITIONS:
+        may_hold(preconditions, latest_object(view, bucket, key))
+
+
+def latest_object(view: CatalogSnapshot, bucket: Bucket, key: str) -> ObjectVersion | None:
+    """The key's latest version if it is an object."""
+    latest = view.latest(bucket.bucket_id, key)
+    return latest if latest is not None and latest.kind is VersionKind.OBJECT else None
+
+
+def object_meta(stored: StoredBody, request: PutRequest, owner: CanonicalId) -> ObjectMeta:
+    """The unchanging part of a version put in one piece."""
+    return ObjectMeta(
+        size_bytes=stored.size_bytes,
+        etag=stored.etag,
+        owner=owner,
+        headers=request.headers,
+        user_metadata=request.user_metadata,
+        checksums=stored.checksums,
+        merkle_root=stored.merkle_root,
+    )
+
+
+def put_result(
+    outcome: Outcome, etag: str, size_bytes: int, checksums: tuple[Checksum, ...], part_count: int = 0
+) -> PutResult:
+    """What the caller is told of a committed put."""
+    return PutResult(
+        etag=outcome.etag or etag,
+        size_bytes=size_bytes,
+        last_modified_ns=outcome.last_modified_ns,
+        version_text=outcome.version_text,
+        reports_version=outcome.reports_version,
+        checksums=checksums,
+        part_count=part_count,
+        sequence=outcome.sequence,
+    )

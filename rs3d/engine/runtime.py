@@ -1,0 +1,140 @@
+"""What the engine's modules share: the deps, the threads, the body buffers, the numbers of new blobs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+import trio
+
+from rs3d.engine.buffers import BufferPool
+from rs3d.engine.configuration import EngineDeps
+from rs3d.engine.placement import BlobNumbers
+from rs3d.engine.threads import Threads
+from rs3d.errors import (
+    CommitterGone,
+    NoSuchBucket,
+    OutcomeUnknown,
+    RequestError,
+    RetryLater,
+    StaleRevision,
+    StaleSource,
+)
+from rs3d.stores.interfaces import CatalogSnapshot
+from rs3d.types.buckets import Bucket
+from rs3d.types.identifiers import BlobId, Sequence
+from rs3d.types.operations import NewBlob, Operation, Outcome
+
+PLAN_ATTEMPTS: Final = 4
+"""An operation whose source or revision went stale is planned again this many times less one (STORE.md 14)."""
+
+T = TypeVar("T")
+
+
+class Runtime:
+    """One engine's shared state. Made and used on one Trio loop."""
+
+    def __init__(self, deps: EngineDeps) -> None:
+        self.deps = deps
+        self.config = deps.config
+        self.catalog = deps.catalog
+        self.committer = deps.committer
+        self.blobs = deps.blobs
+        self.clock = deps.clock
+        self.threads = Threads(deps.config.threads)
+        self.buffers = BufferPool(deps.config.buffer_count, deps.config.piece_bytes)
+        self.numbers = BlobNumbers(deps.committer, deps.blobs, self.threads)
+        self._sequence = Sequence(0)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def reading(self) -> Iterator[tuple[CatalogSnapshot, Reading]]:
+        """A view whose blobs stay readable until `Reading.leave` (STORE.md 15): the sequence is published first, then
+        the view opened.
+
+        If the block raises, the horizon is left.
+        """
+        reading = Reading(self)
+        try:
+            with self.catalog.snapshot() as view:
+                self.note_sequence(view.sequence)
+                yield view, reading
+        except BaseException:
+            reading.leave()
+            raise
+
+    def note_sequence(self, sequence: Sequence) -> None:
+        """Remember the newest sequence seen; what is published for a reader must not be newer than its view."""
+        if sequence > self._sequence:
+            self._sequence = sequence
+
+    @property
+    def last_sequence(self) -> Sequence:
+        return self._sequence
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    async def commit(self, operation: Operation, new_blobs: tuple[NewBlob, ...] = ()) -> Outcome:
+        """Commit; if it is refused, unlink the blobs it brought. With an unknown outcome nothing is unlinked, and the
+        segments of those blobs are not written to again (STORE.md 13).
+
+        Cancellation: none once begun; it arrives at the caller's next checkpoint.
+        """
+        with trio.CancelScope(shield=True):
+            try:
+                outcome = await self.committer.commit(operation)
+            except (OutcomeUnknown, CommitterGone):
+                for new in new_blobs:
+                    self.numbers.retire(new.blob.segment)
+                raise
+            except (RequestError, RetryLater):
+                await self.unlink(tuple(new.blob for new in new_blobs))
+                raise
+        self.note_sequence(outcome.sequence)
+        return outcome
+
+    async def unlink(self, blobs: tuple[BlobId, ...]) -> None:
+        """Remove blobs that nothing refers to."""
+        if blobs:
+            with trio.CancelScope(shield=True):
+                await self.threads.run(lambda: self.blobs.delete(list(blobs)))
+
+    async def replanning(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Run `attempt`, again while it fails because what it read went stale, a bounded number of times."""
+        for _ in range(PLAN_ATTEMPTS - 1):
+            try:
+                return await attempt()
+            except (StaleSource, StaleRevision):
+                # Somebody else was faster; what they wrote is in the next view.
+                await trio.lowlevel.checkpoint()
+        return await attempt()
+
+
+class Reading:
+    """A place in the reader's horizon, held while a response still opens blobs."""
+
+    __slots__ = ("_runtime", "_slot")
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._slot: int | None = runtime.deps.horizon.enter(runtime.last_sequence)
+
+    def leave(self) -> None:
+        """All descriptors are open, or the response has ended. Twice is harmless."""
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            self._runtime.deps.horizon.leave(slot)
+
+
+def find_bucket(view: CatalogSnapshot, name: str) -> Bucket:
+    """The bucket `name`.
+
+    Raises:
+        NoSuchBucket
+    """
+    bucket = view.bucket(name)
+    if bucket is None:
+        raise NoSuchBucket(bucket=name)
+    return bucket

@@ -1,0 +1,126 @@
+"""A few threads that hash, write and verify, and a cheap way for a Trio task to wait for them.
+
+Why not `trio.to_thread`: a job can be started now and awaited later (the next piece is prepared while this one is
+sent), started in a fixed order, and waited for by another thread; and it costs a third.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar, cast
+
+import outcome
+import trio
+
+T = TypeVar("T")
+
+
+class Job(Generic[T]):
+    """One call in a thread: started already, result or exception later."""
+
+    __slots__ = ("_after", "_call", "_on_end", "_outcome", "_task", "_token", "ended")
+
+    def __init__(self, call: Callable[[], T], token: trio.lowlevel.TrioToken, on_end: Callable[[], None]) -> None:
+        self._call: Callable[[], T] | None = call
+        self._outcome: outcome.Outcome[T] | None = None
+        self._task: trio.lowlevel.Task | None = None
+        self._token = token
+        self._on_end = on_end
+        self._after: Callable[[], None] | None = None
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        """For the thread."""
+        call = cast("Callable[[], T]", self._call)
+        self._call = None
+        self._outcome = outcome.capture(call)
+        self.ended.set()
+        try:
+            self._token.run_sync_soon(self._wake)
+        except trio.RunFinishedError:
+            # The loop is gone, so nobody can be waiting.
+            return
+
+    def _wake(self) -> None:
+        self._on_end()
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+        if self._after is not None:
+            self._after()
+
+    def on_done(self, after: Callable[[], None]) -> None:
+        """Call `after` on the loop when the job has ended. To be set by the task that started the job, at once."""
+        self._after = after
+
+    @property
+    def is_done(self) -> bool:
+        return self._outcome is not None
+
+    async def wait(self) -> T:
+        """The call's result, or its exception.
+
+        Cancellation: not delivered here, because the thread may be using the caller's buffers; it arrives at the next
+        checkpoint. By one task, once.
+        """
+        if self._outcome is None:
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(lambda _raise: trio.lowlevel.Abort.FAILED)
+        return cast("outcome.Outcome[T]", self._outcome).unwrap()
+
+    def join(self) -> T:
+        """The same for another thread. Blocks. Free of deadlock when this job was started before the one that joins
+        it."""
+        self.ended.wait()
+        return cast("outcome.Outcome[T]", self._outcome).unwrap()
+
+
+class Threads:
+    """Threads made on demand, up to a bound; jobs start in the order in which they were given."""
+
+    def __init__(self, count: int, name: str = "engine") -> None:
+        if count < 2:
+            raise ValueError("a job that joins another needs two threads")
+        self._count = count
+        self._name = name
+        self._queue: queue.SimpleQueue[Job[object] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._outstanding = 0
+        self._token: trio.lowlevel.TrioToken | None = None
+
+    def start(self, call: Callable[[], T]) -> Job[T]:
+        """Run `call` in a thread. Loop-safe."""
+        if self._token is None:
+            self._token = trio.lowlevel.current_trio_token()
+        job = Job(call, self._token, self._count_down)
+        self._queue.put(cast("Job[object]", job))
+        self._outstanding += 1
+        if len(self._threads) < min(self._count, self._outstanding):
+            thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return job
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """Run `call` in a thread and wait for it; cancellation as in `Job.wait`."""
+        return await self.start(call).wait()
+
+    def _count_down(self) -> None:
+        self._outstanding -= 1
+
+    def _work(self) -> None:
+        while True:
+            job = self._queue.get()
+            if job is None:
+                return
+            job.run()
+
+    def stop(self) -> None:
+        """Let all jobs end, then the threads. Blocks."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
