@@ -12,8 +12,8 @@ from rs3d.kernels import merkle
 
 
 def merkle_root(leaves: bytes, length_bytes: int) -> bytes:
-    """The root over `leaves` (32 bytes each, end to end, at least one) of `length_bytes` bytes. For an object of several
-    parts the leaves are the parts' own roots and the length is the object's.
+    """The root over `leaves` (32 bytes each, end to end, at least one) of `length_bytes` bytes. For an object of parts
+    the leaves are the parts' own roots and the length is the object's.
 
     Raises:
         ValueError: `leaves` is empty or not a whole number of digests.

@@ -20,6 +20,8 @@ from rs3d.kernels import posix
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 
+_BENEATH = posix.RESOLVE_BENEATH | posix.RESOLVE_NO_SYMLINKS | posix.RESOLVE_NO_MAGICLINKS
+
 
 class Files(Protocol):
     """System calls on files. Descriptors returned are the caller's, close-on-exec, never a symbolic link's target."""
@@ -113,7 +115,7 @@ class SystemFiles:
     __slots__ = ()
 
     def open_directory(self, name: str, *, directory: int | None = None) -> int:
-        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        return _open_beneath(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, directory)
 
     def create(self, name: str, *, directory: int | None = None) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -217,9 +219,20 @@ def read_whole(files: Files, descriptor: int, buffer: memoryview, offset: int) -
     return done
 
 
+def _open_beneath(name: str, flags: int, directory: int | None) -> int:
+    """Open, confined to `directory` where one is given: no link and no `..` on the way leads out of it (openat2)."""
+    if directory is not None:
+        try:
+            return posix.openat2(directory, name, flags, resolve=_BENEATH)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:  # a sandbox that does not know openat2: only the last name is confined
+                raise
+    return os.open(name, flags, dir_fd=directory)
+
+
 def _open_regular(name: str, access: int, directory: int | None) -> int:
     # O_NONBLOCK: a FIFO planted in the tree must not hang the opener; it does nothing to regular files.
-    descriptor = os.open(name, access | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=directory)
+    descriptor = _open_beneath(name, access | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, directory)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", name)
