@@ -46,7 +46,7 @@ class Application:
         bucket: Bucket | None = None
         try:
             s3 = read_request(request.head, self.services.config.domains)
-            bucket = self.services.engine.find_bucket(s3.bucket) if s3.bucket else None
+            bucket = self.services.find_bucket(s3.bucket)
             if s3.method == "OPTIONS":
                 return self._finish(self.cors.preflight(request.head, bucket), request)
             operation = find_operation(s3)

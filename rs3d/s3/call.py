@@ -27,6 +27,13 @@ class Services:
     clock: Clock
     authorizer: Authorizer
 
+    def find_bucket(self, name: str) -> Bucket | None:
+        """The bucket `name`, or None when there is none."""
+        try:
+            return self.engine.bucket(name) if name else None
+        except NoSuchBucket:
+            return None
+
 
 @dataclass(slots=True)
 class Call:

@@ -9,16 +9,17 @@ from __future__ import annotations
 from typing import Final
 
 from rs3d.documents.acl import AccessControlPolicy
-from rs3d.documents.owners import Owner
 from rs3d.http.messages import Response
 from rs3d.s3.call import Call, OperationHandler
 from rs3d.s3.errors import S3Refusal
+from rs3d.s3.owners import owner
 from rs3d.s3.payload import read_document
 from rs3d.s3.responses import empty_response, xml_response
+from rs3d.types.objects import CanonicalId
 
 
-def _policy(call: Call, owner: str) -> Response:
-    return xml_response(AccessControlPolicy.of_owner(Owner(owner, call.engine.display_name(owner))).render())
+def _policy(call: Call, canonical_id: CanonicalId) -> Response:
+    return xml_response(AccessControlPolicy.of_owner(owner(call.engine, canonical_id)).render())
 
 
 async def get_bucket_acl(call: Call) -> Response:

@@ -32,7 +32,7 @@ async def list_buckets(call: Call) -> Response:
     owner = Owner(identity.user.canonical_id, identity.user.display_name)
     region = query.get("bucket-region", "")
     if identity.grants:
-        named = [call.engine.find_bucket(grant.bucket) for grant in identity.grants]
+        named = [call.services.find_bucket(grant.bucket) for grant in identity.grants]
         buckets = sorted((b for b in named if b is not None), key=lambda b: b.name)
         token = ""
     else:

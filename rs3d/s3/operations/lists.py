@@ -11,8 +11,10 @@ from rs3d.errors import InvalidArgument
 from rs3d.http.messages import Response
 from rs3d.s3.call import Call, OperationHandler
 from rs3d.s3.errors import S3Refusal
+from rs3d.s3.owners import owner
 from rs3d.s3.pages import page_size
 from rs3d.s3.responses import xml_response
+from rs3d.types.objects import CanonicalId
 
 
 def encoding_of(query: dict[str, str]) -> NameEncoding:
@@ -29,9 +31,9 @@ def encoding_of(query: dict[str, str]) -> NameEncoding:
     return NameEncoding.URL
 
 
-def display_names(call: Call, owners: Iterable[str]) -> dict[str, str]:
+def display_names(call: Call, owners: Iterable[CanonicalId]) -> dict[str, str]:
     """Canonical id → display name of the owners in a page."""
-    return {owner: call.engine.display_name(owner) for owner in set(owners)}
+    return {canonical_id: owner(call.engine, canonical_id).display_name for canonical_id in set(owners)}
 
 
 async def list_objects(call: Call) -> Response:

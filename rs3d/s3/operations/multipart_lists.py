@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from rs3d.documents.owners import Owner
 from rs3d.documents.uploads import ListMultipartUploadsResult, ListPartsResult, PartRow, UploadRow
 from rs3d.engine.requests import ListPartsRequest, ListUploadsRequest
 from rs3d.errors import InvalidArgument
@@ -12,6 +11,7 @@ from rs3d.http.messages import Response
 from rs3d.s3.call import Call, OperationHandler
 from rs3d.s3.checksums import checksum_texts
 from rs3d.s3.operations.lists import encoding_of
+from rs3d.s3.owners import owner
 from rs3d.s3.pages import page_size
 from rs3d.s3.responses import xml_response
 
@@ -30,7 +30,7 @@ async def list_multipart_uploads(call: Call) -> Response:
     )
     page = call.engine.list_multipart_uploads(bucket.name, request)
     names = {
-        canonical_id: Owner(canonical_id, call.engine.display_name(canonical_id))
+        canonical_id: owner(call.engine, canonical_id)
         for upload in page.uploads
         for canonical_id in (upload.owner, upload.initiator)
     }
@@ -92,8 +92,8 @@ async def list_parts(call: Call) -> Response:
         bucket=bucket.name,
         key=call.s3.key,
         upload_id=query["uploadId"],
-        initiator=Owner(upload.initiator, call.engine.display_name(upload.initiator)),
-        owner=Owner(upload.owner, call.engine.display_name(upload.owner)),
+        initiator=owner(call.engine, upload.initiator),
+        owner=owner(call.engine, upload.owner),
         parts=[
             PartRow(
                 number=part.number,

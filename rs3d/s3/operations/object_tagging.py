@@ -9,20 +9,22 @@ from rs3d.http.messages import Response
 from rs3d.s3.call import Call, OperationHandler
 from rs3d.s3.payload import read_document
 from rs3d.s3.responses import empty_response, xml_response
-from rs3d.types.objects import Pairs
+from rs3d.types.buckets import Bucket, Versioning
+from rs3d.types.objects import ObjectVersion, Pairs
 
 
 async def get_object_tagging(call: Call) -> Response:
     """GetObjectTagging."""
     bucket = call.existing_bucket()
-    tags = call.engine.object_tags(bucket.name, call.s3.key, call.version)
-    response = xml_response(Tagging(TagSet(tags)).render())
-    return _with_version(call, response)
+    version = call.engine.object_tags(bucket.name, call.s3.key, version=call.version)
+    response = xml_response(Tagging(TagSet(version.mutable.tags)).render())
+    return _with_version(bucket, version, response)
 
 
 async def _set(call: Call, tags: Pairs, status: int) -> Response:
-    await call.engine.set_object_tags(call.existing_bucket().name, call.s3.key, tags, call.version)
-    return _with_version(call, empty_response(status))
+    bucket = call.existing_bucket()
+    version = await call.engine.set_object_tags(bucket.name, call.s3.key, tags, version=call.version)
+    return _with_version(bucket, version, empty_response(status))
 
 
 async def put_object_tagging(call: Call) -> Response:
@@ -35,10 +37,9 @@ async def delete_object_tagging(call: Call) -> Response:
     return await _set(call, (), 204)
 
 
-def _with_version(call: Call, response: Response) -> Response:
-    found = call.engine.head_object(call.existing_bucket().name, call.s3.key, version=call.version)
-    if found.reports_version:
-        response.headers.append((b"x-amz-version-id", found.version.version_text.encode("ascii")))
+def _with_version(bucket: Bucket, version: ObjectVersion, response: Response) -> Response:
+    if bucket.versioning is not Versioning.UNVERSIONED:
+        response.headers.append((b"x-amz-version-id", version.version_text.encode("ascii")))
     return response
 
 
