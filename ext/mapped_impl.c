@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "crc_impl.c" /* a kernel is a leaf: it carries its own copy of the CRC rather than import another's */
@@ -125,6 +126,18 @@ void mapped_close(const unsigned char *at, size_t length)
 /* See READ_BELOW. The window stays in the processor's second-level cache; larger and smaller ones measured slower. */
 enum { WINDOW = 64 << 10 };
 
+/* A file that is too short is called truncated even where a block before the end is bad, as the mapped path has it. */
+static ptrdiff_t wrong_or_truncated(int fd, int64_t offset, size_t length, ptrdiff_t index, size_t *fault)
+{
+    struct stat now;
+    if (fstat(fd, &now) != 0)
+        return MAPPED_ERROR;
+    if (now.st_size >= offset + (int64_t)length)
+        return index;
+    *fault = now.st_size > offset ? (size_t)(now.st_size - offset) : 0;
+    return MAPPED_FAULT;
+}
+
 static ptrdiff_t check_by_reading(int variant, int fd, int64_t offset, size_t length, size_t block,
                                   const unsigned char *expected, size_t *fault)
 {
@@ -151,7 +164,7 @@ static ptrdiff_t check_by_reading(int variant, int fd, int64_t offset, size_t le
             if (in_block == block || done + at == length) {
                 store32(found, (uint32_t)crc);
                 if (memcmp(found, expected + 4 * index, 4) != 0)
-                    return index;
+                    return wrong_or_truncated(fd, offset, length, index, fault);
                 index++;
                 in_block = 0;
                 crc = 0;
