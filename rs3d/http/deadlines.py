@@ -22,15 +22,17 @@ class Deadline:
     """When the current wait of a connection must end.
 
     Either a fixed moment (`fix`), or a pace (`pace`): each wait is bounded by a stall time, and all waits together by
-    a budget of a grace time plus the time that the bytes moved so far may take at a minimum rate.
+    a budget. Waiting spends it, bytes moved fill it up again at the minimum rate, never above the grace time: a fast
+    beginning earns no right to hours of silence.
     """
 
-    __slots__ = ("_budget_s", "_rate", "_since", "_stall_s", "expires")
+    __slots__ = ("_budget_s", "_grace_s", "_rate", "_since", "_stall_s", "expires")
 
     def __init__(self) -> None:
         self.expires = math.inf
         self._stall_s = 0.0
         self._budget_s = 0.0
+        self._grace_s = 0.0
         self._rate = 0
         self._since = 0.0
 
@@ -48,13 +50,13 @@ class Deadline:
         """Bound waits from now on by the limits' stall time and minimum rate. Time between waits is not counted."""
         self.expires = math.inf
         self._stall_s = limits.stall_timeout_s
-        self._budget_s = limits.rate_grace_s
+        self._budget_s = self._grace_s = limits.rate_grace_s
         self._rate = limits.minimum_rate_bytes_per_s
 
     def moved(self, byte_count: int) -> None:
         """The client took or gave `byte_count` bytes."""
-        if self._stall_s:
-            self._budget_s += byte_count / self._rate
+        if self._stall_s and self._budget_s < self._grace_s:
+            self._budget_s = min(self._grace_s, self._budget_s + byte_count / self._rate)
 
     def begin_wait(self) -> None:
         """A transport is about to wait for the client."""

@@ -51,7 +51,7 @@ class HttpLimits:
     the client counts, not the server's own work. Apache's value: slower than any real link, faster than an attack."""
 
     rate_grace_s: float = 30.0
-    """Waiting time a client has beside what the minimum rate gives it."""
+    """Waiting time a client has beside what the minimum rate gives it, and the most that it can save up."""
 
     drain_bytes: int = 64 * KIB
     """Unread rest of a body that is read and thrown away to keep the connection; more costs more than reconnecting."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 import trio
 
@@ -14,10 +16,11 @@ from rs3d.http.connection import Admission, Connection, Service
 from rs3d.http.deadlines import watch_deadlines
 from rs3d.http.limits import HttpLimits
 from rs3d.http.memory import MemoryTransport, memory_pair
-from rs3d.http.messages import Bytes, Handler, Render, Request, Response
+from rs3d.http.messages import Buffer, Bytes, Handler, Render, Request, Response
 from rs3d.http.observer import Exchange, SilentObserver
 from rs3d.http.refusals import render_plain
-from rs3d.http.server import request_ids
+from rs3d.http.server import ServerControl, Tls, request_ids, serve
+from rs3d.http.transport import SocketTransport
 from rs3d.http.wire import HeadWriter
 
 HOST = b"Host: store.example\r\n"
@@ -47,10 +50,25 @@ class Recorder(SilentObserver):
         self.exchanges.append(exchange)
 
 
-class Client:
-    """Speaks HTTP over its side of a memory pair, or over anything with the same two methods."""
+class Carrier(Protocol):
+    """What a client sends and receives through."""
 
-    def __init__(self, transport: MemoryTransport) -> None:
+    async def send(self, buffers: list[Buffer]) -> None: ...
+
+    async def receive_into(self, buffer: memoryview) -> int: ...
+
+    async def finish_sending(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Carrier)
+
+
+class Client(Generic[C]):
+    """Speaks HTTP through its side of a connection."""
+
+    def __init__(self, transport: C) -> None:
         self.transport = transport
         self._pending = bytearray()
 
@@ -131,7 +149,7 @@ class Client:
 class World:
     """One connection being served, and the means to look at its server."""
 
-    client: Client
+    client: Client[MemoryTransport]
     service: Service
     recorder: Recorder
     ended: trio.Event = field(default_factory=trio.Event)
@@ -202,3 +220,54 @@ async def connected(
         nursery.cancel_scope.cancel()
     assert service.pool.leased == 0
     assert service.in_flight == 0
+
+
+class Served:
+    """A server on loopback sockets."""
+
+    def __init__(self, listeners: list[trio.SocketListener], control: ServerControl, recorder: Recorder) -> None:
+        self.sockets = [listener.socket for listener in listeners]
+        self.control = control
+        self.recorder = recorder
+        self.ended = trio.Event()
+        self.clients: list[Client[SocketTransport]] = []
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self.sockets[0].getsockname()[:2]
+        return host, port
+
+    async def connect(self) -> Client[SocketTransport]:
+        stream = await trio.open_tcp_stream(*self.address)
+        raw = socket.socket(fileno=stream.socket.detach())
+        client = Client(SocketTransport(raw, "server", "client"))
+        self.clients.append(client)
+        return client
+
+
+@asynccontextmanager
+async def serving(
+    handler: Handler = echo,
+    limits: HttpLimits | None = None,
+    tls: Tls | None = None,
+    host: str = "127.0.0.1",
+) -> AsyncIterator[Served]:
+    """A server on a free port, drained at the end; every connection must have ended by then."""
+    listeners = await trio.open_tcp_listeners(0, host=host)
+    served = Served(listeners, ServerControl(), Recorder())
+
+    async def run() -> None:
+        await serve(served.sockets, handler, limits=limits, tls=tls, control=served.control, observer=served.recorder)
+        served.ended.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        yield served
+        for client in served.clients:
+            client.transport.close()
+        with trio.fail_after(10):
+            await served.control.drain(timeout_s=1)
+            await served.ended.wait()
+    assert served.control.connection_count == 0
+    for listener in listeners:
+        await listener.aclose()
