@@ -5,8 +5,8 @@ after `finish` returned; so between data, sidecar and names no order matters, on
 at the end. A crash in between leaves any of them, in a segment whose epoch is then closed: the sweep removes them.
 Why it is cheap: both files' dirty pages are sent to the disk first, without waiting, so that their block allocations
 and lengths, and the names of both, join one journal transaction: the first sync commits it, the others find it done.
-Measured on journaled ext4, alone, 4 KiB and 1 MiB: 1.1 and 2.2 ms, against 2.4 and 3.1 ms when each file is synced as it
-is written; the directory first, or syncfs, was slower alone and no surer.
+Measured on journaled ext4, alone, 4 KiB and 1 MiB: 1.1 and 2.2 ms, against 2.4 and 3.1 ms when each file is synced as
+it is written; the directory first, or syncfs, was slower alone and no surer.
 """
 
 from __future__ import annotations
