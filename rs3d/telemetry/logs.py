@@ -19,6 +19,9 @@ from typing import Final, TextIO
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("rs3d_request_id", default="")
 """Set by whoever handles a request; every line logged meanwhile carries it."""
 
+operation: contextvars.ContextVar[str] = contextvars.ContextVar("rs3d_operation", default="")
+"""The S3 operation that the request turned out to be, set by whoever routes it; the label of its metrics."""
+
 LogValue = str | int | float | bool | None
 
 _FIELDS: Final = "rs3d_fields"
@@ -112,25 +115,26 @@ def _text(value: LogValue) -> str:
 
 
 class RateLimit(logging.Filter):
-    """Lets a warning or error of one place pass once in `interval_s`, and counts what it held back."""
+    """Lets the warnings and errors of one place pass `burst` times in `interval_s`, and counts what it held back."""
 
-    def __init__(self, interval_s: float = 10.0) -> None:
+    def __init__(self, interval_s: float = 10.0, burst: int = 20) -> None:
         super().__init__()
         self._interval_s = interval_s
+        self._burst = burst
         self._seen: dict[tuple[str, int], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
         place = (record.pathname, record.lineno)
-        passed_at, held = self._seen.get(place, (float("-inf"), 0))
-        if record.created - passed_at < self._interval_s:
-            self._seen[place] = (passed_at, held + 1)
-            return False
-        self._seen[place] = (record.created, 0)
-        if held:
+        began_at, count = self._seen.get(place, (float("-inf"), 0))
+        if record.created - began_at < self._interval_s:
+            self._seen[place] = (began_at, count + 1)
+            return count < self._burst
+        self._seen[place] = (record.created, 1)
+        if count > self._burst:
             values = dict(getattr(record, _FIELDS, {}))
-            setattr(record, _FIELDS, {**values, "held_back": held})
+            setattr(record, _FIELDS, {**values, "held_back": count - self._burst})
         return True
 
 

@@ -94,8 +94,8 @@ def test_a_forged_line_end_is_escaped(stream: io.StringIO) -> None:
     assert stream.getvalue().count("\n") == 1
 
 
-def test_a_repeating_warning_passes_once_an_interval_and_is_counted() -> None:
-    limit = logs.RateLimit(interval_s=10)
+def test_a_repeating_warning_is_held_back_and_counted() -> None:
+    limit = logs.RateLimit(interval_s=10, burst=1)
 
     def record(at_s: float) -> logging.LogRecord:
         made = logging.LogRecord("rs3d", logging.WARNING, "file.py", 7, "disk", None, None)

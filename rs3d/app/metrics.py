@@ -1,0 +1,101 @@
+"""Every metric of rs3d: the families of each kind of process."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rs3d.s3.routes import OPERATIONS
+from rs3d.telemetry.metrics import DURATION_BOUNDS_S, Family, Kind, Label
+
+STATUS_CLASSES: Final = ("2xx", "3xx", "4xx", "5xx", "lost")
+"""`lost`: the connection was gone before there was a status."""
+
+_OPERATION: Final = Label("operation", tuple(sorted(OPERATIONS)))
+
+REQUESTS: Final = Family(
+    "rs3d_requests_total",
+    Kind.COUNTER,
+    "Requests by S3 operation and class of status.",
+    (_OPERATION, Label("status", STATUS_CLASSES)),
+)
+REQUEST_SECONDS: Final = Family(
+    "rs3d_request_seconds",
+    Kind.HISTOGRAM,
+    "Time from the complete head of a request to the end of its response.",
+    (_OPERATION,),
+    DURATION_BOUNDS_S,
+)
+RECEIVED_BYTES: Final = Family(
+    "rs3d_received_bytes_total",
+    Kind.COUNTER,
+    "Bytes of request bodies, framing excluded.",
+)
+SENT_BYTES: Final = Family(
+    "rs3d_sent_bytes_total",
+    Kind.COUNTER,
+    "Bytes of response bodies, framing excluded.",
+)
+CUT_RESPONSES: Final = Family(
+    "rs3d_cut_responses_total", Kind.COUNTER, "Responses whose connection ended before they did."
+)
+CONNECTIONS: Final = Family(
+    "rs3d_connections_total",
+    Kind.COUNTER,
+    "Connections accepted.",
+)
+OPEN_CONNECTIONS: Final = Family(
+    "rs3d_open_connections",
+    Kind.GAUGE,
+    "Connections open now.",
+)
+IN_FLIGHT: Final = Family(
+    "rs3d_requests_in_flight",
+    Kind.GAUGE,
+    "Requests being worked on now.",
+)
+
+WORKER_FAMILIES: Final = (
+    REQUESTS,
+    REQUEST_SECONDS,
+    RECEIVED_BYTES,
+    SENT_BYTES,
+    CUT_RESPONSES,
+    CONNECTIONS,
+    OPEN_CONNECTIONS,
+    IN_FLIGHT,
+)
+
+COMMITTED_OPERATIONS: Final = Family(
+    "rs3d_committed_operations_total", Kind.COUNTER, "Operations answered by the committer."
+)
+COMMIT_BATCHES: Final = Family(
+    "rs3d_commit_batches_total", Kind.COUNTER, "Group commits: one sync of log and catalog each."
+)
+
+COMMITTER_FAMILIES: Final = (COMMITTED_OPERATIONS, COMMIT_BATCHES)
+
+GARBAGE_FREED: Final = Family(
+    "rs3d_garbage_blobs_freed_total",
+    Kind.COUNTER,
+    "Blobs unlinked by the garbage service.",
+)
+GARBAGE_ROUNDS: Final = Family(
+    "rs3d_garbage_rounds_total",
+    Kind.COUNTER,
+    "Rounds of the garbage service.",
+)
+GARBAGE_FAILURES: Final = Family(
+    "rs3d_garbage_failures_total", Kind.COUNTER, "Rounds of the garbage service that failed."
+)
+STALE_READERS: Final = Family(
+    "rs3d_stale_readers_total",
+    Kind.COUNTER,
+    "Slots of dead processes freed in the catalog.",
+)
+
+STEWARD_FAMILIES: Final = (GARBAGE_FREED, GARBAGE_ROUNDS, GARBAGE_FAILURES, STALE_READERS)
+
+
+def status_class(status: int) -> str:
+    """The label of a status code."""
+    return f"{status // 100}xx" if 100 <= status < 600 else "lost"

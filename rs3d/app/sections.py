@@ -1,0 +1,169 @@
+"""Every section of the configuration, in the order in which `rs3d config show` prints them, and the names kept for
+later.
+
+The dataclasses of packages below are used as they are; those of the daemon as a whole are here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rs3d.config.schema import Schema, Section
+from rs3d.engine.configuration import EngineConfig
+from rs3d.errors import ConfigurationError
+from rs3d.http.limits import HttpLimits
+from rs3d.s3.configuration import S3Config
+from rs3d.telemetry.logs import LogFormat, LogLevel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageConfig:
+    """Section `[storage]`: where the store is."""
+
+    root: Path | None = None
+    """Directory of the store; made, with its store, when it does not exist or is empty. Required."""
+    map_bytes: int = 64 * 1024 * 1024 * 1024
+    """Size of the catalog's map when a store is made: address space, and the most the catalog can grow to. Fixed
+    afterwards."""
+    reader_max_age_s: float = 24 * 3600.0
+    """A response that reads longer than this is reset, so that deleted blobs can be freed."""
+
+    def __post_init__(self) -> None:
+        if self.map_bytes < 64 * 1024 * 1024 or self.map_bytes % 4096:
+            raise ConfigurationError(source="storage", key="map_bytes", reason="at least 64 MiB in pages of 4 KiB")
+        if self.reader_max_age_s <= 0:
+            raise ConfigurationError(source="storage", key="reader_max_age_s", reason="must be positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """Section `[server]`: where S3 is served. Sockets passed by systemd under the names `s3` and `s3-tls` replace
+    these."""
+
+    listen: tuple[str, ...] = ("127.0.0.1:9000",)
+    """Addresses of plain HTTP as HOST:PORT; port 0 takes a free one."""
+    tls_listen: tuple[str, ...] = ()
+    """Addresses of HTTPS."""
+    tls_certificate: Path | None = None
+    """PEM file with the certificate and its chain, or the name of a systemd credential."""
+    tls_key: Path | None = None
+    """PEM file with the private key, or the name of a systemd credential."""
+
+    def __post_init__(self) -> None:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ConfigurationError(source="server", key="tls_key", reason="goes with tls_certificate")
+        if self.tls_listen and self.tls_certificate is None:
+            raise ConfigurationError(source="server", key="tls_listen", reason="needs tls_certificate and tls_key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpsConfig:
+    """Section `[ops]`: health and metrics over plain HTTP, without authentication and without anything secret."""
+
+    listen: tuple[str, ...] = ("127.0.0.1:9001",)
+    """Addresses; empty serves neither."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminConfig:
+    """Section `[admin]`."""
+
+    socket: Path | None = None
+    """The administration socket; default `admin.sock` in the storage root."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonConfig:
+    """Section `[daemon]`: processes."""
+
+    workers: int = 0
+    """Worker processes; 0 = as many as this process may use processors."""
+    drain_timeout_s: float = 30.0
+    """How long requests in flight may take to finish when the daemon stops."""
+    heartbeat_timeout_s: float = 10.0
+    """A child silent for so long is killed and started again."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.workers <= 128:
+            raise ConfigurationError(source="daemon", key="workers", reason="0 to 128")
+        for key in ("drain_timeout_s", "heartbeat_timeout_s"):
+            if getattr(self, key) <= 0:
+                raise ConfigurationError(source="daemon", key=key, reason="must be positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeysConfig:
+    """Section `[keys]`: the store's master key. A systemd credential named `rs3d.master-key` comes first."""
+
+    master_file: Path | None = None
+    """File with the master key (0600); default `master.key` in the storage root for `rs3d mini`, none for `rs3d
+    serve`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RootConfig:
+    """Section `[root]`: the root user's access key. RS3D_ROOT_ACCESS_KEY and RS3D_ROOT_SECRET_KEY, or a systemd
+    credential named
+    `rs3d.root-credentials`, come first."""
+
+    credentials_file: Path | None = None
+    """File with `access_key = …` and `secret_key = …` (0600). Without any of them root has no key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """Section `[log]`."""
+
+    level: LogLevel = LogLevel.INFO
+    format: LogFormat = LogFormat.TEXT
+    requests: bool = False
+    """One INFO line for every request. Requests that failed by the server's fault are logged always."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServicesConfig:
+    """Section `[services]`: background work of the steward."""
+
+    garbage_interval_s: float = 1.0
+    """Pause between two rounds of unlinking freed blobs while there are any."""
+    garbage_batch: int = 1000
+    """Blobs unlinked in one round."""
+    reader_check_interval_s: float = 60.0
+    """How often slots of dead readers in the catalog are freed."""
+
+    def __post_init__(self) -> None:
+        for key in ("garbage_interval_s", "garbage_batch", "reader_check_interval_s"):
+            if getattr(self, key) <= 0:
+                raise ConfigurationError(source="services", key=key, reason="must be positive")
+
+
+PLANNED: Final[dict[str, str]] = {
+    "storage.compression": "transparent compression",
+    "storage.dedup": "deduplication",
+    "storage.zerocopy": "the choice of direct I/O, splice and mapped reads",
+    "storage.cache": "the smart cache",
+}
+"""Names of the storage documentation whose systems this build does not have: setting one is an error that says so."""
+
+SCHEMA: Final = Schema(
+    sections=(
+        Section("storage", StorageConfig),
+        Section("keys", KeysConfig),
+        Section("root", RootConfig),
+        Section("server", ServerConfig),
+        Section("http", HttpLimits),
+        Section("s3", S3Config),
+        Section("engine", EngineConfig, derived=frozenset({"region"})),
+        Section("ops", OpsConfig),
+        Section("admin", AdminConfig),
+        Section("daemon", DaemonConfig),
+        Section("services", ServicesConfig),
+        Section("log", LogConfig),
+    ),
+    planned=PLANNED,
+)
+
+RELOADABLE: Final = frozenset({"s3", "log", "server.tls_certificate", "server.tls_key"})
+"""Sections and keys that a running daemon takes over on SIGHUP; the others wait for a restart, and a reload says so."""

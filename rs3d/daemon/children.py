@@ -1,0 +1,137 @@
+"""One child process as the supervisor keeps it: starting, watching, ending, and how long to wait before starting it
+again."""
+
+from __future__ import annotations
+
+import enum
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from rs3d.daemon.control import Channel, ProcessRow, channel_pair
+from rs3d.telemetry.metrics import create_page
+
+FIRST_DELAY_S: Final = 0.1
+LONGEST_DELAY_S: Final = 15.0
+"""Restarts double their pause from the first to the longest: a crash costs a blink, a crash loop no processor."""
+
+SETTLED_S: Final = 60.0
+"""A child that ran for so long is forgiven its earlier crashes."""
+
+START_PATIENCE_S: Final = 60.0
+"""Between start and its first heartbeat: a cold Python on a busy disk takes some seconds."""
+
+
+class Role(enum.Enum):
+    COMMITTER = "committer"
+    WORKER = "worker"
+    STEWARD = "steward"
+
+
+class State(enum.Enum):
+    DOWN = "down"
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+@dataclass(slots=True)
+class ChildProcess:
+    """A place for a process: it outlives the processes that fill it, as do its pages of shared memory."""
+
+    name: str
+    role: Role
+    metrics_fd: int
+    horizon_fd: int | None = None
+    state: State = State.DOWN
+    process: subprocess.Popen[bytes] | None = None
+    channel: Channel | None = None
+    restarts: int = 0
+    failures: int = 0
+    started_at_s: float = 0.0
+    started_unix_s: float = 0.0
+    heard_at_s: float = 0.0
+    has_beaten: bool = False
+    start_at_s: float | None = 0.0
+    """When to start it next, on the monotonic clock; None = not at all."""
+    deaths_by_signal: list[tuple[int, float]] = field(default_factory=list)
+    epoch: int | None = None
+
+    @classmethod
+    def make(cls, name: str, role: Role, *, horizon_fd: int | None = None) -> ChildProcess:
+        return cls(name=name, role=role, metrics_fd=create_page(), horizon_fd=horizon_fd)
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid if self.process is not None else 0
+
+    def spawn(self, now_s: float) -> None:
+        """Start the process, in a group of its own: Ctrl-C on a terminal is for the supervisor. Called from the main
+        thread only."""
+        channel, theirs = channel_pair()
+        try:
+            command = [sys.executable, "-m", f"rs3d.daemon.{self.role.value}"]
+            command += ["--control", str(theirs.fileno()), "--parent", str(os.getpid())]
+            self.process = subprocess.Popen(
+                command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, process_group=0
+            )
+        except OSError:
+            channel.close()
+            raise
+        finally:
+            theirs.close()
+        self.channel = channel
+        self.state = State.STARTING
+        self.started_at_s = self.heard_at_s = now_s
+        self.started_unix_s = time.time()
+        self.has_beaten = False
+        self.start_at_s = None
+        self.epoch = None
+
+    def buried(self, returncode: int, now_s: float) -> None:
+        """The process has been waited for: free what it held and plan its successor."""
+        if self.channel is not None:
+            self.channel.close()
+        self.channel = None
+        self.process = None
+        if self.state is State.DRAINING:
+            self.state = State.DOWN
+            return
+        self.state = State.DOWN
+        if returncode < 0:
+            self.deaths_by_signal = [*self.deaths_by_signal[-7:], (-returncode, now_s)]
+        if now_s - self.started_at_s >= SETTLED_S:
+            self.failures = 0
+        self.restarts += 1
+        self.start_at_s = now_s + min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**self.failures)
+        self.failures = min(self.failures + 1, 16)
+
+    def silent_for_s(self, now_s: float) -> float:
+        return now_s - self.heard_at_s
+
+    def is_overdue(self, now_s: float, heartbeat_timeout_s: float) -> bool:
+        """Whether it has given no sign of life for too long."""
+        patience_s = heartbeat_timeout_s if self.has_beaten else max(START_PATIENCE_S, heartbeat_timeout_s)
+        return self.alive and self.silent_for_s(now_s) > patience_s
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL)
+
+    def row(self) -> ProcessRow:
+        return ProcessRow(
+            name=self.name,
+            role=self.role.value,
+            pid=self.pid,
+            state=self.state.value,
+            restarts=self.restarts,
+            started_unix_s=self.started_unix_s if self.alive else 0.0,
+        )

@@ -1,0 +1,476 @@
+"""The supervisor: owns the sockets and the store's lock, starts the other processes, and starts them again.
+
+One thread, one selector, no Trio, and never the catalog: what it does not open it cannot break. Its life is a line,
+starting → serving → draining → stopped; children come and go beneath it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, cast
+
+from rs3d.app.sections import DaemonConfig
+from rs3d.config.loading import Configuration
+from rs3d.daemon.children import ChildProcess, Role, State
+from rs3d.daemon.committercontrol import CommitterControl
+from rs3d.daemon.control import (
+    CommitterChannel,
+    Drain,
+    Failed,
+    Heartbeat,
+    Hello,
+    Message,
+    Processes,
+    Ready,
+    Reload,
+    Reloaded,
+    Start,
+    TraceRecord,
+    TraceSwitch,
+    close_all,
+)
+from rs3d.daemon.listeners import ADMIN, OPS, S3, S3_TLS, Listeners
+from rs3d.daemon.notify import Notifier
+from rs3d.daemon.reloading import merge_reloadable
+from rs3d.errors import ConfigurationError, ProtocolMismatch, Rs3dError, WireValue, from_wire
+from rs3d.stores.horizon import clear_horizon_page, make_horizon_page
+from rs3d.telemetry.logs import fields
+
+log = logging.getLogger(__name__)
+
+DRAIN_MARGIN_S: Final = 5.0
+"""What a child gets beyond the drain timeout to leave by itself before it is killed."""
+
+COMMITTER_PATIENCE_S: Final = 60.0
+"""The committer's last batch may wait for a slow disk; it is killed only after that."""
+
+RELOAD_PATIENCE_S: Final = 10.0
+
+START_ATTEMPTS: Final = 3
+"""Children that die without a reason before the daemon has served at all: then it gives up instead of trying for
+ever."""
+
+SIGBUS_WINDOW_S: Final = 60.0
+"""Two deaths by SIGBUS within this time mean that the catalog's file is damaged or cut short (STORE.md 23)."""
+
+
+class Phase(enum.Enum):
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+DRAIN_ORDER: Final = (Role.WORKER, Role.STEWARD, Role.COMMITTER)
+"""Nobody may lose the one it depends on."""
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorDeps:
+    """What a supervisor works with. The caller holds the store's `daemon` lock, and closes `listeners` when `run`
+    has returned."""
+
+    configuration: Configuration
+    listeners: Listeners
+    notifier: Notifier
+    root_credentials_fd: int | None
+    """A memfd with the root user's key for the steward, or None."""
+    read_configuration: Callable[[], Configuration]
+    """Reads the configuration anew, for SIGHUP."""
+    on_serving: Callable[[], None]
+    """Called once, when every process serves."""
+
+
+class Supervisor:
+    """See the module. `run` is the whole of it."""
+
+    def __init__(self, deps: SupervisorDeps) -> None:
+        self._deps = deps
+        self._configuration = deps.configuration
+        self._daemon = deps.configuration.get(DaemonConfig)
+        self._selector = selectors.DefaultSelector()
+        self._phase = Phase.STARTING
+        self._children = self._places()
+        self._committer = next(self._of(Role.COMMITTER))
+        self._control: CommitterControl | None = None
+        self._reaped: list[int] = []
+        self._failure: Rs3dError | None = None
+        self._degraded = ""
+        self._draining: Role | None = None
+        self._drain_deadline_s = 0.0
+        self._reload_waits: set[str] = set()
+        self._reload_deadline_s = 0.0
+        self._trace = False
+        self._watchdog_due_s = 0.0
+
+    def _places(self) -> list[ChildProcess]:
+        workers = self._daemon.workers or len(os.sched_getaffinity(0))
+        places = [ChildProcess.make("committer", Role.COMMITTER)]
+        for index in range(workers):
+            places.append(ChildProcess.make(f"worker-{index}", Role.WORKER, horizon_fd=make_horizon_page()))
+        places.append(ChildProcess.make("steward", Role.STEWARD, horizon_fd=make_horizon_page()))
+        return places
+
+    # ---------------------------------------------------------------------------------------------------- the loop
+
+    def run(self) -> None:
+        """Serve until told to stop and drained.
+
+        Raises:
+            Rs3dError: a child could not start, with its reason; everything has been stopped again.
+        """
+        with self._signals():
+            try:
+                self._spawn(self._committer)
+                while self._phase is not Phase.STOPPED:
+                    self._turn()
+            finally:
+                self._abandon()
+        if self._failure is not None:
+            raise self._failure
+
+    def _turn(self) -> None:
+        for key, _ in self._selector.select(self._pause_s()):
+            key.data()
+        now_s = time.monotonic()
+        self._bury_the_dead(now_s)
+        self._kill_the_silent(now_s)
+        if self._phase is Phase.DRAINING:
+            self._continue_draining(now_s)
+        else:
+            self._start_the_missing(now_s)
+        if self._reload_waits and now_s >= self._reload_deadline_s:
+            log.warning("reload: no answer from %s", ", ".join(sorted(self._reload_waits)))
+            self._reload_waits.clear()
+            self._finish_reload()
+        if self._deps.notifier.watchdog_s is not None and now_s >= self._watchdog_due_s:
+            self._deps.notifier.watchdog()
+            self._watchdog_due_s = now_s + self._deps.notifier.watchdog_s
+
+    def _pause_s(self) -> float:
+        """Until the next deadline; a second at most, for heartbeats."""
+        now_s = time.monotonic()
+        due = [now_s + 1.0]
+        if self._phase is not Phase.DRAINING:
+            due += [child.start_at_s for child in self._children if child.start_at_s is not None and not child.alive]
+        if self._deps.notifier.watchdog_s is not None:
+            due.append(self._watchdog_due_s)
+        return max(0.0, min(due) - now_s)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Turn signals into bytes of a socket that the selector watches."""
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+        handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+        before = [signal.signal(number, lambda *_: None) for number in handled]
+        previous = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        self._selector.register(reader, selectors.EVENT_READ, lambda: self._take_signals(reader))
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(previous)
+            for number, handler in zip(handled, before, strict=True):
+                signal.signal(number, handler)
+            self._selector.close()
+            reader.close()
+            writer.close()
+
+    def _take_signals(self, reader: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for number in reader.recv(4096):
+                if number in (signal.SIGTERM, signal.SIGINT):
+                    self._stop(signal.Signals(number).name)
+                elif number == signal.SIGHUP:
+                    self._reload()
+
+    # ---------------------------------------------------------------------------------------------------- children
+
+    def _of(self, *roles: Role) -> Iterator[ChildProcess]:
+        return (child for child in self._children if child.role in roles)
+
+    def _spawn(self, child: ChildProcess) -> None:
+        try:
+            child.spawn(time.monotonic())
+        except OSError as error:
+            log.error("cannot start %s: %s", child.name, error)
+            child.buried(1, time.monotonic())
+            return
+        channel = child.channel
+        if channel is not None:
+            self._selector.register(channel, selectors.EVENT_READ, lambda: self._hear(child))
+        log.info("started", extra=fields(child=child.name, child_pid=child.pid))
+        self._publish()
+
+    def _start_the_missing(self, now_s: float) -> None:
+        for child in self._children:
+            if child.alive or child.start_at_s is None or now_s < child.start_at_s:
+                continue
+            # Before the committer has opened the store there is no catalog to read.
+            if child is self._committer or self._control is not None:
+                self._spawn(child)
+
+    def _kill_the_silent(self, now_s: float) -> None:
+        for child in self._children:
+            if child.is_overdue(now_s, self._daemon.heartbeat_timeout_s):
+                log.error("killing a silent child", extra=fields(child=child.name, silent_s=child.silent_for_s(now_s)))
+                child.kill()
+                child.heard_at_s = now_s
+
+    def _bury_the_dead(self, now_s: float) -> None:
+        for child in self._children:
+            returncode = child.process.poll() if child.process is not None else None
+            if returncode is None:
+                continue
+            self._hear(child)  # its last words
+            if child.channel is not None and child.channel.fileno() in self._selector.get_map():
+                self._selector.unregister(child.channel)
+            expected = child.state is State.DRAINING
+            if not expected:
+                extra = fields(child=child.name, child_pid=child.pid, returncode=returncode)
+                log.error("a child ended", extra=extra)
+            child.buried(returncode, now_s)
+            self._after_death(child, now_s)
+
+    def _after_death(self, child: ChildProcess, now_s: float) -> None:
+        if child is self._committer and self._control is not None:
+            self._control.close()
+            self._control = None
+        if child.horizon_fd is not None:
+            clear_horizon_page(child.horizon_fd)
+        if child.epoch is not None:
+            self._reaped.append(child.epoch)
+            child.epoch = None
+            self._report_reaped()
+        buses = [at_s for number, at_s in child.deaths_by_signal if number == signal.SIGBUS]
+        if len(buses) >= 2 and buses[-1] - buses[-2] <= SIGBUS_WINDOW_S:
+            self._degraded = f"{child.name} died twice reading the catalog's map: run rs3d check --rebuild"
+        unexplained = self._phase is Phase.STARTING and child.restarts >= START_ATTEMPTS
+        if unexplained and self._failure is None:
+            reason = f"{child.name} ended {child.restarts} times while starting; its messages are in the log"
+            self._fail(ProtocolMismatch(what=reason))
+        self._reload_waits.discard(child.name)
+        self._publish()
+
+    def _hear(self, child: ChildProcess) -> None:
+        while child.channel is not None:
+            try:
+                received = child.channel.receive()
+            except (EOFError, ProtocolMismatch) as error:
+                if child.channel.fileno() in self._selector.get_map():
+                    self._selector.unregister(child.channel)
+                if isinstance(error, ProtocolMismatch):
+                    log.error("%s: %s", child.name, error)
+                    child.kill()
+                return
+            if received is None:
+                return
+            message, descriptors = received
+            close_all(descriptors)  # children send none
+            child.heard_at_s = time.monotonic()
+            self._handle(child, message)
+
+    def _handle(self, child: ChildProcess, message: Message) -> None:
+        if isinstance(message, Heartbeat):
+            child.has_beaten = True
+        elif isinstance(message, Hello):
+            self._give_start(child)
+        elif isinstance(message, Ready):
+            self._became_ready(child)
+        elif isinstance(message, Failed):
+            self._report_failure(child, from_wire(message.error, cast(dict[str, WireValue], message.fields)))
+        elif isinstance(message, Reloaded):
+            if message.refused:
+                log.error("reload", extra=fields(child=child.name, refused=message.refused))
+            self._reload_waits.discard(child.name)
+            self._finish_reload()
+        elif isinstance(message, TraceSwitch):
+            self._trace = message.on
+            self._tell(message, Role.WORKER)
+        elif isinstance(message, TraceRecord):
+            self._tell(message, Role.STEWARD)
+
+    def _tell(self, message: Message, *roles: Role) -> None:
+        for child in self._of(*roles):
+            if child.channel is not None and child.state is not State.STARTING:
+                child.channel.send(message)
+
+    # ------------------------------------------------------------------------------------------- a child's beginning
+
+    def _give_start(self, child: ChildProcess) -> None:
+        """Answer a child's hello with all that it needs."""
+        attached: list[tuple[str, int]] = [("metrics", child.metrics_fd)]
+        control: socket.socket | None = None
+        names: list[str] = []
+        if child.horizon_fd is not None:
+            attached.append(("horizon", child.horizon_fd))
+        if child.role is Role.COMMITTER:
+            self._control, control = CommitterControl.pair()
+            attached.append(("committer control", control.fileno()))
+        elif child.role is Role.WORKER:
+            attached += [(f"listener:{name}", sock.fileno()) for name, sock in self._deps.listeners.of(S3, S3_TLS)]
+        else:
+            attached += [(f"listener:{name}", sock.fileno()) for name, sock in self._deps.listeners.of(OPS, ADMIN)]
+            names = [place.name for place in self._children]
+            attached += [(f"metrics:{place.name}", place.metrics_fd) for place in self._children]
+            attached += [
+                (f"horizon:{place.name}", place.horizon_fd) for place in self._children if place.horizon_fd is not None
+            ]
+            if self._deps.root_credentials_fd is not None:
+                attached.append(("root credentials", self._deps.root_credentials_fd))
+        message = Start(
+            name=child.name,
+            tree=self._configuration.tree,
+            descriptors=[name for name, _ in attached],
+            process_names=names,
+        )
+        if child.channel is None or not child.channel.send(message, [descriptor for _, descriptor in attached]):
+            log.error("cannot send %s its start", child.name)
+            child.kill()
+        if control is not None:
+            control.close()
+        if child.role is not Role.COMMITTER:
+            self._connect(child)
+
+    def _connect(self, child: ChildProcess) -> None:
+        """Give a child its channel to the committer, if there is one."""
+        if self._control is None or child.channel is None or not self._committer_serves:
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            self._control.add_channel(child.name, ours)
+            child.channel.send(CommitterChannel(), [theirs.fileno()])
+
+    @property
+    def _committer_serves(self) -> bool:
+        return self._committer.state is State.SERVING
+
+    def _became_ready(self, child: ChildProcess) -> None:
+        if child.state is State.STARTING:
+            child.state = State.SERVING
+        if child is self._committer:
+            self._report_reaped()
+            for other in self._of(Role.WORKER, Role.STEWARD):
+                if other.alive:
+                    self._connect(other)
+        elif child.role is Role.WORKER and self._trace and child.channel is not None:
+            child.channel.send(TraceSwitch(on=True))
+        self._publish()
+        if self._phase is Phase.STARTING and all(place.state is State.SERVING for place in self._children):
+            self._phase = Phase.SERVING
+            self._deps.on_serving()
+            self._deps.notifier.ready("serving")
+
+    def _report_failure(self, child: ChildProcess, error: Rs3dError) -> None:
+        log.error("a child cannot start", extra=fields(child=child.name, reason=str(error)))
+        if self._phase is Phase.STARTING:
+            self._fail(error)
+        else:
+            self._degraded = f"{child.name} cannot start: {error}"
+            self._publish()
+
+    def _report_reaped(self) -> None:
+        """Tell the committer which epochs have no process any more; it closes them (STORE.md 10)."""
+        if self._control is None or not self._committer_serves:
+            return
+        for epoch in self._reaped:
+            self._control.reaped(epoch)
+        self._reaped.clear()
+
+    def _publish(self) -> None:
+        self._tell(Processes(rows=[child.row() for child in self._children], degraded=self._degraded), Role.STEWARD)
+
+    # ------------------------------------------------------------------------------------------------------- reload
+
+    def _reload(self) -> None:
+        if self._phase is not Phase.SERVING:
+            return
+        self._deps.notifier.reloading()
+        try:
+            wanted = self._deps.read_configuration()
+            self._configuration, waiting = merge_reloadable(self._configuration, wanted)
+        except ConfigurationError as error:
+            log.error("reload refused: %s", error)
+            self._deps.notifier.ready(f"reload refused: {error}")
+            return
+        if waiting:
+            log.warning("settings that wait for a restart", extra=fields(settings=", ".join(waiting)))
+        self._reload_waits = {
+            child.name for child in self._of(Role.WORKER, Role.STEWARD, Role.COMMITTER) if child.state is State.SERVING
+        }
+        self._reload_deadline_s = time.monotonic() + RELOAD_PATIENCE_S
+        self._tell(Reload(tree=self._configuration.tree), *Role)
+        log.info("reloading")
+
+    def _finish_reload(self) -> None:
+        if not self._reload_waits:
+            log.info("reloaded")
+            self._deps.notifier.ready("serving")
+
+    # ---------------------------------------------------------------------------------------------------- the end
+
+    def _fail(self, error: Rs3dError) -> None:
+        """Give up starting: remember why, and take everything down again."""
+        if self._failure is None:
+            self._failure = error
+        self._stop("a child cannot start")
+
+    def _stop(self, reason: str) -> None:
+        if self._phase is Phase.DRAINING:
+            log.warning("asked again to stop: killing what is left", extra=fields(reason=reason))
+            self._drain_deadline_s = 0.0
+            return
+        log.info("stopping", extra=fields(reason=reason))
+        self._deps.notifier.stopping()
+        self._phase = Phase.DRAINING
+        self._draining = None
+
+    def _continue_draining(self, now_s: float) -> None:
+        """Take the roles down one after the other; kill what does not leave in time."""
+        for role in DRAIN_ORDER:
+            living = [child for child in self._of(role) if child.alive]
+            if not living:
+                continue
+            if self._draining is not role:
+                self._draining = role
+                timeout_s = self._daemon.drain_timeout_s
+                patience_s = COMMITTER_PATIENCE_S if role is Role.COMMITTER else timeout_s + DRAIN_MARGIN_S
+                self._drain_deadline_s = now_s + patience_s
+                for child in living:
+                    self._drain_child(child, timeout_s)
+            elif now_s >= self._drain_deadline_s:
+                for child in living:
+                    log.error("killing a child that does not leave", extra=fields(child=child.name))
+                    child.kill()
+            return
+        self._phase = Phase.STOPPED
+
+    def _drain_child(self, child: ChildProcess, timeout_s: float) -> None:
+        started = child.state is not State.STARTING
+        child.state = State.DRAINING
+        if started and child.channel is not None:
+            child.channel.send(Drain(timeout_s=timeout_s))
+        else:
+            child.kill()
+        self._publish()
+
+    def _abandon(self) -> None:
+        """Whatever happened: leave no child behind."""
+        for child in self._children:
+            if child.process is not None:
+                child.kill()
+                child.process.wait()
+                child.buried(0, time.monotonic())
+        if self._control is not None:
+            self._control.close()
+            self._control = None
