@@ -18,6 +18,7 @@ KERNELS: tuple[str, ...] = (
     "awschunked",
     "crc",
     "gcm",
+    "httphead",
     "mapped",
     "md5",
     "merkle",
