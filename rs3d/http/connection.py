@@ -8,6 +8,7 @@ only clock is the transport's deadline (`deadlines.py`). Order of events in an e
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 from collections.abc import Callable
@@ -139,7 +140,7 @@ class Connection:
                 await self._linger()
                 return
             if head is None:
-                self.transport.close()
+                await self._say_goodbye()
                 return
             if await self._exchange(head) is After.CLOSE:
                 await self._linger()
@@ -360,6 +361,13 @@ class Connection:
         finally:
             self._service.pool.release(scratch)
         return After.KEEP_ALIVE
+
+    async def _say_goodbye(self) -> None:
+        """Close between requests, when no answer can be lost. TLS peers are told, lest they suspect a cut."""
+        self.deadline.fix(trio.current_time() + self.limits.linger_timeout_s)
+        with contextlib.suppress(TransportInterrupted, trio.BrokenResourceError):
+            await self.transport.finish_sending()
+        self.transport.close()
 
     async def _linger(self) -> None:
         """Close so that the client can still read what was sent.

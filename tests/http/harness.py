@@ -113,9 +113,17 @@ class Client(Generic[C]):
         """Whether the connection ends cleanly here. Waits until it ends or bytes come."""
         return not self._pending and not await self._more()
 
+    async def rest_or_reset(self) -> bytes:
+        """Everything until the end of the connection, of either kind."""
+        await self.was_reset()
+        rest, self._pending = bytes(self._pending), bytearray()
+        return rest
+
     async def was_reset(self) -> bool:
+        """Whether the connection ends with an error. Waits until it ends; what came before it stays readable."""
         try:
-            await self.rest()
+            while await self._more():
+                pass
         except trio.BrokenResourceError:
             return True
         return False
@@ -237,10 +245,10 @@ class Served:
         host, port = self.sockets[0].getsockname()[:2]
         return host, port
 
-    async def connect(self) -> Client[SocketTransport]:
-        stream = await trio.open_tcp_stream(*self.address)
-        raw = socket.socket(fileno=stream.socket.detach())
-        client = Client(SocketTransport(raw, "server", "client"))
+    def connect(self) -> Client[SocketTransport]:
+        # Blocking, but only until the kernel has put the connection into the listener's queue: the server has not seen
+        # it when this returns.
+        client = Client(SocketTransport(socket.create_connection(self.address), "server", "client"))
         self.clients.append(client)
         return client
 

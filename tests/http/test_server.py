@@ -42,7 +42,7 @@ async def test_both_address_families_are_served_and_named(host: str) -> None:
         return Response(status=200, body=Bytes(f"{request.peer} {request.local}".encode()))
 
     async with serving(handler, host=host) as served:
-        client = await served.connect()
+        client = served.connect()
         peer, local = (await client.get()).body.decode().split()
         shown = f"[{host}]" if ":" in host else host
         assert local == f"{shown}:{served.address[1]}"
@@ -74,7 +74,7 @@ async def test_sendfile_and_bytes_give_the_same_answer(tmp_path: Path) -> None:
         return Response(status=200, body=FileSpan(os.open(path, os.O_RDONLY), 0, len(data)))
 
     async with serving(handler) as served:
-        client = await served.connect()
+        client = served.connect()
         assert (await client.get(b"/bytes")).body == data
         assert (await client.get(b"/file")).body == data
 
@@ -87,7 +87,7 @@ async def test_a_large_body_is_received_from_a_socket() -> None:
         return Response(status=200, body=Bytes(b"%d" % total))
 
     async with serving(count) as served, trio.open_nursery() as nursery:
-        client = await served.connect()
+        client = served.connect()
         head = b"PUT / HTTP/1.1\r\n" + HOST + b"Content-Length: 20000000\r\n\r\n"
         nursery.start_soon(client.send, head, b"x" * 20_000_000)
         assert (await client.answer()).body == b"20000000"
@@ -99,7 +99,7 @@ async def test_d7_a_failing_stream_is_seen_as_a_reset_by_a_real_client() -> None
         raise OSError("disk")
 
     async with serving(answering(lambda: Response(status=200, body=Stream(failing())))) as served:
-        client = await served.connect()
+        client = served.connect()
         await client.send(GET)
         assert await client.was_reset()
 
@@ -107,7 +107,7 @@ async def test_d7_a_failing_stream_is_seen_as_a_reset_by_a_real_client() -> None
 async def test_the_answer_to_an_unread_upload_reaches_a_client_that_keeps_sending() -> None:
     """Without the lingering close, a reset would overtake the answer."""
     async with serving(ignore) as served:
-        client = await served.connect()
+        client = served.connect()
 
         async def upload() -> None:
             await client.send(b"PUT / HTTP/1.1\r\n" + HOST + b"Content-Length: 8000000\r\n\r\n", b"x" * 8_000_000)
@@ -123,11 +123,11 @@ async def test_connections_above_the_limit_get_503_and_far_above_it_a_reset(
 ) -> None:
     monkeypatch.setattr(server_module, "REFUSING_CONNECTIONS", 1)
     async with serving(ignore, HttpLimits(connections=2)) as served:
-        first, second = await served.connect(), await served.connect()
+        first, second = served.connect(), served.connect()
         assert (await first.get()).status == (await second.get()).status == 200
-        third = await served.connect()
+        third = served.connect()
         await trio.testing.wait_all_tasks_blocked(0.01)
-        fourth = await served.connect()
+        fourth = served.connect()
         assert await fourth.was_reset()
         answer = await third.get()
         assert (answer.status, answer.get(b"Retry-After")) == (503, b"1")
@@ -136,13 +136,13 @@ async def test_connections_above_the_limit_get_503_and_far_above_it_a_reset(
         first.transport.close()
         while served.control.connection_count > 1:
             await trio.lowlevel.checkpoint()
-        assert (await (await served.connect()).get()).status == 200
+        assert (await served.connect().get()).status == 200
 
 
 async def test_drain_closes_idle_connections_and_finishes_busy_ones() -> None:
     gate = Gate()
     async with serving(gate) as served:
-        idle, busy = await served.connect(), await served.connect()
+        idle, busy = served.connect(), served.connect()
         await busy.send(GET + GET)
         await gate.entered.wait()
         async with trio.open_nursery() as nursery:
@@ -179,7 +179,7 @@ async def test_drain_leaves_the_listener_to_others() -> None:
 async def test_drain_resets_what_does_not_finish_in_time() -> None:
     gate = Gate()
     async with serving(gate) as served:
-        client = await served.connect()
+        client = served.connect()
         await client.send(GET)
         await gate.entered.wait()
         await served.control.drain(0.01)

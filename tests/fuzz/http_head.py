@@ -1,0 +1,328 @@
+"""Differential fuzz of the two lanes that read request heads.
+
+The fast lane must yield exactly the Head that h11 and the rule table yield, or hand over. For each generated head it is
+asked, and whenever it yields a Head the h11 lane has to yield the same one. It is also asked about a proper beginning
+of the head, for which it must not yield anything.
+
+    python -m tests.fuzz.http_head --count 1000000 --seed 1
+
+Every head depends on the seed and its number alone; a finding is printed with both, as bytes to keep in KEPT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rs3d.http.fast_lane import INCOMPLETE, Lane, parse_head_fast
+from rs3d.http.h11_lane import parse_head_h11
+from rs3d.http.messages import Head
+from rs3d.http.refusals import HttpRefusal
+
+FastLane = Callable[[memoryview], Head | Lane]
+
+_SHA = b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+_AUTHORIZATION = (
+    b"AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20261123/us-east-1/s3/aws4_request, "
+    b"SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature=" + _SHA
+)
+
+# The fields that real clients send, by client: what the fast lane is for.
+CLIENTS: tuple[tuple[tuple[bytes, bytes], ...], ...] = (
+    (  # boto3
+        (b"Host", b"127.0.0.1:9000"),
+        (b"Accept-Encoding", b"identity"),
+        (b"User-Agent", b"Boto3/1.44.5 md/Botocore#1.44.5 ua/2.1 os/linux#6.18 md/arch#x86_64 lang/python#3.11.7"),
+        (b"X-Amz-Date", b"20261123T090000Z"),
+        (b"X-Amz-Content-SHA256", _SHA),
+        (b"Authorization", _AUTHORIZATION),
+        (b"amz-sdk-invocation-id", b"2c9f0c5a-92d5-4e8c-a3b0-0123456789ab"),
+        (b"amz-sdk-request", b"attempt=1"),
+    ),
+    (  # the Go SDKs: s5cmd, rclone
+        (b"Host", b"s3.example.org"),
+        (b"User-Agent", b"rclone/v1.71.0"),
+        (b"Content-Length", b"1048576"),
+        (b"Authorization", _AUTHORIZATION),
+        (b"Content-Type", b"application/octet-stream"),
+        (b"Expect", b"100-continue"),
+        (b"X-Amz-Content-Sha256", b"UNSIGNED-PAYLOAD"),
+        (b"X-Amz-Date", b"20261123T090000Z"),
+        (b"X-Amz-Meta-Mtime", b"1763888400.123456789"),
+        (b"Accept-Encoding", b"gzip"),
+    ),
+    (  # curl
+        (b"Host", b"bucket.s3.example.org"),
+        (b"User-Agent", b"curl/8.5.0"),
+        (b"Accept", b"*/*"),
+        (b"Range", b"bytes=0-1023"),
+        (b"If-None-Match", b'"d41d8cd98f00b204e9800998ecf8427e"'),
+    ),
+    (  # aws-chunked with a trailer
+        (b"Host", b"localhost:9000"),
+        (b"Transfer-Encoding", b"chunked"),
+        (b"Content-Encoding", b"aws-chunked"),
+        (b"X-Amz-Trailer", b"x-amz-checksum-crc32"),
+        (b"X-Amz-Decoded-Content-Length", b"66560"),
+        (b"X-Amz-Content-SHA256", b"STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
+        (b"Connection", b"Keep-Alive"),
+    ),
+)
+
+METHODS = (b"GET", b"HEAD", b"PUT", b"POST", b"DELETE", b"OPTIONS")
+TARGETS = (
+    b"/",
+    b"/bucket",
+    b"/bucket/",
+    b"/bucket/some/key-000001",
+    b"/bucket/%C3%A4%20%2F..%2F?versionId=null&x-id=GetObject",
+    b"/bucket?list-type=2&prefix=a%2F&delimiter=%2F&max-keys=1000",
+    b"/bucket/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Expires=3600&X-Amz-Signature=" + _SHA,
+    b"//bucket///key~!$&'()*+,;=:@",
+)
+
+# Pieces that attacks and broken clients are made of.
+EVIL_TARGETS = (
+    b"*",
+    b"",
+    b"bucket",
+    b"http://s3.example.org/b",
+    b"http://other/b",
+    b"/a b",
+    b"/a#b",
+    b"/\xc3\xa4",
+    b"/\t",
+    b"/\x7f",
+    b"s3.example.org:443",
+    b"/" + b"k" * 300,
+)
+EVIL_METHODS = (b"get", b"PRI", b"G T", b"", b"GET\t", b"CONNECT", b"M-SEARCH", b"G{T", b"TRACE", b"PATCH", b"X" * 40)
+EVIL_VERSIONS = (b"HTTP/1.0", b"HTTP/0.9", b"HTTP/2.0", b"HTTP/1.2", b"http/1.1", b"HTTP/1.1 ", b"HTTP/11", b"", b"H")
+EVIL_FIELDS = (
+    b"Content-Length: 5",
+    b"Content-Length: 0",
+    b"Content-Length: 5, 5",
+    b"Content-Length: +5",
+    b"Content-Length:5 ",
+    b"Content-Length: 0x5",
+    b"Content-Length: ",
+    b"Content-Length: 00000000000000000005",
+    b"Content-Length: 99999999999999999999",
+    b"Content-Length : 5",
+    b" Content-Length: 5",
+    b"content-length:\t5\t",
+    b"Content-Length: 5\x0b",
+    b"Content-Length: \xb2",
+    b"Transfer-Encoding: chunked",
+    b"Transfer-Encoding: Chunked",
+    b"Transfer-Encoding: gzip, chunked",
+    b"Transfer-Encoding: identity",
+    b"Transfer-Encoding:\x0bchunked",
+    b"Transfer-Encoding: chunked, chunked",
+    b"Transfer-Encoding : chunked",
+    b"Transfer-Encoding:\r\n chunked",
+    b"Transfer-Encoding\r\n : chunked",
+    b"X: y\r\n\tTransfer-Encoding: chunked",
+    b"X: y\nTransfer-Encoding: chunked",
+    b"X: y\rTransfer-Encoding: chunked",
+    b"Host: other.example.org",
+    b"Host:",
+    b"Host: a b",
+    b"Host: a@b",
+    b"Host: [::1]:9000",
+    b"Host: a,b",
+    b"hOST: s3.example.org",
+    b"Expect: 100-continue",
+    b"Expect: 100-Continue",
+    b"Connection: close",
+    b"Connection: Content-Length, keep-alive",
+    b"Upgrade: h2c",
+    b"Cookie:",
+    b"X-Empty:",
+    b"X-Empty: ",
+    b"X-Space:  a  b  ",
+    b"X-Tab:\ta\tb\t",
+    b"X-Utf8: \xc3\xa4\xe2\x82\xac",
+    b"X-Nul: a\0b",
+    b"X-Del: a\x7fb",
+    b"X-Ctl: a\x1fb",
+    b"X-Vt: a\x0bb",
+    b"X-Nel: a\x85b\xa0",
+    b"X-Colon: a:b:c",
+    b": no name",
+    b"no colon",
+    b"X(): parenthesis",
+    b"X\xe4: obs-text in a name",
+    b"_x.y|z~!#$%&'*+^`: every tchar",
+    b"",
+    b"X: " + b"v" * 500,
+    b"N" * 100 + b": long name",
+)
+EVIL_BYTES = (
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\0",
+    b"\t",
+    b" ",
+    b":",
+    b"\x0b",
+    b"\x7f",
+    b"\x80",
+    b"\xff",
+    b"/",
+    b"\r\n\r\n",
+    b"HTTP/1.1",
+)
+
+KEPT: tuple[bytes, ...] = ()
+"""Heads that once told the lanes apart; always tried first."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the heads."""
+
+    heads: int = 0
+    fast: int = 0
+    handed_over: int = 0
+
+
+class LanesDiffer(Exception):
+    """The fast lane yielded something that the h11 lane did not."""
+
+
+def head_number(seed: int, number: int) -> bytes:
+    """The head that belongs to a seed and a number; complete by its own claim, often malformed."""
+    chance = random.Random(f"{seed}/{number}")
+    fields = [name + b": " + value for name, value in chance.choice(CLIENTS)]
+    start = [chance.choice(METHODS), chance.choice(TARGETS), b"HTTP/1.1"]
+    strangeness = chance.random()
+    if strangeness < 0.25:
+        # What a real client sends, with fields of any size and order.
+        fields += [b"x-amz-meta-%d: %b" % (index, b"v" * chance.randrange(60)) for index in range(chance.randrange(4))]
+        chance.shuffle(fields)
+        return b" ".join(start) + b"\r\n" + b"".join(field + b"\r\n" for field in fields) + b"\r\n"
+    for _ in range(chance.randrange(1, 4)):
+        _disturb(chance, start, fields)
+    raw = b" ".join(start) + b"\r\n" + b"".join(field + b"\r\n" for field in fields) + b"\r\n"
+    if strangeness > 0.6:
+        for _ in range(chance.randrange(1, 4)):
+            raw = _corrupt(chance, raw)
+    return raw
+
+
+def _disturb(chance: random.Random, start: list[bytes], fields: list[bytes]) -> None:
+    """One change that knows the structure of a head."""
+    kind = chance.randrange(10)
+    if kind == 0:
+        start[0] = chance.choice(EVIL_METHODS)
+    elif kind == 1:
+        start[1] = chance.choice(EVIL_TARGETS)
+    elif kind == 2:
+        start[2] = chance.choice(EVIL_VERSIONS)
+    elif kind == 3:
+        fields.insert(chance.randrange(len(fields) + 1), chance.choice(fields) if fields else b"A: b")
+    elif kind == 4 and fields:
+        fields.pop(chance.randrange(len(fields)))
+    elif kind == 5 and fields:
+        index = chance.randrange(len(fields))
+        name, colon, value = fields[index].partition(b":")
+        blank = chance.choice((b"", b" ", b"\t", b"  "))
+        fields[index] = chance.choice((name.upper(), name.lower(), name)) + colon + blank + value.strip() + blank
+    else:
+        fields.insert(chance.randrange(len(fields) + 1), chance.choice(EVIL_FIELDS))
+
+
+def _corrupt(chance: random.Random, raw: bytes) -> bytes:
+    """One change that knows nothing."""
+    at = chance.randrange(len(raw)) if raw else 0
+    kind = chance.randrange(5)
+    if kind == 0:
+        return raw[:at] + bytes([chance.randrange(256)]) + raw[at + 1 :]
+    if kind == 1:
+        return raw[:at] + chance.choice(EVIL_BYTES) + raw[at:]
+    if kind == 2:
+        return raw[:at] + raw[at + chance.randrange(1, 5) :]
+    if kind == 3:
+        end = at + chance.randrange(1, 40)
+        return raw[:at] + raw[at:end] + raw[at:]
+    return raw[:at] + bytes([raw[at] ^ (1 << chance.randrange(8))]) + raw[at + 1 :] if raw else raw
+
+
+def heads(seed: int, count: int) -> Iterator[bytes]:
+    """The kept findings, then `count` generated heads."""
+    yield from KEPT
+    for number in range(count):
+        yield head_number(seed, number)
+
+
+def compare(raw: bytes, cut: int, fast_lane: FastLane, tally: Tally) -> None:
+    """Ask both lanes about `raw` up to its first empty line, and the fast lane about the first `cut` bytes of that.
+
+    Raises:
+        LanesDiffer: the finding, worded for a person.
+    """
+    end = raw.find(b"\r\n\r\n")
+    complete = end >= 0
+    raw = raw[: end + 4] if complete else raw
+    tally.heads += 1
+    if complete:
+        found = fast_lane(memoryview(raw))
+        if isinstance(found, Head):
+            tally.fast += 1
+            try:
+                expected = parse_head_h11(raw)
+            except HttpRefusal as refusal:
+                raise LanesDiffer(f"the fast lane accepts what is refused ({refusal}): {raw!r}") from None
+            if found != expected:
+                raise LanesDiffer(f"{found}\nis not {expected}\nfor {raw!r}")
+        elif found is INCOMPLETE:
+            raise LanesDiffer(f"the fast lane wants more than a complete head: {raw!r}")
+        else:
+            tally.handed_over += 1
+    if isinstance(fast_lane(memoryview(raw)[: min(cut, len(raw) - 1)]), Head):
+        raise LanesDiffer(f"the fast lane accepts the first {cut} bytes of {raw!r}")
+
+
+def run(seed: int, count: int, fast_lane: FastLane = parse_head_fast) -> Tally:
+    """Compare the lanes on `count` heads.
+
+    Raises:
+        LanesDiffer: at the first finding.
+    """
+    tally = Tally()
+    for number, raw in enumerate(heads(seed, count)):
+        try:
+            compare(raw, (number * 7919) % max(1, len(raw)), fast_lane, tally)
+        except LanesDiffer as finding:
+            raise LanesDiffer(f"seed {seed}, head {number - len(KEPT)}: {finding}") from None
+    return tally
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="compare the fast lane with h11 on generated request heads")
+    parser.add_argument("--count", type=int, default=1_000_000, help="how many heads (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=None, help="which heads (default: the time)")
+    arguments = parser.parse_args()
+    seed = int(time.time()) if arguments.seed is None else arguments.seed
+    print(f"seed {seed}, {arguments.count} heads", flush=True)
+    started = time.monotonic()
+    try:
+        tally = run(seed, arguments.count)
+    except LanesDiffer as finding:
+        print(finding)
+        return 1
+    seconds = time.monotonic() - started
+    print(
+        f"{tally.heads} heads in {seconds:.0f} s: {tally.fast} read by the fast lane, {tally.handed_over} handed over"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

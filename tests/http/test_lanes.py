@@ -1,0 +1,118 @@
+"""The two lanes mean the same: a short run of the differential fuzz, and a proof that the fuzz finds lax parsers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from rs3d.http.fast_lane import HAND_OVER, INCOMPLETE, Lane, parse_head_fast
+from rs3d.http.h11_lane import parse_head_h11
+from rs3d.http.messages import Head
+from rs3d.http.refusals import HttpRefusal
+from tests.fuzz.http_head import LanesDiffer, head_number, run
+from tests.http.test_rules import ACCEPTED, MALFORMED, REFUSED
+
+
+def test_the_lanes_agree_on_generated_heads() -> None:
+    tally = run(seed=20261123, count=3000)
+    assert tally.fast + tally.handed_over > 2000
+
+
+@pytest.mark.parametrize("raw", [raw for _, raw in REFUSED] + MALFORMED)
+def test_the_fast_lane_yields_nothing_that_is_refused(raw: bytes) -> None:
+    assert not isinstance(parse_head_fast(memoryview(raw)), Head)
+
+
+@pytest.mark.parametrize(("raw", "expected"), ACCEPTED)
+def test_the_fast_lane_reads_good_heads_alike_or_hands_over(raw: bytes, expected: Head) -> None:
+    assert parse_head_fast(memoryview(raw)) in (expected, HAND_OVER)
+
+
+def split(raw: bytes) -> Head:
+    start, *lines = raw[:-4].split(b"\r\n")
+    method, target, _ = start.split(b" ")
+    fields = [line.split(b":", 1) for line in lines]
+    return Head(method.decode("ascii"), target, (1, 1), tuple((n.lower(), v.strip(b" \t")) for n, v in fields))
+
+
+def lax(view: memoryview) -> Head | Lane:
+    """A parser as many were written: it splits and hopes."""
+    raw = bytes(view)
+    if not raw.endswith(b"\r\n\r\n"):
+        return INCOMPLETE
+    try:
+        return split(raw)
+    except (ValueError, UnicodeDecodeError):
+        return HAND_OVER
+
+
+def strict_but(mistake: Callable[[bytes], Head | None]) -> Callable[[memoryview], Head | Lane]:
+    """The h11 lane with one mistake."""
+
+    def lane(view: memoryview) -> Head | Lane:
+        raw = bytes(view)
+        if not raw.endswith(b"\r\n\r\n"):
+            return INCOMPLETE
+        try:
+            return mistake(raw) or parse_head_h11(raw)
+        except HttpRefusal:
+            return HAND_OVER
+
+    return lane
+
+
+def accepting(mark: bytes) -> Callable[[memoryview], Head | Lane]:
+    """Accepts heads with `mark` in them whenever they can be split at all."""
+
+    def mistake(raw: bytes) -> Head | None:
+        if mark not in raw.lower():
+            return None
+        try:
+            return split(raw)
+        except (ValueError, UnicodeDecodeError):
+            return None
+
+    return strict_but(mistake)
+
+
+@pytest.mark.parametrize(
+    "lane",
+    [
+        lax,
+        accepting(b"\0"),
+        accepting(b"\n\t"),
+        accepting(b"transfer-encoding : "),
+        accepting(b"content-length: 5, 5"),
+        accepting(b"http/1.0"),
+        strict_but(lambda raw: Head("GET", b"/", (1, 1), ()) if b"\r\nX-Tab:" in raw else None),
+    ],
+)
+def test_the_fuzz_finds_a_parser_that_is_wrong(lane: Callable[[memoryview], Head | Lane]) -> None:
+    with pytest.raises(LanesDiffer):
+        run(seed=1, count=20_000, fast_lane=lane)
+
+
+def test_a_parser_that_accepts_beginnings_is_found() -> None:
+    def hasty(view: memoryview) -> Head | Lane:
+        return Head("GET", b"/", (1, 1), ()) if not bytes(view).endswith(b"\r\n\r\n") else HAND_OVER
+
+    with pytest.raises(LanesDiffer, match="first"):
+        run(seed=1, count=10, fast_lane=hasty)
+
+
+def test_generated_heads_depend_on_seed_and_number_alone() -> None:
+    assert head_number(1, 5) == head_number(1, 5) != head_number(2, 5)
+
+
+def test_a_good_share_of_the_generated_heads_is_valid() -> None:
+    """Heads that are all refused would compare nothing."""
+    accepted = 0
+    for number in range(500):
+        raw = head_number(7, number)
+        try:
+            parse_head_h11(raw[: raw.find(b"\r\n\r\n") + 4])
+        except HttpRefusal:
+            continue
+        accepted += 1
+    assert 150 < accepted < 400
