@@ -137,7 +137,8 @@ class _Leaves:
             del self._begun[:LEAF_BYTES]
 
     def end(self) -> bytes:
-        if self._begun:
+        # No bytes have one leaf, that of nothing (FORMAT.md section "Merkle tree").
+        if self._begun or not self._leaves:
             self._leaves.append(digest_of("SHA256", self._begun))
             self._begun = bytearray()
         return b"".join(self._leaves)

@@ -1,0 +1,72 @@
+"""An engine over the memory store, and what a test may want to look at or turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rs3d.clock import ManualClock
+from rs3d.engine import EngineConfig, EngineDeps, StorageEngine
+from rs3d.types.identifiers import Sequence
+from tests.fakes.memory_blobs import WatchedBlobStore
+from tests.fakes.memory_committer import MemoryCommitter
+from tests.fakes.memory_store import MemoryCatalog, MemoryState
+
+
+class PlainSealer:
+    """Seals by labelling: enough to see that purpose and context are handed through."""
+
+    def seal(self, purpose: str, context: bytes, plaintext: bytes) -> bytes:
+        return b"|".join((purpose.encode(), context, plaintext[::-1]))
+
+    def unseal(self, purpose: str, context: bytes, sealed: bytes) -> bytes:
+        label, bound, reversed_text = sealed.split(b"|", 2)
+        if (label, bound) != (purpose.encode(), context):
+            raise ValueError("sealed for something else")
+        return reversed_text[::-1]
+
+
+@dataclass
+class CountingHorizon:
+    """Remembers who is inside."""
+
+    inside: dict[int, Sequence] = field(default_factory=dict)
+    entered: int = 0
+
+    def enter(self, sequence: Sequence) -> int:
+        self.entered += 1
+        self.inside[self.entered] = sequence
+        return self.entered
+
+    def leave(self, slot: int) -> None:
+        del self.inside[slot]
+
+
+@dataclass
+class MemoryWorld:
+    engine: StorageEngine
+    state: MemoryState
+    committer: MemoryCommitter
+    blobs: WatchedBlobStore
+    horizon: CountingHorizon
+
+    def unreachable_blobs(self) -> set[object]:
+        """Blobs in the store that no row knows: leaks."""
+        return set(self.blobs.held) - self.state.reachable_blobs()
+
+
+def make_world(config: EngineConfig | None = None) -> MemoryWorld:
+    """A fresh store in memory with an engine on it."""
+    state = MemoryState()
+    committer = MemoryCommitter(state)
+    blobs = WatchedBlobStore()
+    horizon = CountingHorizon()
+    deps = EngineDeps(
+        catalog=MemoryCatalog(state),
+        committer=committer,
+        blobs=blobs,
+        horizon=horizon,
+        sealer=PlainSealer(),
+        clock=ManualClock(),
+        config=config or EngineConfig(),
+    )
+    return MemoryWorld(StorageEngine(deps), state, committer, blobs, horizon)
