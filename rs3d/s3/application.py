@@ -51,7 +51,7 @@ class Application:
                 return self._finish(self.cors.preflight(request.head, bucket), request)
             operation = find_operation(s3)
             if operation.name == "PostObject" and is_form_upload(request.head):
-                response = await post_object(request, s3, self.services, self.authenticator)
+                response = await post_object(request, s3, self.services, self.authenticator, bucket)
             else:
                 response = await self._run(request, s3, operation, bucket)
         except Rs3dError as error:

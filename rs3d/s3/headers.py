@@ -95,7 +95,7 @@ def check_headers(head: Head) -> None:
     Raises:
         S3Refusal: AccessControlListNotSupported, NotImplemented, InvalidArgument.
     """
-    for name, value in head.headers:
+    for name, _value in head.headers:
         if not name.startswith((b"x-amz-", b"x-rs3d-")):
             continue
         if name in _ENFORCED or name.startswith(b"x-amz-meta-") or name in INERT:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from rs3d.access.errors import MalformedPolicy
 from rs3d.access.policy import parse_policy
 from rs3d.documents.buckets import VersioningConfiguration
 from rs3d.documents.cors import CORSConfiguration
 from rs3d.documents.tagging import Tagging
 from rs3d.documents.xmlwriter import document
 from rs3d.engine.requests import BucketChange
-from rs3d.errors import NotConfigured
+from rs3d.errors import NoSuchIdentity, NotConfigured
 from rs3d.http.messages import Bytes, Response
 from rs3d.s3.call import Call, OperationHandler
 from rs3d.s3.errors import S3Refusal
@@ -95,7 +96,12 @@ async def put_policy(call: Call) -> Response:
         raise S3Refusal(
             "InvalidArgument", "Normalized policy document exceeds the maximum allowed size of 20480 bytes."
         )
-    parse_policy(text, bucket=call.existing_bucket().name)
+    policy = parse_policy(text, bucket=call.existing_bucket().name)
+    for name in policy.user_names:
+        try:
+            call.engine.user(name)
+        except NoSuchIdentity:
+            raise MalformedPolicy(f"Invalid principal in policy: there is no user {name!r}") from None
     await _store(call, "policy", text)
     return empty_response(204)
 

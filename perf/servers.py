@@ -1,0 +1,157 @@
+"""The servers of the comparison: how each is started, with which durability, on the same file system.
+
+Binaries are given on the command line (`--minio PATH` …); a server without one is left out. All get the same
+credentials.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs import Target
+
+from rs3d.access.signing import SigningIdentity
+
+ACCESS_KEY = "PERFACCESSKEY0000001"
+SECRET_KEY = "perfSecretKeyperfSecretKeyperfSecretKey1"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A server program. `durability` says in one line what it has synced when it answers a PUT."""
+
+    name: str
+    durability: str
+    is_durable: bool
+    command: Callable[[str, Path, int], list[str]]
+    environment: dict[str, str]
+
+
+def _rs3d(binary: str, root: Path, port: int) -> list[str]:
+    command = [binary, "mini", str(root / "data"), "--listen", f"127.0.0.1:{port}", "--ops-listen", "127.0.0.1:0"]
+    workers = os.environ.get("RS3D_PERF_WORKERS")
+    return command + (["--workers", workers] if workers else [])
+
+
+def _minio(binary: str, root: Path, port: int) -> list[str]:
+    return [binary, "server", "--quiet", "--address", f"127.0.0.1:{port}", str(root / "data")]
+
+
+def _versitygw(binary: str, root: Path, port: int) -> list[str]:
+    data = root / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    return [
+        binary, "--access", ACCESS_KEY, "--secret", SECRET_KEY, "--port", f"127.0.0.1:{port}", "--quiet", "posix",
+        str(data)
+    ]  # fmt: skip
+
+
+def _seaweedfs(binary: str, root: Path, port: int) -> list[str]:
+    data = root / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    identity = {
+        "name": "perf",
+        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    config = root / "s3.json"
+    config.write_text(json.dumps({"identities": [identity]}))
+    return [
+        binary, "-logtostderr=false", f"-logdir={root}", "server", f"-dir={data}", "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1", "-s3",
+        f"-s3.port={port}", f"-s3.config={config}", f"-master.port={port + 1}", f"-volume.port={port + 2}",
+        f"-filer.port={port + 3}", "-volume.max=50", "-master.volumeSizeLimitMB=1024",
+    ]  # fmt: skip
+
+
+def _rclone(binary: str, root: Path, port: int) -> list[str]:
+    data = root / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    return [
+        binary, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}",
+        "--vfs-cache-mode", "off", "--dir-cache-time", "1h", "--poll-interval", "0", str(data),
+    ]  # fmt: skip
+
+
+KINDS: dict[str, Kind] = {
+    "rs3d": Kind(
+        "rs3d",
+        "data, log and catalog synced before the reply",
+        True,
+        _rs3d,
+        {"RS3D_ROOT_ACCESS_KEY": ACCESS_KEY, "RS3D_ROOT_SECRET_KEY": SECRET_KEY},
+    ),
+    "minio": Kind(
+        "minio",
+        "object data synced (O_DIRECT, fdatasync) before the reply",
+        True,
+        _minio,
+        {"MINIO_ROOT_USER": ACCESS_KEY, "MINIO_ROOT_PASSWORD": SECRET_KEY, "MINIO_BROWSER": "off"},
+    ),
+    "versitygw": Kind("versitygw", "nothing synced", False, _versitygw, {}),
+    "seaweedfs": Kind("seaweedfs", "nothing synced", False, _seaweedfs, {}),
+    "rclone": Kind("rclone", "nothing synced", False, _rclone, {}),
+}
+
+
+class Server:
+    """A running server process tree."""
+
+    def __init__(self, kind: Kind, binary: str, root: Path) -> None:
+        self.kind = kind
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+        port = free_port()
+        self.target = Target(kind.name, "127.0.0.1", port, SigningIdentity(ACCESS_KEY, SECRET_KEY))
+        log = (root / "server.log").open("wb")
+        self.process = subprocess.Popen(
+            kind.command(binary, root, port),
+            env={**os.environ, **kind.environment},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        self._wait(port)
+
+    def _wait(self, port: int) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+            except OSError:
+                time.sleep(0.1)
+                continue
+            # A port that answers is not a server that serves: SeaweedFS needs some seconds to find its volumes.
+            time.sleep(6 if self.kind.name == "seaweedfs" else 1)
+            return
+        sys.exit(f"{self.kind.name} did not start; see {self.root / 'server.log'}")
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def stop(self) -> None:
+        """End the server; its files stay."""
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def free_port() -> int:
+    """A port nobody listens on, with the three above it likely free too."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1]) // 8 * 8
