@@ -229,6 +229,8 @@ class LocalBlobStore:
             return
         try:
             kinds = [kind for found, kind in self._files_of(blob.segment) if found == blob]
+            if not kinds:
+                return
             names = [quarantine_name(blob, kind.value) for kind in kinds]
             self._write_note(
                 blob,
