@@ -44,4 +44,5 @@ class VerifiedSpans:
         oldest = self._clock.boot_ns() - self._window_ns
         spans = self._spans
         touched = range(begin // SPAN_BYTES, -(-end // SPAN_BYTES))
-        return all(spans.get((blob, span), -1) >= oldest for span in touched)
+        times = [spans.get((blob, span)) for span in touched]
+        return all(time is not None and time >= oldest for time in times)
