@@ -31,8 +31,8 @@ class Outcome(enum.Enum):
 
 
 Outcome.__module__ = __name__
-cdef object HAND_OVER = Outcome.HAND_OVER
-cdef object INCOMPLETE = Outcome.INCOMPLETE
+cdef object TO_H11 = Outcome.HAND_OVER
+cdef object MORE = Outcome.INCOMPLETE
 
 # In the order of head_methods.
 cdef tuple METHODS = ("GET", "PUT", "HEAD", "POST", "DELETE", "OPTIONS")
@@ -124,7 +124,7 @@ def parse_head(buffer, Py_ssize_t start=0, Py_ssize_t end=-1):
         data = <const unsigned char *>view.buf + start
         outcome = head_scan(data, end - start, &parts)
         if outcome != HEAD_GOOD:
-            return HAND_OVER if outcome == HEAD_HAND_OVER else INCOMPLETE
+            return TO_H11 if outcome == HEAD_HAND_OVER else MORE
         headers = PyTuple_New(parts.fields)
         for index in range(parts.fields):
             field = &parts.field[index]
@@ -228,12 +228,12 @@ def selftest():
         raise RuntimeError("kernel httphead: a usual head is read wrongly")
     checks = 1
     for length in range(len(head) - 5):
-        if parse_head(head[:length]) is not INCOMPLETE:
+        if parse_head(head[:length]) is not MORE:
             raise RuntimeError(f"kernel httphead: a head cut at {length} is not incomplete")
         checks += 1
     for odd in (b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", b"GET / HTTP/1.1\nHost: a\n\n", b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
                 b"GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"):
-        if parse_head(odd) is not HAND_OVER:
+        if parse_head(odd) is not TO_H11:
             raise RuntimeError(f"kernel httphead: {odd} is not handed over")
         checks += 1
     if write_head(200, b"OK", [(b"A", b"b")], ready=b"C: d\r\n") != b"HTTP/1.1 200 OK\r\nC: d\r\nA: b\r\n\r\n":

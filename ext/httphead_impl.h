@@ -92,11 +92,14 @@ static inline int head_is(const unsigned char *name, uint32_t length, const char
 
 #define HEAD_IS(text) (length == sizeof text - 1 && head_is(name, length, text))
 
+static inline int head_is_digit(unsigned char c) { return c >= '0' && c <= '9'; }
+static inline int head_is_letter(unsigned char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+
 /* A registered name or IPv4 address of letters, digits, dots and hyphens, with an optional port. */
 static inline int head_host_is_plain(const unsigned char *at, uint32_t length)
 {
     uint32_t i = 0;
-    while (i < length && ((at[i] | 0x20) - 'a' < 26u || at[i] - '0' < 10u || at[i] == '.' || at[i] == '-'))
+    while (i < length && (head_is_letter(at[i]) || head_is_digit(at[i]) || at[i] == '.' || at[i] == '-'))
         i++;
     if (i == 0 || i > 255)
         return 0;
@@ -105,7 +108,7 @@ static inline int head_host_is_plain(const unsigned char *at, uint32_t length)
     if (at[i] != ':' || length - i - 1 < 1 || length - i - 1 > 5)
         return 0;
     for (i++; i < length; i++)
-        if (at[i] - '0' >= 10u)
+        if (!head_is_digit(at[i]))
             return 0;
     return 1;
 }
@@ -115,7 +118,7 @@ static inline int head_is_number(const unsigned char *at, uint32_t length)
     if (length < 1 || length > HEAD_LENGTH_DIGITS)
         return 0;
     for (uint32_t i = 0; i < length; i++)
-        if (at[i] - '0' >= 10u)
+        if (!head_is_digit(at[i]))
             return 0;
     return 1;
 }
