@@ -62,7 +62,9 @@ class Application:
 
     async def _run(self, request: Request, s3: S3Request, operation: Operation, bucket: Bucket | None) -> Response:
         now_ns = self.services.clock.wall_ns()
-        identity, signature = self.authenticator.authenticate(request.head, now_ns=now_ns)
+        identity, signature = self.authenticator.authenticate(
+            request.head, s3.bucket if s3.is_virtual_host else "", now_ns=now_ns
+        )
         self._authorize(identity, operation, s3, bucket)
         check_headers(request.head)
         handler = HANDLERS.get(operation.name)

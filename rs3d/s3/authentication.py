@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from rs3d.access.authorization import find_claim
 from rs3d.access.errors import InvalidAccessKeyId
+from rs3d.access.sigv2 import find_presigned_v2, verify_v2
 from rs3d.access.sigv4 import SigningKeys, VerifiedSignature, verify
 from rs3d.engine.engine import StorageEngine
 from rs3d.engine.results import Credentials
@@ -26,13 +27,23 @@ class Authenticator:
     config: S3Config
     keys: SigningKeys
 
-    def authenticate(self, head: Head, *, now_ns: int) -> tuple[Identity, VerifiedSignature]:
+    def authenticate(self, head: Head, bucket_of_host: str, *, now_ns: int) -> tuple[Identity, VerifiedSignature]:
         """The identity behind `head`, by header or presigned URL.
+
+        Args:
+            head: of the request.
+            bucket_of_host: the bucket where the host names it (Version 2 signs it), else empty.
+            now_ns: wall clock.
 
         Raises:
             AccessDenied: the request is anonymous.
             InvalidAccessKeyId, SignatureDoesNotMatch and everything `find_claim` raises.
         """
+        old = find_presigned_v2(head.target, now_ns=now_ns)
+        if old is not None:
+            credentials = self.credentials(old.access_key)
+            signature = verify_v2(old, head.method, head.target, head.headers, credentials.secret, bucket_of_host)
+            return credentials.identity, signature
         region = self.config.region if self.config.region_check is RegionCheck.STRICT else None
         claim = find_claim(head.target, head.headers, now_ns=now_ns, required_region=region)
         if claim is None:
