@@ -136,8 +136,12 @@ class BlobPieces:
             self._close_below(len(self._extents))
 
         closing = self._runtime.threads.start(end)
-        if under_way is not None and under_way[2] is not None:
-            closing.on_done(under_way[2].release)
+        lease = None if under_way is None else under_way[2]
+        if lease is not None:
+            if under_way is not None and under_way[1].is_done:
+                lease.release()
+            else:
+                closing.on_done(lease.release)
 
     # -- one piece ahead ---------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from rs3d.engine.put import latest_object, put_result, refuse_early
 from rs3d.engine.requests import BodyChecks, CompletedPart, CompleteRequest
 from rs3d.engine.results import PartResult, PutResult
 from rs3d.engine.runtime import Runtime, find_bucket
-from rs3d.engine.uploads import find_upload
+from rs3d.engine.uploads import find_open_upload, find_upload
 from rs3d.errors import (
     BadDigest,
     EntityTooLarge,
@@ -128,13 +128,13 @@ async def complete_multipart_upload(
     async def attempt() -> PutResult:
         with runtime.catalog.snapshot() as view:
             record = find_bucket(view, bucket)
-            try:
-                upload = find_upload(view, record, key, upload_id)
-            except NoSuchUpload:
-                return await _repeat(runtime, record, key, upload_id, request)
-            if request.preconditions is not NO_PRECONDITIONS:
-                may_hold(request.preconditions, latest_object(view, record, key))
-            meta = _completed_meta(runtime, view, record, upload, request)
+            upload = find_open_upload(view, record, key, upload_id)
+            if upload is not None:
+                if request.preconditions is not NO_PRECONDITIONS:
+                    may_hold(request.preconditions, latest_object(view, record, key))
+                meta = _completed_meta(runtime, view, record, upload, request)
+        if upload is None:
+            return await _repeat(runtime, record, key, upload_id, request)
         outcome = await runtime.commit(
             CompleteUpload(
                 id=runtime.committer.next_id(),

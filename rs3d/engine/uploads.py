@@ -22,10 +22,18 @@ def find_upload(view: CatalogSnapshot, bucket: Bucket, key: str, upload_id: str)
     Raises:
         NoSuchUpload: also for the id of another key's upload, and for a text that is no upload id.
     """
+    found = find_open_upload(view, bucket, key, upload_id)
+    if found is None:
+        raise NoSuchUpload(bucket=bucket.name, key=key, upload_id=upload_id)
+    return found
+
+
+def find_open_upload(view: CatalogSnapshot, bucket: Bucket, key: str, upload_id: str) -> Upload | None:
+    """The same, or None."""
     parsed = UploadId.parse(upload_id)
     found = None if parsed is None else view.upload(parsed)
     if found is None or found.bucket != bucket.bucket_id or found.key != key:
-        raise NoSuchUpload(bucket=bucket.name, key=key, upload_id=upload_id)
+        return None
     return found
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
 
 import pytest
 
@@ -9,14 +8,11 @@ from rs3d.engine.requests import BodyChecks, Delivery, PutRequest
 from rs3d.engine.results import FileSpan
 from rs3d.errors import BadDigest, EntityTooLarge, IncompleteBody, InvalidKey, NoSuchBucket, NoSuchKey
 from rs3d.types.objects import Checksum
+from tests.engine.bodies import noise
 from tests.fakes.bodies import StreamSource
 from tests.fakes.deps import MemoryWorld
 
 SIZES = (0, 1, 999, 1000, 1001, 65535, 65536, 65537, 200_000, 262_144, 300_001)
-
-
-def noise(size: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(size)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from rs3d.clock import ManualClock
 from rs3d.engine import EngineConfig, EngineDeps, StorageEngine
-from rs3d.types.identifiers import Sequence
+from rs3d.types.identifiers import BlobId, Sequence
 from tests.fakes.memory_blobs import WatchedBlobStore
 from tests.fakes.memory_committer import MemoryCommitter
 from tests.fakes.memory_store import MemoryCatalog, MemoryState
@@ -49,7 +49,7 @@ class MemoryWorld:
     blobs: WatchedBlobStore
     horizon: CountingHorizon
 
-    def unreachable_blobs(self) -> set[object]:
+    def unreachable_blobs(self) -> set[BlobId]:
         """Blobs in the store that no row knows: leaks."""
         return set(self.blobs.held) - self.state.reachable_blobs()
 

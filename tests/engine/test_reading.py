@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import pytest
+
+from rs3d.engine.requests import CompletedPart, CompleteRequest, Delivery, PutRequest, ReadConditions
+from rs3d.errors import (
+    InvalidRange,
+    NoSuchKey,
+    NoSuchVersion,
+    NotModified,
+    ObjectDamaged,
+    PreconditionFailed,
+    SlowDown,
+)
+from rs3d.types.identifiers import BlobId
+from tests.engine.bodies import noise
+from tests.fakes.deps import MemoryWorld
+
+SECOND = 10**9
+
+
+async def put_parts(world: MemoryWorld, key: str, bodies: list[bytes]) -> None:
+    upload = await world.engine.create_multipart_upload("bucket", key)
+    parts = []
+    for number, body in enumerate(bodies, 1):
+        made = await world.engine.upload_part("bucket", key, upload, number * 3, body)
+        parts.append(CompletedPart(number=number * 3, etag=made.etag))
+    await world.engine.complete_multipart_upload("bucket", key, upload, CompleteRequest(parts=tuple(parts)))
+
+
+RANGES = [(0, 0), (0, 99), (1, 65535), (65535, 65536), (65536, 131071), (100_000, 250_010), (250_000, 300_000)]
+
+
+@pytest.mark.parametrize("kind", ["inline", "blob", "parts"])
+async def test_every_range_of_every_placement(world: MemoryWorld, kind: str) -> None:
+    data = noise(300) if kind == "inline" else noise(300_001)
+    if kind == "parts":
+        await put_parts(world, "key", [data[:100_000], data[100_000:250_000], data[250_000:]])
+    else:
+        await world.engine.put_object("bucket", "key", data)
+    for first, last in RANGES:
+        if first >= len(data):
+            continue
+        for text, expected in [
+            (f"bytes={first}-{last}", data[first : last + 1]),
+            (f"bytes={first}-", data[first:]),
+            (f"bytes=-{last - first + 1}", data[-(last - first + 1) :]),
+        ]:
+            async with await world.engine.open_object("bucket", "key", range=text) as reader:
+                assert await reader.read() == expected
+                assert reader.content_range is not None
+                assert reader.content_range.size_bytes == len(data)
+    with pytest.raises(InvalidRange):
+        await world.engine.open_object("bucket", "key", range=f"bytes={len(data)}-")
+
+
+async def test_a_range_that_is_no_range_is_ignored(world: MemoryWorld) -> None:
+    await world.engine.put_object("bucket", "key", b"0123456789")
+    for text in ("bytes=5-2", "bytes=0-1,3-4", "items=0-1", "bytes=-", "bytes=a-b", "0-1"):
+        async with await world.engine.open_object("bucket", "key", range=text) as reader:
+            assert reader.content_range is None
+            assert await reader.read() == b"0123456789"
+
+
+async def test_no_byte_of_an_empty_object_can_be_asked_for(world: MemoryWorld) -> None:
+    await world.engine.put_object("bucket", "key", b"")
+    for text in ("bytes=0-", "bytes=0-0", "bytes=-1", "bytes=-0"):
+        with pytest.raises(InvalidRange):
+            world.engine.head_object("bucket", "key", range=text)
+
+
+async def test_a_part_is_a_range(world: MemoryWorld) -> None:
+    bodies = [noise(100_000, 1), noise(100_001, 2), noise(5, 3)]
+    await put_parts(world, "key", bodies)
+    for number, body in enumerate(bodies, 1):
+        async with await world.engine.open_object("bucket", "key", part_number=number) as reader:
+            assert reader.head.part_count == 3
+            assert await reader.read() == body
+    with pytest.raises(InvalidRange):
+        world.engine.head_object("bucket", "key", part_number=4)
+    await world.engine.put_object("bucket", "plain", b"abc")
+    assert await (await world.engine.open_object("bucket", "plain", part_number=1)).read() == b"abc"
+    with pytest.raises(InvalidRange):
+        world.engine.head_object("bucket", "plain", part_number=2)
+
+
+async def test_conditions_in_the_order_of_the_rfc(world: MemoryWorld) -> None:
+    made = await world.engine.put_object("bucket", "key", b"abc")
+    etag, now = made.etag, made.last_modified_ns // SECOND
+
+    def head(**conditions: object) -> None:
+        world.engine.head_object("bucket", "key", conditions=ReadConditions(**conditions))  # type: ignore[arg-type]
+
+    head(if_match=(etag,))
+    head(if_match=("*",))
+    head(if_match=("other", etag), if_unmodified_since_s=now - 1)
+    head(if_none_match=("other",), if_modified_since_s=now + 1)
+    head(if_modified_since_s=now - 1)
+    head(if_unmodified_since_s=now)
+    refused: list[dict[str, object]] = [{"if_match": ("other",)}, {"if_unmodified_since_s": now - 1}]
+    refused.append({"if_match": ("other",), "if_none_match": (etag,)})
+    for conditions in refused:
+        with pytest.raises(PreconditionFailed):
+            head(**conditions)
+    unchanged: list[dict[str, object]] = [{"if_none_match": (etag,)}, {"if_none_match": ("*",)}]
+    unchanged += [{"if_modified_since_s": now}, {"if_none_match": (etag,), "if_modified_since_s": now - 1}]
+    for conditions in unchanged:
+        with pytest.raises(NotModified) as caught:
+            head(**conditions)
+        assert caught.value.etag == etag
+
+
+@pytest.mark.parametrize("delivery", list(Delivery))
+async def test_a_damaged_block_is_never_handed_out(world: MemoryWorld, delivery: Delivery) -> None:
+    """PITFALLS D7: an error, never a clean short body."""
+    data = noise(300_001)
+    await world.engine.put_object("bucket", "key", data)
+    (blob,) = world.blobs.held
+    world.blobs.damage(blob, 200_000)
+    async with await world.engine.open_object("bucket", "key", delivery=delivery) as reader:
+        received = 0
+        with pytest.raises(ObjectDamaged):
+            async for piece in reader.pieces():
+                received += piece.length if isinstance(piece, tuple) else len(piece)
+        assert received == 196_608
+    world.blobs.damage(blob, 10)
+    with pytest.raises(ObjectDamaged):
+        await world.engine.open_object("bucket", "key", delivery=delivery)
+
+
+async def test_a_missing_blob_is_damage_not_absence(world: MemoryWorld) -> None:
+    """PITFALLS D15."""
+    await world.engine.put_object("bucket", "key", noise(2000))
+    (blob,) = world.blobs.held
+    world.blobs.delete([blob])
+    with pytest.raises(ObjectDamaged):
+        await world.engine.get_object("bucket", "key")
+    assert world.engine.head_object("bucket", "key").version.meta.size_bytes == 2000
+
+
+async def test_an_open_reader_outlives_its_object(world: MemoryWorld) -> None:
+    """PITFALLS D23: garbage collection during a slow read."""
+    bodies = [noise(100_000, seed) for seed in range(5)]
+    await put_parts(world, "key", bodies)
+    async with await world.engine.open_object("bucket", "key") as reader:
+        assert world.horizon.inside == {}, "five descriptors are open: nothing holds the collector"
+        pieces = reader.pieces()
+        first = bytes(await anext(pieces))  # type: ignore[arg-type]
+        await world.engine.delete_object("bucket", "key")
+        world.blobs.delete(world.blobs.held)
+        rest = [bytes(piece) async for piece in pieces]  # type: ignore[arg-type]
+        assert first + b"".join(rest) == b"".join(bodies)
+    world.state.dead_sets.clear()
+    world.state.garbage.clear()
+
+
+async def test_at_most_64_blobs_are_open_and_the_horizon_is_held_until_the_rest_fits(world: MemoryWorld) -> None:
+    bodies = [noise(100_000, seed) for seed in range(150)]
+    await put_parts(world, "key", bodies)
+    held_during = []
+    async with await world.engine.open_object("bucket", "key", delivery=Delivery.SPANS) as reader:
+        async for _ in reader.pieces():
+            held_during.append(bool(world.horizon.inside))
+    assert world.blobs.most_open <= 64
+    assert held_during[0]
+    assert not held_during[-1]
+
+
+async def test_without_a_place_in_the_horizon_the_answer_is_slow_down(world: MemoryWorld) -> None:
+    await world.engine.put_object("bucket", "key", noise(2000))
+
+    def full(_sequence: object) -> int:
+        raise SlowDown(what="slots")
+
+    world.horizon.enter = full  # type: ignore[method-assign]
+    with pytest.raises(SlowDown):
+        await world.engine.get_object("bucket", "key")
+
+
+async def test_unknown_keys_and_versions(world: MemoryWorld) -> None:
+    await world.engine.put_object("bucket", "key", b"a", PutRequest())
+    with pytest.raises(NoSuchKey):
+        await world.engine.get_object("bucket", "kex")
+    for version in ("0" * 48, "x", "", "NULL"):
+        with pytest.raises(NoSuchVersion):
+            world.engine.head_object("bucket", "key", version=version)
+    assert world.engine.head_object("bucket", "key", version="null").version.is_null
+
+
+async def test_blob_ids_are_never_reused(world: MemoryWorld) -> None:
+    seen: set[BlobId] = set()
+    for _ in range(20):
+        await world.engine.put_object("bucket", "key", noise(2000))
+        seen.update(world.blobs.held)
+    assert len(seen) == 20
