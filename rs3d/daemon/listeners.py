@@ -147,7 +147,12 @@ def inherited(environment: MutableMapping[str, str], *, pid: int | None = None) 
         sock = socket.socket(fileno=FIRST_INHERITED + index)
         sock.set_inheritable(False)
         sock.setblocking(False)
-        listeners.add(_name_of(sock, given[index] if index < len(given) else ""), sock)
+        try:
+            listeners.add(_name_of(sock, given[index] if index < len(given) else ""), sock)
+        except ConfigurationError:
+            sock.close()
+            listeners.close()
+            raise
     return listeners
 
 

@@ -16,13 +16,9 @@ class Notifier:
     trouble."""
 
     def __init__(self, address: str | None, watchdog_s: float | None) -> None:
-        self._socket: socket.socket | None = None
         self.watchdog_s = watchdog_s if address else None
         """Half of what systemd waits for a sign of life, in seconds; None without a watchdog."""
-        if address:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            self._socket.setblocking(False)
-            self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._address = "\0" + address[1:] if address and address.startswith("@") else address
 
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str]) -> Notifier:
@@ -36,11 +32,12 @@ class Notifier:
 
     def send(self, **states: str) -> None:
         """Send `NAME=value` lines in one datagram."""
-        if self._socket is None:
+        if not self._address:
             return
         text = "\n".join(f"{name}={value}" for name, value in states.items())
         try:
-            self._socket.sendto(text.encode(), self._address)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as sock:
+                sock.sendto(text.encode(), self._address)
         except OSError:
             return
 
