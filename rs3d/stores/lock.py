@@ -175,6 +175,6 @@ def _has_open(pid: int, wanted: os.stat_result) -> bool:
 def _command_line(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read(4096).replace(b"\0", b" ").decode(errors="replace").strip()
+            return " ".join(file.read(4096).replace(b"\0", b" ").decode(errors="replace").split())
     except OSError:
         return "?"
