@@ -1,6 +1,6 @@
-"""The fast lane: heads as S3 clients really send them, parsed without h11.
+"""The fast lane: heads as S3 clients really send them, parsed by a kernel without h11.
 
-One function. It either yields exactly the Head that the h11 lane would have yielded, or hands over; it never refuses.
+It either yields exactly the Head that the h11 lane would have yielded, or hands over; it never refuses.
 `tests/fuzz/http_head.py` compares the two lanes.
 """
 
@@ -10,6 +10,7 @@ import enum
 from typing import Final
 
 from rs3d.http.messages import Head
+from rs3d.kernels.httphead import Outcome, parse_head
 
 
 class Lane(enum.Enum):
@@ -24,6 +25,8 @@ class Lane(enum.Enum):
 HAND_OVER: Final = Lane.HAND_OVER
 INCOMPLETE: Final = Lane.INCOMPLETE
 
+_HTTP_1_1: Final = (1, 1)
+
 
 def parse_head_fast(buffer: memoryview) -> Head | Lane:
     """Parse the head at the front of `buffer`, which may be followed by other bytes and is not kept.
@@ -31,4 +34,8 @@ def parse_head_fast(buffer: memoryview) -> Head | Lane:
     Returns:
         A Head, HAND_OVER or INCOMPLETE. Never blocks.
     """
-    return HAND_OVER
+    parsed = parse_head(buffer)
+    if isinstance(parsed, tuple):
+        # The kernel hands over every version but 1.1.
+        return Head(parsed[0], parsed[1], _HTTP_1_1, parsed[2])
+    return HAND_OVER if parsed is Outcome.HAND_OVER else INCOMPLETE
