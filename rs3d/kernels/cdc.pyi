@@ -1,13 +1,14 @@
 """Cutting a stream into chunks: content-defined, or of fixed size.
 
-Content-defined cuts depend on the 32 bytes before them and on the distance from the last cut, so that an insertion changes
-the chunks around it and no others. The hash and the rule stand in `ext/cdc_impl.c` and `ext/cdc.pyx`; cut points are a
-format, frozen in `tests/golden/cut_points.json`. Chunks come out 10 to 20 % longer on average than `average_bytes` names
-with minimum and maximum at a quarter and four times of it.
+Content-defined cuts depend on the 32 bytes before them and on the distance from the last cut, so that an insertion
+changes the chunks around it and no others. The hash and the rule stand in `ext/cdc_impl.c` and `ext/cdc.pyx`; cut
+points are a format, frozen in `tests/golden/cut_points.json`. With minimum and maximum at a quarter and four times of
+the average, chunks come out 10 to 20 % longer than `average_bytes` names.
 
-Variants: `avx2` (32 hashes at once), `scalar`. `RS3D_KERNEL_CDC` demands one. Bit-identical, and as fast on zeros as on noise.
-Calls take any contiguous buffer, which must not change until they return, and drop the GIL from 8 KiB on; they block on the
-processor alone, some 0.25 ms a MiB. Source: Xia et al., USENIX ATC 2016 (FastCDC). Oracle: `tests/oracles/cdc.py`.
+Variants: `avx2` (32 hashes at once), `scalar`. `RS3D_KERNEL_CDC` demands one. They cut alike, as fast on zeros as on
+noise. Calls take any contiguous buffer, which must not change until they return, and drop the GIL from 8 KiB on; they
+block on the processor alone, some 0.25 ms a MiB. Source: Xia et al., USENIX ATC 2016 (FastCDC). Oracle:
+`tests/oracles/cdc.py`.
 """
 
 from typing import Final, final
@@ -98,7 +99,11 @@ class FixedChunker:
         """As `Chunker.end`. Raises ValueError once the stream has ended."""
 
 def cuts(data: ReadableBuffer, min_bytes: int, average_bytes: int, max_bytes: int) -> list[int]:
-    """Where the chunks of a whole stream end, the last one included; nothing for no bytes. Raises ValueError as `Chunker`."""
+    """Where the chunks of a whole stream end, the last one included; nothing for no bytes.
+
+    Raises:
+        ValueError: as `Chunker`.
+    """
 
 def variant() -> str:
     """The variant in use."""

@@ -1,6 +1,6 @@
 """MD5 of one stream, as hashlib's, and of many streams at once (ETags of bodies that arrive side by side).
 
-One stream is one chain: about 0.7 GB/s on any machine, as in hashlib. Streams given together in one call share the time:
+One stream is one chain: 0.7 GB/s on any machine, as in hashlib. Streams given together in one call share the wait:
 two run at 1.6 times one stream's rate, four at 2.5, eight at 4.7, sixteen at 7 (Zen 3, 1 MiB each).
 
 Variants: `avx2` (two groups of eight lanes), `scalar`. `RS3D_KERNEL_MD5` demands one. All functions take any contiguous
