@@ -29,7 +29,8 @@ cdef int active = SIGV4_SHANI - initial_variant("sigv4", VARIANTS)
 cdef enum:
     HEADERS_MAX = 128
     HEAD_BYTES = 65536  # signed header lines: twice the largest head that the HTTP server takes
-    ROOM = 2 * SIGV4_SCRATCH + SIGV4_PARAMETERS + HEAD_BYTES + 1024
+    SIGNED_BYTES = 8192
+    ROOM = 2 * SIGV4_SCRATCH + SIGV4_PARAMETERS + HEAD_BYTES + SIGNED_BYTES + 1024
     TEXT_BYTES = 1024   # a string to sign: some 130 bytes with usual regions
 
 # One of each a process: the GIL is held throughout, so no call sees another's. Nothing secret is put here.
@@ -149,7 +150,7 @@ cdef Py_ssize_t build(str method, bytes target, object headers, tuple signed, st
     total = 0
     for name in signed:
         total += PyBytes_GET_SIZE(name) + 1
-        if total > 8192:
+        if total > SIGNED_BYTES:
             return -1
         if not first:
             to[0] = 59  # ;
