@@ -92,8 +92,8 @@ class Ballast:
                 write_whole(self._files, descriptor, memoryview(_ZEROS)[: self._size_bytes - offset], offset)
 
 
-class SpaceGuard:
-    """Decides whether a write that adds data may begin. For all threads; blocks for one statvfs a second."""
+class WriteAdmission:
+    """Whether a write of a blob may begin, asked before its body is read. For all threads; one statvfs a second."""
 
     def __init__(
         self, root: str, config: SpaceConfig, *, clock: Clock | None = None, files: Files = SYSTEM_FILES

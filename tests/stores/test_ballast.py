@@ -11,7 +11,7 @@ import pytest
 
 from rs3d.clock import ManualClock
 from rs3d.errors import StoreFull
-from rs3d.stores.ballast import Ballast, SpaceConfig, SpaceGuard
+from rs3d.stores.ballast import Ballast, SpaceConfig, WriteAdmission
 from rs3d.stores.files import SystemFiles
 from rs3d.stores.layout import make_directories
 from tests.stores.faultfiles import IO_ERROR, NO_SPACE, Fault, FaultFiles
@@ -69,9 +69,9 @@ class SmallDisk(SystemFiles):
         return cast(os.statvfs_result, os.statvfs_result(fields))
 
 
-def guard_of(root: str, disk: SmallDisk, clock: ManualClock) -> SpaceGuard:
+def guard_of(root: str, disk: SmallDisk, clock: ManualClock) -> WriteAdmission:
     config = SpaceConfig(minimum_free_bytes=64 * MIB, minimum_free_inodes=1000)
-    return SpaceGuard(root, config, clock=clock, files=disk)
+    return WriteAdmission(root, config, clock=clock, files=disk)
 
 
 def test_store_rule_22_writes_are_refused_before_the_disk_is_full_and_recover(root: str) -> None:
