@@ -8,9 +8,7 @@ meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Final
 
 from rs3d.engine.blobreading import BlobPieces, Piece
 from rs3d.engine.conditions import check_read
@@ -32,8 +30,6 @@ from rs3d.stores.interfaces import CatalogSnapshot
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import NULL_VERSION, VersionId
 from rs3d.types.objects import BlobSet, Extent, Inline, ObjectVersion, PartEntry, VersionKind
-
-_WHOLE: Final = None
 
 
 def find_version(view: CatalogSnapshot, bucket: Bucket, key: str, version: str | None) -> ObjectVersion:
@@ -233,22 +229,16 @@ class ObjectReader:
         """The whole body as one verified span, when it is one piece delivered as a span. Valid until `close`."""
         return None if self._pieces is None else self._pieces.single()
 
-    async def pieces(self) -> AsyncIterator[Piece]:
+    def pieces(self) -> PieceIterator:
         """The body in order: memoryviews, valid until the next is asked for, and file spans, valid as long. Once only.
 
-        Raises:
+        Iterating raises:
             ObjectDamaged: a block fails its check. Nothing of it was handed out.
         """
         if self._taken:
             raise ValueError("the body of a reader can be taken once")
         self._taken = True
-        if self.inline is not None:
-            if len(self.inline):
-                yield self.inline
-            return
-        if self._pieces is not None:
-            while (piece := await self._pieces.next()) is not None:
-                yield piece
+        return PieceIterator(self.inline, self._pieces)
 
     async def read(self) -> bytes:
         """The whole body. For bodies that are known to be small: all of it is held in memory."""
@@ -272,3 +262,25 @@ class ObjectReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class PieceIterator:
+    """An asynchronous iterator that may be dropped half-way: the reader, not a generator's finalizer, cleans up."""
+
+    __slots__ = ("_inline", "_pieces")
+
+    def __init__(self, inline: memoryview | None, pieces: BlobPieces | None) -> None:
+        self._inline = inline
+        self._pieces = pieces
+
+    def __aiter__(self) -> PieceIterator:
+        return self
+
+    async def __anext__(self) -> Piece:
+        inline, self._inline = self._inline, None
+        if inline is not None and len(inline):
+            return inline
+        piece = None if self._pieces is None else await self._pieces.next()
+        if piece is None:
+            raise StopAsyncIteration
+        return piece

@@ -103,6 +103,11 @@ class Threads:
             thread.start()
         return job
 
+    @property
+    def outstanding(self) -> int:
+        """Jobs that have not ended, or whose end the loop has not noticed yet."""
+        return self._outstanding
+
     async def run(self, call: Callable[[], T]) -> T:
         """Run `call` in a thread and wait for it; cancellation as in `Job.wait`."""
         return await self.start(call).wait()

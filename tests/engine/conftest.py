@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-import trio.testing
 
 from rs3d.engine import EngineConfig
 from tests.fakes.deps import MemoryWorld, make_world
@@ -15,9 +14,8 @@ async def world() -> AsyncIterator[MemoryWorld]:
     made = make_world(EngineConfig(inline_limit_bytes=1000, piece_bytes=65536, minimum_part_bytes=100_000))
     await made.engine.create_bucket("bucket")
     yield made
+    await made.quiet()
     made.engine.close()
-    # Buffers of jobs that were under way come back by a message to the loop.
-    await trio.testing.wait_all_tasks_blocked()
     assert made.horizon.inside == {}, "a reader never left the horizon"
     assert made.engine._runtime.buffers.leased == 0, "a body buffer was not given back"
     assert made.blobs.open_count == 0, "a blob was left open"

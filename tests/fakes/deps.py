@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import trio
+
 from rs3d.clock import ManualClock
 from rs3d.engine import EngineConfig, EngineDeps, StorageEngine
 from rs3d.types.identifiers import BlobId, Sequence
@@ -48,6 +50,11 @@ class MemoryWorld:
     committer: MemoryCommitter
     blobs: WatchedBlobStore
     horizon: CountingHorizon
+
+    async def quiet(self) -> None:
+        """Wait until no thread of the engine has anything to do."""
+        while self.engine._runtime.threads.outstanding:
+            await trio.lowlevel.checkpoint()
 
     def unreachable_blobs(self) -> set[BlobId]:
         """Blobs in the store that no row knows: leaks."""
