@@ -24,6 +24,7 @@ KERNELS: tuple[str, ...] = (
     "md5",
     "merkle",
     "posix",
+    "reedsolomon",
     "sigv4",
 )
 """Every kernel of this build, in alphabetical order; the same list as pyproject.toml's `ext-modules`."""
