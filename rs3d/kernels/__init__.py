@@ -20,6 +20,7 @@ KERNELS: tuple[str, ...] = (
     "crc",
     "gcm",
     "httphead",
+    "listxml",
     "mapped",
     "md5",
     "merkle",
