@@ -39,14 +39,15 @@ class WireBody:
     `received_bytes` counts what the handler got or what was discarded, without the framing.
     """
 
-    __slots__ = ("_chunks", "_failure", "_lent", "_owner", "_paced", "_remaining", "_waits", "received_bytes")
+    __slots__ = ("_chunks", "_failure", "_owner", "_paced", "_remaining", "_waits", "lent", "received_bytes")
 
     def __init__(self, owner: BodyOwner, framing: Framing) -> None:
         self._owner = owner
         self._remaining = framing.body_bytes or 0
         self._chunks = ChunkDecoder(owner.limits.trailer_bytes) if framing.body_bytes is None else None
         self._failure: Rs3dError | None = None
-        self._lent = False
+        self.lent = False
+        """Whether `whole` gave out a view of the receive buffer."""
         self._paced = False
         # A client that sent body bytes already is not waiting, whatever it says (RFC 9110, 10.1.1).
         self._waits = framing.expectation is Expectation.CONTINUE and not owner.buffer
@@ -57,27 +58,18 @@ class WireBody:
         return None if self._chunks is not None else self._remaining + self.received_bytes
 
     @property
-    def lent(self) -> bool:
-        """Whether `whole` gave out a view of the receive buffer."""
-        return self._lent
-
-    @property
-    def failed(self) -> bool:
-        """Whether receiving has ended with an error."""
-        return self._failure is not None
-
-    @property
     def finished(self) -> bool:
         """Whether every byte of the body, its framing included, was taken from the connection."""
         return self._chunks.done if self._chunks is not None else self._remaining == 0
 
-    @property
-    def client_waits(self) -> bool:
-        """Whether the client still waits for `100 Continue`: then it is unknown whether the body will ever come."""
-        return self._waits
+    def must_close(self) -> bool:
+        """Whether the connection has to end after the response, because what follows on it is unknown or too long.
 
-    @property
-    def known_remaining(self) -> int:
+        Unknown it is after a failure, and while the client waits for `100 Continue`: it may send the body or not.
+        """
+        return self._waits or self._failure is not None or self._known_remaining() > self._owner.limits.drain_bytes
+
+    def _known_remaining(self) -> int:
         """Bytes still to come as far as the framing has told: the least there can be."""
         return self._chunks.remaining if self._chunks is not None else self._remaining
 
@@ -92,7 +84,7 @@ class WireBody:
         view = buffer.view[buffer.start : buffer.start + self._remaining]
         buffer.start += self._remaining
         self.received_bytes, self._remaining = self._remaining, 0
-        self._lent = True
+        self.lent = True
         return view
 
     async def receive_into(self, buffer: memoryview) -> int:
@@ -166,7 +158,7 @@ class WireBody:
 
     def _incomplete(self) -> IncompleteBody:
         # With chunks the client declares as it goes: at least the framing that ends a body was still to come.
-        declared = self.received_bytes + max(1, self.known_remaining)
+        declared = self.received_bytes + max(1, self._known_remaining())
         return IncompleteBody(declared_bytes=declared, received_bytes=self.received_bytes)
 
     def _fail(self, error: Rs3dError) -> Rs3dError:

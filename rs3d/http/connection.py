@@ -13,6 +13,7 @@ import enum
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import trio
 
@@ -20,7 +21,7 @@ from rs3d.clock import Clock
 from rs3d.errors import RequestError
 from rs3d.http.body import WireBody
 from rs3d.http.buffers import ReceiveBuffer, ReceiveBufferPool
-from rs3d.http.deadlines import Deadline
+from rs3d.http.deadlines import Watchdog
 from rs3d.http.framing import Persistence, read_framing
 from rs3d.http.heads import read_head
 from rs3d.http.limits import HttpLimits
@@ -35,9 +36,9 @@ from rs3d.http.messages import (
 )
 from rs3d.http.observer import Exchange, Observer
 from rs3d.http.refusals import HttpRefusal, RefusalKind
-from rs3d.http.sending import BodyCut, Sent, Wanted, body_length, discard_body, send_response
+from rs3d.http.sending import BodyCut, Sent, deliver
 from rs3d.http.transport import Transport, TransportInterrupted
-from rs3d.http.wire import ConnectionField, HeadWriter, Unnumbered
+from rs3d.http.wire import HeadWriter
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,17 @@ class Admission(enum.Enum):
     """There were too many connections when it came: its first request is answered 503, then it is closed."""
 
 
+# Looking up a member of an enum class runs Python code in 3.11; a module constant does not.
+_IDLE: Final = Phase.IDLE
+_BUSY: Final = Phase.BUSY
+_OPEN: Final = Admission.OPEN
+_CLOSE: Final = After.CLOSE
+_KEEP_ALIVE: Final = After.KEEP_ALIVE
+_CLOSING: Final = Persistence.CLOSE
+_CUT: Final = SendOutcome.CUT
+_COMPLETE: Final = SendOutcome.COMPLETE
+
+
 @dataclass(slots=True)
 class Service:
     """What all connections of one server share."""
@@ -70,6 +82,7 @@ class Service:
     pool: ReceiveBufferPool
     writer: HeadWriter
     next_request_id: Callable[[], str]
+    watchdog: Watchdog
     draining: bool = False
     in_flight: int = 0
 
@@ -77,19 +90,16 @@ class Service:
 class Connection:
     """Serves the requests of one transport with `run`."""
 
-    __slots__ = ("_admission", "_service", "buffer", "limits", "phase", "transport")
+    __slots__ = ("_admission", "_service", "buffer", "deadline", "limits", "phase", "transport")
 
     def __init__(self, transport: Transport, service: Service, admission: Admission = Admission.OPEN) -> None:
         self.transport = transport
+        self.deadline = transport.deadline
         self.limits = service.limits
         self.buffer: ReceiveBuffer | None = None
         self.phase = Phase.BUSY
         self._service = service
         self._admission = admission
-
-    @property
-    def deadline(self) -> Deadline:
-        return self.transport.deadline
 
     def interrupt(self) -> None:
         """See `Transport.interrupt`."""
@@ -142,7 +152,7 @@ class Connection:
             if head is None:
                 await self._say_goodbye()
                 return
-            if await self._exchange(head) is After.CLOSE:
+            if await self._exchange(head) is _CLOSE:
                 await self._linger()
                 return
             idle_timeout_s = limits.idle_timeout_s
@@ -151,19 +161,20 @@ class Connection:
 
     async def _receive_head(self, idle_timeout_s: float) -> Head | None:
         """The next head; None when the client is done, was idle for too long, or the server drains."""
+        service = self._service
         buffer = self.buffer
         if not buffer:
             self.release_buffer()
-            if self._service.draining:
+            if service.draining:
                 return None
-            self.deadline.fix(trio.current_time() + idle_timeout_s)
-            self.phase = Phase.IDLE
+            self.deadline.fix(service.watchdog.after(idle_timeout_s))
+            self.phase = _IDLE
             try:
-                buffer = self.buffer = await self.transport.receive_first(self._service.pool)
+                buffer = self.buffer = await self.transport.receive_first(service.pool)
             except TransportInterrupted:
                 return None
             finally:
-                self.phase = Phase.BUSY
+                self.phase = _BUSY
             if buffer is None:
                 return None
         else:
@@ -198,61 +209,50 @@ class Connection:
     async def _exchange(self, head: Head) -> After:
         """Handle one request and send its response."""
         service = self._service
+        transport = self.transport
         try:
             framing = read_framing(head, self.limits.body_bytes)
         except HttpRefusal as refusal:
             await self._refuse(refusal, head)
-            return After.CLOSE
+            return _CLOSE
         body = WireBody(self, framing)
+        request_id = service.next_request_id()
         request = Request(
-            head=head,
-            body=body,
-            peer=self.transport.peer,
-            local=self.transport.local,
-            scheme=self.transport.scheme,
-            request_id=service.next_request_id(),
-            received_ns=service.clock.boot_ns(),
+            head, body, transport.peer, transport.local, transport.scheme, request_id, service.clock.boot_ns()
         )
         service.observer.request_started(request)
         service.in_flight += 1
         try:
             try:
-                response = await self._handle(request)
+                if self._admission is not _OPEN or service.in_flight > self.limits.requests_in_flight:
+                    raise self._busy()
+                response = await service.handler(request)
             except Exception as error:
-                response = service.render(error, request, request.request_id)
-            if not self.buffer and not body.lent:
+                response = service.render(error, request, request_id)
+            if self.buffer is not None and not self.buffer and not body.lent:
                 # A slow client of a long answer holds no receive buffer.
                 self.release_buffer()
-            after = self._fate(response, body, framing.persistence)
+            after = _KEEP_ALIVE
+            if (
+                framing.persistence is _CLOSING
+                or response.after is _CLOSE
+                or service.draining
+                or self._admission is not _OPEN
+                or body.must_close()
+            ):
+                after = _CLOSE
             service.observer.response_head(request, response.status)
             after = await self._answer(request, response, body, after)
         finally:
             service.in_flight -= 1
-        if after is After.KEEP_ALIVE and not body.finished:
+        if after is _KEEP_ALIVE and not body.finished:
             after = await self._drain(body)
         return after
 
-    async def _handle(self, request: Request) -> Response:
-        service = self._service
+    def _busy(self) -> HttpRefusal:
         if self._admission is Admission.REFUSED:
-            raise HttpRefusal(kind=RefusalKind.TOO_MANY_CONNECTIONS, detail="the server has too many connections")
-        if service.in_flight > self.limits.requests_in_flight:
-            raise HttpRefusal(kind=RefusalKind.TOO_MANY_REQUESTS, detail="the server is busy; reduce your request rate")
-        return await service.handler(request)
-
-    def _fate(self, response: Response, body: WireBody, persistence: Persistence) -> After:
-        """Whether the connection can and may live on after `response`."""
-        if (
-            persistence is Persistence.CLOSE
-            or response.after is After.CLOSE
-            or self._service.draining
-            or self._admission is Admission.REFUSED
-            or body.client_waits
-            or body.failed
-            or body.known_remaining > self.limits.drain_bytes
-        ):
-            return After.CLOSE
-        return After.KEEP_ALIVE
+            return HttpRefusal(kind=RefusalKind.TOO_MANY_CONNECTIONS, detail="the server has too many connections")
+        return HttpRefusal(kind=RefusalKind.TOO_MANY_REQUESTS, detail="the server is busy; reduce your request rate")
 
     async def _answer(self, request: Request, response: Response, body: WireBody, after: After) -> After:
         """Send `response`; when that proves impossible before its head has left, send an error in its place.
@@ -260,12 +260,13 @@ class Connection:
         Returns:
             What became of `after`.
         """
+        service = self._service
         sent = Sent()
         status = response.status
-        outcome = SendOutcome.CUT
+        outcome = _CUT
         try:
             try:
-                after = await self._deliver(request.head, response, after, sent)
+                after = await deliver(self.transport, service.writer, self.limits, request.head, response, after, sent)
             except (TransportInterrupted, trio.BrokenResourceError):
                 raise
             except BodyCut as cut:
@@ -275,37 +276,15 @@ class Connection:
                 if sent.head_sent:
                     logger.exception("a response body failed", extra={"request_id": request.request_id})
                     raise BodyCut("the body failed while it was sent") from error
-                replacement = self._service.render(error, request, request.request_id)
+                replacement = service.render(error, request, request.request_id)
                 status = replacement.status
-                after = await self._deliver(request.head, replacement, After.CLOSE, sent)
-            outcome = SendOutcome.COMPLETE
+                after = await deliver(
+                    self.transport, service.writer, self.limits, request.head, replacement, After.CLOSE, sent
+                )
+            outcome = _COMPLETE
             return after
         finally:
             self._report(request, request.request_id, status, body.received_bytes, sent, request.received_ns, outcome)
-
-    async def _deliver(self, head: Head, response: Response, after: After, sent: Sent) -> After:
-        """Send one response and, whatever happens, give back what it holds."""
-        outcome = SendOutcome.CUT
-        try:
-            wanted = Wanted.HEAD_ONLY if head.method == "HEAD" else Wanted.BODY
-            length = body_length(response.status, response.body, wanted, head.version)
-            if length is Unnumbered.UNTIL_CLOSE:
-                after = After.CLOSE
-            if after is After.CLOSE:
-                field = ConnectionField.CLOSE
-            else:
-                field = ConnectionField.ABSENT if head.version >= (1, 1) else ConnectionField.KEEP_ALIVE
-            self.deadline.pace(self.limits)
-            await send_response(self.transport, self._service.writer, response, length, field, wanted, sent)
-            self.deadline.lift()
-            outcome = SendOutcome.COMPLETE
-            return after
-        finally:
-            try:
-                await discard_body(response.body)
-            finally:
-                if response.on_sent is not None:
-                    response.on_sent(outcome, sent.body_bytes)
 
     async def _refuse(self, refusal: HttpRefusal, head: Head | None = None) -> None:
         """Answer a head that no handler sees. The caller closes the connection."""
@@ -316,7 +295,8 @@ class Connection:
         sent = Sent()
         outcome = SendOutcome.CUT
         try:
-            await self._deliver(head or _UNREADABLE_HEAD, response, After.CLOSE, sent)
+            shown = head or _UNREADABLE_HEAD
+            await deliver(self.transport, service.writer, self.limits, shown, response, After.CLOSE, sent)
             outcome = SendOutcome.COMPLETE
         finally:
             self._report(None, request_id, response.status, 0, sent, started_ns, outcome)
@@ -331,17 +311,10 @@ class Connection:
         started_ns: int,
         outcome: SendOutcome,
     ) -> None:
-        self._service.observer.request_finished(
-            Exchange(
-                request=request,
-                request_id=request_id,
-                peer=self.transport.peer,
-                status=status,
-                bytes_in=bytes_in,
-                bytes_out=sent.body_bytes,
-                duration_ns=self._service.clock.boot_ns() - started_ns,
-                outcome=outcome,
-            )
+        service = self._service
+        duration_ns = service.clock.boot_ns() - started_ns
+        service.observer.request_finished(
+            Exchange(request, request_id, self.transport.peer, status, bytes_in, sent.body_bytes, duration_ns, outcome)
         )
 
     # --------------------------------------------------------------------------------------------------------- ends

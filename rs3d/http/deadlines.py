@@ -15,7 +15,8 @@ import trio
 from rs3d.http.limits import HttpLimits
 
 TICK_S: Final = 0.5
-"""How late a timeout may be noticed. The shortest default is 5 s; 10,000 connections cost 1 ms a tick."""
+"""How late a timeout may be noticed; that of an idle connection one tick more. The shortest default is 5 s; a tick over
+10,000 connections costs 1 ms."""
 
 
 class Deadline:
@@ -40,6 +41,16 @@ class Deadline:
         """All waits must end at `at`, a trio time, until the next `fix`, `pace` or `lift`."""
         self._stall_s = 0.0
         self.expires = at
+
+    def pass_now(self) -> None:
+        """The moment has come: a wait that begins before the next `fix`, `pace` or `lift` is over at once."""
+        self._stall_s = 0.0
+        self.expires = -math.inf
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether `pass_now` was called last."""
+        return self.expires == -math.inf
 
     def lift(self) -> None:
         """No wait is bounded."""
@@ -82,11 +93,26 @@ class Watched(Protocol):
         ...
 
 
-async def watch_deadlines(watched: set[Watched]) -> None:
-    """Interrupt each member of `watched` that is past its deadline, for ever. One task for each server."""
-    while True:
-        await trio.sleep(TICK_S)
-        now = trio.current_time()
-        for connection in [member for member in watched if member.deadline.expires <= now]:
-            connection.deadline.lift()
-            connection.interrupt()
+class Watchdog:
+    """Interrupts those of its `members` that are past their deadline. One for each server."""
+
+    __slots__ = ("members", "now")
+
+    def __init__(self) -> None:
+        """Must be called within trio."""
+        self.members: set[Watched] = set()
+        self.now = trio.current_time()
+        """The time of the last tick: good enough for deadlines far away, and free."""
+
+    def after(self, seconds: float) -> float:
+        """A moment at least `seconds` from now, and at most one tick more."""
+        return self.now + seconds + TICK_S
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        while True:
+            await trio.sleep(TICK_S)
+            now = self.now = trio.current_time()
+            for connection in [member for member in self.members if member.deadline.expires <= now]:
+                # Without effect on one that is just not waiting; it is still past its deadline at the next tick.
+                connection.interrupt()

@@ -87,6 +87,9 @@ class MemoryTransport:
         self.deadline.moved(count)
         return count
 
+    def send_now(self, buffers: list[Buffer]) -> list[Buffer]:
+        return buffers
+
     async def send(self, buffers: list[Buffer], more: More = More.NO) -> None:
         for buffer in buffers:
             await self._send_one(memoryview(buffer).cast("B"))

@@ -5,11 +5,31 @@ from __future__ import annotations
 import enum
 import os
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
-from rs3d.http.messages import Body, Buffer, Bytes, FdOwnership, FileSpan, FileSpans, NoBody, Response, Stream
+from rs3d.http.limits import HttpLimits
+from rs3d.http.messages import (
+    After,
+    Body,
+    Buffer,
+    Bytes,
+    FdOwnership,
+    FileSpan,
+    FileSpans,
+    Head,
+    NoBody,
+    Response,
+    SendOutcome,
+    Stream,
+)
 from rs3d.http.transport import More, Transport
 from rs3d.http.wire import LAST_CHUNK, ConnectionField, HeadWriter, Unnumbered
+
+# Looking up a member of an enum class runs Python code in 3.11; a module constant does not.
+_CLOSE: Final = After.CLOSE
+_ABSENT: Final = ConnectionField.ABSENT
+_CUT: Final = SendOutcome.CUT
+_COMPLETE: Final = SendOutcome.COMPLETE
 
 
 class BodyCut(Exception):
@@ -21,6 +41,9 @@ class Wanted(enum.Enum):
 
     BODY = "body"
     HEAD_ONLY = "head only"
+
+
+_WHOLE_BODY: Final = Wanted.BODY
 
 
 @dataclass(slots=True)
@@ -42,7 +65,7 @@ def body_length(status: int, body: Body, wanted: Wanted, version: tuple[int, int
     Raises:
         ValueError: the body does not fit the status, or declares a length that will not be sent.
     """
-    if status in (204, 304):
+    if status == 204 or status == 304:
         if not isinstance(body, NoBody):
             raise ValueError(f"a response with status {status} has no body")
         return Unnumbered.UNSTATED
@@ -63,44 +86,76 @@ def body_length(status: int, body: Body, wanted: Wanted, version: tuple[int, int
     return Unnumbered.CHUNKED if version >= (1, 1) else Unnumbered.UNTIL_CLOSE
 
 
-async def send_response(
+async def deliver(
     transport: Transport,
     writer: HeadWriter,
+    limits: HttpLimits,
+    head: Head,
     response: Response,
-    length: int | Unnumbered,
-    connection: ConnectionField,
-    wanted: Wanted,
+    after: After,
     sent: Sent,
-) -> None:
-    """Send one response completely.
+) -> After:
+    """Send one response completely and, whatever happens, give back what it holds and call its `on_sent`.
+
+    A head with a small body leaves in one system call, without a wait and without touching the deadline.
 
     Args:
-        length: what `body_length` said.
+        head: of the request that is answered.
+        after: what is to happen to the connection, as far as the request is concerned.
         sent: updated as bytes leave.
+
+    Returns:
+        `after`, or CLOSE when only the end of the connection can end the body.
 
     Raises:
         BodyCut: the body ended early, failed or was too long after the head had left. Reset the connection.
-        ValueError: a response field is not allowed; nothing was sent.
+        ValueError: the response must not be sent as it is; nothing was sent.
         TransportInterrupted, trio.BrokenResourceError: the client does not take the bytes, or has gone.
-        Exception: whatever a Stream raised before its first buffer; nothing was sent.
+        Exception: whatever a Stream raised; nothing was sent, or `sent` says that the head has left.
     """
-    head = writer.write(response.status, response.headers, length, connection)
     body = response.body
-    if isinstance(body, Stream):
-        await _send_stream(transport, head, body, length, wanted, sent)
-    elif wanted is Wanted.HEAD_ONLY or length == 0 or isinstance(body, NoBody):
-        sent.head_sent = True
-        await transport.send([head])
-    elif isinstance(body, Bytes):
-        sent.head_sent = True
-        data = memoryview(body.data).cast("B")
-        await transport.send([head, data])
-        sent.body_bytes = len(data)
-    else:
-        sent.head_sent = True
-        await transport.send([head], More.YES)
-        for span in (body,) if isinstance(body, FileSpan) else body.spans:
-            await _send_span(transport, span, sent)
+    outcome = _CUT
+    try:
+        head_only = head.method == "HEAD"
+        length = body_length(response.status, body, Wanted.HEAD_ONLY if head_only else _WHOLE_BODY, head.version)
+        if length is Unnumbered.UNTIL_CLOSE:
+            after = _CLOSE
+        if after is _CLOSE:
+            field = ConnectionField.CLOSE
+        else:
+            field = _ABSENT if head.version >= (1, 1) else ConnectionField.KEEP_ALIVE
+        block = writer.write(response.status, response.headers, length, field)
+        if isinstance(body, (Bytes, NoBody)) or head_only:
+            buffers: list[Buffer] = [block]
+            if isinstance(body, Bytes) and length and not head_only:
+                buffers.append(body.data)
+            sent.head_sent = True
+            rest = transport.send_now(buffers)
+            if rest:
+                transport.deadline.pace(limits)
+                await transport.send(rest)
+                transport.deadline.lift()
+            if len(buffers) > 1 and isinstance(length, int):
+                sent.body_bytes = length
+        else:
+            transport.deadline.pace(limits)
+            if isinstance(body, Stream):
+                await _send_stream(transport, block, body, length, sent)
+            else:
+                sent.head_sent = True
+                await transport.send([block], More.YES if length else More.NO)
+                for span in (body,) if isinstance(body, FileSpan) else body.spans:
+                    await _send_span(transport, span, sent)
+            transport.deadline.lift()
+        outcome = _COMPLETE
+        return after
+    finally:
+        try:
+            if not isinstance(body, (Bytes, NoBody)):
+                await _discard_body(body)
+        finally:
+            if response.on_sent is not None:
+                response.on_sent(outcome, sent.body_bytes)
 
 
 async def _send_span(transport: Transport, span: FileSpan, sent: Sent) -> None:
@@ -114,13 +169,7 @@ async def _send_span(transport: Transport, span: FileSpan, sent: Sent) -> None:
         sent.body_bytes += count
 
 
-async def _send_stream(
-    transport: Transport, head: bytes, body: Stream, length: int | Unnumbered, wanted: Wanted, sent: Sent
-) -> None:
-    if wanted is Wanted.HEAD_ONLY:
-        sent.head_sent = True
-        await transport.send([head])
-        return
+async def _send_stream(transport: Transport, head: bytes, body: Stream, length: int | Unnumbered, sent: Sent) -> None:
     prefix: list[Buffer] = [head]
     async for chunk in body.chunks:
         if isinstance(chunk, FileSpan):
@@ -155,7 +204,7 @@ async def _send_stream(
         await transport.send(prefix)
 
 
-async def discard_body(body: Body) -> None:
+async def _discard_body(body: Body) -> None:
     """Give back what a body holds, sent or not: owned file descriptors are closed, a Stream's iterator is ended."""
     if isinstance(body, Stream):
         if isinstance(body.chunks, _Closable):

@@ -90,6 +90,9 @@ class TlsTransport:
         buffer[: len(data)] = data
         return len(data)
 
+    def send_now(self, buffers: list[Buffer]) -> list[Buffer]:
+        return buffers
+
     async def send(self, buffers: list[Buffer], more: More = More.NO) -> None:
         if sum(map(len, buffers)) <= _JOIN_BYTES:
             buffers = [b"".join(buffers)]

@@ -33,8 +33,8 @@ class TransportInterrupted(Exception):
 class More(enum.Enum):
     """Whether more bytes follow at once, so that a half-filled packet should wait for them."""
 
-    NO = 0
-    YES = int(socket.MSG_MORE)
+    NO = "no"
+    YES = "yes"
 
 
 class Transport(Protocol):
@@ -66,6 +66,14 @@ class Transport(Protocol):
 
     async def receive_into(self, buffer: memoryview) -> int:
         """Receive 1 to len(buffer) bytes; 0 at the end of the stream."""
+        ...
+
+    def send_now(self, buffers: list[Buffer]) -> list[Buffer]:
+        """Send what can be sent without waiting.
+
+        Returns:
+            What is left to send, to be passed to `send`; empty when all of it was handed over.
+        """
         ...
 
     async def send(self, buffers: list[Buffer], more: More = More.NO) -> None:
@@ -131,7 +139,12 @@ class SocketTransport:
     async def receive_first(self, pool: ReceiveBufferPool) -> ReceiveBuffer | None:
         while True:
             # Waiting first: the next request of a client is practically never there yet when its last answer leaves.
-            await self._wait(wait_readable)
+            # The deadline is a fixed one here and needs no notice of the wait.
+            self._turn_bytes = 0
+            try:
+                await wait_readable(self._fd)
+            except trio.ClosedResourceError:
+                raise TransportInterrupted from None
             buffer = pool.lease()
             try:
                 count = self._socket.recv_into(buffer.data)
@@ -177,8 +190,17 @@ class SocketTransport:
             self.deadline.moved(len(data))
             return data
 
+    def send_now(self, buffers: list[Buffer]) -> list[Buffer]:
+        try:
+            count = self._socket.sendmsg(buffers)
+        except BlockingIOError:
+            return buffers
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+        return _rest(buffers, count)
+
     async def send(self, buffers: list[Buffer], more: More = More.NO) -> None:
-        flags = more.value
+        flags = socket.MSG_MORE if more is More.YES else 0
         while True:
             try:
                 count = self._socket.sendmsg(buffers, (), flags)
@@ -238,6 +260,8 @@ class SocketTransport:
 
     async def _wait(self, wait: Callable[[int], Awaitable[None]]) -> None:
         self._turn_bytes = 0
+        if self.deadline.has_passed:
+            raise TransportInterrupted
         self.deadline.begin_wait()
         try:
             await wait(self._fd)

@@ -13,25 +13,24 @@ from typing import Final
 
 from rs3d.clock import NANOSECONDS_PER_SECOND, Clock
 from rs3d.http.messages import SERVER_FIELDS
+from rs3d.kernels.httphead import write_head
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 # Final statuses only. Clients ignore the phrases (RFC 9112, 4).
-_STATUS_LINES: Final = {
-    status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode("ascii"))
-    for status in http.HTTPStatus
-    if status >= 200
-}
+_PHRASES: Final = {status.value: status.phrase.encode("ascii") for status in http.HTTPStatus if status >= 200}
+
+_RESERVED: Final = tuple(sorted(SERVER_FIELDS))
 
 
 class ConnectionField(enum.Enum):
-    """The Connection field of a response, as bytes to send."""
+    """The Connection field of a response."""
 
-    ABSENT = b""
-    CLOSE = b"Connection: close\r\n"
-    KEEP_ALIVE = b"Connection: keep-alive\r\n"
+    ABSENT = "absent"
+    CLOSE = "close"
+    KEEP_ALIVE = "keep-alive"
     """Only for HTTP/1.0 clients that asked for it."""
 
 
@@ -43,6 +42,10 @@ class Unnumbered(enum.Enum):
     """HTTP/1.0: the end of the connection is the end of the body."""
     UNSTATED = "unstated"
     """No body and no statement about one: 204, 304, HEAD without a known length."""
+
+
+# Looking up a member of an enum class runs Python code in 3.11; a module constant does not.
+_ABSENT: Final = ConnectionField.ABSENT
 
 
 class HeadWriter:
@@ -71,36 +74,21 @@ class HeadWriter:
             connection: the Connection field.
 
         Raises:
-            ValueError: a field is one of SERVER_FIELDS, or holds CR, LF or NUL, or the status is no final one.
+            ValueError: a field is one of SERVER_FIELDS, is no token or holds a control character such as CR, LF or
+                NUL, or the status is no final one.
         """
+        if not 200 <= status <= 599:
+            raise ValueError(f"{status} is not the status of a final response")
         second = self._clock.wall_ns() // NANOSECONDS_PER_SECOND
         if second != self._second:
             self._second = second
             self._date_line = b"Date: %s\r\n" % email.utils.formatdate(second, usegmt=True).encode("ascii")
-        pieces = [_STATUS_LINES.get(status) or _unusual_status_line(status), self._date_line]
-        count = 0
-        for name, value in headers:
-            if name.lower() in SERVER_FIELDS:
-                raise ValueError(f"the field {name!r} belongs to the server")
-            pieces.append(b"%b: %b\r\n" % (name, value))
-            count += 1
-        if isinstance(length, int):
-            pieces.append(b"Content-Length: %d\r\n" % length)
+        if length.__class__ is int:
+            ready = b"%bContent-Length: %d\r\n" % (self._date_line, length)
         elif length is Unnumbered.CHUNKED:
-            pieces.append(b"Transfer-Encoding: chunked\r\n")
+            ready = self._date_line + b"Transfer-Encoding: chunked\r\n"
         else:
-            count -= 1
-        pieces.append(connection.value)
-        pieces.append(b"\r\n")
-        head = b"".join(pieces)
-        # One count over everything instead of a search in each value: a CR or LF too many can only be an injected one.
-        lines = 4 + count + (connection is not ConnectionField.ABSENT)
-        if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
-            raise ValueError("a response field holds CR, LF or NUL")
-        return head
-
-
-def _unusual_status_line(status: int) -> bytes:
-    if not 200 <= status <= 599:
-        raise ValueError(f"{status} is not the status of a final response")
-    return b"HTTP/1.1 %d \r\n" % status
+            ready = self._date_line
+        if connection is not _ABSENT:
+            ready += b"Connection: %b\r\n" % connection.value.encode("ascii")
+        return write_head(status, _PHRASES.get(status, b""), headers, ready=ready, reserved=_RESERVED)

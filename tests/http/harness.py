@@ -13,7 +13,7 @@ import trio
 from rs3d.clock import ManualClock
 from rs3d.http.buffers import ReceiveBufferPool
 from rs3d.http.connection import Admission, Connection, Service
-from rs3d.http.deadlines import watch_deadlines
+from rs3d.http.deadlines import Watchdog
 from rs3d.http.limits import HttpLimits
 from rs3d.http.memory import MemoryTransport, memory_pair
 from rs3d.http.messages import Buffer, Bytes, Handler, Render, Request, Response
@@ -209,6 +209,7 @@ async def connected(
         pool=ReceiveBufferPool(),
         writer=HeadWriter(clock),
         next_request_id=request_ids(),
+        watchdog=Watchdog(),
     )
     near, far = memory_pair()
     connection = Connection(far, service, admission)
@@ -219,7 +220,8 @@ async def connected(
         world.ended.set()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch_deadlines, {connection})
+        service.watchdog.members.add(connection)
+        nursery.start_soon(service.watchdog.run)
         nursery.start_soon(run)
         yield world
         near.close()
