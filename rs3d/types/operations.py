@@ -257,6 +257,14 @@ class OpenSegment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentSwept:
+    """A directory of blobs of a closed epoch was compared with the catalog; it need not be again (STORE.md 10)."""
+
+    id: OperationId
+    segment: SegmentId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FreeSetMembers:
     """One step (≤ 1,000 members) of freeing a dead blob set (STORE.md 16)."""
 
@@ -317,6 +325,7 @@ Operation = (
     | OpenEpoch
     | CloseEpoch
     | OpenSegment
+    | SegmentSwept
     | FreeSetMembers
     | DropGarbage
     | MoveCursor

@@ -1,0 +1,62 @@
+"""The read side of the catalog in one process: `interfaces.Catalog` on LMDB and the log.
+
+Views are cheap: LMDB read transactions are renewed by the environment, not made anew. The committer alone opens the environment for writing; in the process that
+has it open as a thread of the library, readers share the same environment (one environment a process).
+"""
+
+from __future__ import annotations
+
+import threading
+
+from rs3d.stores.catalogsnapshot import Snapshot
+from rs3d.stores.catalogtables import Tables
+from rs3d.stores.logreader import LogReader
+from rs3d.types.buckets import Bucket
+
+KNOWN_BUCKETS_LIMIT = 4096
+
+
+class LocalCatalog:
+    """Snapshots of the catalog. May be used by several threads, each with one view at a time."""
+
+    def __init__(self, tables: Tables, log: LogReader) -> None:
+        self.tables = tables
+        self.log = log
+        self.known_buckets: dict[str, tuple[bytes, Bucket]] = {}
+        """Decoded bucket records by name, valid only for exactly these stored bytes: so never stale."""
+        self._idle: list[Snapshot] = []
+        self._busy: dict[int, Snapshot] = {}
+        self._closed = False
+
+    def snapshot(self) -> Snapshot:
+        """Open a view, for `with`. It never crosses an await and lives at most 50 ms.
+
+        Raises:
+            RuntimeError: this thread has one open, or the catalog is closed.
+        """
+        thread = threading.get_ident()
+        if thread in self._busy or self._closed:
+            raise RuntimeError("the catalog is closed" if self._closed else "a snapshot is open in this thread already")
+        view = self._idle.pop() if self._idle else Snapshot(self, self.tables, self.log)
+        self._busy[thread] = view
+        return view
+
+    def give_back(self, view: Snapshot) -> None:
+        """Called by the view when its `with` ends."""
+        self._busy.pop(threading.get_ident(), None)
+        self._idle.append(view)
+
+    def remember_bucket(self, name: str, sealed: bytes, bucket: Bucket) -> None:
+        """Keep a decoded bucket for as long as its stored bytes stay the same."""
+        if len(self.known_buckets) >= KNOWN_BUCKETS_LIMIT:
+            self.known_buckets.clear()
+        self.known_buckets[name] = (sealed, bucket)
+
+    def check_readers(self) -> int:
+        """Free the reader slots of processes that died. Returns their number."""
+        return int(self.tables.environment.reader_check())
+
+    def close(self) -> None:
+        """No more views; close the log's descriptors. The environment is its opener's."""
+        self._closed = True
+        self.log.close()

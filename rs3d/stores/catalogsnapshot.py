@@ -1,0 +1,568 @@
+"""One consistent view of the catalog: `interfaces.CatalogSnapshot` on an LMDB read transaction and the log's records."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+import msgspec
+
+from rs3d.errors import RecordDamaged
+from rs3d.format import recordbodies as bodies
+from rs3d.format.keys import CHUNK_BYTES, escape, inverted, plain_path, sequence_of, suffixed_path, unescape
+from rs3d.format.record import HEAD_BYTES
+from rs3d.format.rows import (
+    BLOB,
+    CHECKSUM_ALGORITHMS,
+    CHECKSUM_TYPES,
+    COUNTERS,
+    CURRENT,
+    FLAG_NULL,
+    KIND_OBJECT,
+    ORIGIN,
+    SET,
+    STORAGE_CLASSES,
+    TAIL,
+    VERSION,
+    BlobRow,
+    CurrentRow,
+    Place,
+    SetRow,
+    Tail,
+    VersionRow,
+    listed_object,
+    unpack_part,
+    unpack_part_table,
+)
+from rs3d.kernels.crc import crc32c
+from rs3d.stores.catalogstate import (
+    ACCESS_KEY_DECODER,
+    CURSOR_DECODER,
+    EPOCH_DECODER,
+    SEGMENT_DECODER,
+    SETTING_DECODER,
+    USER_DECODER,
+    access_key_key,
+    canonical_key,
+    owned_key_key,
+    user_key,
+)
+from rs3d.stores.catalogtables import PACK_CRC, Table, Tables
+from rs3d.stores.catalogtrie import walk
+from rs3d.stores.cataloguploads import UPLOAD_DECODER, UploadRow, part_key
+from rs3d.stores.catalogwriter import EMPTY_TAIL, TAIL_KEY
+from rs3d.stores.logreader import LogReader
+from rs3d.types.buckets import Bucket, BucketCounters
+from rs3d.types.identifiers import (
+    NULL_VERSION,
+    BlobId,
+    BucketId,
+    Epoch,
+    LogPosition,
+    SegmentId,
+    Sequence,
+    UploadId,
+    VersionId,
+)
+from rs3d.types.identities import AccessKey, User
+from rs3d.types.objects import (
+    BlobSet,
+    CanonicalId,
+    Extent,
+    Inline,
+    ListedObject,
+    ListedVersion,
+    MutablePart,
+    ObjectMeta,
+    ObjectVersion,
+    PartEntry,
+    Placement,
+    Upload,
+    VersionKind,
+)
+
+if TYPE_CHECKING:
+    import lmdb
+
+    from rs3d.stores.catalog import LocalCatalog
+
+_U64 = struct.Struct(">Q")
+BUCKET_DECODER: Final = msgspec.msgpack.Decoder(Bucket)
+_PATCH_DECODER: Final = msgspec.msgpack.Decoder(bodies.VersionPatched)
+Row = TypeVar("Row")
+
+
+class GarbageBlob(NamedTuple):
+    """A blob that nothing refers to since `death`."""
+
+    blob: BlobId
+    death: Sequence
+
+
+class GarbageSet(NamedTuple):
+    """A set (or aborted upload) some of whose members wait to be freed (operation FreeSetMembers)."""
+
+    upload: UploadId
+    death: Sequence
+
+
+class EpochState(NamedTuple):
+    epoch: Epoch
+    role: str
+    closed: bool
+
+
+class SegmentState(NamedTuple):
+    """A directory of blobs. It may be swept when `closed`, and needs it while not `swept`."""
+
+    segment: SegmentId
+    epoch: Epoch
+    closed: bool
+    swept: bool
+
+
+class Snapshot:
+    """A view; made by `LocalCatalog.snapshot`, valid inside its `with`."""
+
+    def __init__(self, catalog: LocalCatalog, tables: Tables, log: LogReader) -> None:
+        self._catalog = catalog
+        self._tables = tables
+        self._log = log
+        self._begin = tables.environment.begin  # renews one of the environment's spare read transactions
+        self._lmdb: lmdb.Transaction
+        self._tail: Tail | None = None
+        current, versions = tables.current, tables.versions
+        self._current, self._current_seed = current.handle, current.seed
+        self._versions, self._versions_seed = versions.handle, versions.seed
+
+    def __enter__(self) -> Snapshot:
+        self._lmdb = self._begin()
+        self._tail = None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._lmdb.abort()
+        self._catalog.give_back(self)
+
+    # ------------------------------------------------------------------------------------------------------ state
+
+    @property
+    def tail(self) -> Tail:
+        """The log's end in this view, and the generations."""
+        if self._tail is None:
+            value = self._get(self._tables.state, TAIL_KEY)
+            self._tail = EMPTY_TAIL if value is None else Tail(*TAIL.unpack(value))
+        return self._tail
+
+    @property
+    def sequence(self) -> Sequence:
+        return Sequence(self.tail.sequence)
+
+    @property
+    def identity_generation(self) -> int:
+        return self.tail.identity_generation
+
+    @property
+    def bucket_generation(self) -> int:
+        """Changes whenever any bucket's record changes."""
+        return self.tail.bucket_generation
+
+    # ---------------------------------------------------------------------------------------------------- buckets
+
+    def bucket(self, name: str) -> Bucket | None:
+        key = name.encode("utf-8")
+        sealed = self._lmdb.get(key, db=self._tables.buckets.handle)
+        if sealed is None:
+            return None
+        known = self._catalog.known_buckets.get(name)
+        if known is not None and known[0] == sealed:
+            return known[1]
+        value = self._tables.buckets.unseal(key, sealed)
+        bucket = BUCKET_DECODER.decode(memoryview(value)[ORIGIN.size :])
+        self._catalog.remember_bucket(name, sealed, bucket)
+        return bucket
+
+    def bucket_by_id(self, bucket: BucketId) -> Bucket | None:
+        name = self._get(self._tables.bucket_ids, _U64.pack(bucket))
+        return None if name is None else self.bucket(name.decode("utf-8"))
+
+    def buckets(self, owner: CanonicalId | None = None, after: str = "", prefix: str = "") -> Iterator[Bucket]:
+        start = max(after, prefix).encode("utf-8")
+        for key, value in self._scan(self._tables.buckets, start, prefix.encode("utf-8")):
+            if after and key == after.encode("utf-8"):
+                continue
+            bucket = BUCKET_DECODER.decode(memoryview(value)[ORIGIN.size :])
+            if owner is None or bucket.owner == owner:
+                yield bucket
+
+    def counters(self, bucket: BucketId) -> BucketCounters:
+        value = self._get(self._tables.counters, _U64.pack(bucket))
+        return BucketCounters() if value is None else BucketCounters(*COUNTERS.unpack(value))
+
+    # --------------------------------------------------------------------------------------------------- versions
+
+    def latest(self, bucket: BucketId, key: str) -> ObjectVersion | None:
+        text = key.encode("utf-8")
+        row_key = _U64.pack(bucket) + text if len(text) <= CHUNK_BYTES else plain_path(bucket, text).row_key
+        sealed = self._lmdb.get(row_key, db=self._current)
+        if sealed is None:
+            return self._latest_marker(bucket, key, text)
+        value = sealed[:-4]
+        if PACK_CRC(crc32c(value, crc32c(row_key, self._current_seed))) != sealed[-4:]:
+            raise self._tables.current.damaged(row_key)
+        row = CURRENT.unpack(value)
+        raw = self._log.read(Place(row[3], row[4], row[5], row[6]))
+        body = self._version_body(raw, row[5])
+        return self._object(bucket, key, row[2], body, row[1], Place(*row[3:7]), Place(row[7], row[8], row[9], 0), True)
+
+    def _latest_marker(self, bucket: BucketId, key: str, text: bytes) -> ObjectVersion | None:
+        found = self._newest_row(suffixed_path(bucket, text).row_key)
+        if found is None:
+            return None
+        return self._from_row(bucket, key, found[0], found[1], True)
+
+    def version(self, bucket: BucketId, key: str, version: VersionId | str) -> ObjectVersion | None:
+        row_key = suffixed_path(bucket, key.encode("utf-8")).row_key
+        newest = self._newest_row(row_key)
+        if newest is None:
+            return None
+        latest = newest[0]
+        if isinstance(version, str):
+            if version != NULL_VERSION:
+                return None
+            if newest[1].is_null:
+                return self._from_row(bucket, key, latest, newest[1], True)
+            head = self._get(self._tables.versions, row_key)
+            if head is None:
+                return None
+            sequence = _U64.unpack(head)[0]
+        else:
+            sequence = version.sequence
+        value = self._get(self._tables.versions, row_key + inverted(Sequence(sequence)))
+        if value is None:
+            return None
+        row = VersionRow(*VERSION.unpack(value))
+        if isinstance(version, VersionId) and version.token != row.token:
+            return None
+        return self._from_row(bucket, key, sequence, row, sequence == latest)
+
+    def _newest_row(self, row_key: bytes) -> tuple[int, VersionRow] | None:
+        cursor = self._lmdb.cursor(db=self._versions)
+        if not cursor.set_range(row_key):
+            return None
+        if cursor.key() == row_key and not cursor.next():
+            return None
+        found = cursor.key()
+        if len(found) != len(row_key) + 8 or not found.startswith(row_key):
+            return None
+        value = self._tables.versions.unseal(found, cursor.value())
+        return sequence_of(found[-8:]), VersionRow(*VERSION.unpack(value))
+
+    def _from_row(self, bucket: BucketId, key: str, sequence: int, row: VersionRow, is_latest: bool) -> ObjectVersion:
+        place = Place(row.body_segment, row.body_offset, row.body_head_bytes, row.body_payload_bytes)
+        if row.kind != KIND_OBJECT:
+            return ObjectVersion(
+                bucket=bucket,
+                key=key,
+                version=VersionId(Sequence(sequence), row.token),
+                kind=VersionKind.DELETE_MARKER,
+                is_null=row.is_null,
+                is_latest=is_latest,
+                meta=ObjectMeta(
+                    size_bytes=0, etag="", owner=CanonicalId(row.owner.hex()), last_modified_ns=row.last_modified_ns
+                ),
+                mutable=MutablePart(),
+                placement=Inline(0),
+                body_position=LogPosition(place.segment, place.offset),
+            )
+        body = self._version_body(self._log.read(place), place.head_bytes)
+        state = Place(row.state_segment, row.state_offset, row.state_bytes, 0)
+        return self._object(bucket, key, sequence, body, row.last_modified_ns, place, state, is_latest)
+
+    def _version_body(self, raw: bytes, head_bytes: int) -> bodies.VersionPut:
+        try:
+            return bodies.decode_version(memoryview(raw)[HEAD_BYTES:head_bytes])
+        except (msgspec.DecodeError, ValueError) as error:
+            raise RecordDamaged(what="the record of a version", reason=str(error)) from error
+
+    def _object(
+        self,
+        bucket: BucketId,
+        key: str,
+        sequence: int,
+        body: bodies.VersionPut,
+        last_modified_ns: int,
+        place: Place,
+        state: Place,
+        is_latest: bool,
+    ) -> ObjectVersion:
+        if body.key != key or body.bucket != bucket:
+            raise RecordDamaged(what=f"the record of {key!r}", reason="it is about another key")
+        mutable = body.mutable
+        if state.segment:
+            raw = self._log.read(state)
+            mutable = _PATCH_DECODER.decode(memoryview(raw)[HEAD_BYTES : state.head_bytes]).mutable
+        placement: Placement
+        if body.inline is not None:
+            placement = bodies.inline_of(body.inline)
+        elif body.extent is not None:
+            placement = body.extent
+        else:
+            placement = BlobSet(UploadId.from_bytes(body.upload), self._table_position(body.upload))
+        meta = body.meta
+        if meta.last_modified_ns != last_modified_ns:
+            object.__setattr__(meta, "last_modified_ns", last_modified_ns)  # decoded a moment ago, nobody else has it
+        return ObjectVersion(
+            bucket=bucket,
+            key=key,
+            version=VersionId(Sequence(sequence), body.token),
+            kind=VersionKind.OBJECT,
+            is_null=body.null,
+            is_latest=is_latest,
+            meta=meta,
+            mutable=mutable,
+            placement=placement,
+            body_position=LogPosition(place.segment, place.offset),
+        )
+
+    def _table_position(self, upload: bytes) -> LogPosition:
+        row = self._set_row(upload)
+        return LogPosition(row.segment, row.offset)
+
+    def _set_row(self, upload: bytes) -> SetRow:
+        value = self._get(self._tables.blobs, upload)
+        if value is None:
+            raise RecordDamaged(what=f"blob set {upload.hex()}", reason="a version refers to it and it has no row")
+        return SetRow(*SET.unpack_from(value))
+
+    # ------------------------------------------------------------------------------------------------------ lists
+
+    def list_objects(self, bucket: BucketId, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, ListedObject]]:
+        unseal, unpack = self._tables.current.unseal, CURRENT.unpack
+        for row_key, text, sealed in walk(self._lmdb, self._tables.current, bucket, prefix, start):
+            row = CurrentRow._make(unpack(unseal(row_key, sealed)))
+            yield text, listed_object(text.decode("utf-8"), row)
+
+    def list_versions(
+        self, bucket: BucketId, prefix: bytes, start: bytes, after_version: VersionId | str | None = None
+    ) -> Iterator[tuple[bytes, ListedVersion]]:
+        escaped_prefix = escape(prefix)[:-2]
+        if after_version is not None:
+            path = suffixed_path(bucket, start)
+            after = self._after_row(bucket, start, path.row_key, after_version)
+            walked = walk(self._lmdb, self._tables.versions, bucket, escaped_prefix, escape(start), after)
+        else:
+            walked = walk(self._lmdb, self._tables.versions, bucket, escaped_prefix, escape(start)[:-2])
+        last_key = start if after_version is not None and self._has_versions(bucket, start) else None
+        for row_key, text, sealed in walked:
+            value = self._tables.versions.unseal(row_key, sealed)
+            if len(value) != VERSION.size:
+                continue  # a head row
+            key = unescape(text[:-8])
+            yield key, _listed_version(key, VersionRow(*VERSION.unpack(value)), text[-8:], key != last_key)
+            last_key = key
+
+    def _has_versions(self, bucket: BucketId, key: bytes) -> bool:
+        return self._newest_row(suffixed_path(bucket, key).row_key) is not None
+
+    def _after_row(self, bucket: BucketId, key: bytes, row_key: bytes, version: VersionId | str) -> bytes:
+        """The row behind which a list of versions goes on; a version that is gone leaves its place."""
+        if isinstance(version, VersionId):
+            return row_key + inverted(version.sequence)
+        newest = self._newest_row(row_key)
+        if newest is not None and newest[1].is_null:
+            return row_key + inverted(Sequence(newest[0]))
+        head = self._get(self._tables.versions, row_key)
+        if head is None:  # there is no null version any more: all of the key's versions count as listed
+            return row_key + b"\xff" * 8
+        return row_key + inverted(Sequence(_U64.unpack(head)[0]))
+
+    # ---------------------------------------------------------------------------------------------------- uploads
+
+    def upload(self, upload: UploadId) -> Upload | None:
+        value = self._get(self._tables.uploads, upload.to_bytes())
+        if value is None:
+            return None
+        return _upload(upload, UPLOAD_DECODER.decode(memoryview(value)[ORIGIN.size :]))
+
+    def list_uploads(
+        self, bucket: BucketId, prefix: bytes, start: bytes, after_upload: UploadId | None = None
+    ) -> Iterator[tuple[bytes, Upload]]:
+        table = self._tables.upload_keys
+        escaped_prefix = escape(prefix)[:-2]
+        if after_upload is None:
+            walked = walk(self._lmdb, table, bucket, escaped_prefix, escape(start)[:-2])
+        else:
+            after = suffixed_path(bucket, start).row_key + after_upload.to_bytes()
+            walked = walk(self._lmdb, table, bucket, escaped_prefix, escape(start), after)
+        for row_key, text, sealed in walked:
+            table.unseal(row_key, sealed)
+            found = self.upload(UploadId.from_bytes(text[-24:]))
+            if found is not None:
+                yield unescape(text[:-24]), found
+
+    def parts(self, upload: UploadId, after: int = 0) -> Iterator[PartEntry]:
+        raw = upload.to_bytes()
+        for _, value in self._scan(self._tables.parts, part_key(raw, after + 1), raw):
+            yield unpack_part(value, ORIGIN.size)
+
+    def set_parts(self, version: ObjectVersion) -> list[PartEntry]:
+        if not isinstance(version.placement, BlobSet):
+            raise ValueError("only a multipart object has parts")
+        row = self._set_row(version.placement.upload.to_bytes())
+        payload = self._log.payload(Place(row.segment, row.offset, row.head_bytes, row.payload_bytes))
+        return unpack_part_table(payload)
+
+    def completed(self, upload: UploadId) -> ObjectVersion | None:
+        """The version that completing `upload` made, while it exists: for a repeated Complete (PITFALLS D24)."""
+        value = self._get(self._tables.blobs, upload.to_bytes())
+        if value is None:
+            return None
+        row = SetRow(*SET.unpack_from(value))
+        if not row.references:
+            return None
+        raw = self._log.read(Place(row.segment, row.offset, row.head_bytes, row.payload_bytes))
+        body = self._version_body(raw, row.head_bytes)
+        return self.version(BucketId(row.bucket), body.key, VersionId(Sequence(row.version), body.token))
+
+    def inline_payload(self, version: ObjectVersion) -> bytes:
+        position = version.body_position
+        return self._log.payload(self._log.place_of(position[0], position[1]))
+
+    # ---------------------------------------------------------------------------------------- blobs and services
+
+    def blob_references(self, blob: BlobId) -> int:
+        value = self._get(self._tables.blobs, blob.to_bytes())
+        return 0 if value is None else BlobRow(*BLOB.unpack(value)).references
+
+    def blobs(self, segment: SegmentId | None = None) -> Iterator[tuple[BlobId, BlobRow]]:
+        """Every blob that is referred to, in the order of ids (of one segment only)."""
+        prefix = b"" if segment is None else _U64.pack(segment)
+        for key, value in self._scan(self._tables.blobs, prefix, prefix):
+            if len(key) == 12:
+                yield BlobId.from_bytes(key), BlobRow(*BLOB.unpack(value))
+
+    def garbage(self, after: BlobId | None = None) -> Iterator[GarbageBlob]:
+        """Blobs that nothing refers to, in the order of ids."""
+        start = b"" if after is None else after.to_bytes() + b"\x00"
+        for key, value in self._scan(self._tables.garbage, start):
+            if len(key) == 12:
+                yield GarbageBlob(BlobId.from_bytes(key), Sequence(_U64.unpack(value)[0]))
+
+    def garbage_sets(self) -> Iterator[GarbageSet]:
+        """Sets with members to free."""
+        for key, value in self._scan(self._tables.garbage, b""):
+            if len(key) == 24:
+                yield GarbageSet(UploadId.from_bytes(key), Sequence(_U64.unpack(value)[0]))
+
+    def epochs(self) -> Iterator[EpochState]:
+        """Epochs that are open or have segments not swept since they closed."""
+        for key, value in self._scan(self._tables.epochs, b""):
+            row = EPOCH_DECODER.decode(memoryview(value)[ORIGIN.size :])
+            yield EpochState(Epoch(_U64.unpack(key)[0]), row.role, row.closed)
+
+    def blob_segments(self) -> Iterator[SegmentState]:
+        """Every directory of blobs."""
+        open_epochs = {state.epoch for state in self.epochs() if not state.closed}
+        for key, value in self._scan(self._tables.blob_segments, b""):
+            row = SEGMENT_DECODER.decode(memoryview(value)[ORIGIN.size :])
+            epoch = Epoch(row.epoch)
+            yield SegmentState(SegmentId(_U64.unpack(key)[0]), epoch, epoch not in open_epochs, row.swept)
+
+    def cursor(self, consumer: str) -> Sequence | None:
+        """Up to which sequence a consumer of the feed has come."""
+        value = self._get(self._tables.cursors, consumer.encode("utf-8"))
+        return None if value is None else Sequence(CURSOR_DECODER.decode(memoryview(value)[ORIGIN.size :]).sequence)
+
+    def setting(self, name: str) -> bytes | None:
+        value = self._get(self._tables.settings, name.encode("utf-8"))
+        return None if value is None else SETTING_DECODER.decode(memoryview(value)[ORIGIN.size :]).value
+
+    # ------------------------------------------------------------------------------------------------- identities
+
+    def user(self, name: str) -> User | None:
+        value = self._get(self._tables.identities, user_key(name))
+        return None if value is None else USER_DECODER.decode(memoryview(value)[ORIGIN.size :])
+
+    def user_by_canonical_id(self, canonical_id: CanonicalId) -> User | None:
+        name = self._get(self._tables.identities, canonical_key(canonical_id))
+        return None if name is None else self.user(name.decode("utf-8"))
+
+    def users(self) -> Iterator[User]:
+        for _, value in self._scan(self._tables.identities, b"u", b"u"):
+            yield USER_DECODER.decode(memoryview(value)[ORIGIN.size :])
+
+    def access_key(self, access_key: str) -> AccessKey | None:
+        value = self._get(self._tables.identities, access_key_key(access_key))
+        return None if value is None else ACCESS_KEY_DECODER.decode(memoryview(value)[ORIGIN.size :])
+
+    def access_keys(self, user: str | None = None) -> Iterator[AccessKey]:
+        if user is None:
+            for _, value in self._scan(self._tables.identities, b"k", b"k"):
+                yield ACCESS_KEY_DECODER.decode(memoryview(value)[ORIGIN.size :])
+            return
+        prefix = owned_key_key(user)
+        for key, _ in self._scan(self._tables.identities, prefix, prefix):
+            found = self.access_key(key[len(prefix) :].decode("utf-8"))
+            if found is not None:
+                yield found
+
+    # ---------------------------------------------------------------------------------------------------- reading
+
+    def _get(self, table: Table, key: bytes) -> bytes | None:
+        sealed = self._lmdb.get(key, db=table.handle)
+        if sealed is None:
+            return None
+        value: bytes = sealed[:-4]
+        if PACK_CRC(crc32c(value, crc32c(key, table.seed))) != sealed[-4:]:
+            raise table.damaged(key)
+        return value
+
+    def _scan(self, table: Table, start: bytes, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        cursor = self._lmdb.cursor(db=table.handle)
+        if not cursor.set_range(start):
+            return
+        for key, sealed in cursor.iternext(keys=True, values=True):
+            if not key.startswith(prefix):
+                return
+            yield key, table.unseal(key, sealed)
+
+
+def _listed_version(key: bytes, row: VersionRow, suffix: bytes, is_latest: bool) -> ListedVersion:
+    return ListedVersion(
+        key.decode("utf-8"),
+        NULL_VERSION if row.flags & FLAG_NULL else VersionId(sequence_of(suffix), row.token).text(),
+        VersionKind.OBJECT if row.kind == KIND_OBJECT else VersionKind.DELETE_MARKER,
+        is_latest,
+        row.size_bytes,
+        row.last_modified_ns,
+        row.etag,
+        STORAGE_CLASSES[row.storage_class],
+        CanonicalId(row.owner.hex()),
+        CHECKSUM_ALGORITHMS[row.checksum_algorithm],
+        CHECKSUM_TYPES[row.checksum_type],
+    )
+
+
+def _upload(upload: UploadId, row: UploadRow) -> Upload:
+    opened = row.opened
+    return Upload(
+        bucket=BucketId(opened.bucket),
+        key=opened.key,
+        upload=upload,
+        owner=CanonicalId(opened.owner),
+        initiator=CanonicalId(opened.initiator),
+        initiated_ns=opened.initiated_ns,
+        headers=opened.headers,
+        user_metadata=opened.user_metadata,
+        tags=opened.mutable.tags,
+        storage_class=opened.mutable.storage_class,
+        checksum_algorithm=opened.checksum_algorithm,
+        checksum_type=opened.checksum_type,
+        retention=opened.mutable.retention,
+        legal_hold=opened.mutable.legal_hold,
+        settings=opened.settings,
+        revision=row.revision,
+    )

@@ -1,0 +1,159 @@
+"""The catalog's LMDB environment and its tables. FORMAT.md section "Catalog".
+
+Every value ends in a CRC32C over the table's name, the key and the value (STORE.md 23), so a row that strayed to another key or
+table is noticed. Nothing but liblmdb opens the files in catalog/: closing a second descriptor of lock.mdb would drop its locks.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from enum import Enum
+from typing import Final
+
+import lmdb
+
+from rs3d.errors import FormatUnknown, RecordDamaged, StoreDamaged
+from rs3d.kernels.crc import crc32c
+
+MAXIMUM_READERS: Final = 4096
+SPARE_READ_TRANSACTIONS: Final = 16
+"""Kept for renewal by a process: more than the views that it ever has open at once."""
+
+DEFAULT_MAP_BYTES: Final = 64 << 30
+"""Address space, not disk: the file grows as rows come (sparse), up to this."""
+
+_U32 = struct.Struct(">I")
+PACK_CRC: Final = _U32.pack
+
+
+class TableName(Enum):
+    """Every table. FORMAT.md says what key and value are."""
+
+    BUCKETS = "buckets"
+    BUCKET_IDS = "bucket_ids"
+    CURRENT = "current"
+    VERSIONS = "versions"
+    UPLOADS = "uploads"
+    UPLOAD_KEYS = "upload_keys"
+    PARTS = "parts"
+    BLOBS = "blobs"
+    GARBAGE = "garbage"
+    OPERATIONS = "operations"
+    EPOCHS = "epochs"
+    BLOB_SEGMENTS = "blob_segments"
+    LOG_SEGMENTS = "log_segments"
+    IDENTITIES = "identities"
+    SETTINGS = "settings"
+    COUNTERS = "counters"
+    CURSORS = "cursors"
+    STATE = "state"
+
+
+class Table:
+    """One named LMDB database and what the CRC of its values starts from."""
+
+    __slots__ = ("handle", "name", "seed")
+
+    def __init__(self, name: str, handle: object) -> None:
+        self.name = name
+        self.handle = handle
+        self.seed = crc32c(name.encode("ascii"))
+
+    def seal(self, key: bytes, value: bytes) -> bytes:
+        """The value as it is stored."""
+        return value + PACK_CRC(crc32c(value, crc32c(key, self.seed)))
+
+    def unseal(self, key: bytes, sealed: bytes) -> bytes:
+        """The value of a stored one.
+
+        Raises:
+            RecordDamaged: its CRC does not hold.
+        """
+        value = sealed[:-4]
+        if PACK_CRC(crc32c(value, crc32c(key, self.seed))) != sealed[-4:]:
+            raise self.damaged(key)
+        return value
+
+    def damaged(self, key: bytes) -> RecordDamaged:
+        return RecordDamaged(what=f"catalog table {self.name}, row {key.hex()}", reason="the CRC of its value does not hold")
+
+
+class Tables:
+    """The open environment with all tables as attributes by their names."""
+
+    def __init__(self, environment: lmdb.Environment, handles: dict[TableName, object]) -> None:
+        self.environment = environment
+        tables = {name: Table(name.value, handle) for name, handle in handles.items()}
+        self.all: tuple[Table, ...] = tuple(tables.values())
+        self.buckets = tables[TableName.BUCKETS]
+        self.bucket_ids = tables[TableName.BUCKET_IDS]
+        self.current = tables[TableName.CURRENT]
+        self.versions = tables[TableName.VERSIONS]
+        self.uploads = tables[TableName.UPLOADS]
+        self.upload_keys = tables[TableName.UPLOAD_KEYS]
+        self.parts = tables[TableName.PARTS]
+        self.blobs = tables[TableName.BLOBS]
+        self.garbage = tables[TableName.GARBAGE]
+        self.operations = tables[TableName.OPERATIONS]
+        self.epochs = tables[TableName.EPOCHS]
+        self.blob_segments = tables[TableName.BLOB_SEGMENTS]
+        self.log_segments = tables[TableName.LOG_SEGMENTS]
+        self.identities = tables[TableName.IDENTITIES]
+        self.settings = tables[TableName.SETTINGS]
+        self.counters = tables[TableName.COUNTERS]
+        self.cursors = tables[TableName.CURSORS]
+        self.state = tables[TableName.STATE]
+
+
+class Access(Enum):
+    READ = "read"
+    WRITE = "write"
+
+
+def open_tables(catalog_path: str, *, access: Access, map_bytes: int = DEFAULT_MAP_BYTES) -> Tables:
+    """Open the environment, once in a process.
+
+    With WRITE (the committer alone), missing directory and tables are made. A commit syncs the data; the page that names the newest commit
+    is synced by the next one (`metasync=False`): after a power cut the catalog may be one commit old, and the log rolls it forward.
+
+    Raises:
+        FormatUnknown: a reader met a catalog without its tables.
+        StoreDamaged: LMDB refuses the files.
+    """
+    writes = access is Access.WRITE
+    try:
+        if writes:
+            os.makedirs(catalog_path, mode=0o700, exist_ok=True)
+        environment = lmdb.open(
+            catalog_path,
+            map_size=map_bytes,
+            max_dbs=len(TableName) + 4,
+            max_readers=MAXIMUM_READERS,
+            readahead=False,
+            metasync=False,
+            sync=True,
+            meminit=False,
+            max_spare_txns=SPARE_READ_TRANSACTIONS,
+            create=writes,
+            readonly=not writes,
+            mode=0o600,
+        )
+    except lmdb.Error as error:
+        raise StoreDamaged(
+            root=os.path.dirname(catalog_path), reason=f"the catalog cannot be opened: {error}", command="rs3d check --rebuild"
+        ) from error
+    try:
+        if environment.max_key_size() < 505:
+            raise FormatUnknown(what="liblmdb", reason="was built for keys shorter than 505 bytes")
+        handles: dict[TableName, object] = {}
+        with environment.begin(write=writes) as transaction:
+            for name in TableName:
+                handles[name] = environment.open_db(name.value.encode("ascii"), txn=transaction, create=writes)
+    except lmdb.NotFoundError as error:
+        environment.close()
+        raise FormatUnknown(what=catalog_path, reason="it has no tables of rs3d") from error
+    except BaseException:
+        environment.close()
+        raise
+    return Tables(environment, handles)

@@ -1,0 +1,401 @@
+"""The write side of the catalog: one LMDB transaction for one batch, with its hot rows gathered until the end.
+
+Counters, live bytes of log segments, outcomes of operations and the tail are touched by almost every record: they are kept in memory and written
+once a batch by `flush`. Used by the committer, recovery, rebuild and compaction; never by two at once.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+import msgspec
+
+from rs3d.errors import RecordDamaged
+from rs3d.format.keys import Branch, inverted, sequence_of, suffixed_path
+from rs3d.format.rows import (
+    BLOB,
+    COUNTERS,
+    LOG_ACTIVE,
+    LOG_SEALED,
+    LOG_SEGMENT,
+    ORIGIN,
+    SET,
+    TAIL,
+    VERSION,
+    BlobRow,
+    LogSegmentRow,
+    Origin,
+    SetRow,
+    Tail,
+    VersionRow,
+)
+from rs3d.kernels.crc import crc32c
+from rs3d.stores.catalogtables import PACK_CRC, Table, Tables
+from rs3d.types.buckets import Bucket
+from rs3d.types.identifiers import BucketId, Sequence
+
+if TYPE_CHECKING:
+    import lmdb
+
+_U64 = struct.Struct(">Q")
+_ENTRY = struct.Struct(">QH")
+TAIL_KEY = b"tail"
+STORE_KEY = b"store"
+EMPTY_TAIL = Tail(0, 0, 0, 0, 0, 0, 0)
+NO_COUNTERS = (0, 0, 0, 0, 0, 0)
+OBJECTS, VERSIONS, MARKERS, BYTES, UPLOADS, UPLOAD_BYTES = range(6)
+
+BUCKET_DECODER: Final = msgspec.msgpack.Decoder(Bucket)
+_ENCODER = msgspec.msgpack.Encoder()
+Row = TypeVar("Row")
+
+
+class KeyState:
+    """What the catalog holds of one key, as far as it was looked at: where its rows are, the newest version, the null version."""
+
+    __slots__ = ("branches", "bucket", "key", "latest", "latest_sequence", "null_known", "null_row", "null_sequence", "row_key")
+
+    def __init__(self, bucket: BucketId, key: str, row_key: bytes, branches: tuple[Branch, ...]) -> None:
+        self.bucket = bucket
+        self.key = key
+        self.row_key = row_key
+        self.branches = branches
+        self.latest: VersionRow | None = None
+        self.latest_sequence = 0
+        self.null_known = False
+        self.null_row: VersionRow | None = None
+        self.null_sequence = 0
+
+
+class FoundVersion(NamedTuple):
+    sequence: Sequence
+    row: VersionRow
+
+
+class CatalogTransaction:
+    """One write transaction. All reads verify the CRC and raise RecordDamaged."""
+
+    def __init__(
+        self, tables: Tables, parent: CatalogTransaction | None = None, buckets: dict[int, Bucket] | None = None
+    ) -> None:
+        """Begin; waits for no other process, since there is one writer.
+
+        Args:
+            parent: the transaction that this one is a child of.
+            buckets: bucket records by id that the one writer knows from earlier batches; kept up to date. Clear it after an abort.
+        """
+        self.tables = tables
+        environment = tables.environment
+        self.lmdb: lmdb.Transaction = (
+            environment.begin(write=True) if parent is None else environment.begin(write=True, parent=parent.lmdb)
+        )
+        self._counters: dict[int, list[int]] = {}
+        self._live: dict[int, int] = {}
+        self._outcomes: dict[int, dict[int, bytes]] = {}
+        self._key_state: KeyState | None = None
+        self._buckets: dict[int, Bucket] = {} if buckets is None else buckets
+        self.appended: dict[int, LogSegmentRow] = {}
+        self.tail = self._read_tail()
+
+    # ------------------------------------------------------------------------------------------------ plain rows
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        """The value of `key`, checked, or None."""
+        sealed = self.lmdb.get(key, db=table.handle)
+        if sealed is None:
+            return None
+        value: bytes = sealed[:-4]
+        if PACK_CRC(crc32c(value, crc32c(key, table.seed))) != sealed[-4:]:
+            raise table.damaged(key)
+        return value
+
+    def put(self, table: Table, key: bytes, value: bytes) -> None:
+        """Set the value of `key`."""
+        self.lmdb.put(key, value + PACK_CRC(crc32c(value, crc32c(key, table.seed))), db=table.handle)
+
+    def delete(self, table: Table, key: bytes) -> bool:
+        """Remove `key`; False when it was not there."""
+        return bool(self.lmdb.delete(key, db=table.handle))
+
+    def scan(self, table: Table, start: bytes, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Rows from `start` on while their keys begin with `prefix`. The table may not change while the scan runs."""
+        cursor = self.lmdb.cursor(db=table.handle)
+        if not cursor.set_range(start):
+            return
+        for key, sealed in cursor.iternext(keys=True, values=True):
+            if not key.startswith(prefix):
+                return
+            yield key, table.unseal(key, sealed)
+
+    # -------------------------------------------------------------------------------- rows that stem from a record
+
+    def put_origin(self, table: Table, key: bytes, origin: Origin, row: object) -> None:
+        """Set `key` to a msgpack row with the record it stems from; the record it stemmed from before dies."""
+        old = self.lmdb.get(key, db=table.handle)
+        if old is not None:
+            self._origin_dies(old)
+        self._live[origin.segment] = self._live.get(origin.segment, 0) + origin.total_bytes
+        self.put(table, key, ORIGIN.pack(*origin) + _ENCODER.encode(row))
+
+    def get_origin(self, table: Table, key: bytes, decoder: msgspec.msgpack.Decoder[Row]) -> tuple[Origin, Row] | None:
+        """The row of `key` and the record it stems from, or None."""
+        value = self.get(table, key)
+        if value is None:
+            return None
+        return Origin(*ORIGIN.unpack_from(value)), decoder.decode(memoryview(value)[ORIGIN.size :])
+
+    def delete_origin(self, table: Table, key: bytes) -> bool:
+        """Remove a row that stems from a record; the record dies."""
+        old = self.lmdb.get(key, db=table.handle)
+        if old is None:
+            return False
+        self._origin_dies(old)
+        return self.delete(table, key)
+
+    def _origin_dies(self, sealed: bytes) -> None:
+        origin = Origin(*ORIGIN.unpack_from(sealed))
+        self.dies(origin.segment, origin.total_bytes)
+
+    # --------------------------------------------------------------------------------------------------- versions
+
+    def key_state(self, bucket: BucketId, key: str) -> KeyState:
+        """The newest version of `key`. Remembered until `forget_key_state`."""
+        state = self._key_state
+        if state is not None and state.key == key and state.bucket == bucket:
+            return state
+        row_key, branches = suffixed_path(bucket, key.encode("utf-8"))
+        state = KeyState(bucket, key, row_key, branches)
+        self.load_latest(state)
+        self._key_state = state
+        return state
+
+    def load_latest(self, state: KeyState) -> None:
+        """Look up the newest version of `state`'s key again."""
+        row_key = state.row_key
+        cursor = self.lmdb.cursor(db=self.tables.versions.handle)
+        state.latest, state.latest_sequence = None, 0
+        if not cursor.set_range(row_key):
+            return
+        found = cursor.key()
+        if len(found) == len(row_key) and found == row_key:  # the head row, which names the null version
+            if not cursor.next():
+                return
+            found = cursor.key()
+        if len(found) == len(row_key) + 8 and found.startswith(row_key):
+            row = VersionRow(*VERSION.unpack(self.tables.versions.unseal(found, cursor.value())))
+            state.latest, state.latest_sequence = row, sequence_of(found[-8:])
+
+    def forget_key_state(self) -> None:
+        self._key_state = None
+
+    def null_version(self, state: KeyState) -> FoundVersion | None:
+        """The null version of the key: the newest one, or the one that the head row names."""
+        if not state.null_known:
+            state.null_row, state.null_sequence = None, 0
+            if state.latest is not None:
+                if state.latest.is_null:
+                    state.null_row, state.null_sequence = state.latest, state.latest_sequence
+                else:
+                    self._load_null(state)
+            state.null_known = True
+        return None if state.null_row is None else FoundVersion(Sequence(state.null_sequence), state.null_row)
+
+    def _load_null(self, state: KeyState) -> None:
+        head = self.get(self.tables.versions, state.row_key)
+        if head is None:
+            return
+        sequence = Sequence(_U64.unpack(head)[0])
+        row = self.version_row(state, sequence)
+        if row is None:
+            raise RecordDamaged(what=f"key {state.key!r}", reason="its head row names a null version that is not there")
+        state.null_row, state.null_sequence = row, sequence
+
+    def version_row(self, state: KeyState, sequence: Sequence) -> VersionRow | None:
+        """The row of one version of the key."""
+        if sequence == state.latest_sequence:
+            return state.latest
+        value = self.get(self.tables.versions, state.row_key + inverted(sequence))
+        return None if value is None else VersionRow(*VERSION.unpack(value))
+
+    # ------------------------------------------------------------------------------------------------- blobs, sets
+
+    def blob(self, key: bytes) -> BlobRow | None:
+        value = self.get(self.tables.blobs, key)
+        return None if value is None else BlobRow(*BLOB.unpack(value))
+
+    def put_blob(self, key: bytes, row: BlobRow) -> None:
+        self.put(self.tables.blobs, key, BLOB.pack(*row))
+
+    def blob_set(self, key: bytes) -> tuple[SetRow, bytes] | None:
+        """A set and the bitmap of its unselected parts."""
+        value = self.get(self.tables.blobs, key)
+        return None if value is None else (SetRow(*SET.unpack_from(value)), value[SET.size :])
+
+    def put_blob_set(self, key: bytes, row: SetRow, bitmap: bytes) -> None:
+        self.put(self.tables.blobs, key, SET.pack(*row) + bitmap)
+
+    # --------------------------------------------------------------------------------------------------- gathered
+
+    def bucket(self, bucket: BucketId) -> Bucket | None:
+        """The bucket with that id."""
+        found = self._buckets.get(bucket)
+        if found is None:
+            name = self.get(self.tables.bucket_ids, _U64.pack(bucket))
+            if name is None:
+                return None
+            found = self.bucket_named(name.decode("utf-8"))
+            if found is not None:
+                self._buckets[bucket] = found
+        return found
+
+    def bucket_named(self, name: str) -> Bucket | None:
+        row = self.get_origin(self.tables.buckets, name.encode("utf-8"), BUCKET_DECODER)
+        return None if row is None else row[1]
+
+    def forget_bucket(self, bucket: BucketId) -> None:
+        """To be called when the bucket's row changes."""
+        self._buckets.pop(bucket, None)
+
+    def counters(self, bucket: int) -> list[int]:
+        """The counters of a bucket, to be changed in place; in the order of `COUNTERS`."""
+        counters = self._counters.get(bucket)
+        if counters is None:
+            value = self.get(self.tables.counters, _U64.pack(bucket))
+            counters = self._counters[bucket] = list(NO_COUNTERS if value is None else COUNTERS.unpack(value))
+        return counters
+
+    def drop_counters(self, bucket: int) -> None:
+        self._counters.pop(bucket, None)
+        self.delete(self.tables.counters, _U64.pack(bucket))
+
+    def lives(self, segment: int, total_bytes: int) -> None:
+        """A record of `total_bytes` in log segment `segment` is referred to from now on."""
+        self._live[segment] = self._live.get(segment, 0) + total_bytes
+
+    def dies(self, segment: int, total_bytes: int) -> None:
+        """The reverse of `lives`."""
+        self._live[segment] = self._live.get(segment, 0) - total_bytes
+
+    def outcomes(self, epoch: int) -> dict[int, bytes]:
+        """Outcomes of the epoch's operations that it may still ask for, by counter; to be changed in place."""
+        outcomes = self._outcomes.get(epoch)
+        if outcomes is None:
+            value = self.get(self.tables.operations, _U64.pack(epoch))
+            outcomes = self._outcomes[epoch] = {} if value is None else unpack_outcomes(value)
+        return outcomes
+
+    def drop_outcomes(self, epoch: int) -> None:
+        self._outcomes.pop(epoch, None)
+        self.delete(self.tables.operations, _U64.pack(epoch))
+
+    def log_segment(self, number: int) -> LogSegmentRow | None:
+        row = self.appended.get(number)
+        if row is not None:
+            return row
+        value = self.get(self.tables.log_segments, number.to_bytes(4, "big"))
+        return None if value is None else LogSegmentRow(*LOG_SEGMENT.unpack(value))
+
+    def put_log_segment(self, number: int, row: LogSegmentRow) -> None:
+        """Set the row of a log segment; its live bytes go on being gathered."""
+        self.appended[number] = row
+
+    def log_appended(self, number: int, sequence: int, end_offset: int, crc: int, total_bytes: int) -> None:
+        """A record was appended to `number` and now ends at `end_offset`."""
+        row = self.log_segment(number)
+        before = self.tail.segment
+        if before != number and before:
+            previous = self.log_segment(before)
+            if previous is not None and previous.state == LOG_ACTIVE:
+                self.appended[before] = previous._replace(state=LOG_SEALED)
+        if row is None:
+            row = LogSegmentRow(LOG_ACTIVE, number, number, 0, end_offset, 1, sequence, sequence, total_bytes, 0)
+        else:
+            row = row._replace(
+                end_offset=end_offset,
+                records=row.records + 1,
+                last_sequence=sequence,
+                record_bytes=row.record_bytes + total_bytes,
+            )
+        self.appended[number] = row
+        tail = self.tail
+        self.tail = Tail(
+            number, end_offset, crc, sequence, tail.identity_generation, tail.bucket_generation, row.records
+        )
+
+    # ------------------------------------------------------------------------------------------------ begin and end
+
+    def child(self) -> CatalogTransaction:
+        """A transaction inside this one; everything gathered so far is written first."""
+        self.flush()
+        return CatalogTransaction(self.tables, self, self._buckets)
+
+    def merge(self, child: CatalogTransaction) -> None:
+        """Commit a child into this transaction."""
+        child.flush()
+        child.lmdb.commit()
+        self.tail = child.tail
+        self._forget()
+
+    def abandon(self, child: CatalogTransaction) -> None:
+        """Undo a child."""
+        child.lmdb.abort()
+        self._buckets.clear()
+        self._forget()
+
+    def flush(self) -> None:
+        """Write the gathered rows."""
+        tables = self.tables
+        for bucket, counters in self._counters.items():
+            self.put(tables.counters, _U64.pack(bucket), COUNTERS.pack(*counters))
+        for epoch, outcomes in self._outcomes.items():
+            key = _U64.pack(epoch)
+            if outcomes:
+                self.put(tables.operations, key, pack_outcomes(outcomes))
+            else:
+                self.delete(tables.operations, key)
+        for number, delta in self._live.items():
+            row = self.log_segment(number)
+            if row is not None:
+                self.appended[number] = row._replace(live_bytes=row.live_bytes + delta)
+        for number, row in self.appended.items():
+            self.put(tables.log_segments, number.to_bytes(4, "big"), LOG_SEGMENT.pack(*row))
+        self.put(tables.state, TAIL_KEY, TAIL.pack(*self.tail))
+        self._forget()
+
+    def commit(self) -> None:
+        """Flush and make durable. Blocks on the disk."""
+        self.flush()
+        self.lmdb.commit()
+
+    def abort(self) -> None:
+        self.lmdb.abort()
+
+    def _forget(self) -> None:
+        self._counters.clear()
+        self._live.clear()
+        self._outcomes.clear()
+        self.appended.clear()
+        self._key_state = None
+
+    def _read_tail(self) -> Tail:
+        value = self.get(self.tables.state, TAIL_KEY)
+        return EMPTY_TAIL if value is None else Tail(*TAIL.unpack(value))
+
+
+def pack_outcomes(outcomes: dict[int, bytes]) -> bytes:
+    """The row of an epoch in table `operations`."""
+    return b"".join(_ENTRY.pack(counter, len(raw)) + raw for counter, raw in outcomes.items())
+
+
+def unpack_outcomes(value: bytes) -> dict[int, bytes]:
+    """The reverse of `pack_outcomes`."""
+    found = {}
+    offset = 0
+    while offset < len(value):
+        counter, length = _ENTRY.unpack_from(value, offset)
+        offset += _ENTRY.size
+        found[counter] = value[offset : offset + length]
+        offset += length
+    return found

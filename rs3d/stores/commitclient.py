@@ -1,0 +1,258 @@
+"""A worker's end of the committer's channel, under Trio: `interfaces.Committer`. STORE.md 10-13.
+
+`commit` is shielded from its first packet on: whoever waits for it is cancelled only after the answer. When the committer dies, operations
+without an answer wait for its successor's channel (`reattach`) and are sent again under their old ids, which makes that harmless; an
+operation that is outstanding at a second death is given up as unknown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import outcome
+import trio
+
+from rs3d.errors import CommitterGone, OutcomeUnknown, ProtocolMismatch
+from rs3d.stores import messages
+from rs3d.stores.outcomes import decode_outcome
+from rs3d.types.identifiers import Epoch, OperationId, Sequence
+from rs3d.types.operations import Operation, Outcome
+
+DEATHS_SURVIVED = 1
+"""Deaths of the committer after which an operation is sent again; at one more it is given up (STORE.md 11)."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """An operation without its answer."""
+
+    parts: tuple[bytes, bytes]
+    size_bytes: int
+    task: trio.lowlevel.Task
+    sent: bool = False
+    deaths: int = 0
+
+
+class CommitClient:
+    """Operations in, outcomes out. One per worker; used by tasks of one Trio loop.
+
+    `run` must be running (in a nursery of the opener's) while `commit` is used.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        channel.setblocking(False)
+        self._socket = channel
+        self._epoch = 0
+        self._last_sequence = 0
+        self._next_counter = 1
+        self._waiting: dict[int, _Waiting] = {}
+        self._outstanding_bytes = 0
+        self._queue: deque[tuple[trio.lowlevel.Task, int]] = deque()
+        self._unsent: deque[int] = deque()
+        self._gone: str | None = None
+        self._closed = False
+        self._epoch_known = trio.Event()
+        self._attached = trio.Event()
+        self._attached.set()
+
+    @property
+    def epoch(self) -> Epoch:
+        """This worker's epoch.
+
+        Raises:
+            CommitterGone: the committer has not said hello yet (`await opened()`).
+        """
+        if not self._epoch:
+            raise CommitterGone(reason="it has not answered yet")
+        return Epoch(self._epoch)
+
+    @property
+    def last_sequence(self) -> Sequence:
+        """The highest sequence that this worker knows to be committed: what it publishes in the horizon."""
+        return Sequence(self._last_sequence)
+
+    async def opened(self) -> Epoch:
+        """Wait for the committer's hello."""
+        await self._epoch_known.wait()
+        return Epoch(self._epoch)
+
+    def next_id(self) -> OperationId:
+        counter = self._next_counter
+        self._next_counter = counter + 1
+        return OperationId(self.epoch, counter)
+
+    async def commit(self, operation: Operation) -> Outcome:
+        """Durable when it returns. See `interfaces.Committer.commit` for what it raises."""
+        if self._closed:
+            raise CommitterGone(reason="the store is closed")
+        counter = operation.id.counter
+        parts = messages.encode_operation(operation, self._answered_below(counter))
+        size_bytes = len(parts[0]) + len(parts[1])
+        if (
+            self._queue
+            or len(self._waiting) >= messages.OUTSTANDING_OPERATIONS
+            or (self._waiting and self._outstanding_bytes + size_bytes > messages.OUTSTANDING_BYTES)
+        ):
+            await self._wait_for_room(size_bytes)
+        waiting = _Waiting(parts, size_bytes, trio.lowlevel.current_task())
+        self._waiting[counter] = waiting
+        self._outstanding_bytes += size_bytes
+        if self._gone is None:
+            self._unsent.append(counter)
+            self._send_waiting()
+        result: Outcome = await trio.lowlevel.wait_task_rescheduled(_shielded)
+        return result
+
+    def _answered_below(self, counter: int) -> int:
+        """Below this counter, this worker needs no answer any more."""
+        return min(self._waiting, default=counter)
+
+    async def _wait_for_room(self, size_bytes: int) -> None:
+        """In line until the limits allow `size_bytes` more; here a cancelled caller leaves, for nothing was sent."""
+        entry = (trio.lowlevel.current_task(), size_bytes)
+        self._queue.append(entry)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._queue.remove(entry)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _admit(self) -> None:
+        """Let those in line go, as far as there is room."""
+        count, size_bytes = len(self._waiting), self._outstanding_bytes
+        while self._queue:
+            task, wanted = self._queue[0]
+            if count >= messages.OUTSTANDING_OPERATIONS or (count and size_bytes + wanted > messages.OUTSTANDING_BYTES):
+                return
+            count, size_bytes = count + 1, size_bytes + wanted
+            self._queue.popleft()
+            trio.lowlevel.reschedule(task)
+
+    # -------------------------------------------------------------------------------------------------- background
+
+    async def run(self) -> None:
+        """Read answers until `close`. Survives the committer: it then waits for `reattach`. Raises nothing, so that it can be a
+        system task."""
+        while not self._closed:
+            try:
+                raw = self._socket.recv(messages.MAXIMUM_MESSAGE_BYTES)
+                if raw:
+                    self._take(raw)
+                    continue
+            except BlockingIOError:
+                with contextlib.suppress(trio.ClosedResourceError):
+                    await trio.lowlevel.wait_readable(self._socket)
+                continue
+            except (OSError, ProtocolMismatch) as error:
+                self._gone = str(error)
+            if not self._closed:
+                self._lose()
+                await self._attached.wait()
+
+    def _take(self, raw: bytes) -> None:
+        answer = messages.decode_answer(raw)
+        if isinstance(answer, messages.HelloMessage):
+            if self._epoch and answer.epoch != self._epoch:
+                raise ProtocolMismatch(what="the committer's successor gave this worker another epoch")
+            self._epoch = answer.epoch
+            self._last_sequence = max(self._last_sequence, answer.sequence)
+            self._epoch_known.set()
+            return
+        for reply in answer:
+            waiting = self._waiting.pop(reply.counter, None)
+            if waiting is None:
+                continue
+            self._outstanding_bytes -= waiting.size_bytes
+            if reply.outcome is not None:
+                result = decode_outcome(reply.outcome)
+                if result.sequence > self._last_sequence:
+                    self._last_sequence = result.sequence
+                trio.lowlevel.reschedule(waiting.task, outcome.Value(result))
+            else:
+                trio.lowlevel.reschedule(waiting.task, outcome.Error(reply.exception()))
+        if self._queue:
+            self._admit()
+        if self._unsent:
+            self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        """Send what the socket takes; the rest goes out when answers have made room."""
+        while self._unsent:
+            waiting = self._waiting.get(self._unsent[0])
+            if waiting is None:
+                self._unsent.popleft()
+                continue
+            try:
+                self._send(waiting, self._unsent[0])
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._gone = str(error)
+                return
+            waiting.sent = True
+            self._unsent.popleft()
+
+    def _send(self, waiting: _Waiting, counter: int) -> None:
+        if waiting.size_bytes <= messages.MAXIMUM_MESSAGE_BYTES:
+            self._socket.sendmsg(waiting.parts)
+            return
+        descriptor = messages.make_memfd(waiting.parts)
+        with open(descriptor, "rb", closefd=True):
+            socket.send_fds(self._socket, [messages.memfd_notice(counter)], [descriptor])
+
+    # --------------------------------------------------------------------------------------------- the committer dies
+
+    def _lose(self) -> None:
+        """The committer is gone. Operations wait for its successor, those that saw two deaths are given up."""
+        self._gone = self._gone or "its channel was closed"
+        self._attached = trio.Event()
+        self._unsent.clear()
+        if self._closed:
+            self._give_up(lambda _: True)
+            return
+        for waiting in self._waiting.values():
+            waiting.deaths += 1 if waiting.sent else 0
+        self._give_up(lambda waiting: waiting.deaths > DEATHS_SURVIVED)
+
+    def _give_up(self, is_lost: Callable[[_Waiting], bool]) -> None:
+        for counter in [counter for counter, waiting in self._waiting.items() if is_lost(waiting)]:
+            waiting = self._waiting.pop(counter)
+            self._outstanding_bytes -= waiting.size_bytes
+            reason = self._gone or "the store is closed"
+            error = OutcomeUnknown(reason=reason) if waiting.sent else CommitterGone(reason=reason)
+            trio.lowlevel.reschedule(waiting.task, outcome.Error(error))
+        self._admit()
+
+    def reattach(self, channel: socket.socket) -> None:
+        """Go on with the successor's channel: ask again for everything that has no answer, in order."""
+        channel.setblocking(False)
+        old, self._socket = self._socket, channel
+        trio.lowlevel.notify_closing(old)
+        old.close()
+        self._gone = None
+        self._unsent = deque(sorted(self._waiting))
+        self._send_waiting()
+        self._attached.set()
+
+    def close(self) -> None:
+        """Stop. Operations without an answer end as CommitterGone or OutcomeUnknown."""
+        if self._closed:
+            return
+        self._closed = True
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
+        self._give_up(lambda _: True)
+        while self._queue:
+            task, _ = self._queue.popleft()
+            trio.lowlevel.reschedule(task, outcome.Error(CommitterGone(reason="the store is closed")))
+        self._attached.set()
+
+
+def _shielded(_: object) -> trio.lowlevel.Abort:
+    """A commit on its way cannot be called back: the cancellation waits for the answer."""
+    return trio.lowlevel.Abort.FAILED

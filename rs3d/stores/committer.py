@@ -1,0 +1,321 @@
+"""The committer's core: a batch of operations in, their outcomes out. DESIGN section 4, "A PUT commits in this order"; STORE.md.
+
+A batch runs in one catalog transaction. Each operation is checked against it (reading only), becomes a record in the log's buffer, and the record is
+applied; so a refusal leaves no trace, without a child transaction. Where applying fails half-way (a damaged row, a full map), the whole
+batch is undone and run again with a child transaction for each operation, and only the failing one fails. Then: log synced, catalog committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import lmdb
+
+from rs3d.errors import (
+    InvalidArgument,
+    NotImplementedHere,
+    OutcomeUnknown,
+    RecordDamaged,
+    Rs3dError,
+    StoreFull,
+    StoreReadOnly,
+)
+from rs3d.format.recordbodies import encode_body
+from rs3d.format.rows import ORIGIN
+from rs3d.stores import committerbuckets, committerstate, committeruploads, committerversions
+from rs3d.stores.catalogapply import Applicable, apply
+from rs3d.stores.catalogstate import EPOCH_DECODER
+from rs3d.stores.catalogtables import Tables
+from rs3d.stores.catalogwriter import CatalogTransaction
+from rs3d.stores.committerclock import HybridClock
+from rs3d.stores.committerplan import Desk, Done, Plan
+from rs3d.stores.committerspace import SpaceGuard
+from rs3d.stores.log import LogWriter, Mark
+from rs3d.stores.outcomes import decode_outcome
+from rs3d.types import operations as ops
+from rs3d.types.buckets import Bucket
+from rs3d.types.operations import Operation
+
+BATCH_OPERATIONS: Final = 256
+BATCH_BYTES: Final = 4 << 20
+
+_PLANS: Final[dict[type, Callable[[Desk, Any], Plan]]] = {
+    ops.PutVersion: committerversions.put_version,
+    ops.RemoveVersion: committerversions.remove_version,
+    ops.PatchVersion: committerversions.patch_version,
+    ops.OpenUpload: committeruploads.open_upload,
+    ops.PutPart: committeruploads.put_part,
+    ops.CompleteUpload: committeruploads.complete_upload,
+    ops.AbortUpload: committeruploads.abort_upload,
+    ops.FreeSetMembers: committeruploads.free_set_members,
+    ops.CreateBucket: committerbuckets.create_bucket,
+    ops.ChangeBucket: committerbuckets.change_bucket,
+    ops.RemoveBucket: committerbuckets.remove_bucket,
+    ops.PutUser: committerbuckets.put_user,
+    ops.RemoveUser: committerbuckets.remove_user,
+    ops.PutAccessKey: committerbuckets.put_access_key,
+    ops.RemoveAccessKey: committerbuckets.remove_access_key,
+    ops.OpenEpoch: committerstate.open_epoch,
+    ops.CloseEpoch: committerstate.close_epoch,
+    ops.OpenSegment: committerstate.open_segment,
+    ops.SegmentSwept: committerstate.segment_swept,
+    ops.DropGarbage: committerstate.drop_garbage,
+    ops.MoveCursor: committerstate.move_cursor,
+    ops.PutSetting: committerstate.put_setting,
+}
+
+ADDING: Final = frozenset(
+    {
+        ops.PutVersion,
+        ops.OpenUpload,
+        ops.PutPart,
+        ops.CompleteUpload,
+        ops.CreateBucket,
+        ops.PutUser,
+        ops.PutAccessKey,
+        ops.OpenSegment,
+    }
+)
+"""Operations that add data, refused before the disk is full; all others run to the last block (STORE.md 22)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """An operation as it came: who sent it, and below which counter all of the sender's are answered."""
+
+    operation: Operation
+    epoch: int
+    answered_below: int = 0
+
+
+class Reply(NamedTuple):
+    """The outcome's bytes (outcomes.decode_outcome), or the refusal."""
+
+    counter: int
+    outcome: bytes | None
+    error: Rs3dError | None
+
+
+class _ApplyFailed(Exception):
+    """Applying a record failed; the transaction holds half of it."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class _SegmentFull(Exception):
+    """The record does not fit beside the batch gathered so far."""
+
+    def __init__(self, needed_bytes: int) -> None:
+        super().__init__(needed_bytes)
+        self.needed_bytes = needed_bytes
+
+
+class CommitterCore:
+    """Executes batches. One per store, used by one thread; blocks on the disk."""
+
+    def __init__(self, tables: Tables, log: LogWriter, clock: HybridClock, space: SpaceGuard) -> None:
+        self.tables = tables
+        self.log = log
+        self.clock = clock
+        self.space = space
+        self.read_only: str | None = None
+        """Why nothing is committed any more; set once and for good by a failed sync (STORE.md 6)."""
+        self.batches = 0
+        self.committed = 0
+        self.refused = 0
+        self.open_epochs: dict[int, str] = {}
+        self._buckets: dict[int, Bucket] = {}
+        self._segment_owners: dict[int, int] = {}
+        with tables.environment.begin() as view:
+            for key, sealed in view.cursor(db=tables.epochs.handle):
+                row = EPOCH_DECODER.decode(memoryview(tables.epochs.unseal(key, sealed))[ORIGIN.size :])
+                if not row.closed:
+                    self.open_epochs[int.from_bytes(key, "big")] = row.role
+
+    def execute(self, batch: Items[Submitted]) -> list[Reply]:
+        """Commit a batch (in as many transactions as its size needs). Every operation has its reply when this returns."""
+        replies: list[Reply] = []
+        while len(replies) < len(batch):
+            replies += self._execute_some(batch[len(replies) :])
+        return replies
+
+    def _execute_some(self, batch: Items[Submitted]) -> list[Reply]:
+        """Commit the operations at the head of `batch` that fit one transaction and one segment."""
+        if self.read_only is not None:
+            error = StoreReadOnly(reason=self.read_only)
+            return [Reply(submitted.operation.id.counter, None, error) for submitted in batch]
+        try:
+            replies, needed_bytes = self._run(batch, one_by_one=False)
+        except _ApplyFailed:
+            replies, needed_bytes = self._run(batch, one_by_one=True)
+        if needed_bytes and not replies:  # the first one already needs another segment
+            refusal = self._rotate(needed_bytes)
+            if refusal is not None:
+                return [Reply(batch[0].operation.id.counter, None, refusal)]
+        return replies
+
+    def _run(self, batch: Items[Submitted], *, one_by_one: bool) -> tuple[list[Reply], int]:
+        """Run operations until one does not fit the active segment, then make all of them durable.
+
+        Returns:
+            The replies, and the bytes that the first operation without one needs in a segment (0 when all have one).
+
+        Raises:
+            _ApplyFailed: nothing was done (not when `one_by_one`).
+        """
+        start = self.log.mark()
+        transaction = CatalogTransaction(self.tables, buckets=self._buckets)
+        desk = Desk(transaction, self.clock, self.tables, set(self.open_epochs), self.clock.now_ns())
+        desk.segment_owners = self._segment_owners
+        replies: list[Reply] = []
+        needed_bytes = 0
+        finished = False
+        try:
+            for submitted in batch:
+                if self.log.batch_bytes > BATCH_BYTES:
+                    break
+                try:
+                    if one_by_one:
+                        replies.append(self._run_in_child(desk, transaction, submitted))
+                    else:
+                        replies.append(self._run_one(desk, submitted))
+                except _SegmentFull as full:
+                    needed_bytes = full.needed_bytes
+                    break
+            finished = True
+        finally:
+            if not finished:
+                self._undo(transaction, start)
+        if replies:
+            failure = self._make_durable(transaction)
+            if failure is not None:
+                return [Reply(reply.counter, None, failure) for reply in replies], 0
+            self._note_epochs(batch, replies)
+        else:
+            self._undo(transaction, start)
+        return replies, needed_bytes
+
+    def _run_one(self, desk: Desk, submitted: Submitted) -> Reply:
+        operation = submitted.operation
+        epoch, counter = operation.id
+        if epoch:
+            remembered = desk.transaction.outcomes(epoch).get(counter)
+            if remembered is not None:
+                return Reply(counter, remembered, None)
+        desk.epoch = submitted.epoch
+        desk.tag = (epoch, counter, submitted.answered_below)
+        desk.sequence = self.clock.next(desk.now_ns)
+        try:
+            plan = self._plan(desk, submitted)
+        except Rs3dError as refusal:
+            self.refused += 1
+            return Reply(counter, None, refusal)
+        if isinstance(plan, Done):
+            return Reply(counter, plan.outcome, None)
+        kind, body, payload = plan
+        raw = encode_body(body)
+        log = self.log
+        if not log.fits(len(raw), len(payload)):
+            raise _SegmentFull(len(raw) + len(payload))
+        place = log.add(kind, desk.sequence, raw, payload)
+        try:
+            outcome = apply(desk.transaction, Applicable(kind, desk.sequence, place, log.crc, body, payload))
+        except (Rs3dError, lmdb.Error) as error:
+            raise _ApplyFailed(error) from error
+        return Reply(counter, outcome, None)
+
+    def _plan(self, desk: Desk, submitted: Submitted) -> Plan:
+        operation = submitted.operation
+        kind = type(operation)
+        if submitted.epoch and submitted.epoch not in desk.open_epochs:
+            raise InvalidArgument(name="epoch", value=f"{submitted.epoch:016x}", reason="is not open")
+        if operation.id.epoch != submitted.epoch:
+            raise InvalidArgument(name="operation id", value=str(operation.id), reason="is of another epoch")
+        planner = _PLANS.get(kind)
+        if planner is None:
+            raise NotImplementedHere(what=kind.__name__)
+        if kind in ADDING:
+            full = self.space.refusal()
+            if full is not None:
+                raise full
+        return planner(desk, operation)
+
+    def _run_in_child(self, desk: Desk, transaction: CatalogTransaction, submitted: Submitted) -> Reply:
+        """The careful way: one operation in a transaction of its own inside the batch's."""
+        mark = self.log.mark()
+        child = transaction.child()
+        desk.transaction = child
+        merged = False
+        try:
+            reply = self._run_one(desk, submitted)
+            transaction.merge(child)
+            merged = True
+            return reply
+        except _ApplyFailed as failed:
+            counter = submitted.operation.id.counter
+            if isinstance(failed.cause, lmdb.MapFullError):
+                return Reply(counter, None, StoreFull(what="the catalog's map", free_bytes=0, needed_bytes=0))
+            if isinstance(failed.cause, Rs3dError):
+                return Reply(counter, None, failed.cause)
+            return Reply(counter, None, RecordDamaged(what="the catalog", reason=str(failed.cause)))
+        finally:
+            desk.transaction = transaction
+            if not merged:
+                transaction.abandon(child)
+                self.log.rewind(mark)
+
+    def _make_durable(self, transaction: CatalogTransaction) -> Rs3dError | None:
+        """Log first, then catalog. An error is the reply to the whole batch, and the last one this core gives."""
+        try:
+            self.log.flush()
+        except OSError as error:
+            transaction.abort()
+            self._buckets.clear()
+            self.read_only = f"writing the log failed ({error}); its outcome is unknown until the store is opened again"
+            return OutcomeUnknown(reason=str(error))
+        try:
+            transaction.commit()
+        except (lmdb.Error, OSError) as error:
+            self._buckets.clear()
+            self.read_only = f"the catalog could not be committed ({error}); opening the store again rolls it forward"
+            return OutcomeUnknown(reason=str(error))
+        self.batches += 1
+        return None
+
+    def _undo(self, transaction: CatalogTransaction, start: Mark) -> None:
+        transaction.abort()
+        self._buckets.clear()
+        self.log.rewind(start)
+
+    def _rotate(self, needed_bytes: int) -> Rs3dError | None:
+        """Begin the next segment of the log; the refusal for the operation that waits for it, when there is no room."""
+        try:
+            self.log.rotate(self.clock.now_ns(), needed_bytes)
+        except OSError as error:
+            if self.log.failed is not None:
+                self.read_only = f"sealing a log segment failed ({error})"
+                return OutcomeUnknown(reason=str(error))
+            return StoreFull(what=f"the next log segment ({error})", free_bytes=0, needed_bytes=needed_bytes)
+        return None
+
+    def _note_epochs(self, batch: Items[Submitted], replies: list[Reply]) -> None:
+        """Follow the epochs that the batch opened or closed."""
+        self.committed += len(replies)
+        for submitted, reply in zip(batch, replies, strict=False):
+            operation = submitted.operation
+            if reply.error is not None:
+                continue
+            if isinstance(operation, ops.OpenEpoch) and reply.outcome is not None:
+                self.open_epochs[decode_outcome(reply.outcome).sequence] = operation.role
+            elif isinstance(operation, ops.CloseEpoch):
+                self.open_epochs.pop(operation.epoch, None)
+
+    def close(self) -> None:
+        """Sync what the last commit left to the next, and close the log. The environment is its opener's."""
+        self.log.close()
+        self.tables.environment.sync(True)

@@ -1,0 +1,89 @@
+"""The committer as a thread of this process, for the library and for tests: the same service, over a socketpair."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import trio
+
+from rs3d.clock import Clock
+from rs3d.stores.catalog import LocalCatalog
+from rs3d.stores.commitclient import CommitClient
+from rs3d.stores.committeropen import LOG_DIRECTORY, CommitterSettings, OpenedCommitter, open_committer
+from rs3d.stores.committerservice import CommitterService
+from rs3d.stores.files import SYSTEM_FILES, Files
+from rs3d.stores.logreader import LogReader
+
+SOCKET_BUFFER_BYTES = 4 << 20
+
+
+@dataclass(slots=True)
+class LocalStore:
+    """Both sides of the catalog in one process."""
+
+    catalog: LocalCatalog
+    committer: CommitClient
+    opened: OpenedCommitter
+    service: CommitterService
+
+
+def channel_pair() -> tuple[socket.socket, socket.socket]:
+    """A SEQPACKET pair for one worker: (its end, the committer's end), with buffers for what may be outstanding."""
+    worker, committer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (worker, committer):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
+    return worker, committer
+
+
+@asynccontextmanager
+async def open_local(
+    root: str,
+    settings: CommitterSettings,
+    *,
+    role: str = "library",
+    clock: Clock | None = None,
+    files: Files = SYSTEM_FILES,
+) -> AsyncIterator[LocalStore]:
+    """Open the store's log and catalog here, with the committer in a thread. The caller holds store.lock.
+
+    Raises:
+        StoreDamaged, FormatUnknown, OSError: see `open_committer`.
+    """
+
+    def prepare() -> tuple[OpenedCommitter, CommitterService, socket.socket]:
+        opened = open_committer(root, settings, clock=clock, files=files)
+        service = CommitterService(opened.core)
+        service.close_stale_epochs()
+        worker_end, committer_end = channel_pair()
+        service.add_channel(committer_end, role)
+        return opened, service, worker_end
+
+    opened, service, worker_end = await trio.to_thread.run_sync(prepare)
+    thread = threading.Thread(target=service.serve, name="rs3d-committer", daemon=True)
+    thread.start()
+    catalog = LocalCatalog(opened.tables, LogReader(os.path.join(root, LOG_DIRECTORY), settings.store_id))
+    client = CommitClient(worker_end)
+    trio.lowlevel.spawn_system_task(client.run)  # no nursery: the caller's errors stay what they are
+    try:
+        await client.opened()
+        yield LocalStore(catalog, client, opened, service)
+    finally:
+        client.close()
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(_stop, service, thread)
+        catalog.close()
+        opened.close()
+
+
+def _stop(service: CommitterService, thread: threading.Thread) -> None:
+    """Let the committer answer what waits, close the client's epoch, and end its thread."""
+    service.stop()
+    thread.join()
+    service.close_stale_epochs()
+    service.close()

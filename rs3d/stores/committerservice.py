@@ -1,0 +1,382 @@
+"""The committer as a service: channels of workers in, batches through the core, replies out. STORE.md 9-12.
+
+One synchronous loop, in its own process or (library, tests) in its own thread; the same code. While a batch is being synced, operations gather in the
+sockets; the next batch takes what waits, each channel in turn by bytes, so a worker that sends much cannot starve another.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import select
+import socket
+from collections import deque
+from typing import Final
+
+from rs3d.errors import OutcomeUnknown, ProtocolMismatch, Rs3dError
+from rs3d.stores import messages
+from rs3d.stores.committer import BATCH_BYTES, BATCH_OPERATIONS, CommitterCore, Reply, Submitted
+from rs3d.stores.outcomes import decode_outcome
+from rs3d.types.identifiers import Epoch, OperationId
+from rs3d.types.operations import CloseEpoch, OpenEpoch
+
+QUANTUM_BYTES: Final = 64 << 10
+"""What a channel may put into a batch before the next one's turn comes."""
+
+REPLY_PACKET_BYTES: Final = 96 << 10
+_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(4)
+_COMMITTER_EPOCH: Final = 0
+
+
+class Channel:
+    """One worker's socket."""
+
+    __slots__ = ("descriptor", "epoch", "is_open", "role", "socket", "unsent")
+
+    def __init__(self, channel: socket.socket, epoch: int, role: str) -> None:
+        self.socket = channel
+        self.descriptor = channel.fileno()
+        self.epoch = epoch
+        self.role = role
+        self.is_open = True
+        self.unsent: deque[bytes] = deque()
+
+
+class CommitterService:
+    """Serves channels until it is told to drain. Not thread-safe but for `stop`."""
+
+    def __init__(self, core: CommitterCore, control: socket.socket | None = None) -> None:
+        """`control`: the supervisor's SEQPACKET socket; None when the opener uses `add_channel` and `stop` itself."""
+        self._core = core
+        self._poll = select.epoll()
+        self._channels: dict[int, Channel] = {}
+        self._turns: deque[Channel] = deque()
+        self._buffer = bytearray(messages.MAXIMUM_MESSAGE_BYTES)
+        self._view = memoryview(self._buffer)
+        self._control = control
+        self._counter = 0
+        self._draining = False
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._poll.register(self._wake_read, select.EPOLLIN)
+        self.syncing = False
+        """Whether a batch is being executed: the heartbeat thread reports it."""
+        if control is not None:
+            control.setblocking(False)
+            self._poll.register(control.fileno(), select.EPOLLIN)
+
+    # ------------------------------------------------------------------------------------------------- membership
+
+    def close_stale_epochs(self, living: frozenset[int] = frozenset()) -> None:
+        """At start: close the epochs of workers that ended with their daemon, all but `living`."""
+        stale = [epoch for epoch in self._core.open_epochs if epoch not in living]
+        for start in range(0, len(stale), BATCH_OPERATIONS):
+            batch = [
+                Submitted(CloseEpoch(id=self._own_id(), epoch=Epoch(epoch)), _COMMITTER_EPOCH)
+                for epoch in stale[start : start + BATCH_OPERATIONS]
+            ]
+            for reply in self._core.execute(batch):
+                if reply.error is not None:
+                    raise reply.error
+
+    def add_channel(self, channel: socket.socket, role: str, epoch: int = 0) -> int:
+        """Take a worker's socket (SEQPACKET); say hello on it.
+
+        Args:
+            epoch: an epoch that a predecessor opened, of a worker that lives on; 0 opens a new one.
+
+        Returns:
+            The epoch.
+
+        Raises:
+            ProtocolMismatch: that epoch is not open.
+            Rs3dError: the epoch could not be committed.
+        """
+        if epoch:
+            if epoch not in self._core.open_epochs:
+                raise ProtocolMismatch(what=f"epoch {epoch:016x} is not open")
+        else:
+            operation = OpenEpoch(id=self._own_id(), role=role)
+            reply = self._core.execute([Submitted(operation, _COMMITTER_EPOCH)])[0]
+            if reply.outcome is None:
+                raise reply.error or OutcomeUnknown(reason="no epoch")
+            epoch = decode_outcome(reply.outcome).sequence
+        channel.setblocking(False)
+        member = Channel(channel, epoch, role)
+        self._channels[member.descriptor] = member
+        self._turns.append(member)
+        self._poll.register(member.descriptor, select.EPOLLIN)
+        self._send(member, messages.encode_hello(epoch, self._core.clock.last))
+        return epoch
+
+    def close_epoch(self, epoch: int) -> None:
+        """After the worker was reaped: commit what its socket still holds, then close the epoch (STORE.md 10)."""
+        for member in [member for member in self._channels.values() if member.epoch == epoch]:
+            while member.is_open:
+                batch = self._receive(member, BATCH_BYTES, BATCH_OPERATIONS)
+                if not batch:
+                    break
+                self._commit([(member, submitted) for submitted in batch])
+            self._drop(member)
+        reply = self._core.execute([Submitted(CloseEpoch(id=self._own_id(), epoch=Epoch(epoch)), _COMMITTER_EPOCH)])[0]
+        if reply.error is not None:
+            raise reply.error
+
+    def stop(self) -> None:
+        """Make `serve` answer what waits and return. May be called from any thread."""
+        self._draining = True
+        os.write(self._wake_write, b"s")
+
+    # ------------------------------------------------------------------------------------------------------- loop
+
+    def serve(self) -> None:
+        """Serve until `stop`, a Drain, or the end of the supervisor's channel."""
+        while True:
+            ready = self._ready()
+            if not ready and self._draining:
+                break
+            if ready:
+                self._serve_batch(ready)
+        if self._control is not None:
+            self._tell(messages.Drained())
+
+    def close(self) -> None:
+        """Close all sockets. The core is its opener's."""
+        for member in list(self._channels.values()):
+            self._drop(member)
+        self._poll.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _ready(self) -> list[Channel]:
+        """Channels with packets to read, in the order of their turns; control messages are obeyed on the way."""
+        events = self._poll.poll(0 if self._draining else None, 256)
+        if len(events) == 1:
+            member = self._channels.get(events[0][0])
+            if member is not None and not events[0][1] & select.EPOLLOUT:
+                return [member]
+        found = set()
+        for descriptor, mask in events:
+            if descriptor == self._wake_read:
+                self._swallow_wake()
+            elif self._control is not None and descriptor == self._control.fileno():
+                self._obey()
+            else:
+                member = self._channels.get(descriptor)
+                if member is None:
+                    continue
+                if mask & select.EPOLLOUT:
+                    self._send_rest(member)
+                if mask & ~select.EPOLLOUT:
+                    found.add(member)
+        if len(found) < 2:
+            return list(found)
+        ready = [member for member in self._turns if member in found]
+        self._turns.rotate(-1)
+        return ready
+
+    def _serve_batch(self, ready: list[Channel]) -> None:
+        batch: list[tuple[Channel, Submitted]] = []
+        room = BATCH_BYTES
+        quantum = BATCH_BYTES if len(ready) == 1 else QUANTUM_BYTES
+        while ready and room > 0 and len(batch) < BATCH_OPERATIONS:
+            still = []
+            for member in ready:
+                before = self._received_bytes
+                received = self._receive(member, min(quantum, room), BATCH_OPERATIONS - len(batch))
+                room -= self._received_bytes - before
+                batch.extend([(member, submitted) for submitted in received])
+                if received and member.is_open and quantum < BATCH_BYTES:
+                    still.append(member)
+                if room <= 0 or len(batch) >= BATCH_OPERATIONS:
+                    break
+            ready = still
+        if batch:
+            self._commit(batch)
+
+    _received_bytes = 0
+
+    def _receive(self, member: Channel, limit_bytes: int, limit_operations: int) -> list[Submitted]:
+        """Packets that wait on a channel, until the limits (a packet may exceed the bytes)."""
+        found: list[Submitted] = []
+        taken = 0
+        buffers = [self._view]
+        receive = member.socket.recvmsg_into
+        while taken < limit_bytes and len(found) < limit_operations:
+            try:
+                count, ancillary, flags, _ = receive(buffers, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                break
+            except OSError:
+                self._close_channel(member)
+                break
+            if count == 0:
+                self._close_channel(member)
+                break
+            taken += count
+            try:
+                frame, extra = self._decode(self._view[:count], ancillary, flags)
+            except ProtocolMismatch:
+                # Whoever speaks another protocol gets no answers: its supervisor sees the closed channel.
+                self._close_channel(member)
+                break
+            taken += extra
+            found.append(Submitted(frame.operation, member.epoch, frame.answered_below))
+        self._received_bytes += taken
+        return found
+
+    def _decode(
+        self, packet: memoryview, ancillary: list[tuple[int, int, bytes]], flags: int
+    ) -> tuple[messages.Frame, int]:
+        descriptors = array.array("i")
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+        try:
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                raise ProtocolMismatch(what="a packet is too large")
+            if packet[0] == messages.OPERATION:
+                return messages.decode_operation(packet), 0
+            if packet[0] == messages.OPERATION_IN_MEMFD and len(descriptors) == 1:
+                content = messages.read_memfd(descriptors[0])
+                return messages.decode_operation(memoryview(content)), len(content)
+            raise ProtocolMismatch(what=f"a packet of type {packet[0]}")
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _commit(self, batch: list[tuple[Channel, Submitted]]) -> None:
+        self.syncing = True
+        replies = self._core.execute([submitted for _, submitted in batch])
+        self.syncing = False
+        answers: dict[Channel, list[Reply]] = {}
+        for (member, _), reply in zip(batch, replies, strict=True):
+            answers.setdefault(member, []).append(reply)
+        for member, answered in answers.items():
+            if member.is_open:
+                self._answer(member, answered)
+
+    def _answer(self, member: Channel, answered: list[Reply]) -> None:
+        packet = messages.encode_replies(list(answered))
+        if len(packet) <= REPLY_PACKET_BYTES or len(answered) == 1:
+            self._send(member, packet)
+            return
+        half = len(answered) // 2
+        self._answer(member, answered[:half])
+        self._answer(member, answered[half:])
+
+    # ---------------------------------------------------------------------------------------------------- sockets
+
+    def _send(self, member: Channel, packet: bytes) -> None:
+        """Send, or keep for when the worker reads again: a slow worker never blocks the others."""
+        if member.unsent:
+            member.unsent.append(packet)
+            return
+        try:
+            member.socket.send(packet)
+        except BlockingIOError:
+            member.unsent.append(packet)
+            self._poll.modify(member.descriptor, select.EPOLLIN | select.EPOLLOUT)
+        except OSError:
+            self._close_channel(member)
+
+    def _send_rest(self, member: Channel) -> None:
+        try:
+            while member.unsent:
+                member.socket.send(member.unsent[0])
+                member.unsent.popleft()
+        except BlockingIOError:
+            return
+        except OSError:
+            self._close_channel(member)
+            return
+        self._poll.modify(member.descriptor, select.EPOLLIN)
+
+    def _close_channel(self, member: Channel) -> None:
+        """The worker is gone or mad. Its epoch stays open until its process was reaped (STORE.md 10)."""
+        if member.is_open:
+            member.is_open = False
+            self._poll.unregister(member.descriptor)
+
+    def _drop(self, member: Channel) -> None:
+        self._close_channel(member)
+        self._channels.pop(member.descriptor, None)
+        if member in self._turns:
+            self._turns.remove(member)
+        member.socket.close()
+
+    def _swallow_wake(self) -> None:
+        try:
+            os.read(self._wake_read, 64)
+        except BlockingIOError:
+            return
+
+    # ---------------------------------------------------------------------------------------------------- control
+
+    def _obey(self) -> None:
+        control = self._control
+        if control is None:
+            return
+        try:
+            raw, descriptors, _, _ = socket.recv_fds(control, messages.MAXIMUM_MESSAGE_BYTES, 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            raw, descriptors = b"", []
+        if not raw:  # the supervisor died: so shall we, with everything answered
+            self._draining = True
+            self._poll.unregister(control.fileno())
+            return
+        try:
+            self._obey_one(messages.decode_control(raw), descriptors)
+            descriptors = []
+        except Rs3dError as error:
+            self._tell(messages.Refused(str(error)))
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _obey_one(self, message: messages.Control, descriptors: list[int]) -> None:
+        if isinstance(message, messages.AddChannel):
+            if len(descriptors) != 1:
+                raise ProtocolMismatch(what="a channel without its socket")
+            epoch = self.add_channel(socket.socket(fileno=os.dup(descriptors[0])), message.role, message.epoch)
+            os.close(descriptors[0])
+            self._tell(messages.ChannelAdded(epoch))
+        elif isinstance(message, messages.Reaped):
+            self.close_epoch(message.epoch)
+            self._tell(messages.EpochClosed(message.epoch))
+        elif isinstance(message, messages.Drain):
+            self._draining = True
+        elif isinstance(message, messages.AcceptClock):
+            self._core.clock.accept()
+        else:
+            self._tell(self.status())
+
+    def status(self) -> messages.StatusAnswer:
+        core = self._core
+        return messages.StatusAnswer(
+            sequence=core.clock.last,
+            committed=core.committed,
+            refused=core.refused,
+            batches=core.batches,
+            read_only=core.read_only or "",
+            clock_is_suspect=core.clock.is_suspect,
+            log_segment=core.log.number,
+            log_offset=core.log.offset,
+            epochs=dict(core.open_epochs),
+            syncing=self.syncing,
+        )
+
+    def _tell(self, notice: messages.Notice) -> None:
+        """Tell the supervisor; a full socket loses a notice, for it can ask again."""
+        if self._control is not None:
+            try:
+                self._control.send(messages.encode_control(notice))
+            except OSError:
+                return
+
+    def _own_id(self) -> OperationId:
+        self._counter += 1
+        return OperationId(Epoch(_COMMITTER_EPOCH), self._counter)
+
+

@@ -1,0 +1,74 @@
+"""When the committer refuses to add data: before the disk or the catalog's map is full (STORE.md 22)."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Final
+
+from rs3d.errors import StoreFull
+from rs3d.stores.catalogtables import Tables
+from rs3d.stores.log import LogPreparation
+
+CHECK_INTERVAL_S: Final = 0.25
+MINIMUM_CATALOG_BYTES: Final = 64 << 20
+PAGE_BYTES: Final = 4096
+"""Of liblmdb here."""
+
+MINIMUM_CATALOG_SHARE: Final = 20
+"""A twentieth (5 %) of the map, or 64 MiB, whichever is more; never more than half of a small map (tests, tools)."""
+
+
+class SpaceGuard:
+    """Answers whether adding is admitted, from a look at most every quarter of a second."""
+
+    def __init__(self, root: str, tables: Tables, preparation: LogPreparation, *, reserve_bytes: int = 0) -> None:
+        """`reserve_bytes`: free space of the file system below which adding is refused, beside ballast and spare."""
+        self._root = root
+        self._tables = tables
+        self._environment = tables.environment
+        self._preparation = preparation
+        self._reserve_bytes = reserve_bytes
+        self._checked_s = -1.0
+        self._refusal: StoreFull | None = None
+
+    def refusal(self) -> StoreFull | None:
+        """Why adding is refused now; None when it is admitted."""
+        now_s = time.monotonic()
+        if now_s - self._checked_s >= CHECK_INTERVAL_S:
+            self._checked_s = now_s
+            self._refusal = self._look()
+        return self._refusal
+
+    def look_again(self) -> None:
+        """Forget the last look: space was freed, or a test wants to know."""
+        self._checked_s = -1.0
+
+    def _look(self) -> StoreFull | None:
+        statistics = os.statvfs(self._root)
+        free_bytes = statistics.f_bavail * statistics.f_frsize
+        if free_bytes < self._reserve_bytes:
+            return StoreFull(what="the file system", free_bytes=free_bytes, needed_bytes=self._reserve_bytes)
+        failure = self._preparation.failure
+        if failure is not None and not self._preparation.has_spare:
+            needed = self._preparation.segment_bytes
+            self._preparation.retry()
+            return StoreFull(what=f"the next log segment ({failure})", free_bytes=free_bytes, needed_bytes=needed)
+        info = self._environment.info()
+        map_bytes = int(info["map_size"])
+        used_bytes = (int(info["last_pgno"]) + 1) * PAGE_BYTES
+        wanted = min(max(MINIMUM_CATALOG_BYTES, map_bytes // MINIMUM_CATALOG_SHARE), map_bytes // 2)
+        if map_bytes - used_bytes < wanted:
+            free = map_bytes - self._bytes_in_use()  # pages below the last one may be free: only then count
+            if free < wanted:
+                return StoreFull(what="the catalog's map", free_bytes=free, needed_bytes=wanted)
+        return None
+
+    def _bytes_in_use(self) -> int:
+        """Pages that the tables really hold; the others are on LMDB's free list or were never used."""
+        pages = 0
+        with self._environment.begin() as view:
+            for table in self._tables.all:
+                numbers = view.stat(table.handle)
+                pages += numbers["branch_pages"] + numbers["leaf_pages"] + numbers["overflow_pages"]
+        return int(pages) * PAGE_BYTES

@@ -1,0 +1,64 @@
+"""The committer's side of the store's own state: epochs, segments, garbage, cursors, settings."""
+
+from __future__ import annotations
+
+from rs3d.errors import InvalidArgument
+from rs3d.format import recordbodies as bodies
+from rs3d.format.record import RecordKind
+from rs3d.stores.catalogstate import SEGMENT_DECODER
+from rs3d.stores.committerplan import Desk, Done, Plan, Record
+from rs3d.stores.outcomes import nothing_done
+from rs3d.types.operations import (
+    CloseEpoch,
+    DropGarbage,
+    MoveCursor,
+    OpenEpoch,
+    OpenSegment,
+    PutSetting,
+    SegmentSwept,
+)
+
+MAXIMUM_SETTING_BYTES = 1 << 20
+
+
+def open_epoch(desk: Desk, op: OpenEpoch) -> Plan:
+    return Record(RecordKind.EPOCH_OPENED, bodies.EpochOpened(operation=desk.tag, role=op.role))
+
+
+def close_epoch(desk: Desk, op: CloseEpoch) -> Plan:
+    if op.epoch not in desk.open_epochs:
+        return Done(nothing_done())
+    return Record(RecordKind.EPOCH_CLOSED, bodies.EpochClosed(operation=desk.tag, epoch=op.epoch))
+
+
+def open_segment(desk: Desk, op: OpenSegment) -> Plan:
+    return Record(RecordKind.SEGMENT_OPENED, bodies.SegmentOpened(operation=desk.tag, epoch=desk.epoch))
+
+
+def segment_swept(desk: Desk, op: SegmentSwept) -> Plan:
+    """Only a directory of a closed epoch can have been swept (STORE.md 10)."""
+    key = op.segment.to_bytes(8, "big")
+    found = desk.transaction.get_origin(desk.tables.blob_segments, key, SEGMENT_DECODER)
+    if found is None or found[1].epoch in desk.open_epochs:
+        raise InvalidArgument(name="segment", value=f"{op.segment:016x}", reason="its epoch is open, or there is none")
+    if found[1].swept:
+        return Done(nothing_done())
+    return Record(RecordKind.SEGMENT_SWEPT, bodies.SegmentSwept(operation=desk.tag, segment=op.segment))
+
+
+def drop_garbage(desk: Desk, op: DropGarbage) -> Plan:
+    """Changes only derived rows: no record (STORE.md 8)."""
+    for blob in op.blobs:
+        desk.transaction.delete(desk.tables.garbage, blob.to_bytes())
+    return Done(nothing_done())
+
+
+def move_cursor(desk: Desk, op: MoveCursor) -> Plan:
+    body = bodies.CursorMoved(operation=desk.tag, consumer=op.consumer, sequence=op.sequence)
+    return Record(RecordKind.CURSOR_MOVED, body)
+
+
+def put_setting(desk: Desk, op: PutSetting) -> Plan:
+    if not 1 <= len(op.name.encode("utf-8")) <= 255 or len(op.value) > MAXIMUM_SETTING_BYTES:
+        raise InvalidArgument(name="setting", value=op.name, reason="name of 1 to 255 bytes, value of up to 1 MiB")
+    return Record(RecordKind.SETTING_PUT, bodies.SettingPut(operation=desk.tag, name=op.name, value=op.value))

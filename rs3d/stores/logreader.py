@@ -1,0 +1,244 @@
+"""Reading the log: one record by position, or all from a position on. FORMAT.md sections "Log segment" and "Log record".
+
+A `LogReader` may be shared by threads; it keeps descriptors of segments open, so a replaced segment stays readable while it is
+referred to. Reads block only on cold pages.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from rs3d.errors import RecordDamaged
+from rs3d.format.logsegment import HEADER_BYTES, SegmentHeader, SegmentName, crc_seed, decode_header, parse_name
+from rs3d.format.record import CHECKED_FROM, HEAD, HEAD_BYTES, RECORD_MAGIC, RecordHead, decode_head, is_valid
+from rs3d.format.rows import Place
+from rs3d.kernels.crc import crc32c
+
+DESCRIPTORS_LIMIT: Final = 256
+"""Segments kept open; 256 × 64 MiB is more log than most stores ever have."""
+
+SCAN_WINDOW_BYTES: Final = 4 << 20
+PAYLOAD_WITH_BODY_BYTES: Final = 16 << 10
+"""Payloads up to this are read along with the body: a GET of a small object is one system call."""
+
+_UNPACK_HEAD = HEAD.unpack_from
+
+
+class ScannedRecord(NamedTuple):
+    """A valid record met by a scan. `body` and `payload` are copies; the payload's own CRC has held as well."""
+
+    head: RecordHead
+    offset: int
+    body: bytes
+    payload: bytes
+
+
+@dataclass(slots=True)
+class ScanEnd:
+    """Where a scan stopped: behind the last valid record."""
+
+    offset: int
+    crc: int
+    records: int
+    reason: str = ""
+
+
+class _Segment(NamedTuple):
+    descriptor: int
+    seed: int
+
+
+class LogReader:
+    """Positional reads from the segments below `log_path`."""
+
+    def __init__(self, log_path: str, store_id: bytes) -> None:
+        self._path = log_path
+        self._store_id = store_id
+        self._segments: dict[int, _Segment] = {}
+        self._remembered_place: Place | None = None
+        self._remembered = b""
+
+    def read(self, place: Place) -> bytes:
+        """Head and body of the record at `place`, checked; with its payload when that is small.
+
+        Raises:
+            RecordDamaged: the segment is missing, or the record fails its checks.
+        """
+        segment = self._segments.get(place[0])
+        if segment is None:
+            segment = self._open(place[0])
+        head_bytes = place[2]
+        wanted = head_bytes + place[3] if place[3] <= PAYLOAD_WITH_BODY_BYTES else head_bytes
+        try:
+            raw = os.pread(segment[0], wanted, place[1])
+        except OSError as error:
+            raise self._damaged(place, str(error)) from error
+        if len(raw) != wanted or head_bytes < HEAD_BYTES:
+            raise self._damaged(place, "the segment ends before it")
+        magic, crc, _, _, _, _, body_bytes, payload_bytes, _, _ = _UNPACK_HEAD(raw)
+        if magic != RECORD_MAGIC or HEAD_BYTES + body_bytes != head_bytes or payload_bytes != place[3]:
+            raise self._damaged(place, "no such record begins here")
+        if crc32c(raw[CHECKED_FROM:head_bytes], segment[1]) != crc:
+            raise self._damaged(place, "its CRC does not hold")
+        self._remembered_place = place
+        self._remembered = raw
+        return raw
+
+    def payload(self, place: Place) -> bytes:
+        """The payload of the record at `place`, checked.
+
+        Raises:
+            RecordDamaged
+        """
+        raw = self._remembered if self._remembered_place == place else self.read(place)
+        head = decode_head(raw)
+        if head is None:
+            raise self._damaged(place, "no such record begins here")
+        if len(raw) > place.head_bytes or not place.payload_bytes:
+            payload = raw[place.head_bytes :]
+        else:
+            payload = self._pread(place.segment, place.payload_bytes, place.offset + place.head_bytes)
+        if len(payload) != head.payload_bytes or crc32c(payload) != head.payload_crc:
+            raise self._damaged(place, "the CRC of its payload does not hold")
+        return payload
+
+    def place_of(self, segment: int, offset: int) -> Place:
+        """The place of the record that begins at `offset`, from its head.
+
+        Raises:
+            RecordDamaged: no head is there.
+        """
+        remembered = self._remembered_place
+        if remembered is not None and remembered[0] == segment and remembered[1] == offset:
+            return remembered
+        head = decode_head(self._pread(segment, HEAD_BYTES, offset))
+        if head is None:
+            raise self._damaged(Place(segment, offset, 0, 0), "no record begins here")
+        return Place(segment, offset, HEAD_BYTES + head.body_bytes, head.payload_bytes)
+
+    def close(self) -> None:
+        """Close all descriptors; the reader opens them again when it is used again."""
+        segments, self._segments = self._segments, {}
+        for segment in segments.values():
+            os.close(segment.descriptor)
+        self._remembered_place, self._remembered = None, b""
+
+    def forget(self, number: int) -> None:
+        """Close the descriptor of a segment that is no longer part of the log."""
+        segment = self._segments.pop(number, None)
+        if segment is not None:
+            os.close(segment.descriptor)
+
+    def _pread(self, number: int, length: int, offset: int) -> bytes:
+        segment = self._segments.get(number)
+        if segment is None:
+            segment = self._open(number)
+        try:
+            return os.pread(segment.descriptor, length, offset)
+        except OSError as error:
+            raise self._damaged(Place(number, offset, 0, 0), str(error)) from error
+
+    def _open(self, number: int) -> _Segment:
+        place = Place(number, 0, 0, 0)
+        names = {name.number: text for text, name in segment_names(self._path).items()}
+        if number not in names:
+            raise self._damaged(place, "there is no such segment")
+        try:
+            descriptor = os.open(os.path.join(self._path, names[number]), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            raise self._damaged(place, str(error)) from error
+        try:
+            header = decode_header(os.pread(descriptor, HEADER_BYTES, 0))
+        except (OSError, ValueError) as error:
+            os.close(descriptor)
+            raise self._damaged(place, str(error)) from error
+        if header.store_id != self._store_id or header.number != number:
+            os.close(descriptor)
+            raise self._damaged(place, "the file belongs to another store or segment")
+        if len(self._segments) >= DESCRIPTORS_LIMIT:
+            self.forget(next(iter(self._segments)))
+        segment = self._segments[number] = _Segment(descriptor, crc_seed(header.nonce))
+        return segment
+
+    def _damaged(self, place: Place, reason: str) -> RecordDamaged:
+        return RecordDamaged(what=f"log segment {place.segment}, record at {place.offset}", reason=reason)
+
+
+def segment_names(log_path: str) -> dict[str, SegmentName]:
+    """The files in log/ that have a segment's name, by name."""
+    found = {}
+    for text in os.listdir(log_path):
+        name = parse_name(text)
+        if name is not None:
+            found[text] = name
+    return found
+
+
+def read_header(path: str) -> SegmentHeader | None:
+    """The header of the segment at `path`; None when its first bytes are all zero (prepared, never used).
+
+    Raises:
+        ValueError: anything else that is no header.
+        OSError: it cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        raw = os.pread(descriptor, HEADER_BYTES, 0)
+    finally:
+        os.close(descriptor)
+    return None if not any(raw) else decode_header(raw)
+
+
+def scan_records(path: str, header: SegmentHeader, start: ScanEnd, stop_offset: int | None = None) -> Iterator[ScannedRecord]:
+    """Valid records of one segment in order, each chained to the one before; `start` moves along and tells the end.
+
+    Args:
+        start: where to begin and the CRC of the record before; updated behind each record before it is yielded.
+        stop_offset: where the segment ends as its successor says; None for the last one, which ends at the first invalid record.
+
+    The scan ends without an error: the caller compares `start.offset` with what it expects; `start.reason` says why it ended.
+    """
+    seed = crc_seed(header.nonce)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        window, window_offset = b"", start.offset
+        while stop_offset is None or start.offset < stop_offset:
+            skip = start.offset - window_offset
+            head = decode_head(window, skip)
+            needed = HEAD_BYTES if head is None else HEAD_BYTES + head.body_bytes + head.payload_bytes
+            if len(window) - skip < needed:
+                window_offset, skip = start.offset, 0
+                window = os.pread(descriptor, max(SCAN_WINDOW_BYTES, needed), window_offset)
+                head = decode_head(window)
+            problem = _problem(head, window, skip, seed, start.crc)
+            if head is None or problem:
+                start.reason = problem
+                return
+            body_start = skip + HEAD_BYTES
+            payload_start = body_start + head.body_bytes
+            body = window[body_start:payload_start]
+            payload = window[payload_start : payload_start + head.payload_bytes]
+            if head.payload_bytes and crc32c(payload) != head.payload_crc:
+                start.reason = "the CRC of a payload does not hold"
+                return
+            offset = start.offset
+            start.offset, start.crc, start.records = offset + head.total_bytes, head.crc, start.records + 1
+            yield ScannedRecord(head, offset, body, payload)
+        start.reason = "the end that the next segment names"
+    finally:
+        os.close(descriptor)
+
+
+def _problem(head: RecordHead | None, window: bytes, skip: int, seed: int, previous_crc: int) -> str:
+    if head is None:
+        return "no record" if any(window[skip : skip + HEAD_BYTES]) else "zeros"
+    if head.previous_crc != previous_crc:
+        return "a record does not follow the one before it"
+    if len(window) - skip < HEAD_BYTES + head.body_bytes + head.payload_bytes:
+        return "the file ends within a record"
+    if not is_valid(head, memoryview(window)[skip:], seed):
+        return "the CRC of a record does not hold"
+    return ""

@@ -1,0 +1,395 @@
+"""Messages between workers and the committer, and between the supervisor and the committer. STORE.md 12.
+
+Both run over SEQPACKET sockets: one message a packet, at most 128 KiB. An operation that is larger travels as a sealed memfd of at most 4 MiB
+whose descriptor accompanies a message without content. This form lives only between processes of one build; nothing of it is stored.
+
+Worker → committer: `OPERATION` head, msgpack of the operation without its payload, payload. Committer → worker: one `HELLO` with the
+epoch, then `REPLIES`: any number of answers. Supervisor ↔ committer: msgpack of the `Control` classes, `AddChannel` with a descriptor.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from typing import Any, Final, NamedTuple, cast
+
+import msgspec
+
+from rs3d.errors import OutcomeUnknown, ProtocolMismatch, Rs3dError, from_wire, to_wire
+from rs3d.format.recipe import recipe_of, recipe_rows
+from rs3d.format.recordbodies import RecipeRows
+from rs3d.types import operations as ops
+from rs3d.types.identifiers import BucketId, OperationId, UploadId
+from rs3d.types.objects import BlobSet, Extent, Inline, MutablePart, ObjectMeta
+from rs3d.types.operations import NO_PRECONDITIONS, NewBlob, Operation, Preconditions, PutVersion
+
+MAXIMUM_MESSAGE_BYTES: Final = 128 << 10
+MAXIMUM_MEMFD_BYTES: Final = 4 << 20
+OUTSTANDING_OPERATIONS: Final = 64
+OUTSTANDING_BYTES: Final = 2 << 20
+_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+HEAD: Final = struct.Struct(">BBHIQQ")
+"""type, operation kind, reserved, body bytes, counter, answered below."""
+
+OPERATION: Final = 1
+OPERATION_IN_MEMFD: Final = 2
+HELLO: Final = 3
+REPLIES: Final = 4
+
+_KINDS: Final[tuple[type, ...]] = (
+    ops.PutVersion,
+    ops.RemoveVersion,
+    ops.PatchVersion,
+    ops.OpenUpload,
+    ops.PutPart,
+    ops.CompleteUpload,
+    ops.AbortUpload,
+    ops.CreateBucket,
+    ops.ChangeBucket,
+    ops.RemoveBucket,
+    ops.PutUser,
+    ops.RemoveUser,
+    ops.PutAccessKey,
+    ops.RemoveAccessKey,
+    ops.OpenEpoch,
+    ops.CloseEpoch,
+    ops.OpenSegment,
+    ops.SegmentSwept,
+    ops.FreeSetMembers,
+    ops.DropGarbage,
+    ops.MoveCursor,
+    ops.PutSetting,
+    ops.CompactLog,
+)
+_KIND_NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
+
+
+class _InlineArray(msgspec.Struct, array_like=True, frozen=True):
+    stored_bytes: int
+    block_crc32c: int
+    recipe: RecipeRows
+
+
+class _PutArray(msgspec.Struct, array_like=True, frozen=True):
+    """PutVersion with its placement as one of three fields: msgspec knows no unions of dataclasses."""
+
+    id: OperationId
+    bucket: int
+    key: str
+    token: bytes
+    meta: ObjectMeta
+    mutable: MutablePart
+    inline: _InlineArray | None
+    extent: Extent | None
+    upload: bytes
+    new_blobs: tuple[NewBlob, ...]
+    preconditions: Preconditions | None
+
+
+_ENCODE: Final = msgspec.msgpack.Encoder().encode
+_PUT_DECODER: Final = msgspec.msgpack.Decoder(_PutArray)
+_DECODERS: Final[tuple[Any, ...]] = (_PUT_DECODER, *(msgspec.msgpack.Decoder(kind) for kind in _KINDS[1:]))
+"""By kind number."""
+
+
+class Frame(NamedTuple):
+    """An operation as received, decoded."""
+
+    operation: Operation
+    answered_below: int
+
+
+def encode_operation(operation: Operation, answered_below: int) -> tuple[bytes, bytes]:
+    """An operation as head and body, and its payload apart (to be sent as one packet, gathered)."""
+    payload = b""
+    if isinstance(operation, PutVersion):
+        body, payload = _encode_put(operation)
+    else:
+        body = _ENCODE(operation)
+    head = HEAD.pack(OPERATION, _KIND_NUMBERS[type(operation)], 0, len(body), operation.id.counter, answered_below)
+    return head + body, payload
+
+
+def _encode_put(operation: PutVersion) -> tuple[bytes, bytes]:
+    placement = operation.placement
+    inline, extent, upload, payload = None, None, b"", b""
+    if isinstance(placement, Inline):
+        recipe: RecipeRows = [] if placement.recipe.is_plain else cast(RecipeRows, recipe_rows(placement.recipe))
+        inline = _InlineArray(placement.stored_bytes, placement.block_crc32c, recipe)
+        payload = placement.payload
+    elif isinstance(placement, Extent):
+        extent = placement
+    else:
+        upload = placement.upload.to_bytes()
+    conditions = operation.preconditions
+    array = _PutArray(
+        operation.id,
+        operation.bucket,
+        operation.key,
+        operation.token,
+        operation.meta,
+        operation.mutable,
+        inline,
+        extent,
+        upload,
+        operation.new_blobs,
+        None if conditions is NO_PRECONDITIONS else conditions,
+    )
+    return _ENCODE(array), payload
+
+
+def decode_operation(raw: memoryview) -> Frame:
+    """The operation in a packet.
+
+    Raises:
+        ProtocolMismatch: it is none, or of another build.
+    """
+    try:
+        _, kind, _, body_bytes, _, answered_below = HEAD.unpack_from(raw)
+        body = raw[HEAD.size : HEAD.size + body_bytes]
+        payload = raw[HEAD.size + body_bytes :]
+        if len(body) != body_bytes:
+            raise ValueError("the packet is too short")
+        if kind == 0:
+            return Frame(_decode_put(body, bytes(payload)), answered_below)
+        return Frame(_DECODERS[kind].decode(body), answered_below)
+    except (struct.error, IndexError, ValueError, msgspec.DecodeError) as error:
+        raise ProtocolMismatch(what=f"an operation cannot be read: {error}") from error
+
+
+def _decode_put(body: memoryview, payload: bytes) -> PutVersion:
+    array = _PUT_DECODER.decode(body)
+    inline = array.inline
+    placement: Inline | Extent | BlobSet
+    if inline is not None:
+        if inline.recipe:
+            placement = Inline(inline.stored_bytes, recipe_of(inline.recipe), payload, inline.block_crc32c)
+        else:
+            placement = Inline(inline.stored_bytes, payload=payload, block_crc32c=inline.block_crc32c)
+    elif array.extent is not None:
+        placement = array.extent
+    else:
+        placement = BlobSet(UploadId.from_bytes(array.upload))
+    return PutVersion(
+        id=array.id,
+        bucket=BucketId(array.bucket),
+        key=array.key,
+        token=array.token,
+        meta=array.meta,
+        mutable=array.mutable,
+        placement=placement,
+        new_blobs=array.new_blobs,
+        preconditions=array.preconditions or NO_PRECONDITIONS,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ large operations
+
+
+def make_memfd(parts: tuple[bytes, bytes]) -> int:
+    """A sealed memfd with a whole operation; the caller closes it.
+
+    Raises:
+        ProtocolMismatch: more than 4 MiB.
+    """
+    size = sum(len(part) for part in parts)
+    if size > MAXIMUM_MEMFD_BYTES:
+        raise ProtocolMismatch(what=f"an operation of {size} bytes; at most {MAXIMUM_MEMFD_BYTES} are allowed")
+    descriptor = os.memfd_create("rs3d-operation", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        for part in parts:
+            view = memoryview(part)
+            while len(view):
+                view = view[os.write(descriptor, view) :]
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def read_memfd(descriptor: int) -> bytes:
+    """The content of a memfd that came with a message, checked before it is parsed.
+
+    Raises:
+        ProtocolMismatch: it is no sealed memfd, or too large.
+    """
+    try:
+        seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
+        size = os.fstat(descriptor).st_size
+    except OSError as error:
+        raise ProtocolMismatch(what=f"the descriptor of an operation is no memfd: {error}") from error
+    if seals & _SEALS != _SEALS or size > MAXIMUM_MEMFD_BYTES:
+        raise ProtocolMismatch(what=f"the memfd of an operation is not sealed or too large ({size} bytes)")
+    return os.pread(descriptor, size, 0)
+
+
+def memfd_notice(counter: int) -> bytes:
+    """The packet that carries a memfd's descriptor."""
+    return HEAD.pack(OPERATION_IN_MEMFD, 0, 0, 0, counter, 0)
+
+
+# --------------------------------------------------------------------------------------------------------- replies
+
+
+class HelloMessage(msgspec.Struct, array_like=True, frozen=True):
+    """The first packet on a channel."""
+
+    epoch: int
+    sequence: int
+
+
+_HELLO_DECODER: Final = msgspec.msgpack.Decoder(HelloMessage)
+
+
+class _ErrorArray(msgspec.Struct, array_like=True, frozen=True):
+    name: str
+    fields: dict[str, Any]
+
+
+class ReplyArray(msgspec.Struct, array_like=True, frozen=True):
+    """One answer: the outcome's bytes, or an error."""
+
+    counter: int
+    outcome: bytes | None
+    error: _ErrorArray | None
+
+    def exception(self) -> Rs3dError:
+        """The error, to be raised."""
+        if self.error is None:
+            return OutcomeUnknown(reason="the committer answered nothing")
+        return from_wire(self.error.name, self.error.fields)
+
+
+_REPLIES_DECODER: Final = msgspec.msgpack.Decoder(list[ReplyArray])
+
+
+def encode_hello(epoch: int, sequence: int) -> bytes:
+    return bytes((HELLO,)) + _ENCODE(HelloMessage(epoch, sequence))
+
+
+def encode_replies(replies: list[tuple[int, bytes | None, Rs3dError | None]]) -> bytes:
+    """One packet with several answers."""
+    rows = [
+        (counter, outcome, None if error is None else to_wire(error)) for counter, outcome, error in replies
+    ]
+    return b"\x04" + _ENCODE(rows)
+
+
+def decode_answer(raw: bytes | memoryview) -> HelloMessage | list[ReplyArray]:
+    """What the committer sent.
+
+    Raises:
+        ProtocolMismatch
+    """
+    try:
+        if raw[0] == REPLIES:
+            return _REPLIES_DECODER.decode(memoryview(raw)[1:])
+        if raw[0] == HELLO:
+            return _HELLO_DECODER.decode(memoryview(raw)[1:])
+    except (msgspec.DecodeError, IndexError) as error:
+        raise ProtocolMismatch(what=f"an answer of the committer cannot be read: {error}") from error
+    raise ProtocolMismatch(what=f"the committer sent a message of type {raw[0]}")
+
+
+# --------------------------------------------------------------------------------------------------------- control
+
+
+class AddChannel(msgspec.Struct, tag="add channel", frozen=True):
+    """A new worker (or a worker of the committer's predecessor, with its epoch); its socket accompanies the message."""
+
+    role: str
+    epoch: int = 0
+
+
+class Reaped(msgspec.Struct, tag="reaped", frozen=True):
+    """The process of this epoch was waited for: read its socket to the end, then close the epoch (STORE.md 10)."""
+
+    epoch: int
+
+
+class Drain(msgspec.Struct, tag="drain", frozen=True):
+    """Answer everything that is outstanding, then end."""
+
+
+class AcceptClock(msgspec.Struct, tag="accept clock", frozen=True):
+    """An operator says that the wall clock is right."""
+
+
+class StatusQuestion(msgspec.Struct, tag="status", frozen=True):
+    """Ask for a StatusAnswer."""
+
+
+class ChannelAdded(msgspec.Struct, tag="channel added", frozen=True):
+    epoch: int
+
+
+class EpochClosed(msgspec.Struct, tag="epoch closed", frozen=True):
+    epoch: int
+
+
+class Drained(msgspec.Struct, tag="drained", frozen=True):
+    pass
+
+
+class StatusAnswer(msgspec.Struct, tag="status answer", frozen=True):
+    """What the committer knows of itself."""
+
+    sequence: int
+    committed: int
+    refused: int
+    batches: int
+    read_only: str
+    clock_is_suspect: bool
+    log_segment: int
+    log_offset: int
+    epochs: dict[int, str]
+    syncing: bool
+
+
+class Heartbeat(msgspec.Struct, tag="heartbeat", frozen=True):
+    """From the committer's heartbeat thread: alive; `syncing` tells that a sync is in progress, which is no reason to kill it."""
+
+    syncing: bool
+
+
+class Refused(msgspec.Struct, tag="refused", frozen=True):
+    """A control message could not be obeyed."""
+
+    reason: str
+
+
+Control = AddChannel | Reaped | Drain | AcceptClock | StatusQuestion
+Notice = ChannelAdded | EpochClosed | Drained | StatusAnswer | Heartbeat | Refused
+_CONTROL_DECODER: Final = msgspec.msgpack.Decoder(Control)
+_NOTICE_DECODER: Final = msgspec.msgpack.Decoder(Notice)
+
+
+def encode_control(message: Control | Notice) -> bytes:
+    return _ENCODE(message)
+
+
+def decode_control(raw: bytes | memoryview) -> Control:
+    """A message of the supervisor.
+
+    Raises:
+        ProtocolMismatch
+    """
+    try:
+        return _CONTROL_DECODER.decode(raw)
+    except msgspec.DecodeError as error:
+        raise ProtocolMismatch(what=f"a control message cannot be read: {error}") from error
+
+
+def decode_notice(raw: bytes | memoryview) -> Notice:
+    """A message of the committer to the supervisor.
+
+    Raises:
+        ProtocolMismatch
+    """
+    try:
+        return _NOTICE_DECODER.decode(raw)
+    except msgspec.DecodeError as error:
+        raise ProtocolMismatch(what=f"a notice of the committer cannot be read: {error}") from error

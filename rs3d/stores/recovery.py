@@ -1,0 +1,185 @@
+"""Opening a log: check the chain of segments, roll the catalog forward, begin a new segment. STORE.md 1, 2, 6 and 7.
+
+Segments are never reopened: each opening begins a new one behind the last valid record. Records that are valid but beyond the
+catalog's tail may lie in the page cache only (their sync failed, or nobody knows): they are copied into the new segment, which is
+synced and named before they are applied. Blocks.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from rs3d.errors import FormatUnknown
+from rs3d.format.logsegment import (
+    COMPACTED,
+    NONCE_BYTES,
+    RECORDS_START,
+    SegmentHeader,
+    crc_seed,
+    encode_header,
+    segment_name,
+)
+from rs3d.format.record import append_record
+from rs3d.format.rows import LOG_REPLACED, LOG_SEGMENT, TAIL, LogSegmentRow, Tail
+from rs3d.stores.catalogapply import Applicable
+from rs3d.stores.catalogtables import Tables
+from rs3d.stores.catalogwriter import STORE_KEY, TAIL_KEY, CatalogTransaction
+from rs3d.stores.files import Files, write_whole
+from rs3d.stores.log import LogWriter
+from rs3d.stores.logchain import LogDirectory, read_directory
+from rs3d.stores.logreader import ScanEnd
+from rs3d.stores.rebuild import replay_sealed
+from rs3d.stores.replay import LastSegment, applicable, apply_all, apply_segment, read_last
+from rs3d.types.identifiers import Sequence
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What opening found and did."""
+
+    last_sequence: Sequence
+    """The highest that was ever seen, the dropped tail included."""
+    applied: int
+    dropped_bytes: int
+
+
+def open_log(tables: Tables, log: LogWriter, log_path: str, store_id: bytes, files: Files, now_ns: int) -> Recovered:
+    """Bring the catalog up to the log's last valid record and make `log` ready to append.
+
+    Raises:
+        StoreDamaged: a segment is missing, or a record before the log's tail is invalid; it names the command to run.
+        FormatUnknown: the catalog belongs to another store.
+    """
+    remove_leftovers(log, files)
+    directory = read_directory(log_path, store_id)
+    tail = _check_catalog(tables, directory, store_id)
+    applied = 0
+    if tail.segment == 0 and directory.segments:
+        applied, last = replay_sealed(tables, directory)
+    else:
+        applied, last = _roll_forward(tables, directory, tail)
+    for number in directory.broken:
+        if number < COMPACTED and number > last.number:  # its header never became durable, so nothing in it was acknowledged
+            files.unlink(segment_name(number), directory=log.directory)
+    number = max(last.number, _highest_used(directory)) + 1
+    if last.survivors:
+        _copy_survivors(tables, log, files, last, number, store_id, now_ns)
+        applied += len(last.survivors)
+    else:
+        log.start(number, last.number, last.end, now_ns)
+    with tables.environment.begin() as view:
+        value = view.get(TAIL_KEY, db=tables.state.handle)
+    tail_sequence = 0 if value is None else Tail(*TAIL.unpack(tables.state.unseal(TAIL_KEY, value))).sequence
+    last_sequence = max(tail_sequence, last.dropped_sequence)
+    return Recovered(Sequence(last_sequence), applied, last.dropped_bytes)
+
+
+def remove_leftovers(log: LogWriter, files: Files) -> None:
+    """Files that were never given their name."""
+    for name in files.names(log.directory):
+        if name.endswith(".tmp"):
+            files.unlink(name, directory=log.directory)
+
+
+def _highest_used(directory: LogDirectory) -> int:
+    return max([0, *(n for n in directory.segments if n < COMPACTED), *(n for n in directory.broken if n < COMPACTED)])
+
+
+def _check_catalog(tables: Tables, directory: LogDirectory, store_id: bytes) -> Tail:
+    """The catalog's tail; every segment that the catalog knows is there.
+
+    Raises:
+        StoreDamaged, FormatUnknown
+    """
+    transaction = CatalogTransaction(tables)
+    try:
+        known = transaction.get(tables.state, STORE_KEY)
+        if known is None:
+            transaction.put(tables.state, STORE_KEY, store_id)
+        elif known != store_id:
+            raise FormatUnknown(what="the catalog", reason="belongs to another store")
+        tail = transaction.tail
+        for key, value in transaction.scan(tables.log_segments, b""):
+            number = int.from_bytes(key, "big")
+            row = LogSegmentRow(*LOG_SEGMENT.unpack(value))
+            if row.state != LOG_REPLACED and number not in directory.segments:
+                raise directory.damaged(
+                    f"log segment {number} is missing or has no header: sequences {row.first_sequence} to {row.last_sequence}"
+                )
+    except BaseException:
+        transaction.abort()
+        raise
+    transaction.commit()
+    return tail
+
+
+def _roll_forward(tables: Tables, directory: LogDirectory, tail: Tail) -> tuple[int, LastSegment]:
+    """Apply in place what lies beyond the tail in segments that have a successor; return the last one's survivors."""
+    if tail.segment == 0:
+        return 0, LastSegment(0, 0, [], 0, 0)
+    file = directory.segments[tail.segment]
+    start = ScanEnd(tail.offset, tail.crc, tail.records)
+    applied = 0
+    visited = {file.header.number}
+    while True:
+        successor = directory.successor(file.header.number)
+        if successor is None:
+            break
+        applied += apply_segment(tables, directory, file, start, successor.header.previous_end)
+        file, start = successor, ScanEnd(RECORDS_START, 0, 0)
+        visited.add(file.header.number)
+    for number in directory.segments:
+        if tail.segment < number < COMPACTED and number not in visited:
+            raise directory.damaged(f"log segment {number} does not follow any other")
+    return applied, read_last(directory, file, start)
+
+
+def _copy_survivors(
+    tables: Tables, log: LogWriter, files: Files, last: LastSegment, number: int, store_id: bytes, now_ns: int
+) -> None:
+    """Write the surviving tail to a new segment, make it durable, then apply it (STORE.md 1)."""
+    needed = sum(record.head.total_bytes for record in last.survivors)
+    capacity = max(log.preparation.segment_bytes, (needed + (1 << 20) + 4095) & -4096)
+    header = SegmentHeader(
+        store_id=store_id,
+        number=number,
+        first=number,
+        last=number,
+        generation=0,
+        nonce=os.urandom(NONCE_BYTES),
+        previous_number=last.number,
+        previous_end=last.end,
+        capacity_bytes=capacity,
+        created_ns=now_ns,
+    )
+    buffer = bytearray(encode_header(header))
+    seed, crc = crc_seed(header.nonce), 0
+    copies: list[Applicable] = []
+    for record in last.survivors:
+        offset = len(buffer)
+        crc = append_record(
+            buffer,
+            seed=seed,
+            previous_crc=crc,
+            kind=record.head.kind,
+            sequence=record.head.sequence,
+            body=record.body,
+            payload=record.payload,
+        )
+        moved = record._replace(head=record.head._replace(crc=crc), offset=offset)
+        copies.append(applicable(number, moved))
+    temporary = f"{number:010d}.tmp"
+    descriptor = files.create(temporary, directory=log.directory)
+    try:
+        zeros = bytes(1 << 20)
+        for offset in range(0, capacity, len(zeros)):
+            write_whole(files, descriptor, memoryview(zeros)[: capacity - offset], offset)
+        write_whole(files, descriptor, buffer, 0)
+        files.sync_data(descriptor)
+        files.rename(temporary, segment_name(number), source_directory=log.directory, target_directory=log.directory)
+        files.sync(log.directory)
+    except OSError:
+        files.close(descriptor)
+        raise
+    apply_all(tables, copies)
+    log.adopt_segment(header, descriptor, len(buffer), crc, [copy.place.offset for copy in copies])
