@@ -198,7 +198,7 @@ def _presigned_claim(
         )
     if algorithm != ALGORITHM:
         raise AuthorizationQueryParametersError(f'X-Amz-Algorithm only supports "{ALGORITHM}"')
-    if b"X-Amz-Security-Token" in values:
+    if any(name.lower() == b"x-amz-security-token" for name, _ in parameters):
         raise InvalidToken("X-Amz-Security-Token")
     try:
         access_key, scope = parse_credential(values[b"X-Amz-Credential"], required_region)

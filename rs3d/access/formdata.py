@@ -27,6 +27,7 @@ _FORM_TYPE = re.compile(r"multipart/form-data\s*((?:;.*)?)", re.IGNORECASE | re.
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
 _PARAMETER = re.compile(r';\s*([A-Za-z0-9*_-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))\s*')
 _HEADER = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\r\n]*)")
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
 _HTML_ESCAPES = re.compile(r"%(?:22|0D|0A)", re.IGNORECASE)
 
 
@@ -247,8 +248,9 @@ def _part_headers(block: bytes) -> tuple[str, str, str]:
         headers[match[1].lower()] = match[2].strip()
     kind, semicolon, rest = headers.get("content-disposition", "").partition(";")
     parameters = _parameters(semicolon + rest)
-    if kind.strip().lower() != "form-data" or not parameters.get("name"):
-        raise MalformedPOSTRequest("a part has no Content-Disposition: form-data with a name")
+    # S3's fields become headers, so their names are header names (RFC 9110 5.1) and nothing else.
+    if kind.strip().lower() != "form-data" or not _NAME.fullmatch(parameters.get("name", "")):
+        raise MalformedPOSTRequest("a part has no Content-Disposition: form-data with a usable name")
     filename = re.split(r"[/\\]", parameters.get("filename", ""))[-1]
     return parameters["name"].lower(), filename, headers.get("content-type", "")
 

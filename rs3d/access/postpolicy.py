@@ -45,7 +45,7 @@ _EXPIRATION = re.compile(
 # S3 documents `\$` as an escape in policies although JSON has none.
 _ESCAPED_DOLLAR = re.compile(r"(?<!\\)((?:\\\\)*)\\\$")
 # What proves the policy cannot be covered by it; the file is covered by content-length-range.
-_UNCOVERED = frozenset(("policy", "x-amz-signature", "file"))
+_UNCOVERED = frozenset(("policy", "x-amz-signature", "signature", "awsaccesskeyid", "file"))
 _IGNORED_PREFIX = "x-ignore-"
 _MAXIMUM_CONDITIONS = 200
 

@@ -1,22 +1,23 @@
-"""Signature Version 2 in presigned URLs, and nowhere else: what boto3 and older SDKs still make when nobody tells
-them otherwise.
+"""Signature Version 2 in presigned URLs and form uploads, and nowhere else: what boto3 makes when nobody tells it
+otherwise.
 
-Only GET-like use is safe by design (the body is not covered), but a presigned PUT of that form is as common; both are
-taken.
-The Authorization header of Version 2 is refused: every client that sends one can sign Version 4.
+The body is not covered, so the bearer of a URL for PUT chooses it; that is as true of a Version 4 URL. The
+Authorization header of Version 2 is refused: every client that sends one can sign Version 4.
 Source: S3 User Guide, *Signing and authenticating REST requests (AWS signature version 2)*, "Query string request
-authentication alternative".
+authentication alternative", "Browser-based uploads using POST".
 """
 
 from __future__ import annotations
 
 import base64
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from rs3d.access.canonical import HeaderFields, canonical_value, parse_query, split_target
-from rs3d.access.errors import RequestExpired, SignatureDoesNotMatch
+from rs3d.access.errors import InvalidToken, RequestExpired, SignatureDoesNotMatch
+from rs3d.access.hoisting import HOISTED_BY_VERSION_2
 from rs3d.access.sigv4 import CredentialScope, PayloadMode, SignatureForm, VerifiedSignature
 from rs3d.access.timestamps import format_extended
 from rs3d.clock import NANOSECONDS_PER_SECOND
@@ -87,7 +88,7 @@ def find_presigned_v2(target: bytes, *, now_ns: int) -> PresignedV2 | None:
         reason = "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters"
         raise InvalidArgument("AWSAccessKeyId", "", reason)
     for name, _ in parameters:
-        if name not in _UNSIGNED_ALLOWED and name not in _SIGNED_SUBRESOURCES:
+        if not (name in _UNSIGNED_ALLOWED or name in _SIGNED_SUBRESOURCES or _is_hoisted(name)):
             # Version 2 leaves it out of the signature: whoever holds the URL could change what is asked for.
             raise InvalidArgument(name.decode("latin-1"), "", "this parameter is not covered by a Version 2 signature")
     expires = found[b"Expires"].decode("latin-1")
@@ -100,15 +101,58 @@ def find_presigned_v2(target: bytes, *, now_ns: int) -> PresignedV2 | None:
     return PresignedV2(access_key, found[b"Signature"].decode("latin-1"), expires)
 
 
+@dataclass(frozen=True, slots=True)
+class PostV2:
+    """What a form says about its signer, nothing proven yet."""
+
+    access_key: str
+    signature: str
+
+
+def find_post_v2(fields: Mapping[str, str]) -> PostV2 | None:
+    """The claim in a form's fields (lower-case names), or None when it is not one of Version 2.
+
+    Its limits in time are its policy's, as in Version 4.
+
+    Raises:
+        InvalidArgument: a field is missing, or Version 4's are there as well.
+        InvalidToken: a session token is present.
+    """
+    if "awsaccesskeyid" not in fields:
+        return None
+    for name, shown in (("policy", "policy"), ("signature", "signature"), ("awsaccesskeyid", "AWSAccessKeyId")):
+        if not fields.get(name):
+            raise InvalidArgument(shown, "", f"Bucket POST must contain a field named '{shown}'.")
+    if "x-amz-signature" in fields:
+        raise InvalidArgument("x-amz-signature", "", "only one auth mechanism allowed")
+    if "x-amz-security-token" in fields:
+        raise InvalidToken("x-amz-security-token")
+    return PostV2(fields["awsaccesskeyid"], fields["signature"])
+
+
+def verify_post_v2(claim: PostV2, policy_field: str, secret: str) -> None:
+    """Prove that the holder of `secret` signed this policy, given exactly as posted.
+
+    Raises:
+        SignatureDoesNotMatch
+    """
+    _compare(claim.access_key, claim.signature, policy_field.encode("utf-8"), secret)
+
+
 def string_to_sign_v2(method: str, target: bytes, headers: HeaderFields, expires: str, bucket_of_host: str) -> bytes:
     """The text that is signed. `bucket_of_host`: the bucket where the host names it, else empty."""
-    values = {name: value for name, value in headers if name in (b"content-md5", b"content-type")}
-    amazon: dict[bytes, list[bytes]] = {}
-    for name, value in headers:
-        if name.startswith(b"x-amz-"):
-            amazon.setdefault(name, []).append(canonical_value(value))
     path, query = split_target(target)
-    signed = sorted(pair for pair in parse_query(query) if pair[0] in _SIGNED_SUBRESOURCES)
+    parameters = parse_query(query)
+    sent = {name for name, _ in headers}
+    hoisted = [(name.lower(), value) for name, value in parameters if _is_hoisted(name) and name.lower() not in sent]
+    values: dict[bytes, bytes] = {}
+    amazon: dict[bytes, list[bytes]] = {}
+    for name, value in (*headers, *hoisted):
+        if name in HOISTED_BY_VERSION_2:
+            values[name] = value
+        elif name.startswith(b"x-amz-"):
+            amazon.setdefault(name, []).append(canonical_value(value))
+    signed = sorted(pair for pair in parameters if pair[0] in _SIGNED_SUBRESOURCES)
     resource = (b"/" + bucket_of_host.encode() if bucket_of_host else b"") + path
     if not bucket_of_host and path.count(b"/") == 1 and len(path) > 1:
         # A bucket by itself is signed as `/bucket/` by every SDK, whatever the URL says.
@@ -135,9 +179,7 @@ def verify_v2(
         SignatureDoesNotMatch
     """
     text = string_to_sign_v2(method, target, headers, claim.expires, bucket_of_host)
-    expected = base64.b64encode(hmac.digest(secret.encode(), text, "sha1"))
-    if not hmac.compare_digest(expected, claim.signature.encode("latin-1")):
-        raise SignatureDoesNotMatch(claim.access_key, claim.signature, text.decode("utf-8", "replace"))
+    _compare(claim.access_key, claim.signature, text, secret)
     return VerifiedSignature(
         form=SignatureForm.QUERY,
         access_key=claim.access_key,
@@ -148,3 +190,14 @@ def verify_v2(
         payload_sha256="",
         signing_key=b"",
     )
+
+
+def _is_hoisted(parameter: bytes) -> bool:
+    name = parameter.lower()
+    return name.startswith(b"x-amz-") or name in HOISTED_BY_VERSION_2
+
+
+def _compare(access_key: str, signature: str, text: bytes, secret: str) -> None:
+    expected = base64.b64encode(hmac.digest(secret.encode(), text, "sha1"))
+    if not hmac.compare_digest(expected, signature.encode("utf-8")):
+        raise SignatureDoesNotMatch(access_key, signature, text.decode("utf-8", "replace"))

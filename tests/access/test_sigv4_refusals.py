@@ -26,6 +26,7 @@ from rs3d.access.errors import (
     SignatureDoesNotMatch,
     UnsupportedAuthorization,
 )
+from rs3d.access.hoisting import hoisted_headers
 from rs3d.access.signing import SigningIdentity, presign, sign_request
 from rs3d.access.sigv4 import (
     CredentialScope,
@@ -255,6 +256,31 @@ def test_a_presigned_url_lives_from_its_date_to_its_last_second() -> None:
 
 def test_a_week_is_the_longest_life_of_a_presigned_url() -> None:
     check("GET", presigned(604_800), PLAIN, now_ns=NOW_NS + 604_800 * SECOND)
+
+
+def test_headers_moved_into_a_presigned_url_are_found_again() -> None:
+    target = b"/b/k?x-id=PutObject&x-amz-meta-a=1%202&X-Amz-Checksum-CRC32=AAAAAA%3D%3D"
+    url = presign(WHO, "PUT", target, PLAIN, expires_s=60, now_ns=NOW_NS, payload_hash="ab" * 32)
+    verified = check("PUT", url, PLAIN)
+    assert hoisted_headers(verified, url, PLAIN) == [(b"x-amz-checksum-crc32", b"AAAAAA=="), (b"x-amz-meta-a", b"1 2")]
+
+
+@pytest.mark.parametrize(
+    "query", [b"x-amz-meta-a=1%0D%0ASet-Cookie:b", b"x-amz-acl=public-read", b"x-amz-a=1&X-Amz-A=2", b"x-amz-%C3%A9=1"]
+)
+def test_s11_parameters_that_cannot_be_headers_are_refused(query: bytes) -> None:
+    with pytest.raises(InvalidArgument):
+        hoisted_headers(SEED, b"/b/k?" + query, PLAIN)
+
+
+def test_a_header_sent_as_well_as_hoisted_counts_once() -> None:
+    assert hoisted_headers(SEED, b"/b/k?x-amz-acl=private&x-amz-b=1&x-amz-b=1", PLAIN) == [(b"x-amz-b", b"1")]
+
+
+def test_a_session_token_in_lower_case_is_refused_too() -> None:
+    url = presign(WHO, "GET", b"/?x-amz-security-token=t", PLAIN, expires_s=60, now_ns=NOW_NS)
+    with pytest.raises(InvalidToken):
+        check("GET", url, PLAIN)
 
 
 def test_two_mechanisms_at_once_are_refused() -> None:
