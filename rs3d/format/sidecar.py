@@ -82,7 +82,9 @@ class SidecarHead:
     minor: int
 
     def row_count(self, table: Table) -> int:
-        return -(-self.stored_bytes // ROW_SPAN[table])
+        """Rows of a table; an empty blob has no block, but one leaf, so that every blob has a root."""
+        rows = -(-self.stored_bytes // ROW_SPAN[table])
+        return max(rows, 1) if table is Table.LEAVES else rows
 
     def page_count(self, table: Table) -> int:
         return -(-self.row_count(table) // ROWS_PER_PAGE[table])
@@ -233,7 +235,7 @@ def decode_body(head: SidecarHead, raw: bytes | memoryview, *, what: str) -> tup
     try:
         body = _decoder.decode(raw)
         recipe = recipe_of(body.recipe)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RecordDamaged(what=what, reason=f"body: {error}") from None
     if len(body.merkle_root) != DIGEST_BYTES or body.client_bytes < 0:
         raise RecordDamaged(what=what, reason="body: a digest or length is impossible")

@@ -153,7 +153,8 @@ def _with_head(raw: bytes, offset: int, value: bytes) -> bytes:
 
 
 def test_a_body_with_forged_but_checked_bytes_is_refused() -> None:
-    for forged in (b"\xc0", b"\x80", b"\x91\x01", b"\xdf\xff\xff\xff\xff"):
+    deep = b"\x86\xa6recipe\x91\x93\xa1x\x01\x81\xa1p" + b"\x91" * 100_000
+    for forged in (b"\xc0", b"\x80", b"\x91\x01", b"\xdf\xff\xff\xff\xff", b"\x81\xa1\xff\x01", deep):
         raw = sc.encode_head(BlobId(SegmentId(1), 1), 0, forged)
         with pytest.raises(RecordDamaged, match="body"):
             sc.decode_body(sc.decode_head(raw, what="forged"), forged, what="forged")

@@ -1,0 +1,303 @@
+"""Any file of a store in FORMAT.md's terms, damaged ones included: what stands where, and what is wrong where.
+
+Files are recognised by what they hold, not by their names. Nothing here opens a file: the caller gives the bytes (or a
+mapping of them). `render` makes lines for people, `jsonable` values for machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from rs3d.errors import FormatUnknown, RecordDamaged
+from rs3d.format import logsegment, quarantinenote, record, recordbodies, sidecar, storemeta
+from rs3d.kernels.crc import crc32c
+
+JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
+
+TEXT_BYTES_LIMIT: Final = 48
+"""Bytes of a value shown in hex on a line for people; JSON has all."""
+_LMDB_MAGIC: Final = (0xBEEFC0DE).to_bytes(4, "little")
+_LMDB_MAGIC_OFFSET: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that fails its checks, and where."""
+
+    offset: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A head, body, page, record … : bytes [offset, offset + size) and what they say."""
+
+    offset: int
+    size: int
+    title: str
+    fields: dict[str, JsonValue]
+
+
+@dataclass(slots=True)
+class FileDump:
+    """A whole file. `kind` is one of FORMAT.md's files, or `unknown`."""
+
+    name: str
+    size: int
+    kind: str
+    pieces: list[Piece] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def dump_file(raw: bytes | memoryview, name: str) -> FileDump:
+    """Take a file apart.
+
+    Args:
+        raw: the whole file, contiguous; not kept.
+        name: for messages only.
+
+    Raises:
+        Nothing for damaged files: `problems` says what is wrong.
+    """
+    view = memoryview(raw)
+    front = bytes(view[:32])
+    if front.startswith(sidecar.MAGIC):
+        return _dump_sidecar(view, FileDump(name, len(view), "sidecar"))
+    if front.startswith(storemeta.MAGIC):
+        return _dump_store_meta(view, FileDump(name, len(view), "store.meta"))
+    if front.startswith(quarantinenote.FIRST_LINE[:-1]):
+        return _dump_note(view, FileDump(name, len(view), "quarantine note"))
+    if front.startswith(logsegment.SEGMENT_MAGIC):
+        return _dump_log(view, FileDump(name, len(view), "log segment"))
+    found = FileDump(name, len(view), "unknown")
+    if front[_LMDB_MAGIC_OFFSET:].startswith(_LMDB_MAGIC):
+        found.kind = "catalog"
+        found.problems.append(Problem(0, "a file of liblmdb: it is read by `rs3d check`, not here"))
+    elif not any(front):
+        found.problems.append(Problem(0, "empty or zeros: a prepared log segment, or not a file of a store"))
+    else:
+        found.problems.append(Problem(0, f"it begins with {front[:8].hex()}: the stored bytes of a blob have no head"))
+    return found
+
+
+def render(dump: FileDump) -> Iterator[str]:
+    """Lines of text for people."""
+    yield f"{dump.name}: {dump.kind}, {dump.size} bytes"
+    for piece in dump.pieces:
+        yield f"{piece.offset:>12} +{piece.size:<10} {piece.title}"
+        for name, value in piece.fields.items():
+            yield f"{'':24} {name}: {_short(value)}"
+    for problem in dump.problems:
+        yield f"{problem.offset:>12} PROBLEM     {problem.reason}"
+    if not dump.problems:
+        yield "no problems found"
+
+
+def jsonable(dump: FileDump) -> dict[str, JsonValue]:
+    """The same for machines; bytes are hex digits."""
+    return {
+        "name": dump.name,
+        "size": dump.size,
+        "kind": dump.kind,
+        "pieces": [
+            {"offset": piece.offset, "size": piece.size, "title": piece.title, "fields": piece.fields}
+            for piece in dump.pieces
+        ],
+        "problems": [{"offset": problem.offset, "reason": problem.reason} for problem in dump.problems],
+    }
+
+
+# ---------------------------------------------------------------------------------------------------- each kind of file
+
+
+def _dump_sidecar(view: memoryview, dump: FileDump) -> FileDump:
+    names = ("magic", "major", "minor", "body bytes", "stored bytes", "segment", "number", "block bytes", "leaf bytes")
+    if not _dump_head(
+        view, dump, sidecar.HEAD.size, sidecar.HEAD.unpack_from, (*names, "features", "body crc", "head crc")
+    ):
+        return dump
+    try:
+        head = sidecar.decode_head(view, what="head")
+    except (RecordDamaged, FormatUnknown) as error:
+        dump.problems.append(Problem(0, error.reason))
+        return dump
+    if len(view) != head.sidecar_bytes:
+        dump.problems.append(Problem(min(len(view), head.sidecar_bytes), f"the head says {head.sidecar_bytes} bytes"))
+    body = view[sidecar.HEAD.size : sidecar.HEAD.size + head.body_bytes]
+    _dump_body(body, sidecar.HEAD.size, "body", dump)
+    try:
+        sidecar.decode_body(head, body, what="body")
+    except RecordDamaged as error:
+        dump.problems.append(Problem(sidecar.HEAD.size, error.reason))
+    for table in sidecar.Table:
+        for page in range(head.page_count(table)):
+            span = head.page_span(table, page)
+            if span.offset >= len(view):
+                break  # a length that is wrong was reported above; a forged one must not make a million lines
+            try:
+                rows = sidecar.decode_page(head, span, view[span.offset : span.offset + span.length], what="page")
+            except RecordDamaged as error:
+                dump.problems.append(Problem(span.offset, error.reason))
+                continue
+            width = sidecar.ROW_BYTES[table]
+            shown: list[JsonValue] = [rows[at : at + width].hex() for at in range(0, len(rows), width)]
+            title = f"{table.name.lower()} table, page {page}"
+            dump.pieces.append(Piece(span.offset, span.length, title, {"rows": span.rows, "values": shown}))
+    return dump
+
+
+def _dump_store_meta(view: memoryview, dump: FileDump) -> FileDump:
+    names = ("magic", "major", "minor", "body bytes", "body crc", "head crc")
+    if _dump_head(view, dump, storemeta.HEAD.size, storemeta.HEAD.unpack_from, names):
+        _dump_body(view[storemeta.HEAD.size :], storemeta.HEAD.size, "body", dump)
+    try:
+        storemeta.decode_store_meta(bytes(view), what="store.meta")
+    except (RecordDamaged, FormatUnknown) as error:
+        dump.problems.append(Problem(0, error.reason))
+    return dump
+
+
+def _dump_note(view: memoryview, dump: FileDump) -> FileDump:
+    try:
+        note = quarantinenote.decode_note(bytes(view), what="note")
+    except RecordDamaged as error:
+        dump.problems.append(Problem(0, error.reason))
+        return dump
+    fields: dict[str, JsonValue] = {"blob": note.blob, "reason": note.reason, "moved_ns": note.moved_ns}
+    dump.pieces.append(Piece(0, len(view), "note", {**fields, "files": list(note.files)}))
+    return dump
+
+
+def _dump_log(view: memoryview, dump: FileDump) -> FileDump:
+    try:
+        header = logsegment.decode_header(bytes(view[: logsegment.HEADER_BYTES]))
+    except ValueError as error:
+        dump.problems.append(Problem(0, str(error)))
+        return dump
+    values = {name: _plain(getattr(header, name)) for name in logsegment.SegmentHeader.__dataclass_fields__}
+    dump.pieces.append(Piece(0, logsegment.HEADER_BYTES, "header", values))
+    seed = logsegment.crc_seed(header.nonce)
+    offset, previous_crc, raw = logsegment.RECORDS_START, 0, b""
+    while offset < len(view):
+        head = record.decode_head(view, offset)
+        if head is None or not record.is_valid(head, view[offset:], seed):
+            raw = raw or bytes(view)
+            following = _next_record(raw, offset + record.RECORD_ALIGNMENT, seed)
+            if following is None:
+                break
+            dump.problems.append(Problem(offset, f"no valid record; the next one begins at {following}"))
+            offset = following
+            continue
+        if head.previous_crc != previous_crc:
+            reason = f"it follows a record with CRC {head.previous_crc:08x}; the one before it has {previous_crc:08x}"
+            dump.problems.append(Problem(offset, reason))
+        _dump_record(view, offset, head, dump)
+        offset, previous_crc = offset + head.total_bytes, head.crc
+    footer = logsegment.decode_footer(bytes(view[-logsegment.FOOTER_BYTES :]))
+    end = len(view) if footer is None else len(view) - logsegment.FOOTER_BYTES
+    if any(view[offset:end]):
+        dump.problems.append(
+            Problem(offset, "behind the last valid record lie bytes that are neither records nor zeros")
+        )
+    elif offset < end:
+        dump.pieces.append(Piece(offset, end - offset, "zeros", {}))
+    if footer is not None:
+        sealed = {name: _plain(getattr(footer, name)) for name in logsegment.SegmentFooter.__dataclass_fields__}
+        dump.pieces.append(Piece(end, logsegment.FOOTER_BYTES, "footer", sealed))
+    return dump
+
+
+def _dump_record(view: memoryview, offset: int, head: record.RecordHead, dump: FileDump) -> None:
+    body = view[offset + record.HEAD_BYTES :][: head.body_bytes]
+    payload = view[offset + record.HEAD_BYTES + head.body_bytes :][: head.payload_bytes]
+    try:
+        title = record.RecordKind(head.kind).name.lower().replace("_", " ")
+    except ValueError:
+        title = f"kind {head.kind}, unknown here"
+    fields: dict[str, JsonValue] = {
+        "sequence": head.sequence,
+        "crc": f"{head.crc:08x}",
+        "body bytes": head.body_bytes,
+        "payload bytes": head.payload_bytes,
+    }
+    try:
+        fields["body"] = _plain(msgspec.msgpack.decode(body))
+        recordbodies.decode_body(head.kind, bytes(body))
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        dump.problems.append(Problem(offset, f"body: {error}"))
+    if len(payload) < head.payload_bytes:
+        dump.problems.append(Problem(offset, f"the file ends within its payload of {head.payload_bytes} bytes"))
+    elif head.payload_bytes and crc32c(payload) != head.payload_crc:
+        dump.problems.append(Problem(offset, "payload: the CRC32C differs"))
+    if any(view[offset : offset + head.total_bytes][record.HEAD_BYTES + head.body_bytes + head.payload_bytes :]):
+        dump.problems.append(Problem(offset, "its padding is not zeros"))
+    dump.pieces.append(Piece(offset, head.total_bytes, title, fields))
+
+
+def _next_record(raw: bytes, offset: int, seed: int) -> int | None:
+    """Where the next valid record begins, at `offset` or behind; None when there is none."""
+    magic = record.RECORD_MAGIC.to_bytes(4, "big")
+    while (offset := raw.find(magic, offset)) >= 0:
+        head = record.decode_head(raw, offset) if offset % record.RECORD_ALIGNMENT == 0 else None
+        if head is not None and record.is_valid(head, memoryview(raw)[offset:], seed):
+            return offset
+        offset += 1
+    return None
+
+
+# ------------------------------------------------------------------------------------------------------------- values
+
+
+def _dump_head(
+    view: memoryview,
+    dump: FileDump,
+    size: int,
+    unpack: Callable[[memoryview], tuple[int | bytes, ...]],
+    names: tuple[str, ...],
+) -> bool:
+    """Add a fixed head as it stands, right or wrong. Returns False when the file is too short for it."""
+    if len(view) < size:
+        dump.problems.append(Problem(0, f"{len(view)} bytes are too few for the head of {size}"))
+        return False
+    fields = {name: _plain(value) for name, value in zip(names, unpack(view), strict=True)}
+    dump.pieces.append(Piece(0, size, "head", fields))
+    return True
+
+
+def _dump_body(body: memoryview, offset: int, title: str, dump: FileDump) -> None:
+    try:
+        decoded = _plain(msgspec.msgpack.decode(body))
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        dump.problems.append(Problem(offset, f"{title}: {error}"))
+        return
+    fields: dict[str, JsonValue] = decoded if isinstance(decoded, dict) else {"value": decoded}
+    dump.pieces.append(Piece(offset, len(body), title, fields))
+
+
+def _plain(value: object) -> JsonValue:
+    """msgpack's values as JSON's: bytes become hex digits, keys text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).hex()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)
+
+
+def _short(value: JsonValue) -> str:
+    """One line for people."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_short(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        shown = [_short(item) for item in value[:4]]
+        return "[" + ", ".join(shown) + (f", … {len(value)} in all]" if len(value) > 4 else "]")
+    text = value if isinstance(value, str) else str(value)
+    text = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
+    return text if len(text) <= 2 * TEXT_BYTES_LIMIT else f"{text[: 2 * TEXT_BYTES_LIMIT]}… ({len(text)} characters)"

@@ -1,0 +1,151 @@
+"""`rs3d dump`: every kind of file, whole and damaged."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+
+from rs3d.format import logsegment as ls
+from rs3d.format.dump import FileDump, dump_file, jsonable, render
+from rs3d.format.quarantinenote import QuarantineNote, encode_note
+from rs3d.format.record import RecordKind, append_record
+from rs3d.format.recordbodies import EpochOpened, SettingPut, encode_body
+
+GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
+NONCE = bytes(range(16))
+
+
+def log_segment(*, sealed: bool) -> bytes:
+    """Three records, one with a payload, in 4 KiB of a prepared file."""
+    header = ls.SegmentHeader(
+        store_id=bytes(16),
+        number=1,
+        first=1,
+        last=1,
+        generation=0,
+        nonce=NONCE,
+        previous_number=0,
+        previous_end=0,
+        capacity_bytes=4096,
+        created_ns=5,
+    )
+    raw = bytearray(ls.encode_header(header))
+    crc = 0
+    records: list[tuple[RecordKind, bytes, bytes]] = [
+        (RecordKind.EPOCH_OPENED, encode_body(EpochOpened(role="worker")), b""),
+        (RecordKind.SETTING_PUT, encode_body(SettingPut(name="a", value=b"\x01\x02")), b"payload"),
+        (RecordKind.SETTING_PUT, encode_body(SettingPut(name="b", value=b"")), b""),
+    ]
+    for at, (kind, body, payload) in enumerate(records):
+        crc = append_record(
+            raw, seed=ls.crc_seed(NONCE), previous_crc=crc, kind=kind, sequence=100 + at, body=body, payload=payload
+        )
+    end = len(raw)
+    raw += bytes(4096 - end)
+    if sealed:
+        raw[-ls.FOOTER_BYTES :] = ls.encode_footer(ls.SegmentFooter(1, end, 3, end))
+    return bytes(raw)
+
+
+def titles(dump: FileDump) -> list[str]:
+    return [piece.title for piece in dump.pieces]
+
+
+def files() -> dict[str, tuple[str, bytes]]:
+    note = QuarantineNote(blob="a/b", reason="block 0 differs", moved_ns=7, files=("x.data",))
+    return {
+        "sidecar": ("sidecar", (GOLDEN / "sidecars" / "layered-part.meta").read_bytes()),
+        "store.meta": ("store.meta", (GOLDEN / "store.meta").read_bytes()),
+        "note": ("quarantine note", encode_note(note)),
+        "log": ("log segment", log_segment(sealed=False)),
+        "sealed log": ("log segment", log_segment(sealed=True)),
+    }
+
+
+@pytest.mark.parametrize("name", files())
+def test_every_kind_of_file_is_recognised_and_whole(name: str) -> None:
+    kind, raw = files()[name]
+    dump = dump_file(raw, name)
+    assert (dump.kind, dump.problems) == (kind, [])
+    assert json.loads(json.dumps(jsonable(dump)))["kind"] == kind
+    lines = list(render(dump))
+    assert lines[0] == f"{name}: {kind}, {len(raw)} bytes"
+    assert lines[-1] == "no problems found"
+
+
+@pytest.mark.parametrize("name", files())
+def test_pitfall_d15_a_flip_anywhere_is_shown_as_a_problem_and_never_raises(name: str) -> None:
+    raw = files()[name][1]
+    for position in range(len(raw)):
+        bad = bytearray(raw)
+        bad[position] ^= 0x04
+        dump = dump_file(bytes(bad), name)
+        list(render(dump))
+        if name != "note":  # a note has no checksum: it is text for people
+            assert dump.problems, f"byte {position}"
+
+
+@pytest.mark.parametrize("name", files())
+def test_a_file_cut_anywhere_never_raises(name: str) -> None:
+    raw = files()[name][1]
+    for length in range(0, len(raw), 3):
+        list(render(dump_file(raw[:length], name)))
+
+
+def test_a_sidecar_shows_recipe_origin_and_tables() -> None:
+    dump = dump_file(files()["sidecar"][1], "x")
+    assert titles(dump) == ["head", "body", "blocks table, page 0", "leaves table, page 0"]
+    body = dump.pieces[1].fields
+    assert body["recipe"] == [["compress", 1, {"codec": "zstd", "level": 3, "index": "00ff", "none": None}]]
+    assert "part_number: 10000" in "\n".join(render(dump))
+
+
+def test_a_log_shows_its_records_and_what_follows_them() -> None:
+    dump = dump_file(log_segment(sealed=True), "x")
+    assert titles(dump) == ["header", "epoch opened", "setting put", "setting put", "zeros", "footer"]
+    assert dump.pieces[2].fields["sequence"] == 101
+    assert dump.pieces[2].fields["payload bytes"] == 7
+
+
+def test_a_damaged_record_is_stepped_over() -> None:
+    raw = bytearray(log_segment(sealed=False))
+    second = dump_file(bytes(raw), "x").pieces[2].offset
+    raw[second + 50] ^= 1
+    dump = dump_file(bytes(raw), "x")
+    assert titles(dump) == ["header", "epoch opened", "setting put", "zeros"]
+    assert [problem.offset for problem in dump.problems] == [second, dump.pieces[2].offset]
+    assert "next one begins" in dump.problems[0].reason
+
+
+def test_records_of_another_life_of_the_block_are_no_records() -> None:
+    raw = bytearray(log_segment(sealed=False))
+    stale = bytearray()
+    append_record(stale, seed=ls.crc_seed(bytes(16)), previous_crc=0, kind=15, sequence=1, body=b"\x80")
+    raw[2048 : 2048 + len(stale)] = stale
+    dump = dump_file(bytes(raw), "x")
+    assert len(dump.pieces) == 4
+    assert "neither records nor zeros" in dump.problems[0].reason
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind", "reason"),
+    [
+        (b"", "unknown", "empty or zeros"),
+        (bytes(4096), "unknown", "prepared log segment"),
+        (b"just an object's bytes", "unknown", "stored bytes of a blob"),
+        (bytes(16) + bytes.fromhex("dec0efbe") + bytes(4000), "catalog", "liblmdb"),
+    ],
+)
+def test_what_is_no_file_of_ours_says_what_it_may_be(raw: bytes, kind: str, reason: str) -> None:
+    dump = dump_file(raw, "x")
+    assert dump.kind == kind
+    assert reason in dump.problems[0].reason
+
+
+def test_control_characters_of_a_forged_name_do_not_reach_the_terminal() -> None:
+    note = QuarantineNote(blob="\x1b[2Jgone", reason="\n\x07", moved_ns=0, files=())
+    text = "\n".join(render(dump_file(encode_note(note), "x")))
+    assert "\x1b" not in text
+    assert "\\x1b[2Jgone" in text
