@@ -96,11 +96,12 @@ cdef int _apply(const unsigned char *matrix, _Shards given, _Shards made) except
         for j in range(i):
             if made.at[i] < made.at[j] + made.bytes and made.at[j] < made.at[i] + made.bytes:
                 raise ValueError("two output shards overlap")
+    cdef const unsigned char *const *sources = <const unsigned char *const *>given.at
     if given.bytes * <Py_ssize_t>given.count >= GIL_FREE_BYTES:
         with nogil:
-            rs3d_rs_apply(how, matrix, made.count, given.count, <const unsigned char *const *>given.at, made.at, given.bytes)
+            rs3d_rs_apply(how, matrix, made.count, given.count, sources, made.at, given.bytes)
     else:
-        rs3d_rs_apply(how, matrix, made.count, given.count, <const unsigned char *const *>given.at, made.at, given.bytes)
+        rs3d_rs_apply(how, matrix, made.count, given.count, sources, made.at, given.bytes)
     return 0
 
 
@@ -113,10 +114,11 @@ cdef class ReedSolomon:
     def __cinit__(self, int data_shards, int parity_shards):
         cdef int i, j
         if data_shards < 1 or parity_shards < 1 or data_shards > SHARD_LIMIT - parity_shards:
-            raise ValueError(f"{data_shards} + {parity_shards} shards are not 1 to {SHARD_LIMIT} with one of each at least")
+            raise ValueError(f"{data_shards} + {parity_shards} shards: one of each at least, {SHARD_LIMIT} at most")
         self.data_shards = data_shards
         self.parity_shards = parity_shards
-        self.rows = bytes([rs3d_rs_invert((data_shards + i) ^ j) for i in range(parity_shards) for j in range(data_shards)])
+        self.rows = bytes([
+            rs3d_rs_invert((data_shards + i) ^ j) for i in range(parity_shards) for j in range(data_shards)])
 
     def __init__(self, data_shards, parity_shards):
         pass

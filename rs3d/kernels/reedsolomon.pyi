@@ -48,8 +48,8 @@ class ReedSolomon:
         """Restore lost shards.
 
         Args:
-            present: good shards by number, 0 to k - 1 for data, k to k + m - 1 for parity; at least k, of which the k with
-                the smallest numbers are used.
+            present: good shards by number, 0 to k - 1 for data, k to k + m - 1 for parity; at least k, of which the k
+                with the smallest numbers are used.
             missing: where to put the shards that are wanted; not every lost one has to be.
 
         Raises:
