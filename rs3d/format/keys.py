@@ -1,12 +1,16 @@
-"""Keys of the catalog's tables: byte order kept exactly, LMDB's 511 bytes never exceeded. FORMAT.md section "Catalog keys".
+"""Keys of the catalog's tables: byte order kept exactly, LMDB's 511 bytes never exceeded. FORMAT.md section "Catalog
+keys".
 
 Two tables hold user keys of up to 1,024 bytes in order:
 
 * *plain* tables (`current`): `bucket id ‖ key`, nothing behind it, so the key needs no escape;
-* *suffixed* tables (`versions`, `upload_keys`): `bucket id ‖ escaped key ‖ suffix`. The escape (00 → 00 FF, end = 00 00) makes the
-  set of escaped keys prefix-free and keeps their order, so rows of one key lie together, in the order of their suffixes.
+* *suffixed* tables (`versions`, `upload_keys`): `bucket id ‖ escaped key ‖ suffix`. The escape (00 → 00 FF, end = 00
+00) makes the
+  set of escaped keys prefix-free and keeps their order, so rows of one key lie together, in the order of their
+  suffixes.
 
-Where the text of a key is longer than `CHUNK_BYTES` it becomes a path through a trie (STORE.md 24): its first chunk names a
+Where the text of a key is longer than `CHUNK_BYTES` it becomes a path through a trie (STORE.md 24): its first chunk
+names a
 *branch* row in the bucket's space, the rest lies in the space of a node, whose prefix is `FF ‖ 16-byte BLAKE2b` of
 (bucket id, all chunks before). Node ids are computed, never allocated, so a point lookup stays one lookup. A branch row
 sorts where all keys that begin with its chunk belong; it counts the rows (of any kind) directly in its node's space.
@@ -21,7 +25,8 @@ from typing import Final, NamedTuple
 from rs3d.types.identifiers import BucketId, Sequence
 
 CHUNK_BYTES: Final = 464
-"""Longest text of one row: with the widest prefix (a node's 17 bytes) and the widest suffix (an upload's 24) it makes 505 bytes."""
+"""Longest text of one row: with the widest prefix (a node's 17 bytes) and the widest suffix (an upload's 24) it
+makes 505 bytes."""
 
 NODE_PREFIX_BYTES: Final = 17
 BUCKET_PREFIX_BYTES: Final = 8

@@ -1,7 +1,8 @@
 """Files of the log: header, seal with offset index, names. FORMAT.md section "Log segment".
 
-A segment is written once, from its header on, into a file of written zeros; it is never truncated, reopened or recycled (STORE.md 2).
-The next segment's header says where this one ends; the seal and its index are a convenience for whoever has to step over damage.
+A segment is written once, from its header on, into a file of written zeros; it is never truncated, reopened or
+recycled (STORE.md 2). The next segment's header says where this one ends; the seal and its index are a convenience
+for whoever has to step over damage.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ FORMAT_MINOR: Final = 0
 NONCE_BYTES: Final = 16
 STORE_ID_BYTES: Final = 16
 HEADER: Final = struct.Struct(">8sHHI16sIIII16sIIQQQ")
-"""magic, major, minor, header bytes, store id, number, first, last, generation, nonce, previous number, reserved, previous end,
-capacity, created ns."""
+"""magic, major, minor, header bytes, store id, number, first, last, generation, nonce, previous number, reserved,
+previous end, capacity, created ns."""
 
 HEADER_BYTES: Final = 128
 RECORDS_START: Final = HEADER_BYTES
@@ -32,7 +33,8 @@ FOOTER_BYTES: Final = FOOTER.size
 INDEX_ENTRY: Final = struct.Struct(">I")
 MAXIMUM_SEGMENT_BYTES: Final = (1 << 32) - 4096
 COMPACTED: Final = 0x8000_0000
-"""Added to the generation of a compacted run to make its number: positions in it never equal positions in its sources."""
+"""Added to the generation of a compacted run to make its number: positions in it never equal positions in its
+sources."""
 
 _NAME = re.compile(r"(\d{10})\.meta\Z", re.ASCII)
 _RUN_NAME = re.compile(r"(\d{10})-(\d{10})\.(\d{10})\.meta\Z", re.ASCII)
@@ -41,7 +43,8 @@ _CRC = struct.Struct(">I")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentHeader:
-    """The first 128 bytes of a segment. `first` and `last` differ from `number` only in a compacted run, which has a generation."""
+    """The first 128 bytes of a segment. `first` and `last` differ from `number` only in a compacted run, which has a
+    generation."""
 
     store_id: bytes
     number: int

@@ -1,8 +1,8 @@
 """Log records: a fixed head, a msgpack body, an optional payload. FORMAT.md section "Log record".
 
-The head's CRC32C is seeded with the segment's nonce and covers the CRC of the record before it, so bytes of another store, an older
-life of a disk block, or a client's payload never pass for a record of this segment (STORE.md 2). The payload has a CRC of its
-own: HEAD reads head and body only.
+The head's CRC32C is seeded with the segment's nonce and covers the CRC of the record before it, so bytes of another
+store, an older life of a disk block, or a client's payload never pass for a record of this segment (STORE.md 2). The
+payload has a CRC of its own: HEAD reads head and body only.
 """
 
 from __future__ import annotations

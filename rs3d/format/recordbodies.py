@@ -1,8 +1,8 @@
 """Bodies of the log's records, one class a kind. FORMAT.md section "Record bodies".
 
 A body is a msgpack map with full-word names; fields that have their default are left out, unknown fields are ignored (a
-newer minor version may add some). Every body that an operation made begins with `operation`: the sender's epoch, its counter, and the
-counter below which all its operations are answered (STORE.md 11).
+newer minor version may add some). Every body that an operation made begins with `operation`: the sender's epoch, its
+counter, and the counter below which all its operations are answered (STORE.md 11).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from rs3d.format.record import RecordKind
 from rs3d.format.recipe import recipe_of, recipe_rows
+from rs3d.format.record import RecordKind
 from rs3d.types.buckets import Bucket
 from rs3d.types.identities import AccessKey, User
 from rs3d.types.objects import Extent, Inline, MutablePart, ObjectMeta
@@ -39,7 +39,8 @@ class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class VersionPut(Body, frozen=True, kw_only=True, omit_defaults=True):
-    """An object version. Exactly one of `inline`, `extent` and `upload` (a blob set) is given. `reports_version`: S3 shows its id.
+    """An object version. Exactly one of `inline`, `extent` and `upload` (a blob set) is given. `reports_version`: S3
+    shows its id.
     `referred`: the blob of an extent that was there before, with its lengths (a copy)."""
 
     bucket: int
@@ -58,7 +59,8 @@ class VersionPut(Body, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class UploadCompleted(VersionPut, frozen=True, kw_only=True, omit_defaults=True):
-    """As VersionPut with `upload`; the payload is the part table. `unselected`: parts that were uploaded and left out."""
+    """As VersionPut with `upload`; the payload is the part table. `unselected`: parts that were uploaded and left
+    out."""
 
     parts_digest: bytes
     part_count: int
@@ -66,7 +68,8 @@ class UploadCompleted(VersionPut, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class SetKept(Body, frozen=True, kw_only=True, omit_defaults=True):
-    """What compaction leaves of UploadCompleted when its version is gone and copies hold the set; payload: the part table."""
+    """What compaction leaves of UploadCompleted when its version is gone and copies hold the set; payload: the part
+    table."""
 
     upload: bytes
     bucket: int
@@ -250,7 +253,8 @@ def decode_body(kind: int, raw: bytes | memoryview) -> Body:
     """The body of a record of `kind`.
 
     Raises:
-        ValueError: an unknown kind (a newer minor version never adds kinds that change state), or not the body of its kind.
+        ValueError: an unknown kind (a newer minor version never adds kinds that change state), or not the body of
+        its kind.
     """
     decoder = _DECODERS.get(kind)
     if decoder is None:

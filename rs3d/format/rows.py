@@ -1,6 +1,7 @@
 """Values of the catalog's tables that have a fixed width. FORMAT.md section "Catalog rows".
 
-All integers are big-endian. What is packed here ends in no CRC; the catalog seals each value with one over table, key and value.
+All integers are big-endian. What is packed here ends in no CRC; the catalog seals each value with one over table,
+key and value.
 """
 
 from __future__ import annotations
@@ -173,8 +174,8 @@ def listed_object(key: str, row: CurrentRow) -> ListedObject:
 # -------------------------------------------------------------------------------------------------------- versions
 
 VERSION: Final = struct.Struct(">BBQQ16sIIIIIIIIBH32sB32sBBB24sBQ")
-"""kind, flags, size, last modified, token, body place (4), state place (3), revision, etag (3), class, owner, checksum (2), placement
-kind, placement id, retention mode, retention until."""
+"""kind, flags, size, last modified, token, body place (4), state place (3), revision, etag (3), class, owner,
+checksum (2), placement kind, placement id, retention mode, retention until."""
 
 KIND_OBJECT: Final = 1
 KIND_MARKER: Final = 2
@@ -236,7 +237,8 @@ def current_of(sequence: int, row: VersionRow) -> CurrentRow:
 # ----------------------------------------------------------------------------------------------------------- parts
 
 PART: Final = struct.Struct(">HQQQ16s12sQQBH32sBBB64sB32s")
-"""number, size, sequence, last modified, md5, blob, offset, length, etag (3), checksum algorithm, type, length, value, root length, root."""
+"""number, size, sequence, last modified, md5, blob, offset, length, etag (3), checksum algorithm, type, length,
+value, root length, root."""
 
 PART_BYTES: Final = PART.size
 
@@ -316,8 +318,8 @@ class BlobRow(NamedTuple):
 
 
 SET: Final = struct.Struct(">IIIIIIQQ16s")
-"""references, part count, place of the part table's record (4), bucket, version sequence, digest of the selection; then the bitmap of
-unselected parts, if any (bit n-1 of byte (n-1)//8, lowest first)."""
+"""references, part count, place of the part table's record (4), bucket, version sequence, digest of the selection;
+then the bitmap of unselected parts, if any (bit n-1 of byte (n-1)//8, lowest first)."""
 
 
 class SetRow(NamedTuple):
@@ -356,7 +358,8 @@ COUNTERS: Final = struct.Struct(">qqqqqq")
 """objects, versions, delete markers, bytes, uploads, upload bytes."""
 
 ORIGIN: Final = struct.Struct(">QIII")
-"""sequence, segment, offset and total bytes of the record that a row stems from; before the msgpack of rows that have one."""
+"""sequence, segment, offset and total bytes of the record that a row stems from; before the msgpack of rows that
+have one."""
 
 
 class Origin(NamedTuple):
@@ -367,7 +370,8 @@ class Origin(NamedTuple):
 
 
 TAIL: Final = struct.Struct(">IIIQQQI")
-"""Log segment, offset behind the last record, CRC of that record, last sequence, identity generation, bucket generation, records in it."""
+"""Log segment, offset behind the last record, CRC of that record, last sequence, identity generation, bucket
+generation, records in it."""
 
 
 class Tail(NamedTuple):

@@ -1,7 +1,8 @@
 """The read side of the catalog in one process: `interfaces.Catalog` on LMDB and the log.
 
-Views are cheap: LMDB read transactions are renewed by the environment, not made anew. The committer alone opens the environment for writing; in the process that
-has it open as a thread of the library, readers share the same environment (one environment a process).
+Views are cheap: LMDB read transactions are renewed by the environment, not made anew. The committer alone opens the
+environment for writing; in the process that has it open as a thread of the library, readers share the same
+environment (one environment a process).
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""`apply`: what a log record does to the catalog. The one function that commit, recovery and rebuild share (STORE.md 1 and 8).
+"""`apply`: what a log record does to the catalog. The one function that commit, recovery and rebuild share (STORE.md
+1 and 8).
 
-Everything derived (counters, references, garbage, live bytes) is computed from the rows that a record adds and removes, never taken
-from it, and a removal without its row does nothing: so any log that compaction leaves replays to the same tables.
+Everything derived (counters, references, garbage, live bytes) is computed from the rows that a record adds and
+removes, never taken from it, and a removal without its row does nothing: so any log that compaction leaves replays
+to the same tables.
 """
 
 from __future__ import annotations

@@ -82,7 +82,8 @@ def add_set_reference(t: CatalogTransaction, key: bytes) -> None:
 
 
 def release_set(t: CatalogTransaction, key: bytes, death: int, version: int) -> bool:
-    """One reference less to a set; the last one only marks it (STORE.md 16). Returns whether the set holds `version`'s record."""
+    """One reference less to a set; the last one only marks it (STORE.md 16). Returns whether the set holds
+    `version`'s record."""
     found = t.blob_set(key)
     if found is None:
         return False

@@ -1,4 +1,5 @@
-"""One consistent view of the catalog: `interfaces.CatalogSnapshot` on an LMDB read transaction and the log's records."""
+"""One consistent view of the catalog: `interfaces.CatalogSnapshot` on an LMDB read transaction and the log's
+records."""
 
 from __future__ import annotations
 
@@ -70,7 +71,6 @@ from rs3d.types.identities import AccessKey, User
 from rs3d.types.objects import (
     BlobSet,
     CanonicalId,
-    Extent,
     Inline,
     ListedObject,
     ListedVersion,
@@ -131,7 +131,7 @@ class Snapshot:
         self._tables = tables
         self._log = log
         self._begin = tables.environment.begin  # renews one of the environment's spare read transactions
-        self._lmdb: lmdb.Transaction
+        self._lmdb: lmdb.Transaction[bytes]
         self._tail: Tail | None = None
         current, versions = tables.current, tables.versions
         self._current, self._current_seed = current.handle, current.seed
@@ -142,7 +142,9 @@ class Snapshot:
         self._tail = None
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._lmdb.abort()
         self._catalog.give_back(self)
 

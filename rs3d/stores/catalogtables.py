@@ -1,7 +1,8 @@
 """The catalog's LMDB environment and its tables. FORMAT.md section "Catalog".
 
-Every value ends in a CRC32C over the table's name, the key and the value (STORE.md 23), so a row that strayed to another key or
-table is noticed. Nothing but liblmdb opens the files in catalog/: closing a second descriptor of lock.mdb would drop its locks.
+Every value ends in a CRC32C over the table's name, the key and the value (STORE.md 23), so a row that strayed to
+another key or table is noticed. Nothing but liblmdb opens the files in catalog/: closing a second descriptor of
+lock.mdb would drop its locks.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Table:
 
     __slots__ = ("handle", "name", "seed")
 
-    def __init__(self, name: str, handle: object) -> None:
+    def __init__(self, name: str, handle: lmdb._Database) -> None:
         self.name = name
         self.handle = handle
         self.seed = crc32c(name.encode("ascii"))
@@ -76,13 +77,15 @@ class Table:
         return value
 
     def damaged(self, key: bytes) -> RecordDamaged:
-        return RecordDamaged(what=f"catalog table {self.name}, row {key.hex()}", reason="the CRC of its value does not hold")
+        return RecordDamaged(
+            what=f"catalog table {self.name}, row {key.hex()}", reason="the CRC of its value does not hold"
+        )
 
 
 class Tables:
     """The open environment with all tables as attributes by their names."""
 
-    def __init__(self, environment: lmdb.Environment, handles: dict[TableName, object]) -> None:
+    def __init__(self, environment: lmdb.Environment, handles: dict[TableName, lmdb._Database]) -> None:
         self.environment = environment
         tables = {name: Table(name.value, handle) for name, handle in handles.items()}
         self.all: tuple[Table, ...] = tuple(tables.values())
@@ -114,8 +117,9 @@ class Access(Enum):
 def open_tables(catalog_path: str, *, access: Access, map_bytes: int = DEFAULT_MAP_BYTES) -> Tables:
     """Open the environment, once in a process.
 
-    With WRITE (the committer alone), missing directory and tables are made. A commit syncs the data; the page that names the newest commit
-    is synced by the next one (`metasync=False`): after a power cut the catalog may be one commit old, and the log rolls it forward.
+    With WRITE (the committer alone), missing directory and tables are made. A commit syncs the data; the page that
+    names the newest commit is synced by the next one (`metasync=False`): after a power cut the catalog may be one
+    commit old, and the log rolls it forward.
 
     Raises:
         FormatUnknown: a reader met a catalog without its tables.
@@ -141,12 +145,14 @@ def open_tables(catalog_path: str, *, access: Access, map_bytes: int = DEFAULT_M
         )
     except lmdb.Error as error:
         raise StoreDamaged(
-            root=os.path.dirname(catalog_path), reason=f"the catalog cannot be opened: {error}", command="rs3d check --rebuild"
+            root=os.path.dirname(catalog_path),
+            reason=f"the catalog cannot be opened: {error}",
+            command="rs3d check --rebuild",
         ) from error
     try:
         if environment.max_key_size() < 505:
             raise FormatUnknown(what="liblmdb", reason="was built for keys shorter than 505 bytes")
-        handles: dict[TableName, object] = {}
+        handles: dict[TableName, lmdb._Database] = {}
         with environment.begin(write=writes) as transaction:
             for name in TableName:
                 handles[name] = environment.open_db(name.value.encode("ascii"), txn=transaction, create=writes)

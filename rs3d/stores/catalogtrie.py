@@ -1,6 +1,7 @@
 """Walking a table of user keys in byte order, long keys included. FORMAT.md section "Catalog keys"; STORE.md 24.
 
-A walk yields (space prefix, text and suffix, sealed value) triples through one LMDB cursor a level; branch rows are entered and never shown.
+A walk yields (space prefix, text and suffix, sealed value) triples through one LMDB cursor a level; branch rows are
+entered and never shown.
 """
 
 from __future__ import annotations
@@ -28,7 +29,12 @@ class WalkedRow(NamedTuple):
 
 
 def walk(
-    transaction: lmdb.Transaction, table: Table, bucket: BucketId, prefix: bytes, start: bytes, after_row: bytes | None = None
+    transaction: lmdb.Transaction[bytes],
+    table: Table,
+    bucket: BucketId,
+    prefix: bytes,
+    start: bytes,
+    after_row: bytes | None = None,
 ) -> Iterator[WalkedRow]:
     """Rows of `bucket` whose text begins with `prefix`, from the first text ≥ `start` on, in byte order.
 
@@ -42,7 +48,7 @@ def walk(
 
 
 def _walk_space(
-    transaction: lmdb.Transaction,
+    transaction: lmdb.Transaction[bytes],
     table: Table,
     bucket: BucketId,
     space: bytes,

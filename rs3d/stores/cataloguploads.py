@@ -1,7 +1,7 @@
 """What records of multipart uploads do to the tables `uploads`, `upload_keys`, `parts` and `blobs`. STORE.md 16.
 
-Part rows stay under the upload's id when it becomes a blob set: they are the set's members. They go, with their references, in steps
-that the steward asks for (SET_MEMBERS_FREED).
+Part rows stay under the upload's id when it becomes a blob set: they are the set's members. They go, with their
+references, in steps that the steward asks for (SET_MEMBERS_FREED).
 """
 
 from __future__ import annotations

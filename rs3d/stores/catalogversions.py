@@ -1,7 +1,8 @@
 """What records of versions do to the tables `versions` and `current`. FORMAT.md section "Catalog rows".
 
-A key's versions lie newest first. A *head row* (the escaped key without a sequence) exists exactly while the key has a null version that is
-not its newest, and names it: so the null version is found without a walk, and a key with one version has one row.
+A key's versions lie newest first. A *head row* (the escaped key without a sequence) exists exactly while the key has
+a null version that is not its newest, and names it: so the null version is found without a walk, and a key with one
+version has one row.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The write side of the catalog: one LMDB transaction for one batch, with its hot rows gathered until the end.
 
-Counters, live bytes of log segments, outcomes of operations and the tail are touched by almost every record: they are kept in memory and written
-once a batch by `flush`. Used by the committer, recovery, rebuild and compaction; never by two at once.
+Counters, live bytes of log segments, outcomes of operations and the tail are touched by almost every record: they
+are kept in memory and written once a batch by `flush`. Used by the committer, recovery, rebuild and compaction;
+never by two at once.
 """
 
 from __future__ import annotations
@@ -53,9 +54,20 @@ Row = TypeVar("Row")
 
 
 class KeyState:
-    """What the catalog holds of one key, as far as it was looked at: where its rows are, the newest version, the null version."""
+    """What the catalog holds of one key, as far as it was looked at: where its rows are, the newest version, the
+    null version."""
 
-    __slots__ = ("branches", "bucket", "key", "latest", "latest_sequence", "null_known", "null_row", "null_sequence", "row_key")
+    __slots__ = (
+        "branches",
+        "bucket",
+        "key",
+        "latest",
+        "latest_sequence",
+        "null_known",
+        "null_row",
+        "null_sequence",
+        "row_key",
+    )
 
     def __init__(self, bucket: BucketId, key: str, row_key: bytes, branches: tuple[Branch, ...]) -> None:
         self.bucket = bucket
@@ -84,11 +96,12 @@ class CatalogTransaction:
 
         Args:
             parent: the transaction that this one is a child of.
-            buckets: bucket records by id that the one writer knows from earlier batches; kept up to date. Clear it after an abort.
+            buckets: bucket records by id that the one writer knows from earlier batches; kept up to date. Clear it
+            after an abort.
         """
         self.tables = tables
         environment = tables.environment
-        self.lmdb: lmdb.Transaction = (
+        self.lmdb: lmdb.Transaction[bytes] = (
             environment.begin(write=True) if parent is None else environment.begin(write=True, parent=parent.lmdb)
         )
         self._counters: dict[int, list[int]] = {}

@@ -1,8 +1,8 @@
 """A worker's end of the committer's channel, under Trio: `interfaces.Committer`. STORE.md 10-13.
 
-`commit` is shielded from its first packet on: whoever waits for it is cancelled only after the answer. When the committer dies, operations
-without an answer wait for its successor's channel (`reattach`) and are sent again under their old ids, which makes that harmless; an
-operation that is outstanding at a second death is given up as unknown.
+`commit` is shielded from its first packet on: whoever waits for it is cancelled only after the answer. When the
+committer dies, operations without an answer wait for its successor's channel (`reattach`) and are sent again under
+their old ids, which makes that harmless; an operation that is outstanding at a second death is given up as unknown.
 """
 
 from __future__ import annotations
@@ -136,8 +136,8 @@ class CommitClient:
     # -------------------------------------------------------------------------------------------------- background
 
     async def run(self) -> None:
-        """Read answers until `close`. Survives the committer: it then waits for `reattach`. Raises nothing, so that it can be a
-        system task."""
+        """Read answers until `close`. Survives the committer: it then waits for `reattach`. Raises nothing, so that
+        it can be a system task."""
         while not self._closed:
             try:
                 raw = self._socket.recv(messages.MAXIMUM_MESSAGE_BYTES)
@@ -146,7 +146,7 @@ class CommitClient:
                     continue
             except BlockingIOError:
                 with contextlib.suppress(trio.ClosedResourceError):
-                    await trio.lowlevel.wait_readable(self._socket)
+                    await trio.lowlevel.wait_readable(self._socket.fileno())
                 continue
             except (OSError, ProtocolMismatch) as error:
                 self._gone = str(error)
@@ -232,7 +232,7 @@ class CommitClient:
         """Go on with the successor's channel: ask again for everything that has no answer, in order."""
         channel.setblocking(False)
         old, self._socket = self._socket, channel
-        trio.lowlevel.notify_closing(old)
+        trio.lowlevel.notify_closing(old.fileno())
         old.close()
         self._gone = None
         self._unsent = deque(sorted(self._waiting))
@@ -244,7 +244,7 @@ class CommitClient:
         if self._closed:
             return
         self._closed = True
-        trio.lowlevel.notify_closing(self._socket)
+        trio.lowlevel.notify_closing(self._socket.fileno())
         self._socket.close()
         self._give_up(lambda _: True)
         while self._queue:

@@ -1,8 +1,10 @@
-"""The committer's core: a batch of operations in, their outcomes out. DESIGN section 4, "A PUT commits in this order"; STORE.md.
+"""The committer's core: a batch of operations in, their outcomes out. DESIGN section 4, "A PUT commits in this
+order"; STORE.md.
 
-A batch runs in one catalog transaction. Each operation is checked against it (reading only), becomes a record in the log's buffer, and the record is
-applied; so a refusal leaves no trace, without a child transaction. Where applying fails half-way (a damaged row, a full map), the whole
-batch is undone and run again with a child transaction for each operation, and only the failing one fails. Then: log synced, catalog committed.
+A batch runs in one catalog transaction. Each operation is checked against it (reading only), becomes a record in the
+log's buffer, and the record is applied; so a refusal leaves no trace, without a child transaction. Where applying
+fails half-way (a damaged row, a full map), the whole batch is undone and run again with a child transaction for each
+operation, and only the failing one fails. Then: log synced, catalog committed.
 """
 
 from __future__ import annotations
@@ -138,7 +140,8 @@ class CommitterCore:
                     self.open_epochs[int.from_bytes(key, "big")] = row.role
 
     def execute(self, batch: Items[Submitted]) -> list[Reply]:
-        """Commit a batch (in as many transactions as its size needs). Every operation has its reply when this returns."""
+        """Commit a batch (in as many transactions as its size needs). Every operation has its reply when this
+        returns."""
         replies: list[Reply] = []
         while len(replies) < len(batch):
             replies += self._execute_some(batch[len(replies) :])

@@ -18,7 +18,14 @@ from rs3d.format import recordbodies as bodies
 from rs3d.format.keys import bucket_prefix
 from rs3d.format.record import RecordKind
 from rs3d.format.rows import ORIGIN, pack_owner
-from rs3d.stores.catalogstate import ACCESS_KEY_DECODER, USER_DECODER, access_key_key, canonical_key, owned_key_key, user_key
+from rs3d.stores.catalogstate import (
+    ACCESS_KEY_DECODER,
+    USER_DECODER,
+    access_key_key,
+    canonical_key,
+    owned_key_key,
+    user_key,
+)
 from rs3d.stores.catalogwriter import BUCKET_DECODER
 from rs3d.stores.committerplan import Desk, Plan, Record, bucket_of
 from rs3d.types.buckets import Bucket, Versioning

@@ -1,7 +1,8 @@
-"""The committer's clock: sequences that only grow, and a wall clock that is believed only as far as the boot clock bears it out.
+"""The committer's clock: sequences that only grow, and a wall clock that is believed only as far as the boot clock
+bears it out.
 
-STORE.md 8 and 19. A sequence is max(now, last + 1) in nanoseconds. A step of the wall clock by more than a minute does not enter it: time goes on
-by the boot clock, and `is_suspect` says so until somebody accepts the new time.
+STORE.md 8 and 19. A sequence is max(now, last + 1) in nanoseconds. A step of the wall clock by more than a minute
+does not enter it: time goes on by the boot clock, and `is_suspect` says so until somebody accepts the new time.
 """
 
 from __future__ import annotations

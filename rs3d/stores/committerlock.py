@@ -30,7 +30,8 @@ def check_unlocked(
     bypass: Bypass,
     replacement: MutablePart | None = None,
 ) -> None:
-    """Permit the removal of a version, or (with `replacement`) the change of its lock; return only when it is permitted.
+    """Permit the removal of a version, or (with `replacement`) the change of its lock; return only when it is
+    permitted.
 
     Args:
         now_ns: the earlier of wall clock and last sequence.

@@ -1,4 +1,5 @@
-"""Opening the writing side of a store: catalog, log, recovery, core. Used by the committer process and by the library's thread.
+"""Opening the writing side of a store: catalog, log, recovery, core. Used by the committer process and by the
+library's thread.
 
 The caller holds the `writer` lock (STORE.md 9) from before the first call here until after `close`.
 """
@@ -61,9 +62,7 @@ def open_committer(
     if not os.path.isdir(log_path):
         os.mkdir(log_path, 0o700)
         _sync_directory(root)
-    tables = open_tables(
-        os.path.join(root, CATALOG_DIRECTORY), access=Access.WRITE, map_bytes=settings.map_bytes
-    )
+    tables = open_tables(os.path.join(root, CATALOG_DIRECTORY), access=Access.WRITE, map_bytes=settings.map_bytes)
     log: LogWriter | None = None
     try:
         log = LogWriter(log_path, settings.store_id, segment_bytes=settings.segment_bytes, files=files)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from rs3d.errors import InvalidArgument, NoSuchBucket, StaleSource
 from rs3d.format.record import RecordKind
@@ -16,7 +16,8 @@ from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import BlobId, BucketId, Sequence
 from rs3d.types.operations import NewBlob
 
-BLOBS_PER_SEGMENT = 4096
+BLOBS_PER_SEGMENT: Final = 4096
+NO_SEQUENCE: Final = Sequence(0)
 
 
 class Record(NamedTuple):
@@ -46,7 +47,7 @@ class Desk:
     open_epochs: set[int]
     now_ns: int = 0
     tag: OperationTag = (0, 0, 0)
-    sequence: Sequence = Sequence(0)
+    sequence: Sequence = NO_SEQUENCE
     """What the record of the operation at hand will get."""
     epoch: int = 0
     """The sender's."""

@@ -1,7 +1,8 @@
 """The committer as a service: channels of workers in, batches through the core, replies out. STORE.md 9-12.
 
-One synchronous loop, in its own process or (library, tests) in its own thread; the same code. While a batch is being synced, operations gather in the
-sockets; the next batch takes what waits, each channel in turn by bytes, so a worker that sends much cannot starve another.
+One synchronous loop, in its own process or (library, tests) in its own thread; the same code. While a batch is being
+synced, operations gather in the sockets; the next batch takes what waits, each channel in turn by bytes, so a worker
+that sends much cannot starve another.
 """
 
 from __future__ import annotations
@@ -378,5 +379,3 @@ class CommitterService:
     def _own_id(self) -> OperationId:
         self._counter += 1
         return OperationId(Epoch(_COMMITTER_EPOCH), self._counter)
-
-

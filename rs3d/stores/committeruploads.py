@@ -1,7 +1,7 @@
 """The committer's side of multipart uploads: OpenUpload, PutPart, CompleteUpload, AbortUpload, FreeSetMembers.
 
-Uploads, parts, completes and aborts of one upload race in the committer's queue only: each sees all before it. Source: S3 API
-CreateMultipartUpload, UploadPart, CompleteMultipartUpload, AbortMultipartUpload; STORE.md 16.
+Uploads, parts, completes and aborts of one upload race in the committer's queue only: each sees all before it.
+Source: S3 API CreateMultipartUpload, UploadPart, CompleteMultipartUpload, AbortMultipartUpload; STORE.md 16.
 """
 
 from __future__ import annotations
@@ -155,7 +155,8 @@ def _select(desk: Desk, op: CompleteUpload) -> tuple[bytes, int, tuple[int, ...]
 
 
 def _repeated(desk: Desk, op: CompleteUpload, bucket: Bucket, digest: bytes) -> Plan:
-    """A Complete of an upload that was completed: the same answer for the same parts while the version exists (PITFALLS D24)."""
+    """A Complete of an upload that was completed: the same answer for the same parts while the version exists
+    (PITFALLS D24)."""
     gone = NoSuchUpload(bucket=bucket.name, key=op.key, upload_id=op.upload.text())
     found = desk.transaction.blob_set(op.upload.to_bytes())
     if found is None or found[0].references < 1 or found[0].bucket != op.bucket:
@@ -192,7 +193,8 @@ def free_set_members(desk: Desk, op: FreeSetMembers) -> Plan:
         return Done(nothing_done())
     found = desk.transaction.blob_set(upload)
     bitmap = found[1] if found is not None and found[0].references else None
-    numbers, remaining = [], 0
+    numbers: list[int] = []
+    remaining = 0
     for key, _ in desk.transaction.scan(desk.tables.parts, part_key(upload, 0), upload):
         number = int.from_bytes(key[-2:], "big")
         if bitmap is not None and not is_unselected(bitmap, number):
@@ -201,7 +203,5 @@ def free_set_members(desk: Desk, op: FreeSetMembers) -> Plan:
             numbers.append(number)
         else:
             remaining += 1
-    body = bodies.SetMembersFreed(
-        operation=desk.tag, upload=upload, numbers=tuple(numbers), remaining=remaining
-    )
+    body = bodies.SetMembersFreed(operation=desk.tag, upload=upload, numbers=tuple(numbers), remaining=remaining)
     return Record(RecordKind.SET_MEMBERS_FREED, body)

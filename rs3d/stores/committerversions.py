@@ -1,4 +1,5 @@
-"""The committer's side of versions: PutVersion, RemoveVersion, PatchVersion. Everything that decides whether and where is checked here.
+"""The committer's side of versions: PutVersion, RemoveVersion, PatchVersion. Everything that decides whether and
+where is checked here.
 
 Source: S3 API PutObject, DeleteObject; S3 User Guide "Using versioning", "Conditional requests".
 """
@@ -57,7 +58,9 @@ def put_version(desk: Desk, op: PutVersion) -> Plan:
     if isinstance(placement, Inline):
         payload = placement.payload
         if len(payload) != placement.stored_bytes or len(payload) > MAXIMUM_INLINE_BYTES or op.new_blobs:
-            raise InvalidArgument(name="payload", value=str(len(payload)), reason="is not the inlined payload announced")
+            raise InvalidArgument(
+                name="payload", value=str(len(payload)), reason="is not the inlined payload announced"
+            )
         inline = bodies.inline_head(placement)
     elif isinstance(placement, Extent):
         extent = placement
@@ -204,9 +207,7 @@ def _remove_named(desk: Desk, op: RemoveVersion, bucket: Bucket, state: KeyState
     return _removal(desk, op, bucket, found)
 
 
-def _check_named_preconditions(
-    bucket: Bucket, state: KeyState, row: VersionRow | None, wanted: Preconditions
-) -> None:
+def _check_named_preconditions(bucket: Bucket, state: KeyState, row: VersionRow | None, wanted: Preconditions) -> None:
     """Conditions of a delete that names a version hold for that version."""
     named = KeyState(state.bucket, state.key, state.row_key, state.branches)
     named.latest = row

@@ -1,11 +1,13 @@
 """Writing the log: the committer's append-only end. STORE.md rules 1, 2 and 6; FORMAT.md section "Log segment".
 
-Records are gathered in memory for one batch; `flush` writes them with one call and syncs. A batch never spans segments. The next segment is made
-ready by a thread (`LogPreparation`): written zeros, synced, so that appending changes neither length nor allocation.
+Records are gathered in memory for one batch; `flush` writes them with one call and syncs. A batch never spans
+segments. The next segment is made ready by a thread (`LogPreparation`): written zeros, synced, so that appending
+changes neither length nor allocation.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Sequence as Items
@@ -47,7 +49,8 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LogEnd:
-    """Where the log ends: the number of its last segment, the offset behind its last record, the highest number ever named."""
+    """Where the log ends: the number of its last segment, the offset behind its last record, the highest number ever
+    named."""
 
     number: int
     offset: int
@@ -133,10 +136,8 @@ class LogPreparation:
         if left is not None:
             return left
         temporary = f"{number:010d}.tmp"
-        try:
+        with contextlib.suppress(FileNotFoundError):
             self._files.unlink(temporary, directory=self._directory)
-        except FileNotFoundError:
-            pass
         descriptor = self._files.create(temporary, directory=self._directory)
         try:
             for offset in range(0, capacity, len(_ZEROS)):
@@ -147,17 +148,14 @@ class LogPreparation:
             self._files.sync(self._directory)
         except OSError:
             self._files.close(descriptor)
-            try:
+            with contextlib.suppress(OSError):  # it is named .tmp, and every opener removes such files
                 self._files.unlink(temporary, directory=self._directory)
-            except OSError:
-                pass  # it is named .tmp, and every opener removes such files
             raise
         return descriptor
 
-
     def _adopt_left(self, number: int, capacity: int) -> int | None:
-        """A file that was prepared and never used, by this or an earlier process. What a torn first batch may have left in it
-        was written under another nonce and never validates."""
+        """A file that was prepared and never used, by this or an earlier process. What a torn first batch may have
+        left in it was written under another nonce and never validates."""
         name = segment_name(number)
         try:
             descriptor = self._files.open_for_writing(name, directory=self._directory)
@@ -174,7 +172,9 @@ class LogPreparation:
 class LogWriter:
     """The one appender. Not thread-safe; blocking."""
 
-    def __init__(self, log_path: str, store_id: bytes, *, segment_bytes: int = DEFAULT_SEGMENT_BYTES, files: Files = SYSTEM_FILES) -> None:
+    def __init__(
+        self, log_path: str, store_id: bytes, *, segment_bytes: int = DEFAULT_SEGMENT_BYTES, files: Files = SYSTEM_FILES
+    ) -> None:
         self._files = files
         self.directory = files.open_directory(log_path)
         self._store_id = store_id
@@ -246,7 +246,13 @@ class LogWriter:
         """Append a record to the batch. The caller has asked `fits`. The place is final when the batch is flushed."""
         offset = self.offset + len(self._buffer)
         self.crc = append_record(
-            self._buffer, seed=self._seed, previous_crc=self.crc, kind=kind, sequence=sequence, body=body, payload=payload
+            self._buffer,
+            seed=self._seed,
+            previous_crc=self.crc,
+            kind=kind,
+            sequence=sequence,
+            body=body,
+            payload=payload,
         )
         self._offsets.append(offset)
         return Place(self.number, offset, HEAD_BYTES + len(body), len(payload))
@@ -293,7 +299,8 @@ class LogWriter:
         """Seal the active segment and begin the next. Only between batches.
 
         Raises:
-            OSError: the next segment could not be made (disk full): the active one stays. Or sealing failed: `failed` is set.
+            OSError: the next segment could not be made (disk full): the active one stays. Or sealing failed:
+            `failed` is set.
         """
         old_descriptor, old_number, old_end, old_capacity = self._descriptor, self.number, self.offset, self._capacity
         seal = bytearray()

@@ -1,7 +1,8 @@
-"""Reading the log: one record by position, or all from a position on. FORMAT.md sections "Log segment" and "Log record".
+"""Reading the log: one record by position, or all from a position on. FORMAT.md sections "Log segment" and "Log
+record".
 
-A `LogReader` may be shared by threads; it keeps descriptors of segments open, so a replaced segment stays readable while it is
-referred to. Reads block only on cold pages.
+A `LogReader` may be shared by threads; it keeps descriptors of segments open, so a replaced segment stays readable
+while it is referred to. Reads block only on cold pages.
 """
 
 from __future__ import annotations
@@ -192,14 +193,18 @@ def read_header(path: str) -> SegmentHeader | None:
     return None if not any(raw) else decode_header(raw)
 
 
-def scan_records(path: str, header: SegmentHeader, start: ScanEnd, stop_offset: int | None = None) -> Iterator[ScannedRecord]:
+def scan_records(
+    path: str, header: SegmentHeader, start: ScanEnd, stop_offset: int | None = None
+) -> Iterator[ScannedRecord]:
     """Valid records of one segment in order, each chained to the one before; `start` moves along and tells the end.
 
     Args:
         start: where to begin and the CRC of the record before; updated behind each record before it is yielded.
-        stop_offset: where the segment ends as its successor says; None for the last one, which ends at the first invalid record.
+        stop_offset: where the segment ends as its successor says; None for the last one, which ends at the first
+        invalid record.
 
-    The scan ends without an error: the caller compares `start.offset` with what it expects; `start.reason` says why it ended.
+    The scan ends without an error: the caller compares `start.offset` with what it expects; `start.reason` says why
+    it ended.
     """
     seed = crc_seed(header.nonce)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

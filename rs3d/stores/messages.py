@@ -1,10 +1,12 @@
 """Messages between workers and the committer, and between the supervisor and the committer. STORE.md 12.
 
-Both run over SEQPACKET sockets: one message a packet, at most 128 KiB. An operation that is larger travels as a sealed memfd of at most 4 MiB
-whose descriptor accompanies a message without content. This form lives only between processes of one build; nothing of it is stored.
+Both run over SEQPACKET sockets: one message a packet, at most 128 KiB. An operation that is larger travels as a
+sealed memfd of at most 4 MiB whose descriptor accompanies a message without content. This form lives only between
+processes of one build; nothing of it is stored.
 
-Worker → committer: `OPERATION` head, msgpack of the operation without its payload, payload. Committer → worker: one `HELLO` with the
-epoch, then `REPLIES`: any number of answers. Supervisor ↔ committer: msgpack of the `Control` classes, `AddChannel` with a descriptor.
+Worker → committer: `OPERATION` head, msgpack of the operation without its payload, payload. Committer → worker: one
+`HELLO` with the epoch, then `REPLIES`: any number of answers. Supervisor ↔ committer: msgpack of the `Control`
+classes, `AddChannel` with a descriptor.
 """
 
 from __future__ import annotations
@@ -272,9 +274,7 @@ def encode_hello(epoch: int, sequence: int) -> bytes:
 
 def encode_replies(replies: list[tuple[int, bytes | None, Rs3dError | None]]) -> bytes:
     """One packet with several answers."""
-    rows = [
-        (counter, outcome, None if error is None else to_wire(error)) for counter, outcome, error in replies
-    ]
+    rows = [(counter, outcome, None if error is None else to_wire(error)) for counter, outcome, error in replies]
     return b"\x04" + _ENCODE(rows)
 
 
@@ -350,7 +350,8 @@ class StatusAnswer(msgspec.Struct, tag="status answer", frozen=True):
 
 
 class Heartbeat(msgspec.Struct, tag="heartbeat", frozen=True):
-    """From the committer's heartbeat thread: alive; `syncing` tells that a sync is in progress, which is no reason to kill it."""
+    """From the committer's heartbeat thread: alive; `syncing` tells that a sync is in progress, which is no reason
+    to kill it."""
 
     syncing: bool
 
@@ -378,7 +379,7 @@ def decode_control(raw: bytes | memoryview) -> Control:
         ProtocolMismatch
     """
     try:
-        return _CONTROL_DECODER.decode(raw)
+        return cast(Control, _CONTROL_DECODER.decode(raw))
     except msgspec.DecodeError as error:
         raise ProtocolMismatch(what=f"a control message cannot be read: {error}") from error
 
@@ -390,6 +391,6 @@ def decode_notice(raw: bytes | memoryview) -> Notice:
         ProtocolMismatch
     """
     try:
-        return _NOTICE_DECODER.decode(raw)
+        return cast(Notice, _NOTICE_DECODER.decode(raw))
     except msgspec.DecodeError as error:
         raise ProtocolMismatch(what=f"a notice of the committer cannot be read: {error}") from error

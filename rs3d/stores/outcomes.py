@@ -1,6 +1,8 @@
-"""Outcomes on the wire and in table `operations`: msgpack arrays, trailing defaults left out. FORMAT.md section "Outcomes".
+"""Outcomes on the wire and in table `operations`: msgpack arrays, trailing defaults left out. FORMAT.md section
+"Outcomes".
 
-An outcome follows from its record alone, so that an operation that is asked about again is answered from the log as it was the first time.
+An outcome follows from its record alone, so that an operation that is asked about again is answered from the log as
+it was the first time.
 """
 
 from __future__ import annotations

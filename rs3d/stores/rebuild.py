@@ -1,8 +1,10 @@
-"""The catalog from the log alone: every segment replayed in order, by the same `apply` as a commit. STORE.md 7 and 8."""
+"""The catalog from the log alone: every segment replayed in order, by the same `apply` as a commit. STORE.md 7 and
+8."""
 
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 
 from rs3d.format.logsegment import COMPACTED, FOOTER_BYTES, RECORDS_START, SegmentFooter, decode_footer
 from rs3d.format.record import RecordKind
@@ -23,7 +25,7 @@ def replay_sealed(tables: Tables, directory: LogDirectory) -> tuple[int, LastSeg
     """
     files = files_in_order(directory)
     applied = 0
-    for file, following in zip(files, files[1:], strict=False):
+    for file, following in pairwise(files):
         stop_offset = following.header.previous_end
         if file.is_run:
             footer = read_footer(directory, file)
@@ -52,9 +54,7 @@ def files_in_order(directory: LogDirectory) -> list[LogFile]:
     previous = 0
     for file in files:
         if file.header.previous_number != previous:
-            raise directory.damaged(
-                f"the log between segment {previous} and segment {file.header.first} is missing"
-            )
+            raise directory.damaged(f"the log between segment {previous} and segment {file.header.first} is missing")
         previous = file.header.last
     if files and files[-1].is_run:
         raise directory.damaged("the log's last segment is missing")
@@ -71,7 +71,8 @@ def read_footer(directory: LogDirectory, file: LogFile) -> SegmentFooter | None:
 
 
 def _replacements(directory: LogDirectory) -> dict[int, tuple[int, ...]]:
-    """Run by run: what it replaced, as the records SEGMENTS_REPLACED say. A run without one is a leftover (STORE.md 3)."""
+    """Run by run: what it replaced, as the records SEGMENTS_REPLACED say. A run without one is a leftover (STORE.md
+    3)."""
     runs = {number for number in directory.segments if number >= COMPACTED}
     if not runs:
         return {}

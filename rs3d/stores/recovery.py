@@ -1,8 +1,8 @@
 """Opening a log: check the chain of segments, roll the catalog forward, begin a new segment. STORE.md 1, 2, 6 and 7.
 
-Segments are never reopened: each opening begins a new one behind the last valid record. Records that are valid but beyond the
-catalog's tail may lie in the page cache only (their sync failed, or nobody knows): they are copied into the new segment, which is
-synced and named before they are applied. Blocks.
+Segments are never reopened: each opening begins a new one behind the last valid record. Records that are valid but
+beyond the catalog's tail may lie in the page cache only (their sync failed, or nobody knows): they are copied into
+the new segment, which is synced and named before they are applied. Blocks.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from rs3d.stores.rebuild import replay_sealed
 from rs3d.stores.replay import LastSegment, applicable, apply_all, apply_segment, read_last
 from rs3d.types.identifiers import Sequence
 
+
 @dataclass(frozen=True, slots=True)
 class Recovered:
     """What opening found and did."""
@@ -59,7 +60,9 @@ def open_log(tables: Tables, log: LogWriter, log_path: str, store_id: bytes, fil
     else:
         applied, last = _roll_forward(tables, directory, tail)
     for number in directory.broken:
-        if number < COMPACTED and number > last.number:  # its header never became durable, so nothing in it was acknowledged
+        if (
+            number < COMPACTED and number > last.number
+        ):  # its header never became durable, so nothing in it was acknowledged
             files.unlink(segment_name(number), directory=log.directory)
     number = max(last.number, _highest_used(directory)) + 1
     if last.survivors:
@@ -104,7 +107,8 @@ def _check_catalog(tables: Tables, directory: LogDirectory, store_id: bytes) -> 
             row = LogSegmentRow(*LOG_SEGMENT.unpack(value))
             if row.state != LOG_REPLACED and number not in directory.segments:
                 raise directory.damaged(
-                    f"log segment {number} is missing or has no header: sequences {row.first_sequence} to {row.last_sequence}"
+                    f"log segment {number} is missing or has no header: "
+                    f"sequences {row.first_sequence} to {row.last_sequence}"
                 )
     except BaseException:
         transaction.abort()

@@ -43,7 +43,8 @@ def read_last(directory: LogDirectory, file: LogFile, start: ScanEnd) -> LastSeg
 
 
 def _look_behind(path: str, offset: int) -> tuple[int, int]:
-    """The highest sequence in heads behind the last valid record (believed only as a bound), and the bytes they span."""
+    """The highest sequence in heads behind the last valid record (believed only as a bound), and the bytes they
+    span."""
     highest, begin = 0, offset
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -57,9 +58,7 @@ def _look_behind(path: str, offset: int) -> tuple[int, int]:
         os.close(descriptor)
 
 
-def apply_segment(
-    tables: Tables, directory: LogDirectory, file: LogFile, start: ScanEnd, stop_offset: int
-) -> int:
+def apply_segment(tables: Tables, directory: LogDirectory, file: LogFile, start: ScanEnd, stop_offset: int) -> int:
     """Apply a segment's records from `start` to where its successor says that it ends.
 
     Raises:
