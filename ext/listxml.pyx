@@ -68,19 +68,22 @@ cdef bint is_url(str encoding) except -1:
 
 
 cdef list column(object values, Py_ssize_t rows, str name):
-    """A column as a list of the right length; None for a column that is not there."""
+    """A column as a list of the right length; None for a column that is not there.
+
+    Always a copy: it keeps the texts alive while C points into them, whatever an odd number's __index__ does.
+    """
     if values is None:
         return None
-    found = values if type(values) is list else list(values)
-    if len(<list>found) != rows:
-        raise ValueError(f"{name}: {len(<list>found)} values for {rows} keys")
-    return <list>found
+    cdef list found = list(values)
+    if len(found) != rows:
+        raise ValueError(f"{name}: {len(found)} values for {rows} keys")
+    return found
 
 
 def contents(keys, sizes, modified_ns, etags, storage_classes, *, checksums=None, owners=None,
              str encoding not None="plain"):
     cdef Output out = Output()
-    cdef list key_list = keys if type(keys) is list else list(keys)
+    cdef list key_list = list(keys)
     cdef Py_ssize_t rows = len(key_list), row
     cdef list size_list = column(sizes, rows, "sizes")
     cdef list time_list = column(modified_ns, rows, "modified_ns")

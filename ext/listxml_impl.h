@@ -17,7 +17,7 @@
 
 enum {
     LISTXML_GROWTH = 6,      /* a byte becomes at most this many: &quot; or &#x1f; */
-    LISTXML_FIXED = 320,     /* tags, date and size of a row, and what the wide copy may write too far */
+    LISTXML_FIXED = 320,     /* tags, date and size of a row: some 210 */
     LISTXML_DATE = 24        /* 2009-10-12T17:50:30.000Z */
 };
 
@@ -39,7 +39,7 @@ static inline int listxml_class(unsigned char c)
 
 static const char listxml_lower[] = "0123456789abcdef", listxml_upper[] = "0123456789ABCDEF";
 
-/* XML character data from UTF-8. Control characters become references, as S3 writes them. Room: 6 * length + 16. */
+/* XML character data from UTF-8. Control characters become references, as S3 writes them. Room: 6 * length. */
 static inline unsigned char *listxml_escape(unsigned char *to, const unsigned char *from, size_t length)
 {
     size_t i = 0;
@@ -51,7 +51,7 @@ static inline unsigned char *listxml_escape(unsigned char *to, const unsigned ch
             const __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
             const __m128i amp = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('&'));
             const __m128i quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
-            /* < and > differ in one bit; so do 0x7f and 0xff, and 0xff is no UTF-8 */
+            /* < and > differ in one bit */
             const __m128i angle = _mm_cmpeq_epi8(_mm_or_si128(bytes, _mm_set1_epi8(2)), _mm_set1_epi8('>'));
             const __m128i rare = _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(0x7f)),
                                               _mm_cmpeq_epi8(bytes, _mm_set1_epi8((char)0xef)));

@@ -22,14 +22,14 @@ def contents(
     owners: Iterable[str | bytes] | None = None,
     encoding: Literal["plain", "url"] = "plain",
 ) -> bytes:
-    """A `Contents` element for each key. Lists are read in place; other iterables are copied first.
+    """A `Contents` element for each key.
 
     Args:
         sizes: bytes, 0 to 2^64 - 1.
         modified_ns: nanoseconds since 1970, UTC; the second they lie in is written.
         etags: without quotes.
-        checksums, owners: ready XML for each row (`ChecksumAlgorithm` and `ChecksumType`; `Owner`), or empty; written as
-            it is, before `Size` and before `StorageClass`.
+        checksums, owners: ready XML for each row (`ChecksumAlgorithm` and `ChecksumType`; `Owner`), or empty; written
+            as it is, before `Size` and before `StorageClass`.
 
     Raises:
         ValueError: a column has another length than `keys`, or a time is outside the years 1 to 9999.
