@@ -50,6 +50,9 @@ async def store_body(runtime: Runtime, plan: BodyPlan, body: BodySource, origin:
     """
     check_declared_length(plan, body.declared_bytes)
     whole = body.whole()
+    declared = body.declared_bytes
+    if runtime.deps.space is not None:
+        runtime.deps.space.require(declared or 0)
     if whole is not None:
         if len(whole) > plan.maximum_bytes:
             raise EntityTooLarge(size_bytes=len(whole), maximum_bytes=plan.maximum_bytes)
@@ -57,7 +60,6 @@ async def store_body(runtime: Runtime, plan: BodyPlan, body: BodySource, origin:
         if len(whole) <= plan.inline_limit_bytes:
             return _inline(plan, body, whole)
         return await _write_whole(runtime, plan, body, whole, origin)
-    declared = body.declared_bytes
     if declared is not None and declared <= plan.inline_limit_bytes:
         return _inline(plan, body, await _receive_small(body, declared))
     return await _write_stream(runtime, plan, body, origin)

@@ -70,6 +70,14 @@ class Horizon(Protocol):
     def leave(self, slot: int) -> None: ...
 
 
+class Space(Protocol):
+    """Whether a body may be stored, asked before it is read (STORE.md 22)."""
+
+    def require(self, added_bytes: int, added_files: int = 2) -> None:
+        """Raises StoreFull."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineDeps:
     """What an engine works with. The one who makes them closes them."""
@@ -81,3 +89,5 @@ class EngineDeps:
     sealer: Sealer
     clock: Clock
     config: EngineConfig
+    space: Space | None = None
+    """None = only the committer and the disk itself say when it is full."""

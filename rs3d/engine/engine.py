@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Final
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Final
 
 from rs3d.engine import buckets, get, listing, multipart, uploads, versions
 from rs3d.engine.attributes import object_attributes
@@ -61,6 +63,9 @@ from rs3d.types.identities import AccessKey, KeyStatus, User
 from rs3d.types.objects import CanonicalId, ObjectVersion, Pairs, Upload
 from rs3d.types.operations import Bypass
 
+if TYPE_CHECKING:
+    from rs3d.engine.library import StoreOptions
+
 # What a call without a request object asks for.
 _PUT: Final = PutRequest()
 _LIST_PARTS: Final = ListPartsRequest()
@@ -88,6 +93,24 @@ class StorageEngine:
     def __init__(self, deps: EngineDeps) -> None:
         self._runtime = Runtime(deps)
         self._identities = Identities(self._runtime)
+
+    @staticmethod
+    def open(
+        root: str | os.PathLike[str],
+        *,
+        config: EngineConfig | None = None,
+        options: StoreOptions | None = None,
+    ) -> AbstractAsyncContextManager[StorageEngine]:
+        """Open (or make) the store at `root` for this process alone; its committer thread and garbage collection run
+        inside the context.
+
+        Raises:
+            StoreBusy: a daemon or another library user holds it. StoreDamaged, FormatUnknown, MasterKeyWrong.
+        """
+        # Imported late: a worker process gets its deps from elsewhere and needs neither committer nor locks.
+        from rs3d.engine.library import DEFAULT_OPTIONS, open_engine
+
+        return open_engine(os.fspath(root), config or EngineConfig(), options or DEFAULT_OPTIONS)
 
     @property
     def config(self) -> EngineConfig:

@@ -56,7 +56,7 @@ async def delete_object(runtime: Runtime, bucket: str, key: str, request: Delete
         )
     )
     return DeleteResult(
-        version_text=outcome.version_text,
+        version_text=outcome.version_text if outcome.reports_version else "",
         delete_marker=outcome.delete_marker,
         reports_version=outcome.reports_version,
         sequence=outcome.sequence,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rs3d.engine import EngineConfig
+from rs3d.engine import EngineConfig, StorageEngine
 from rs3d.engine.requests import (
     BucketChange,
     BucketRequest,
@@ -38,15 +38,15 @@ ALICE = CanonicalId("a" * 64)
 BOB = CanonicalId("b" * 64)
 
 
-async def test_bucket_names_are_taken_once(world: MemoryWorld) -> None:
-    made = await world.engine.create_bucket("shared", BucketRequest(owner=ALICE, region="eu-1"))
+async def test_bucket_names_are_taken_once(engine: StorageEngine) -> None:
+    made = await engine.create_bucket("shared", BucketRequest(owner=ALICE, region="eu-1"))
     assert (made.owner, made.region, made.versioning) == (ALICE, "eu-1", Versioning.UNVERSIONED)
     with pytest.raises(BucketAlreadyOwnedByYou):
-        await world.engine.create_bucket("shared", BucketRequest(owner=ALICE))
+        await engine.create_bucket("shared", BucketRequest(owner=ALICE))
     with pytest.raises(BucketAlreadyExists):
-        await world.engine.create_bucket("shared", BucketRequest(owner=BOB))
+        await engine.create_bucket("shared", BucketRequest(owner=BOB))
     with pytest.raises(InvalidBucketName):
-        await world.engine.create_bucket("No_Bucket")
+        await engine.create_bucket("No_Bucket")
 
 
 async def test_a_user_may_own_so_many_buckets() -> None:
@@ -58,7 +58,7 @@ async def test_a_user_may_own_so_many_buckets() -> None:
     await world.engine.create_bucket("three", BucketRequest(owner=BOB))
 
 
-async def test_settings_that_do_not_exist_are_refused(world: MemoryWorld) -> None:
+async def test_settings_that_do_not_exist_are_refused(engine: StorageEngine) -> None:
     for name, text in (
         ("compression", "zstd"),
         ("etag", "sha512"),
@@ -68,9 +68,9 @@ async def test_settings_that_do_not_exist_are_refused(world: MemoryWorld) -> Non
         ("quota_bytes", "9" * 30),
     ):
         with pytest.raises(InvalidArgument) as caught:
-            await world.engine.change_bucket("bucket", BucketChange(settings={name: text}))
+            await engine.change_bucket("bucket", BucketChange(settings={name: text}))
         assert caught.value.name == name
-    assert world.engine.bucket("bucket").settings == ()
+    assert engine.bucket("bucket").settings == ()
 
 
 async def test_changes_leave_the_rest_as_it_is(world: MemoryWorld) -> None:
@@ -85,65 +85,65 @@ async def test_changes_leave_the_rest_as_it_is(world: MemoryWorld) -> None:
     assert (changed.owner, changed.settings) == (BOB, (("quota_objects", "5"),))
 
 
-async def test_versioning_is_suspended_never_undone(world: MemoryWorld) -> None:
-    await world.engine.set_versioning("bucket", Versioning.ENABLED)
-    assert (await world.engine.set_versioning("bucket", Versioning.SUSPENDED)).versioning is Versioning.SUSPENDED
+async def test_versioning_is_suspended_never_undone(engine: StorageEngine) -> None:
+    await engine.set_versioning("bucket", Versioning.ENABLED)
+    assert (await engine.set_versioning("bucket", Versioning.SUSPENDED)).versioning is Versioning.SUSPENDED
     with pytest.raises(InvalidBucketState):
-        await world.engine.set_versioning("bucket", Versioning.UNVERSIONED)
+        await engine.set_versioning("bucket", Versioning.UNVERSIONED)
 
 
-async def test_only_an_empty_bucket_goes(world: MemoryWorld) -> None:
-    await world.engine.put_object("bucket", "key", b"x")
+async def test_only_an_empty_bucket_goes(engine: StorageEngine) -> None:
+    await engine.put_object("bucket", "key", b"x")
     with pytest.raises(BucketNotEmpty):
-        await world.engine.delete_bucket("bucket")
-    await world.engine.delete_object("bucket", "key")
-    upload = await world.engine.create_multipart_upload("bucket", "key")
+        await engine.delete_bucket("bucket")
+    await engine.delete_object("bucket", "key")
+    upload = await engine.create_multipart_upload("bucket", "key")
     with pytest.raises(BucketNotEmpty):
-        await world.engine.delete_bucket("bucket")
-    await world.engine.abort_multipart_upload("bucket", "key", upload)
-    await world.engine.delete_bucket("bucket")
+        await engine.delete_bucket("bucket")
+    await engine.abort_multipart_upload("bucket", "key", upload)
+    await engine.delete_bucket("bucket")
     with pytest.raises(NoSuchBucket):
-        await world.engine.delete_bucket("bucket")
+        await engine.delete_bucket("bucket")
 
 
-async def test_quotas_refuse_before_the_body_and_again_at_the_commit(world: MemoryWorld) -> None:
-    await world.engine.change_bucket("bucket", BucketChange(settings={"quota_bytes": "3000"}))
-    await world.engine.put_object("bucket", "key", bytes(2000))
+async def test_quotas_refuse_before_the_body_and_again_at_the_commit(engine: StorageEngine) -> None:
+    await engine.change_bucket("bucket", BucketChange(settings={"quota_bytes": "3000"}))
+    await engine.put_object("bucket", "key", bytes(2000))
     early = StreamSource(bytes(1001), 100)
     with pytest.raises(QuotaExceeded):
-        await world.engine.put_object("bucket", "other", early)
+        await engine.put_object("bucket", "other", early)
     assert early.calls == 0
     with pytest.raises(QuotaExceeded):
-        await world.engine.put_object("bucket", "other", StreamSource(bytes(1001), 100, declares=False))
-    await world.engine.put_object("bucket", "other", bytes(1000))
-    assert world.engine.bucket_status("bucket").counters.bytes == 3000
+        await engine.put_object("bucket", "other", StreamSource(bytes(1001), 100, declares=False))
+    await engine.put_object("bucket", "other", bytes(1000))
+    assert engine.bucket_status("bucket").counters.bytes == 3000
 
 
-async def test_preconditions_refuse_before_the_body(world: MemoryWorld) -> None:
-    await world.engine.put_object("bucket", "key", b"x")
+async def test_preconditions_refuse_before_the_body(engine: StorageEngine) -> None:
+    await engine.put_object("bucket", "key", b"x")
     for conditions in (Preconditions(if_none_match=("*",)), Preconditions(if_match=("other",))):
         source = StreamSource(bytes(2000), 100)
         with pytest.raises(PreconditionFailed):
-            await world.engine.put_object("bucket", "key", source, PutRequest(preconditions=conditions))
+            await engine.put_object("bucket", "key", source, PutRequest(preconditions=conditions))
         assert source.calls == 0
 
 
-async def test_other_storage_classes_do_not_exist(world: MemoryWorld) -> None:
+async def test_other_storage_classes_do_not_exist(engine: StorageEngine) -> None:
     with pytest.raises(NotImplementedHere):
-        await world.engine.put_object("bucket", "key", b"x", PutRequest(storage_class="GLACIER"))
+        await engine.put_object("bucket", "key", b"x", PutRequest(storage_class="GLACIER"))
 
 
 @pytest.mark.parametrize("size", range(1, 8))
-async def test_d21_pages_of_buckets_join_to_the_whole(world: MemoryWorld, size: int) -> None:
+async def test_d21_pages_of_buckets_join_to_the_whole(engine: StorageEngine, size: int) -> None:
     names = ["aa.b", "aaa", "ab-1", "bucket", "zzz"]
     for name in names:
         if name != "bucket":
-            await world.engine.create_bucket(name, BucketRequest(owner=ALICE))
+            await engine.create_bucket(name, BucketRequest(owner=ALICE))
     for owner, prefix, expected in ((None, "", names), (None, "a", names[:3]), (BOB, "", [])):
         seen: list[str] = []
         token = ""
         while True:
-            page = world.engine.list_buckets(
+            page = engine.list_buckets(
                 ListBucketsRequest(owner=owner, prefix=prefix, token=token, maximum=size)
             )
             seen += [bucket.name for bucket in page.buckets]
@@ -152,9 +152,9 @@ async def test_d21_pages_of_buckets_join_to_the_whole(world: MemoryWorld, size: 
                 break
         assert seen == expected
     with pytest.raises(InvalidArgument):
-        world.engine.list_buckets(ListBucketsRequest(token="é!"))
+        engine.list_buckets(ListBucketsRequest(token="é!"))
     with pytest.raises(InvalidArgument):
-        world.engine.list_buckets(ListBucketsRequest(maximum=0))
+        engine.list_buckets(ListBucketsRequest(maximum=0))
 
 
 async def test_secrets_are_sealed_in_the_store_and_open_for_the_engine(world: MemoryWorld) -> None:
@@ -168,51 +168,51 @@ async def test_secrets_are_sealed_in_the_store_and_open_for_the_engine(world: Me
     assert made.secret not in repr(made) + repr(found)
 
 
-async def test_a_change_of_identities_is_seen_by_the_next_request(world: MemoryWorld) -> None:
-    await world.engine.create_user(UserRequest(name="alice"))
-    made = await world.engine.create_key(KeyRequest(user="alice", access_key="ALICE", secret="0123456789"))
-    assert world.engine.credentials("ALICE") is not None
-    before = world.engine.identity_generation()
-    await world.engine.set_key_status("ALICE", KeyStatus.INACTIVE)
-    assert world.engine.identity_generation() != before
-    assert world.engine.credentials("ALICE") is None
-    await world.engine.set_key_status("ALICE", KeyStatus.ACTIVE)
-    assert world.engine.credentials("ALICE") is not None
-    await world.engine.remove_key("ALICE")
-    assert world.engine.credentials("ALICE") is None
-    assert world.engine.access_keys() == []
+async def test_a_change_of_identities_is_seen_by_the_next_request(engine: StorageEngine) -> None:
+    await engine.create_user(UserRequest(name="alice"))
+    made = await engine.create_key(KeyRequest(user="alice", access_key="ALICE", secret="0123456789"))
+    assert engine.credentials("ALICE") is not None
+    before = engine.identity_generation()
+    await engine.set_key_status("ALICE", KeyStatus.INACTIVE)
+    assert engine.identity_generation() != before
+    assert engine.credentials("ALICE") is None
+    await engine.set_key_status("ALICE", KeyStatus.ACTIVE)
+    assert engine.credentials("ALICE") is not None
+    await engine.remove_key("ALICE")
+    assert engine.credentials("ALICE") is None
+    assert engine.access_keys() == []
     assert made.key.access_key == "ALICE"
 
 
-async def test_identities_that_are_refused(world: MemoryWorld) -> None:
-    await world.engine.create_user(UserRequest(name="alice"))
+async def test_identities_that_are_refused(engine: StorageEngine) -> None:
+    await engine.create_user(UserRequest(name="alice"))
     with pytest.raises(IdentityExists):
-        await world.engine.create_user(UserRequest(name="alice"))
+        await engine.create_user(UserRequest(name="alice"))
     malformed = UserRequest(name="x", canonical_id=CanonicalId("1"))
     for request in (UserRequest(name=""), UserRequest(name="a b"), malformed):
         with pytest.raises(InvalidArgument):
-            await world.engine.create_user(request)
+            await engine.create_user(request)
     with pytest.raises(NoSuchIdentity):
-        await world.engine.create_key(KeyRequest(user="nobody"))
+        await engine.create_key(KeyRequest(user="nobody"))
     for access_key, secret in (("a", ""), ("a/b/c", ""), ("fine", "short"), ("fine", "é" * 10)):
         with pytest.raises(InvalidArgument):
-            await world.engine.create_key(KeyRequest(user="alice", access_key=access_key, secret=secret))
-    await world.engine.create_key(KeyRequest(user="alice", access_key="ALICE"))
+            await engine.create_key(KeyRequest(user="alice", access_key=access_key, secret=secret))
+    await engine.create_key(KeyRequest(user="alice", access_key="ALICE"))
     with pytest.raises(IdentityExists):
-        await world.engine.create_key(KeyRequest(user="alice", access_key="ALICE"))
+        await engine.create_key(KeyRequest(user="alice", access_key="ALICE"))
     with pytest.raises(InvalidBucketState):
-        await world.engine.remove_user("alice")
-    await world.engine.remove_key("ALICE")
-    await world.engine.remove_user("alice")
+        await engine.remove_user("alice")
+    await engine.remove_key("ALICE")
+    await engine.remove_user("alice")
     with pytest.raises(NoSuchIdentity):
-        world.engine.user("alice")
+        engine.user("alice")
     with pytest.raises(NoSuchIdentity):
-        await world.engine.set_key_status("ALICE", KeyStatus.ACTIVE)
+        await engine.set_key_status("ALICE", KeyStatus.ACTIVE)
 
 
-async def test_what_nobody_in_particular_makes_is_the_root_users(world: MemoryWorld) -> None:
-    root = await world.engine.create_user(UserRequest(name="root", role=UserRole.ROOT))
-    assert (await world.engine.create_bucket("of-root")).owner == root.canonical_id
-    await world.engine.put_object("of-root", "key", b"x")
-    assert world.engine.head_object("of-root", "key").version.meta.owner == root.canonical_id
-    assert world.engine.user_by_canonical_id(root.canonical_id) == root
+async def test_what_nobody_in_particular_makes_is_the_root_users(engine: StorageEngine) -> None:
+    root = await engine.create_user(UserRequest(name="root", role=UserRole.ROOT))
+    assert (await engine.create_bucket("of-root")).owner == root.canonical_id
+    await engine.put_object("of-root", "key", b"x")
+    assert engine.head_object("of-root", "key").version.meta.owner == root.canonical_id
+    assert engine.user_by_canonical_id(root.canonical_id) == root

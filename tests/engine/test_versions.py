@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from rs3d.engine import StorageEngine
 from rs3d.engine.requests import DeleteItem, DeleteRequest
 from rs3d.errors import (
     InvalidArgument,
@@ -17,57 +18,57 @@ from rs3d.types.operations import Preconditions
 from tests.fakes.deps import MemoryWorld
 
 
-async def test_an_unversioned_delete_removes_and_reports_nothing(world: MemoryWorld) -> None:
-    await world.engine.put_object("bucket", "key", b"a")
-    done = await world.engine.delete_object("bucket", "key")
+async def test_an_unversioned_delete_removes_and_reports_nothing(engine: StorageEngine) -> None:
+    await engine.put_object("bucket", "key", b"a")
+    done = await engine.delete_object("bucket", "key")
     assert (done.version_text, done.delete_marker, done.reports_version) == ("", False, False)
-    again = await world.engine.delete_object("bucket", "key")
+    again = await engine.delete_object("bucket", "key")
     assert not again.delete_marker
     with pytest.raises(NoSuchKey):
-        world.engine.head_object("bucket", "key")
+        engine.head_object("bucket", "key")
 
 
-async def test_versions_are_kept_and_a_marker_hides_them(world: MemoryWorld) -> None:
-    await world.engine.set_versioning("bucket", Versioning.ENABLED)
-    one = await world.engine.put_object("bucket", "key", b"one")
-    two = await world.engine.put_object("bucket", "key", b"two")
+async def test_versions_are_kept_and_a_marker_hides_them(engine: StorageEngine) -> None:
+    await engine.set_versioning("bucket", Versioning.ENABLED)
+    one = await engine.put_object("bucket", "key", b"one")
+    two = await engine.put_object("bucket", "key", b"two")
     assert one.reports_version and one.version_text != two.version_text
-    marker = await world.engine.delete_object("bucket", "key")
+    marker = await engine.delete_object("bucket", "key")
     assert marker.delete_marker
     with pytest.raises(LatestIsDeleteMarker) as hidden:
-        await world.engine.get_object("bucket", "key")
+        await engine.get_object("bucket", "key")
     assert hidden.value.version_id == marker.version_text
     with pytest.raises(VersionIsDeleteMarker):
-        world.engine.head_object("bucket", "key", version=marker.version_text)
-    assert await world.engine.get_object("bucket", "key", version=one.version_text) == b"one"
-    gone = await world.engine.delete_object("bucket", "key", DeleteRequest(version=marker.version_text))
+        engine.head_object("bucket", "key", version=marker.version_text)
+    assert await engine.get_object("bucket", "key", version=one.version_text) == b"one"
+    gone = await engine.delete_object("bucket", "key", DeleteRequest(version=marker.version_text))
     assert gone.delete_marker and gone.version_text == marker.version_text
-    assert await world.engine.get_object("bucket", "key") == b"two"
-    await world.engine.delete_object("bucket", "key", DeleteRequest(version=two.version_text))
-    assert await world.engine.get_object("bucket", "key") == b"one"
+    assert await engine.get_object("bucket", "key") == b"two"
+    await engine.delete_object("bucket", "key", DeleteRequest(version=two.version_text))
+    assert await engine.get_object("bucket", "key") == b"one"
     with pytest.raises(NoSuchVersion):
-        world.engine.head_object("bucket", "key", version=two.version_text)
+        engine.head_object("bucket", "key", version=two.version_text)
 
 
-async def test_suspended_versioning_replaces_only_the_null_version(world: MemoryWorld) -> None:
-    await world.engine.put_object("bucket", "key", b"before")
-    await world.engine.set_versioning("bucket", Versioning.ENABLED)
-    kept = await world.engine.put_object("bucket", "key", b"kept")
-    await world.engine.set_versioning("bucket", Versioning.SUSPENDED)
-    null = await world.engine.put_object("bucket", "key", b"null")
+async def test_suspended_versioning_replaces_only_the_null_version(engine: StorageEngine) -> None:
+    await engine.put_object("bucket", "key", b"before")
+    await engine.set_versioning("bucket", Versioning.ENABLED)
+    kept = await engine.put_object("bucket", "key", b"kept")
+    await engine.set_versioning("bucket", Versioning.SUSPENDED)
+    null = await engine.put_object("bucket", "key", b"null")
     assert null.version_text == "null" and null.reports_version
-    entries = world.engine.list_object_versions("bucket").entries
+    entries = engine.list_object_versions("bucket").entries
     assert [entry.version_text for entry in entries] == ["null", kept.version_text]
-    assert await world.engine.get_object("bucket", "key", version="null") == b"null"
-    await world.engine.delete_object("bucket", "key")
-    entries = world.engine.list_object_versions("bucket").entries
+    assert await engine.get_object("bucket", "key", version="null") == b"null"
+    await engine.delete_object("bucket", "key")
+    entries = engine.list_object_versions("bucket").entries
     assert [entry.version_text for entry in entries] == ["null", kept.version_text]
-    await world.engine.delete_object("bucket", "key", DeleteRequest(version="null"))
-    assert await world.engine.get_object("bucket", "key") == b"kept"
+    await engine.delete_object("bucket", "key", DeleteRequest(version="null"))
+    assert await engine.get_object("bucket", "key") == b"kept"
 
 
-async def test_deletes_are_conditional(world: MemoryWorld) -> None:
-    made = await world.engine.put_object("bucket", "key", b"abc")
+async def test_deletes_are_conditional(engine: StorageEngine) -> None:
+    made = await engine.put_object("bucket", "key", b"abc")
     refused = [
         Preconditions(if_match=("other",)),
         Preconditions(if_match_size_bytes=4),
@@ -75,18 +76,18 @@ async def test_deletes_are_conditional(world: MemoryWorld) -> None:
     ]
     for conditions in refused:
         with pytest.raises(PreconditionFailed):
-            await world.engine.delete_object("bucket", "key", DeleteRequest(preconditions=conditions))
+            await engine.delete_object("bucket", "key", DeleteRequest(preconditions=conditions))
     right = Preconditions(
         if_match=(made.etag,), if_match_size_bytes=3, if_match_last_modified_s=made.last_modified_ns // 10**9
     )
-    await world.engine.delete_object("bucket", "key", DeleteRequest(preconditions=right))
+    await engine.delete_object("bucket", "key", DeleteRequest(preconditions=right))
     with pytest.raises(NoSuchKey):
-        await world.engine.delete_object("bucket", "key", DeleteRequest(preconditions=right))
+        await engine.delete_object("bucket", "key", DeleteRequest(preconditions=right))
 
 
-async def test_many_keys_are_deleted_in_one_call_each_with_its_own_outcome(world: MemoryWorld) -> None:
-    await world.engine.set_versioning("bucket", Versioning.ENABLED)
-    made = await world.engine.put_object("bucket", "a", b"a")
+async def test_many_keys_are_deleted_in_one_call_each_with_its_own_outcome(engine: StorageEngine) -> None:
+    await engine.set_versioning("bucket", Versioning.ENABLED)
+    made = await engine.put_object("bucket", "a", b"a")
     items = [
         DeleteItem(key="a"),
         DeleteItem(key="a", version=made.version_text),
@@ -95,7 +96,7 @@ async def test_many_keys_are_deleted_in_one_call_each_with_its_own_outcome(world
         DeleteItem(key=""),
         DeleteItem(key="never"),
     ]
-    done = await world.engine.delete_objects("bucket", items)
+    done = await engine.delete_objects("bucket", items)
     assert [(item.key, item.version) for item in done] == [(item.key, item.version) for item in items]
     assert done[0].result is not None and done[0].result.delete_marker
     assert done[1].result is not None and done[1].result.version_text == made.version_text
@@ -104,21 +105,21 @@ async def test_many_keys_are_deleted_in_one_call_each_with_its_own_outcome(world
     assert done[4].error is not None
     assert done[5].result is not None and done[5].error is None
     with pytest.raises(InvalidArgument):
-        await world.engine.delete_objects("bucket", [DeleteItem(key="k")] * 1001)
+        await engine.delete_objects("bucket", [DeleteItem(key="k")] * 1001)
 
 
-async def test_tags_are_replaced_and_removed(world: MemoryWorld) -> None:
-    await world.engine.set_versioning("bucket", Versioning.ENABLED)
-    one = await world.engine.put_object("bucket", "key", b"one")
-    await world.engine.put_object("bucket", "key", b"two")
-    tagged = await world.engine.set_object_tags("bucket", "key", (("a", "1"),), version=one.version_text)
+async def test_tags_are_replaced_and_removed(engine: StorageEngine) -> None:
+    await engine.set_versioning("bucket", Versioning.ENABLED)
+    one = await engine.put_object("bucket", "key", b"one")
+    await engine.put_object("bucket", "key", b"two")
+    tagged = await engine.set_object_tags("bucket", "key", (("a", "1"),), version=one.version_text)
     assert tagged.version_text == one.version_text
-    assert world.engine.object_tags("bucket", "key", version=one.version_text).mutable.tags == (("a", "1"),)
-    assert world.engine.object_tags("bucket", "key").mutable.tags == ()
-    await world.engine.set_object_tags("bucket", "key", (), version=one.version_text)
-    assert world.engine.object_tags("bucket", "key", version=one.version_text).mutable.tags == ()
+    assert engine.object_tags("bucket", "key", version=one.version_text).mutable.tags == (("a", "1"),)
+    assert engine.object_tags("bucket", "key").mutable.tags == ()
+    await engine.set_object_tags("bucket", "key", (), version=one.version_text)
+    assert engine.object_tags("bucket", "key", version=one.version_text).mutable.tags == ()
     with pytest.raises(NoSuchKey):
-        await world.engine.set_object_tags("bucket", "none", ())
+        await engine.set_object_tags("bucket", "none", ())
 
 
 async def test_a_stale_patch_is_read_and_made_again(world: MemoryWorld) -> None:
