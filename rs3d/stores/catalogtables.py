@@ -153,9 +153,14 @@ def open_tables(catalog_path: str, *, access: Access, map_bytes: int = DEFAULT_M
         if environment.max_key_size() < 505:
             raise FormatUnknown(what="liblmdb", reason="was built for keys shorter than 505 bytes")
         handles: dict[TableName, lmdb._Database] = {}
-        with environment.begin(write=writes) as transaction:
+        if writes:
+            with environment.begin(write=True) as transaction:
+                for name in TableName:
+                    handles[name] = environment.open_db(name.value.encode("ascii"), txn=transaction, create=True)
+        else:
+            # Not in a transaction of ours: the binding resets a reading one instead of committing it, and its handles with it.
             for name in TableName:
-                handles[name] = environment.open_db(name.value.encode("ascii"), txn=transaction, create=writes)
+                handles[name] = environment.open_db(name.value.encode("ascii"), create=False)
     except lmdb.NotFoundError as error:
         environment.close()
         raise FormatUnknown(what=catalog_path, reason="it has no tables of rs3d") from error
