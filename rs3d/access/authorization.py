@@ -48,6 +48,7 @@ _SCOPE_DATE = re.compile(r"[0-9]{8}")
 _SCOPE_REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _HEADER_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_FIELDS = re.compile(r"Credential=([^, ]*), ?SignedHeaders=([^, ]*), ?Signature=([^, ]*)")
 _FIELD = re.compile(r" *(Credential|SignedHeaders|Signature)=([^, ]*) *")
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 _MODES = {mode.value: mode for mode in PayloadMode if mode is not PayloadMode.SHA256}
@@ -146,19 +147,11 @@ def _header_claim(authorization: bytes, sent: _Fields, now_ns: int, required_reg
     mechanism, _, rest = text.partition(" ")
     if mechanism != ALGORITHM:
         raise _unsupported(mechanism)
-    fields: dict[str, str] = {}
-    for piece in rest.split(","):
-        match = _FIELD.fullmatch(piece)
-        if match is None or match[1] in fields:
-            raise AuthorizationHeaderMalformed("it must name Credential, SignedHeaders and Signature once each")
-        fields[match[1]] = match[2]
-    if len(fields) != 3:
-        missing = next(name for name in ("Credential", "SignedHeaders", "Signature") if name not in fields)
-        raise AuthorizationHeaderMalformed(f"it has no {missing}")
+    credential, names, signature = _authorization_fields(rest)
     try:
-        access_key, scope = parse_credential(fields["Credential"], required_region)
-        signature = _signature(fields["Signature"])
-        signed, covered = _signed_headers(fields["SignedHeaders"])
+        access_key, scope = parse_credential(credential, required_region)
+        signature = _signature(signature)
+        signed, covered = _signed_headers(names)
     except ClaimMalformed as problem:
         raise AuthorizationHeaderMalformed(problem.reason, problem.region) from None
     sent.require_coverage(covered)
@@ -229,6 +222,23 @@ def _presigned_claim(
         payload_hash=payload_hash,
         expires_s=expires_s,
     )
+
+
+def _authorization_fields(text: str) -> tuple[str, str, str]:
+    """Credential, SignedHeaders and Signature of an Authorization header, which may come in any order."""
+    usual = _FIELDS.fullmatch(text)
+    if usual is not None:
+        return usual[1], usual[2], usual[3]
+    fields: dict[str, str] = {}
+    for piece in text.split(","):
+        match = _FIELD.fullmatch(piece)
+        if match is None or match[1] in fields:
+            raise AuthorizationHeaderMalformed("it must name Credential, SignedHeaders and Signature once each")
+        fields[match[1]] = match[2]
+    for name in ("Credential", "SignedHeaders", "Signature"):
+        if name not in fields:
+            raise AuthorizationHeaderMalformed(f"it has no {name}")
+    return fields["Credential"], fields["SignedHeaders"], fields["Signature"]
 
 
 class ClaimMalformed(Exception):

@@ -10,6 +10,7 @@ from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from rs3d.access import sigv4
 from rs3d.access.authorization import find_claim
 from rs3d.access.canonical import HeaderFields
 from rs3d.access.signing import SigningIdentity, presign, sign_request
@@ -58,9 +59,15 @@ def now_ns() -> int:
 
 
 def check(method: str, target: bytes, headers: HeaderFields) -> VerifiedSignature:
+    """Verify with the kernel and without it."""
     claim = find_claim(target, headers, now_ns=now_ns())
     assert claim is not None
-    return verify(claim, method, target, headers, derive_signing_key(SECRET, claim.scope))
+    key = derive_signing_key(SECRET, claim.scope)
+    verified = verify(claim, method, target, headers, key)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sigv4, "proves", lambda *request, **options: False)
+        assert verify(claim, method, target, headers, key) == verified
+    return verified
 
 
 def botocore_request(method: str, url: str, headers: dict[str, str]) -> tuple[bytes, HeaderFields]:

@@ -187,6 +187,18 @@ def test_s15_a_clock_at_most_15_minutes_off_is_taken(skew_s: int) -> None:
     check("PUT", TARGET, signed_headers(now_ns=NOW_NS + skew_s * SECOND))
 
 
+def test_the_fields_of_an_authorization_header_come_in_any_order() -> None:
+    headers = signed_headers()
+    scheme, _, rest = dict(headers)[b"authorization"].partition(b" ")
+    turned = scheme + b"   " + b" ,  ".join(reversed(rest.split(b", ")))
+    check("PUT", TARGET, [*dropped(b"authorization")(headers), (b"authorization", turned)])
+
+
+def test_a_method_of_any_length_is_only_a_wrong_one() -> None:
+    with pytest.raises(SignatureDoesNotMatch):
+        check("PUT" * 100, TARGET, signed_headers())
+
+
 def test_the_date_header_serves_where_x_amz_date_is_not_sent() -> None:
     headers = [(b"host", b"h"), (b"date", b"Tue, 14 Nov 2023 22:13:20 GMT")]
     signed = sign_request(WHO, "GET", b"/", headers, payload_hash="UNSIGNED-PAYLOAD", now_ns=NOW_NS).headers
