@@ -23,7 +23,7 @@ cdef enum:
 cdef int64_t NANOSECONDS = 1000000000
 
 
-cdef class Output:
+cdef class _Output:
     """Growing memory; freed with the object, whatever is raised."""
 
     cdef unsigned char *start
@@ -82,7 +82,7 @@ cdef list column(object values, Py_ssize_t rows, str name):
 
 def contents(keys, sizes, modified_ns, etags, storage_classes, *, checksums=None, owners=None,
              str encoding not None="plain"):
-    cdef Output out = Output()
+    cdef _Output out = _Output()
     cdef list key_list = list(keys)
     cdef Py_ssize_t rows = len(key_list), row
     cdef list size_list = column(sizes, rows, "sizes")
@@ -142,7 +142,7 @@ def contents(keys, sizes, modified_ns, etags, storage_classes, *, checksums=None
 
 
 def common_prefixes(prefixes, *, str encoding not None="plain"):
-    cdef Output out = Output()
+    cdef _Output out = _Output()
     cdef bint url = is_url(encoding)
     cdef const unsigned char *text
     cdef Py_ssize_t length
