@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -11,13 +12,13 @@ from rs3d.engine.requests import BucketChange, BucketRequest, ListBucketsRequest
 from rs3d.engine.results import BucketPage, BucketStatus
 from rs3d.engine.runtime import Runtime, find_bucket
 from rs3d.engine.settings import check_settings
-from rs3d.errors import InvalidArgument, InvalidBucketState, NoSuchBucket
+from rs3d.errors import InvalidArgument, InvalidBucketState, NoSuchBucket, NoSuchUpload
 from rs3d.stores.interfaces import CatalogSnapshot
 from rs3d.types.buckets import Bucket, Versioning
 from rs3d.types.identities import UserRole
 from rs3d.types.names import check_bucket_name
 from rs3d.types.objects import CanonicalId
-from rs3d.types.operations import ChangeBucket, CreateBucket, RemoveBucket
+from rs3d.types.operations import AbortUpload, ChangeBucket, CreateBucket, RemoveBucket
 
 LIBRARY_OWNER = CanonicalId("6c7a1f40e5ad1f2e0a35d2ee2c7f1d06b3a1b0c0e6f8a7c5d4934e2d10c9b8a7")
 """Owns what is made in a store that has no users yet."""
@@ -142,14 +143,32 @@ def _merged(current: tuple[tuple[str, V], ...], changes: Mapping[str, V | None] 
 
 
 async def delete_bucket(runtime: Runtime, name: str) -> None:
-    """Remove an empty bucket.
+    """Remove a bucket that holds no object version. Uploads still open in it are given up first, as S3 does.
 
     Raises:
         NoSuchBucket, BucketNotEmpty
     """
     current = bucket(runtime, name)
+    await _abort_uploads(runtime, current)
     try:
         await runtime.commit(RemoveBucket(id=runtime.committer.next_id(), bucket=current.bucket_id))
     except NoSuchBucket:
         # The committer knows it by its id alone.
         raise NoSuchBucket(bucket=name) from None
+
+
+async def _abort_uploads(runtime: Runtime, current: Bucket) -> None:
+    """Abort the open uploads of a bucket without versions, one after the other: each is an operation of its own."""
+    while True:
+        with runtime.catalog.snapshot() as view:
+            if view.counters(current.bucket_id).versions:
+                return  # it cannot be removed: nothing of it is given up
+            opened = next(view.list_uploads(current.bucket_id, b"", b""), None)
+        if opened is None:
+            return
+        upload = opened[1]
+        abort = AbortUpload(
+            id=runtime.committer.next_id(), bucket=current.bucket_id, key=upload.key, upload=upload.upload
+        )
+        with contextlib.suppress(NoSuchUpload):  # completed or aborted meanwhile
+            await runtime.commit(abort)

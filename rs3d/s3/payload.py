@@ -6,6 +6,7 @@ reference, "Signature Calculations for the Authorization Header".
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
@@ -90,10 +91,11 @@ def _signed_checks(call: Call) -> BodyChecks:
     )
 
 
-def payload_error(error: BadDigest) -> Exception:
-    """S3's own error where the digest that differs is the signed one."""
-    if error.algorithm == "x-amz-content-sha256":
-        return XAmzContentSHA256Mismatch(error.declared, error.computed)
+def payload_error(call: Call, error: BadDigest) -> Exception:
+    """S3's own error where the digest that differs is the one that was signed."""
+    signed = call.signature.payload_sha256
+    if error.algorithm == "SHA256" and signed and base64.b64decode(error.declared).hex() == signed:
+        return XAmzContentSHA256Mismatch(signed, base64.b64decode(error.computed).hex())
     return error
 
 

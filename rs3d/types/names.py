@@ -37,6 +37,9 @@ def check_bucket_name(name: str) -> BucketName:
         raise refuse("may hold lowercase letters, digits, dots and hyphens, and begins and ends with a letter or digit")
     if ".." in name:
         raise refuse("may not hold two dots side by side")
+    if ".-" in name or "-." in name:
+        # Each label between dots is a label of a host name (RFC 1123) in virtual-host style.
+        raise refuse("may not hold a dot beside a hyphen")
     if _IPV4.match(name) is not None:
         raise refuse("may not look like an IP address")
     if name.startswith(_RESERVED_PREFIXES) or name.endswith(_RESERVED_SUFFIXES):

@@ -89,7 +89,7 @@ async def upload_part(call: Call) -> Response:
             bucket.name, call.s3.key, call.s3.query["uploadId"], number, body_source(call), body_checks(call)
         )
     except BadDigest as error:
-        raise payload_error(error) from None
+        raise payload_error(call, error) from None
     headers = [(b"ETag", b'"' + result.etag.encode("ascii") + b'"')]
     headers.extend(pair for pair in checksum_headers(result.checksums, 0) if pair[0] != b"x-amz-checksum-type")
     return Response(200, headers, NoBody())

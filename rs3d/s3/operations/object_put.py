@@ -45,7 +45,7 @@ async def put_object(call: Call) -> Response:
     try:
         result = await call.engine.put_object(bucket.name, call.s3.key, body_source(call), request)
     except BadDigest as error:
-        raise payload_error(error) from None
+        raise payload_error(call, error) from None
     headers = [(b"ETag", b'"' + result.etag.encode("ascii") + b'"')]
     headers.extend(checksum_headers(result.checksums, 0))
     if result.reports_version:
