@@ -15,6 +15,7 @@ from rs3d.engine.configuration import EngineConfig
 from rs3d.errors import ConfigurationError
 from rs3d.http.limits import HttpLimits
 from rs3d.s3.configuration import S3Config
+from rs3d.stores.blobs import BlobStoreConfig
 from rs3d.telemetry.logs import LogFormat, LogLevel
 
 
@@ -128,13 +129,13 @@ class ServicesConfig:
 
     garbage_interval_s: float = 1.0
     """Pause between two rounds of unlinking freed blobs while there are any."""
-    garbage_batch: int = 1000
-    """Blobs unlinked in one round."""
+    sweep_interval_s: float = 10.0
+    """How often directories of ended workers are looked for."""
     reader_check_interval_s: float = 60.0
     """How often slots of dead readers in the catalog are freed."""
 
     def __post_init__(self) -> None:
-        for key in ("garbage_interval_s", "garbage_batch", "reader_check_interval_s"):
+        for key in ("garbage_interval_s", "sweep_interval_s", "reader_check_interval_s"):
             if getattr(self, key) <= 0:
                 raise ConfigurationError(source="services", key=key, reason="must be positive")
 
@@ -150,6 +151,7 @@ PLANNED: Final[dict[str, str]] = {
 SCHEMA: Final = Schema(
     sections=(
         Section("storage", StorageConfig),
+        Section("storage.blobs", BlobStoreConfig, derived=frozenset({"verify"})),
         Section("keys", KeysConfig),
         Section("root", RootConfig),
         Section("server", ServerConfig),

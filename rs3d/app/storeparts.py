@@ -1,7 +1,9 @@
-"""The parts of a store that one process holds: catalog, committer's client, blobs, horizon, sealer. Opened and closed together."""
+"""The parts of a store that one process holds: catalog, client of the committer, blobs, horizon. Opened, closed
+together."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import socket
@@ -9,11 +11,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import trio
+
 from rs3d.app.opening import master_key, storage_root
-from rs3d.app.sections import StorageConfig
-from rs3d.clock import Clock, SystemClock
+from rs3d.clock import SystemClock
 from rs3d.config.loading import Configuration
-from rs3d.crypto.sealing import Sealer
 from rs3d.engine import StorageEngine
 from rs3d.engine.configuration import EngineConfig, EngineDeps, Verify
 from rs3d.s3.configuration import S3Config
@@ -22,6 +24,79 @@ from rs3d.stores.catalog import LocalCatalog
 from rs3d.stores.catalogtables import Access, open_tables
 from rs3d.stores.commitclient import CommitClient
 from rs3d.stores.horizon import Horizon
+from rs3d.stores.layout import CATALOG, LOG
 from rs3d.stores.layoutmeta import open_store
 from rs3d.stores.lock import LockMode, LockRange, StoreLock
 from rs3d.stores.logreader import LogReader
+
+
+@dataclass(frozen=True, slots=True)
+class StoreParts:
+    """One process's view of a served store."""
+
+    store_id: str
+    catalog: LocalCatalog
+    committer: CommitClient
+    blobs: LocalBlobStore
+    horizon: Horizon
+    engine: StorageEngine
+
+
+def engine_config(configuration: Configuration) -> EngineConfig:
+    """Section `[engine]`, with the region that `[s3]` names."""
+    return dataclasses.replace(configuration.get(EngineConfig), region=configuration.get(S3Config).region)
+
+
+@asynccontextmanager
+async def open_parts(
+    configuration: Configuration, channel: socket.socket, horizon_fd: int, role: str
+) -> AsyncIterator[StoreParts]:
+    """Open everything for one process of a daemon.
+
+    Args:
+        channel: this process's SEQPACKET socket to the committer; owned from now on.
+        horizon_fd: its horizon page; owned from now on.
+        role: who it is, for the store's lock.
+
+    Raises:
+        StoreBusy, MasterKeyWrong, FormatUnknown, StoreDamaged: the store cannot be opened.
+    """
+    root = str(storage_root(configuration))
+    async with trio.open_nursery() as nursery, contextlib.AsyncExitStack() as stack:
+        stack.enter_context(StoreLock.acquire(root, LockRange.USE, LockMode.SHARED, role))
+        key = master_key(configuration, os.environ)
+        meta = open_store(root, key)
+        tables = open_tables(os.path.join(root, CATALOG), access=Access.READ, map_bytes=meta.map_bytes)
+        stack.callback(tables.environment.close)
+        catalog = LocalCatalog(tables, LogReader(os.path.join(root, LOG), meta.store_id))
+        stack.callback(catalog.close)
+        config = engine_config(configuration)
+        blobs = LocalBlobStore(root, blob_config(configuration, config))
+        stack.callback(blobs.close)
+        horizon = Horizon(horizon_fd)
+        stack.callback(horizon.close)
+        os.close(horizon_fd)
+        client = CommitClient(channel)
+        stack.callback(client.close)
+        nursery.start_soon(client.run)
+        await client.opened()
+        engine = StorageEngine(
+            EngineDeps(
+                catalog=catalog,
+                committer=client,
+                blobs=blobs,
+                horizon=horizon,
+                sealer=key.sealer(meta.store_id),
+                clock=SystemClock(),
+                config=config,
+            )
+        )
+        stack.callback(engine.close)
+        yield StoreParts(meta.store_id.hex(), catalog, client, blobs, horizon, engine)
+        nursery.cancel_scope.cancel()
+
+
+def blob_config(configuration: Configuration, engine: EngineConfig) -> BlobStoreConfig:
+    """Section `[storage.blobs]`, verifying as `[engine] verify` says."""
+    mode = VerifyMode.ALWAYS if engine.verify is Verify.ALWAYS else VerifyMode.MEMO
+    return dataclasses.replace(configuration.get(BlobStoreConfig), verify=mode)

@@ -59,6 +59,7 @@ class Child:
     configuration: Configuration
     descriptors: dict[str, list[int]]
     process_names: list[str]
+    epochs: list[int]
 
     def take(self, name: str) -> int:
         """The only descriptor called `name`; the caller's from now on.
@@ -107,6 +108,7 @@ def enter(role: str) -> Child:
         configuration=configuration,
         descriptors=descriptors,
         process_names=start.process_names,
+        epochs=start.epochs,
     )
 
 
@@ -128,12 +130,24 @@ def run(role: str, main: Callable[[Child], None]) -> NoReturn:
     child = enter(role)
     try:
         main(child)
-    except Rs3dError as error:
+    except (Rs3dError, BaseExceptionGroup) as failure:
+        error = named_cause(failure)
+        if error is None:
+            raise
         log.error("cannot go on: %s", error)
         name, fields = to_wire(error)
         child.channel.send(Failed(error=name, fields=dict(fields)))
         sys.exit(EXIT_CANNOT_START)
     sys.exit(0)
+
+
+def named_cause(failure: BaseException) -> Rs3dError | None:
+    """The error that names what is wrong, in whatever nurseries wrapped around it; None when something else is in
+    there."""
+    if isinstance(failure, BaseExceptionGroup):
+        causes = [named_cause(inner) for inner in failure.exceptions]
+        return causes[0] if causes and all(causes) else None
+    return failure if isinstance(failure, Rs3dError) else None
 
 
 def leave_orphaned() -> NoReturn:

@@ -94,7 +94,6 @@ class ChildProcess:
         self.started_unix_s = time.time()
         self.has_beaten = False
         self.start_at_s = None
-        self.epoch = None
 
     def buried(self, returncode: int, now_s: float) -> None:
         """The process has been waited for: free what it held and plan its successor."""
@@ -102,6 +101,7 @@ class ChildProcess:
             self.channel.close()
         self.channel = None
         self.process = None
+        self.has_beaten = False
         if self.state is State.DRAINING:
             self.state = State.DOWN
             return

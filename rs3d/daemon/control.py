@@ -42,6 +42,8 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     descriptors: list[str]
     process_names: list[str] = []
     """For the steward: whose metrics pages (`metrics:<name>`) are attached."""
+    epochs: list[int] = []
+    """For the committer: epochs of processes that outlived its predecessor."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):

@@ -21,7 +21,7 @@ from typing import Final, cast
 from rs3d.app.sections import DaemonConfig
 from rs3d.config.loading import Configuration
 from rs3d.daemon.children import ChildProcess, Role, State
-from rs3d.daemon.committercontrol import CommitterControl
+from rs3d.daemon.committercontrol import Asked, CommitterControl
 from rs3d.daemon.control import (
     CommitterChannel,
     Drain,
@@ -42,6 +42,7 @@ from rs3d.daemon.listeners import ADMIN, OPS, S3, S3_TLS, Listeners
 from rs3d.daemon.notify import Notifier
 from rs3d.daemon.reloading import merge_reloadable
 from rs3d.errors import ConfigurationError, ProtocolMismatch, Rs3dError, WireValue, from_wire
+from rs3d.stores.committerlocal import channel_pair
 from rs3d.stores.horizon import clear_horizon_page, make_horizon_page
 from rs3d.telemetry.logs import fields
 
@@ -217,7 +218,7 @@ class Supervisor:
             if child.alive or child.start_at_s is None or now_s < child.start_at_s:
                 continue
             # Before the committer has opened the store there is no catalog to read.
-            if child is self._committer or self._control is not None:
+            if child is self._committer or self._committer_serves:
                 self._spawn(child)
 
     def _kill_the_silent(self, now_s: float) -> None:
@@ -243,9 +244,8 @@ class Supervisor:
             self._after_death(child, now_s)
 
     def _after_death(self, child: ChildProcess, now_s: float) -> None:
-        if child is self._committer and self._control is not None:
-            self._control.close()
-            self._control = None
+        if child is self._committer:
+            self._drop_control()
         if child.horizon_fd is not None:
             clear_horizon_page(child.horizon_fd)
         if child.epoch is not None:
@@ -312,11 +312,15 @@ class Supervisor:
         attached: list[tuple[str, int]] = [("metrics", child.metrics_fd)]
         control: socket.socket | None = None
         names: list[str] = []
+        epochs: list[int] = []
         if child.horizon_fd is not None:
             attached.append(("horizon", child.horizon_fd))
         if child.role is Role.COMMITTER:
             self._control, control = CommitterControl.pair()
             attached.append(("committer control", control.fileno()))
+            epochs = [other.epoch for other in self._children if other.alive and other.epoch is not None]
+            self._reaped.clear()  # the new committer closes every epoch that is not among the living
+            self._watch_control(self._control)
         elif child.role is Role.WORKER:
             attached += [(f"listener:{name}", sock.fileno()) for name, sock in self._deps.listeners.of(S3, S3_TLS)]
         else:
@@ -333,6 +337,7 @@ class Supervisor:
             tree=self._configuration.tree,
             descriptors=[name for name, _ in attached],
             process_names=names,
+            epochs=epochs,
         )
         if child.channel is None or not child.channel.send(message, [descriptor for _, descriptor in attached]):
             log.error("cannot send %s its start", child.name)
@@ -346,10 +351,43 @@ class Supervisor:
         """Give a child its channel to the committer, if there is one."""
         if self._control is None or child.channel is None or not self._committer_serves:
             return
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs, ours = channel_pair()
         with ours, theirs:
-            self._control.add_channel(child.name, ours)
+            self._control.add_channel(child.name, child.pid, ours, child.epoch or 0)
             child.channel.send(CommitterChannel(), [theirs.fileno()])
+
+    def _watch_control(self, control: CommitterControl) -> None:
+        self._selector.register(control, selectors.EVENT_READ, lambda: self._hear_committer(control))
+
+    def _hear_committer(self, control: CommitterControl) -> None:
+        """Learn the epochs that the committer opened for the channels it was given."""
+        try:
+            answers = control.answers()
+        except (EOFError, ProtocolMismatch) as error:
+            self._selector.unregister(control)
+            if isinstance(error, ProtocolMismatch):
+                log.error("committer: %s", error)
+                self._committer.kill()
+            return
+        for answer in answers:
+            child = next((c for c in self._children if c.name == answer.process and c.pid == answer.pid), None)
+            if answer.refused:
+                log.error("committer refused", extra=fields(asked=answer.asked.value, reason=answer.refused))
+                if child is not None:
+                    child.kill()
+            elif answer.asked is Asked.ADD_CHANNEL:
+                if child is not None:
+                    child.epoch = answer.epoch
+                else:  # it died meanwhile
+                    self._reaped.append(answer.epoch)
+                    self._report_reaped()
+
+    def _drop_control(self) -> None:
+        if self._control is not None:
+            if self._control.fileno() in self._selector.get_map():
+                self._selector.unregister(self._control)
+            self._control.close()
+            self._control = None
 
     @property
     def _committer_serves(self) -> bool:

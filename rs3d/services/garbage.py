@@ -1,6 +1,8 @@
-"""Freed blobs go from the disk once no reader can need them; directories of ended epochs are swept of files without a row.
+"""Freed blobs go from the disk once no reader can need them; directories of ended epochs are swept of files without
+a row.
 
-The rules are in stores/garbage.py and stores/sweep.py; this is when and how often. Both steps run in a thread; their operations are
+The rules are in stores/garbage.py and stores/sweep.py; this is when and how often. Both steps run in a thread; their
+operations are
 committed on the loop.
 """
 
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 import trio.from_thread
@@ -23,10 +25,6 @@ from rs3d.types.operations import DropGarbage, FreeSetMembers, Operation, Outcom
 
 IDLE_FACTOR: Final = 5.0
 """Without garbage the next look waits so much longer; a look is one read of an empty table."""
-
-
-class StewardCatalog(GarbageCatalog, SweepCatalog, Protocol):
-    """A catalog whose views show garbage and segments."""
 
 
 @dataclass(slots=True)

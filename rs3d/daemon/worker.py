@@ -1,0 +1,192 @@
+"""A worker: one Trio loop that serves S3 on the shared listeners. Entry point of `python -m rs3d.daemon.worker`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import ssl
+from dataclasses import dataclass
+
+import trio
+
+from rs3d import kernels
+from rs3d.app import metrics
+from rs3d.app.observing import RequestRecord, WorkerObserver
+from rs3d.app.sections import SCHEMA, LogConfig, ServerConfig
+from rs3d.app.storeparts import StoreParts, open_parts
+from rs3d.app.tlscertificates import load_certificates
+from rs3d.clock import SystemClock
+from rs3d.config.loading import from_tree
+from rs3d.daemon.child import Child, attend, beat, ignore_message, run
+from rs3d.daemon.control import (
+    CommitterChannel,
+    Drain,
+    Message,
+    Ready,
+    Reload,
+    Reloaded,
+    TraceRecord,
+    TraceSwitch,
+    close_all,
+)
+from rs3d.daemon.listeners import S3, S3_TLS
+from rs3d.errors import ConfigurationError
+from rs3d.http.limits import HttpLimits
+from rs3d.http.messages import Request, Response
+from rs3d.http.server import ServerControl, serve
+from rs3d.s3.application import Application, build_application
+from rs3d.s3.configuration import S3Config
+from rs3d.telemetry import logs
+from rs3d.telemetry.metrics import MetricsPage
+
+log = logging.getLogger("rs3d.daemon.worker")
+
+
+@dataclass(slots=True)
+class Serving:
+    """What a reload replaces while requests run: each new request and connection looks here."""
+
+    application: Application
+    tls: ssl.SSLContext | None
+
+    async def handle(self, request: Request) -> Response:
+        return await self.application(request)
+
+    def render(self, error: Exception, request: Request | None, request_id: str) -> Response:
+        return self.application.render(error, request, request_id)
+
+
+class Worker:
+    """The state of one worker process."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._configuration = child.configuration
+        page = MetricsPage(child.take("metrics"))
+        log_config = self._configuration.get(LogConfig)
+        self._observer = WorkerObserver(page.install(metrics.WORKER_FAMILIES), log_requests=log_config.requests)
+        self._control = ServerControl()
+        self._serving: Serving | None = None
+        self._parts: StoreParts | None = None
+        self._committer_send, self._committer_receive = trio.open_memory_channel[int](8)
+        self._drain: Drain | None = None
+        self._drain_asked = trio.Event()
+
+    async def run(self) -> None:
+        """Serve until drained."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(beat, self._child.channel)
+            nursery.start_soon(attend, self._child.channel, self._handle)
+            first = socket.socket(fileno=await self._committer_receive.receive())
+            async with open_parts(self._configuration, first, self._child.take("horizon"), self._child.name) as parts:
+                self._parts = parts
+                nursery.start_soon(self._follow_committers)
+                await self._serve()
+            nursery.cancel_scope.cancel()
+
+    async def _serve(self) -> None:
+        if self._parts is None:
+            return
+        server = self._configuration.get(ServerConfig)
+        self._serving = Serving(self._application(), load_certificates(server, os.environ))
+        plain = self._listeners(S3)
+        encrypted = self._listeners(S3_TLS)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._serve_on, plain, False)
+            if encrypted:
+                nursery.start_soon(self._serve_on, encrypted, True)
+            self._child.channel.send(Ready())
+            await self._drain_asked.wait()
+            timeout_s = self._drain.timeout_s if self._drain is not None else 0.0
+            await self._control.drain(timeout_s)
+
+    async def _serve_on(self, listeners: list[trio.socket.SocketType], encrypted: bool) -> None:
+        serving = self._serving
+        if serving is None:
+            return
+        await serve(
+            listeners,
+            serving.handle,
+            limits=self._configuration.get(HttpLimits),
+            tls=(lambda: serving.tls) if encrypted else None,
+            render=serving.render,
+            control=self._control,
+            observer=self._observer,
+        )
+
+    def _listeners(self, name: str) -> list[trio.socket.SocketType]:
+        return [trio.socket.from_stdlib_socket(sock) for sock in self._child.take_listeners(name)]
+
+    def _application(self) -> Application:
+        if self._parts is None:
+            raise RuntimeError("the store is not open")
+        return build_application(
+            engine=self._parts.engine, config=self._configuration.get(S3Config), clock=SystemClock()
+        )
+
+    # ------------------------------------------------------------------------------------------------ the supervisor
+
+    async def _follow_committers(self) -> None:
+        """Take over the channel to each successor of the committer."""
+        async for descriptor in self._committer_receive:
+            if self._parts is not None:
+                self._parts.committer.reattach(socket.socket(fileno=descriptor))
+
+    def _handle(self, message: Message, descriptors: list[int]) -> None:
+        if isinstance(message, CommitterChannel) and len(descriptors) == 1:
+            self._committer_send.send_nowait(descriptors[0])
+        elif isinstance(message, Drain):
+            self._drain = message
+            self._drain_asked.set()
+        elif isinstance(message, Reload):
+            self._child.channel.send(Reloaded(refused=self._reload(message)))
+        elif isinstance(message, TraceSwitch):
+            self._observer.trace = self._send_trace if message.on else None
+        else:
+            ignore_message(message, descriptors)
+            return
+        if not isinstance(message, CommitterChannel):
+            close_all(descriptors)
+
+    def _reload(self, message: Reload) -> str:
+        if self._serving is None:
+            return "still starting"
+        try:
+            configuration = from_tree(SCHEMA, message.tree)
+            tls = load_certificates(configuration.get(ServerConfig), os.environ)
+        except ConfigurationError as error:
+            return str(error)
+        self._configuration = configuration
+        log_config = configuration.get(LogConfig)
+        logs.set_up(self._child.name, level=log_config.level, form=log_config.format)
+        self._observer.log_requests = log_config.requests
+        self._serving.tls = tls
+        self._serving.application = self._application()
+        return ""
+
+    def _send_trace(self, record: RequestRecord) -> None:
+        self._child.channel.send(
+            TraceRecord(
+                unix_s=record.unix_s,
+                process=self._child.name,
+                request_id=record.request_id,
+                peer=record.peer,
+                method=record.method,
+                path=record.path,
+                status=record.status,
+                bytes_in=record.bytes_in,
+                bytes_out=record.bytes_out,
+                duration_us=record.duration_us,
+            )
+        )
+
+
+def main(child: Child) -> None:
+    kernels.selftest()
+    worker = Worker(child)
+    trio.run(worker.run)
+
+
+if __name__ == "__main__":
+    run("worker", main)
