@@ -14,8 +14,8 @@ cimport cython
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
-include "headers/bufview.pxd"
-include "headers/variant.pxd"
+from bufview cimport GIL_FREE_BYTES, Py_buffer, PyBuffer_Release, open_readable
+from variant cimport RS3D_CPU_AVX2, initial_variant, runnable_variants, variant_index
 
 cdef extern from "cdc_impl.h":
     enum:

@@ -30,8 +30,8 @@ import importlib.util
 cimport cython
 from libc.stdlib cimport getenv
 
-include "headers/bufview.pxd"
-include "headers/variant.pxd"
+from bufview cimport Py_buffer, PyBuffer_Release, open_readable, open_writable
+from variant cimport RS3D_CPU_AVX512, rs3d_cpu_features
 
 cdef extern from "gcm_impl.h":
     enum:

@@ -22,8 +22,11 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memcmp
 
-include "headers/bufview.pxd"
-include "headers/variant.pxd"
+from bufview cimport GIL_FREE_BYTES, Py_buffer, PyBuffer_Release, open_readable
+from variant cimport (
+    RS3D_CPU_AVX2, RS3D_CPU_SHA, RS3D_CPU_SSE41, RS3D_CPU_SSSE3,
+    initial_variant, runnable_variants, variant_index,
+)
 
 cdef extern from "merkle_impl.h":
     enum:

@@ -13,8 +13,8 @@ cimport cython
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-include "headers/bufview.pxd"
-include "headers/variant.pxd"
+from bufview cimport GIL_FREE_BYTES, Py_buffer, PyBuffer_Release, open_readable, open_writable
+from variant cimport RS3D_CPU_AVX2, initial_variant, runnable_variants, variant_index
 
 cdef extern from "reedsolomon_impl.h":
     enum:
