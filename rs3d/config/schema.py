@@ -20,9 +20,11 @@ class Section:
 
     name: str
     kind: type
+    derived: frozenset[str] = frozenset()
+    """Fields that the composition root fills from elsewhere; they cannot be set here."""
 
     def key_names(self) -> tuple[str, ...]:
-        return tuple(f.name for f in dataclasses.fields(self.kind))
+        return tuple(f.name for f in dataclasses.fields(self.kind) if f.name not in self.derived)
 
     def is_secret(self, key: str) -> bool:
         return any(f.name == key and bool(f.metadata.get(SECRET)) for f in dataclasses.fields(self.kind))
