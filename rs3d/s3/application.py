@@ -27,6 +27,7 @@ from rs3d.s3.operations import HANDLERS
 from rs3d.s3.postform import is_form_upload, post_object
 from rs3d.s3.request import Resource, S3Request, read_request
 from rs3d.s3.routes import Operation, find_operation
+from rs3d.telemetry import logs
 from rs3d.types.buckets import Bucket
 from rs3d.types.identities import Identity
 
@@ -50,6 +51,7 @@ class Application:
             if s3.method == "OPTIONS":
                 return self._finish(self.cors.preflight(request.head, bucket), request)
             operation = find_operation(s3)
+            logs.operation.set(operation.name)  # the label of this request's metrics
             if operation.name == "PostObject" and is_form_upload(request.head):
                 response = await post_object(request, s3, self.services, self.authenticator, bucket)
             else:
