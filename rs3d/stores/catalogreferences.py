@@ -42,7 +42,7 @@ def count_branches(t: CatalogTransaction, table: Table, branches: tuple[Branch, 
         value = t.get(table, row_key)
         count = (int.from_bytes(value, "big") if value is not None else 0) + change
         if count > 0:
-            t.put(table, row_key, count.to_bytes(8, "big"))
+            t.put(table, row_key, count.to_bytes(4, "big"))
             if value is not None:
                 return  # the branch row itself was there and stays: nothing changes above
         else:

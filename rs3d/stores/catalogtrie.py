@@ -16,8 +16,8 @@ from rs3d.types.identifiers import BucketId
 if TYPE_CHECKING:
     import lmdb
 
-BRANCH_VALUE_BYTES = 12
-"""u64 count of the rows in the node, and the CRC: no other value in these tables is that short."""
+BRANCH_VALUE_BYTES = 8
+"""u32 count of the rows in the node, and the CRC: no other value in these tables has that length."""
 
 
 class WalkedRow(NamedTuple):
