@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -14,6 +14,9 @@ from rs3d.http.limits import HttpLimits
 from rs3d.http.refusals import HttpRefusal, RefusalKind
 from rs3d.http.transport import Transport, TransportInterrupted
 from rs3d.http.wire import CONTINUE
+
+# Looking up a member of an enum class runs Python code in 3.11; a module constant does not.
+_CONTINUE: Final = Expectation.CONTINUE
 
 
 class BodyOwner(Protocol):
@@ -50,7 +53,7 @@ class WireBody:
         """Whether `whole` gave out a view of the receive buffer."""
         self._paced = False
         # A client that sent body bytes already is not waiting, whatever it says (RFC 9110, 10.1.1).
-        self._waits = framing.expectation is Expectation.CONTINUE and not owner.buffer
+        self._waits = framing.expectation is _CONTINUE and not owner.buffer
         self.received_bytes = 0
 
     @property

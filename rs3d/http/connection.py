@@ -71,6 +71,14 @@ _COMPLETE: Final = SendOutcome.COMPLETE
 
 
 @dataclass(slots=True)
+class Load:
+    """How busy a process is with connections and requests, over all its servers."""
+
+    connections: int = 0
+    in_flight: int = 0
+
+
+@dataclass(slots=True)
 class Service:
     """What all connections of one server share."""
 
@@ -83,8 +91,8 @@ class Service:
     writer: HeadWriter
     next_request_id: Callable[[], str]
     watchdog: Watchdog
+    load: Load
     draining: bool = False
-    in_flight: int = 0
 
 
 class Connection:
@@ -221,10 +229,10 @@ class Connection:
             head, body, transport.peer, transport.local, transport.scheme, request_id, service.clock.boot_ns()
         )
         service.observer.request_started(request)
-        service.in_flight += 1
+        service.load.in_flight += 1
         try:
             try:
-                if self._admission is not _OPEN or service.in_flight > self.limits.requests_in_flight:
+                if self._admission is not _OPEN or service.load.in_flight > self.limits.requests_in_flight:
                     raise self._busy()
                 response = await service.handler(request)
             except Exception as error:
@@ -244,7 +252,7 @@ class Connection:
             service.observer.response_head(request, response.status)
             after = await self._answer(request, response, body, after)
         finally:
-            service.in_flight -= 1
+            service.load.in_flight -= 1
         if after is _KEEP_ALIVE and not body.finished:
             after = await self._drain(body)
         return after

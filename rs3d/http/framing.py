@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 from rs3d.http.messages import Head
 from rs3d.http.refusals import HttpRefusal, RefusalKind
@@ -28,6 +29,12 @@ class Expectation(enum.Enum):
     CONTINUE = "continue"
 
 
+# Looking up a member of an enum class runs Python code in 3.11; a module constant does not.
+_KEEP: Final = Persistence.KEEP
+_CLOSE: Final = Persistence.CLOSE
+_NOTHING: Final = Expectation.NONE
+
+
 @dataclass(slots=True)
 class Framing:
     """`body_bytes` is the Content-Length, 0 for no body, None for the chunked transfer coding."""
@@ -45,9 +52,9 @@ def read_framing(head: Head, maximum_body_bytes: int) -> Framing:
             known here.
     """
     body_bytes: int | None = 0
-    expectation = Expectation.NONE
+    expectation = _NOTHING
     recent = head.version >= (1, 1)
-    persistence = Persistence.KEEP if recent else Persistence.CLOSE
+    keeps, closes = recent, False
     for name, value in head.headers:
         if name not in _FRAMING_FIELDS:
             continue
@@ -61,10 +68,8 @@ def read_framing(head: Head, maximum_body_bytes: int) -> Framing:
             body_bytes = None
         elif name == b"connection":
             options = [option.strip(b" \t") for option in value.lower().split(b",")]
-            if b"close" in options:
-                persistence = Persistence.CLOSE
-            elif b"keep-alive" in options and not recent:
-                persistence = Persistence.KEEP
+            closes = closes or b"close" in options
+            keeps = keeps or b"keep-alive" in options
         elif recent:
             # An HTTP/1.0 client cannot understand 100, so its Expect is ignored (RFC 9110, 10.1.1).
             if value.lower() != b"100-continue":
@@ -73,5 +78,5 @@ def read_framing(head: Head, maximum_body_bytes: int) -> Framing:
                 )
             expectation = Expectation.CONTINUE
     if body_bytes == 0:
-        expectation = Expectation.NONE
-    return Framing(body_bytes, persistence, expectation)
+        expectation = _NOTHING
+    return Framing(body_bytes, _KEEP if keeps and not closes else _CLOSE, expectation)

@@ -127,16 +127,20 @@ async def deliver(
         block = writer.write(response.status, response.headers, length, field)
         if isinstance(body, (Bytes, NoBody)) or head_only:
             buffers: list[Buffer] = [block]
-            if isinstance(body, Bytes) and length and not head_only:
-                buffers.append(body.data)
+            body_bytes = 0
+            if isinstance(body, Bytes) and not head_only:
+                data = body.data if isinstance(body.data, bytes) else memoryview(body.data).cast("B")
+                body_bytes = len(data)
+                if body_bytes:
+                    buffers.append(data)
             sent.head_sent = True
             rest = transport.send_now(buffers)
             if rest:
+                sent.body_bytes = max(0, body_bytes - sum(map(len, rest)))
                 transport.deadline.pace(limits)
                 await transport.send(rest)
                 transport.deadline.lift()
-            if len(buffers) > 1 and isinstance(length, int):
-                sent.body_bytes = length
+            sent.body_bytes = body_bytes
         else:
             transport.deadline.pace(limits)
             if isinstance(body, Stream):

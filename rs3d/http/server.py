@@ -15,7 +15,7 @@ import trio
 
 from rs3d.clock import Clock, SystemClock
 from rs3d.http.buffers import ReceiveBufferPool
-from rs3d.http.connection import Admission, Connection, Phase, Service
+from rs3d.http.connection import Admission, Connection, Load, Phase, Service
 from rs3d.http.deadlines import Watchdog
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import Handler, Render
@@ -53,7 +53,13 @@ class _Serving:
         self.running = trio.CancelScope()
         self.emptied = trio.Event()
 
+    def add(self, connection: Connection) -> None:
+        self.connections.add(connection)
+        self.service.watchdog.members.add(connection)
+        self.service.load.connections += 1
+
     def remove(self, connection: Connection) -> None:
+        self.service.load.connections -= 1
         self.connections.discard(connection)
         self.service.watchdog.members.discard(connection)
         if self.service.draining and not self.connections:
@@ -64,7 +70,7 @@ class _Serving:
         self.accepting.cancel()
         for connection in list(self.connections):
             if connection.phase is Phase.IDLE:
-                # TLS passes through the scheduler now and then while it is about to wait: the deadline catches it there.
+                # TLS passes through the scheduler now and then before it waits: the deadline catches it there.
                 connection.deadline.pass_now()
                 connection.interrupt()
         if not self.connections:
@@ -76,17 +82,18 @@ class ServerControl:
 
     def __init__(self) -> None:
         self._servings: set[_Serving] = set()
+        self._load = Load()
         self._draining = False
 
     @property
     def connection_count(self) -> int:
         """Open connections, those being refused included."""
-        return sum(len(serving.connections) for serving in self._servings)
+        return self._load.connections
 
     @property
     def requests_in_flight(self) -> int:
         """Requests whose handlers are working or whose responses are being sent."""
-        return sum(serving.service.in_flight for serving in self._servings)
+        return self._load.in_flight
 
     @property
     def draining(self) -> bool:
@@ -136,7 +143,8 @@ async def serve(
             processes. Serve plain and TLS listeners by two calls with one control.
         handler: called for each request in the connection's task.
         limits: every bound.
-        tls: called for each new connection; the context it returns is used for that one. None serves plain HTTP.
+        tls: called for each new connection; the context it returns is used for that one, None serves plain HTTP. Must
+            not raise: a certificate that cannot be read is noticed at reload, where the old context is kept.
         render: turns errors and refusals into responses.
         control: for counting and draining.
         observer: told of connections and exchanges.
@@ -161,6 +169,7 @@ async def serve(
         writer=HeadWriter(clock),
         next_request_id=request_ids(),
         watchdog=Watchdog(),
+        load=control._load,
     )
     serving = _Serving(service)
     control._enter(serving)
@@ -203,20 +212,18 @@ async def _accept(listener: trio.socket.SocketType, tls: Tls | None, serving: _S
 def _admit(
     connected: socket.socket, address: SocketAddress, tls: Tls | None, serving: _Serving, nursery: trio.Nursery
 ) -> None:
-    local = format_address(connected.getsockname())
     transport: Transport
-    transport = plain = SocketTransport(connected, format_address(address), local)
+    transport = plain = SocketTransport(connected, format_address(address), format_address(connected.getsockname()))
     context = tls() if tls is not None else None
     if context is not None:
         transport = TlsTransport(plain, require_modern_tls(context))
-    excess = len(serving.connections) - serving.service.limits.connections
+    excess = serving.service.load.connections - serving.service.limits.connections
     if excess >= REFUSING_CONNECTIONS:
         transport.abort()
         return
     admission = Admission.REFUSED if excess >= 0 else Admission.OPEN
     connection = Connection(transport, serving.service, admission)
-    serving.connections.add(connection)
-    serving.service.watchdog.members.add(connection)
+    serving.add(connection)
     nursery.start_soon(_run, connection, serving)
 
 

@@ -134,7 +134,10 @@ class SocketTransport:
     async def open(self) -> None:
         if self._socket.family in (socket.AF_INET, socket.AF_INET6):
             # Answers are written whole; waiting for more bytes (Nagle) would only delay their last packet.
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError as error:
+                raise trio.BrokenResourceError(str(error)) from error
 
     async def receive_first(self, pool: ReceiveBufferPool) -> ReceiveBuffer | None:
         while True:

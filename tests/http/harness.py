@@ -12,7 +12,7 @@ import trio
 
 from rs3d.clock import ManualClock
 from rs3d.http.buffers import ReceiveBufferPool
-from rs3d.http.connection import Admission, Connection, Service
+from rs3d.http.connection import Admission, Connection, Load, Service
 from rs3d.http.deadlines import Watchdog
 from rs3d.http.limits import HttpLimits
 from rs3d.http.memory import MemoryTransport, memory_pair
@@ -210,6 +210,7 @@ async def connected(
         writer=HeadWriter(clock),
         next_request_id=request_ids(),
         watchdog=Watchdog(),
+        load=Load(),
     )
     near, far = memory_pair()
     connection = Connection(far, service, admission)
@@ -229,7 +230,7 @@ async def connected(
             await world.ended.wait()
         nursery.cancel_scope.cancel()
     assert service.pool.leased == 0
-    assert service.in_flight == 0
+    assert service.load.in_flight == 0
 
 
 class Served:

@@ -212,10 +212,10 @@ async def test_a_refused_head_is_answered_once_and_the_connection_ends() -> None
 
 async def test_requests_in_excess_of_the_admission_limit_get_503_and_retry_after() -> None:
     async with connected(ignore, HttpLimits(requests_in_flight=1)) as world:
-        world.service.in_flight = 1
+        world.service.load.in_flight = 1
         answer = await world.client.get()
         assert (answer.status, answer.get(b"Retry-After"), answer.get(b"Connection")) == (503, b"1", None)
-        world.service.in_flight = 0
+        world.service.load.in_flight = 0
         assert (await world.client.get()).status == 200
 
 
