@@ -18,6 +18,7 @@ KERNELS: tuple[str, ...] = (
     "awschunked",
     "cdc",
     "crc",
+    "directio",
     "gcm",
     "httphead",
     "listxml",

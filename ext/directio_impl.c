@@ -1,0 +1,105 @@
+/* See directio_impl.h for the contract.
+ *
+ * A direct transfer needs the file's offset, each buffer's address and each length on a boundary. Bodies are not so kind: a
+ * part may begin anywhere, and the last bytes are never a whole block. The odd bytes go through the page cache by the other
+ * descriptor. Linux keeps the two coherent where it can (a direct write drops the cached pages of its range, a direct read
+ * writes dirty ones out first), and a blob is written front to back by one writer, so the two never race for one page.
+ */
+#define _GNU_SOURCE
+#include "directio_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static ssize_t move(const rs3d_direct *d, int fd, const struct iovec *vectors, int count, int64_t offset)
+{
+    return d->writes ? pwritev(fd, vectors, count, offset) : preadv(fd, vectors, count, offset);
+}
+
+/* Gather the aligned run at the front; returns how many vectors it has. */
+static int aligned_run(const rs3d_direct *d, const struct iovec *vectors, size_t count, size_t skip, int64_t offset,
+                       struct iovec *run)
+{
+    int gathered = 0;
+
+    if (d->direct_fd < 0 || (uint64_t)offset & (d->offset_align - 1))
+        return 0;
+    for (size_t i = 0; i < count && gathered < RS3D_DIRECT_VECTORS; i++, skip = 0) {
+        char *base = (char *)vectors[i].iov_base + skip;
+        size_t left = vectors[i].iov_len - skip, whole = left & ~(d->offset_align - 1);
+        if (!left)
+            continue;
+        if ((uintptr_t)base & (d->memory_align - 1) || !whole)
+            break;
+        run[gathered].iov_base = base;
+        run[gathered++].iov_len = whole;
+        if (whole != left)
+            break;
+    }
+    return gathered;
+}
+
+ssize_t rs3d_direct_move(rs3d_direct *d, const struct iovec *vectors, size_t count, size_t skip, int64_t offset)
+{
+    struct iovec run[RS3D_DIRECT_VECTORS];
+    int gathered = aligned_run(d, vectors, count, skip, offset, run);
+    size_t odd;
+
+    if (gathered) {
+        ssize_t moved = move(d, d->direct_fd, run, gathered, offset);
+        if (moved > 0)
+            d->direct_bytes += (uint64_t)moved;
+        if (moved >= 0 || errno != EINVAL)
+            return moved;
+        close(d->direct_fd);
+        d->direct_fd = -1;
+    }
+    while (count && vectors[0].iov_len == skip) {
+        vectors++;
+        count--;
+        skip = 0;
+    }
+    if (!count)
+        return 0;
+    run[0].iov_base = (char *)vectors[0].iov_base + skip;
+    run[0].iov_len = vectors[0].iov_len - skip;
+    /* Up to the next boundary only, if the rest of this buffer could then go directly. */
+    odd = d->direct_fd < 0 ? 0 : (size_t)(-(uint64_t)offset & (d->offset_align - 1));
+    if (odd && odd < run[0].iov_len && !(((uintptr_t)run[0].iov_base + odd) & (d->memory_align - 1)))
+        run[0].iov_len = odd;
+    return move(d, d->cached_fd, run, 1, offset);
+}
+
+int rs3d_direct_reopen(int fd, int writes)
+{
+    char path[32];
+
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return open(path, (writes ? O_RDWR : O_RDONLY) | O_DIRECT | O_CLOEXEC);
+}
+
+int rs3d_direct_alignment(int fd, uint32_t *memory_align, uint32_t *offset_align)
+{
+    /* struct statx by offset: headers older than Linux 6.1's lack the two fields. */
+    enum { STATX_DIOALIGN_BIT = 0x2000, MASK_AT = 0, MEMORY_AT = 0x98, OFFSET_AT = 0x9c };
+    unsigned char answer[256] = {0};
+    uint32_t mask;
+
+    if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_DIOALIGN_BIT, answer) != 0)
+        return -1;
+    memcpy(&mask, answer + MASK_AT, sizeof mask);
+    memcpy(memory_align, answer + MEMORY_AT, sizeof *memory_align);
+    memcpy(offset_align, answer + OFFSET_AT, sizeof *offset_align);
+    return mask & STATX_DIOALIGN_BIT ? 1 : 0;
+}
+
+ssize_t rs3d_read_nowait(int fd, void *to, size_t bytes, int64_t offset)
+{
+    struct iovec vector = {.iov_base = to, .iov_len = bytes};
+
+    return preadv2(fd, &vector, 1, offset, RWF_NOWAIT);
+}
