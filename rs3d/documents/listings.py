@@ -10,19 +10,12 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from rs3d.documents.dates import iso8601
 from rs3d.documents.owners import Owner
-from rs3d.documents.xmlwriter import (
-    boolean,
-    document,
-    element,
-    escape,
-    escape_all,
-    optional_element,
-    url_encode,
-    url_encode_all,
-)
+from rs3d.documents.xmlwriter import boolean, document_around, element, escape, optional_element, url_encode
+from rs3d.kernels.listxml import common_prefixes, contents
 from rs3d.types.objects import ListedObject, ListedVersion, VersionKind
 
 
@@ -38,9 +31,9 @@ class NameEncoding(enum.Enum):
         return url_encode if self is NameEncoding.URL else escape
 
     @property
-    def write_all(self) -> Callable[[Sequence[str]], Sequence[str]]:
-        """What turns many names into character data."""
-        return url_encode_all if self is NameEncoding.URL else escape_all
+    def kernel_name(self) -> Literal["plain", "url"]:
+        """What the `listxml` kernel calls it."""
+        return "url" if self is NameEncoding.URL else "plain"
 
 
 DisplayNames = Mapping[str, str]
@@ -76,13 +69,11 @@ class ListBucketResult:
             optional_element("EncodingType", self.encoding.value),
             f"<IsTruncated>{boolean(self.is_truncated)}</IsTruncated>",
         ]
-        return document(
+        return document_around(
             "ListBucketResult",
-            [
-                *head,
-                *_contents(self.contents, self.encoding, self.owners),
-                *_common_prefixes(self.common_prefixes, write),
-            ],
+            head,
+            _contents(self.contents, self.encoding, self.owners),
+            common_prefixes(self.common_prefixes, encoding=self.encoding.kernel_name),
         )
 
 
@@ -119,13 +110,11 @@ class ListBucketResultV2:
             optional_element("EncodingType", self.encoding.value),
             f"<IsTruncated>{boolean(self.is_truncated)}</IsTruncated>",
         ]
-        return document(
+        return document_around(
             "ListBucketResult",
-            [
-                *head,
-                *_contents(self.contents, self.encoding, self.owners),
-                *_common_prefixes(self.common_prefixes, write),
-            ],
+            head,
+            _contents(self.contents, self.encoding, self.owners),
+            common_prefixes(self.common_prefixes, encoding=self.encoding.kernel_name),
         )
 
 
@@ -163,18 +152,22 @@ class ListVersionsResult:
             f"<IsTruncated>{boolean(self.is_truncated)}</IsTruncated>",
         ]
         rows = [_version(row, write, owners(row.owner)) for row in self.versions]
-        return document("ListVersionsResult", [*head, *rows, *_common_prefixes(self.common_prefixes, write)])
+        prefixes = common_prefixes(self.common_prefixes, encoding=self.encoding.kernel_name)
+        return document_around("ListVersionsResult", [*head, *rows], prefixes)
 
 
-def _contents(rows: Sequence[ListedObject], encoding: NameEncoding, display_names: DisplayNames | None) -> list[str]:
+def _contents(rows: Sequence[ListedObject], encoding: NameEncoding, display_names: DisplayNames | None) -> bytes:
     owners = _owner_elements(display_names)
-    keys = encoding.write_all([row.key for row in rows])
-    return [
-        f"<Contents><Key>{key}</Key><LastModified>{iso8601(row.last_modified_ns)}</LastModified>"
-        f"<ETag>&quot;{row.etag}&quot;</ETag>{_checksum(row.checksum_algorithm, row.checksum_type)}"
-        f"<Size>{row.size_bytes}</Size>{owners(row.owner)}<StorageClass>{row.storage_class}</StorageClass></Contents>"
-        for key, row in zip(keys, rows, strict=True)
-    ]
+    return contents(
+        [row.key for row in rows],
+        [row.size_bytes for row in rows],
+        [row.last_modified_ns for row in rows],
+        [row.etag for row in rows],
+        [row.storage_class for row in rows],
+        checksums=[_checksum(row.checksum_algorithm, row.checksum_type) for row in rows],
+        owners=None if display_names is None else [owners(row.owner) for row in rows],
+        encoding=encoding.kernel_name,
+    )
 
 
 def _version(row: ListedVersion, write: Callable[[str], str], owner: str) -> str:
@@ -196,10 +189,6 @@ def _checksum(algorithm: str, checksum_type: str) -> str:
     if not algorithm:
         return ""
     return f"<ChecksumAlgorithm>{algorithm}</ChecksumAlgorithm>" + optional_element("ChecksumType", checksum_type)
-
-
-def _common_prefixes(prefixes: Sequence[str], write: Callable[[str], str]) -> list[str]:
-    return [f"<CommonPrefixes><Prefix>{write(prefix)}</Prefix></CommonPrefixes>" for prefix in prefixes]
 
 
 def _owner_elements(display_names: DisplayNames | None) -> Callable[[str], str]:

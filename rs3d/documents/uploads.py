@@ -10,8 +10,9 @@ from rs3d.documents.dates import iso8601
 from rs3d.documents.listings import NameEncoding
 from rs3d.documents.owners import Owner
 from rs3d.documents.xmlreader import Element, malformed, read_document
-from rs3d.documents.xmlwriter import boolean, document, element, optional_element
+from rs3d.documents.xmlwriter import boolean, document, document_around, element, optional_element
 from rs3d.errors import InvalidArgument, InvalidPartOrder
+from rs3d.kernels.listxml import common_prefixes
 
 MAXIMUM_PARTS = 10_000
 MAXIMUM_PART_NUMBER = 10_000
@@ -139,7 +140,7 @@ class ListMultipartUploadsResult:
             f"{optional_element('ChecksumType', row.checksum_type)}</Upload>"
             for row in self.uploads
         ]
-        return document(
+        return document_around(
             "ListMultipartUploadsResult",
             [
                 element("Bucket", self.bucket),
@@ -153,8 +154,8 @@ class ListMultipartUploadsResult:
                 f"<MaxUploads>{self.max_uploads}</MaxUploads>",
                 f"<IsTruncated>{boolean(self.is_truncated)}</IsTruncated>",
                 *rows,
-                *[f"<CommonPrefixes><Prefix>{write(p)}</Prefix></CommonPrefixes>" for p in self.common_prefixes],
             ],
+            common_prefixes(self.common_prefixes, encoding=self.encoding.kernel_name),
         )
 
 

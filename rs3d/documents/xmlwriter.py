@@ -7,7 +7,7 @@ most parsers refuse, and offers `encoding-type=url` for clients that want to be 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from urllib.parse import quote
 
 from rs3d.documents.xmlreader import NAMESPACE
@@ -16,7 +16,6 @@ DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 """How every document begins; a caller that has to keep a connection alive may send it and blanks ahead of the rest."""
 
 _SPECIAL = re.compile('[&<>"\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]')
-_URL_PLAIN = re.compile(r"[A-Za-z0-9_.\-~/]*")
 _NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\r": "&#13;"}
 
 
@@ -34,16 +33,6 @@ def url_encode(text: str) -> str:
     do not. A plus sign is `%2B` in both.
     """
     return quote(text, safe="/")
-
-
-def escape_all(texts: Sequence[str]) -> Sequence[str]:
-    """`escape` of each; most pages of keys need no escape at all, which one search over all of them shows."""
-    return texts if _SPECIAL.search("".join(texts)) is None else [escape(text) for text in texts]
-
-
-def url_encode_all(texts: Sequence[str]) -> Sequence[str]:
-    """`url_encode` of each, with the same shortcut."""
-    return texts if _URL_PLAIN.fullmatch("".join(texts)) else [url_encode(text) for text in texts]
 
 
 def element(name: str, text: str) -> str:
@@ -64,6 +53,12 @@ def boolean(value: bool) -> str:
 def document(root: str, pieces: Iterable[str]) -> bytes:
     """A whole document in S3's namespace from rendered pieces."""
     return f'{DECLARATION}<{root} xmlns="{NAMESPACE}">{"".join(pieces)}</{root}>'.encode()
+
+
+def document_around(root: str, pieces: Iterable[str], *rows: bytes) -> bytes:
+    """As `document`, with rows that are rendered and encoded already at its end; they are copied once."""
+    head = f'{DECLARATION}<{root} xmlns="{NAMESPACE}">{"".join(pieces)}'.encode()
+    return b"".join((head, *rows, f"</{root}>".encode()))
 
 
 def plain_document(root: str, pieces: Iterable[str]) -> bytes:
