@@ -30,7 +30,7 @@ cdef extern from "mapped_impl.h" nogil:
 # The rows of the crc kernel, whose code this one carries.
 cdef tuple VARIANTS = (
     ("avx512", RS3D_CPU_AVX512 | RS3D_CPU_AVX2 | RS3D_CPU_VPCLMUL | RS3D_CPU_PCLMUL | RS3D_CPU_SSE41),
-    ("vpclmul", RS3D_CPU_AVX2 | RS3D_CPU_VPCLMUL | RS3D_CPU_PCLMUL | RS3D_CPU_SSE41),
+    ("vpclmul", RS3D_CPU_AVX2 | RS3D_CPU_VPCLMUL | RS3D_CPU_PCLMUL | RS3D_CPU_SSE42 | RS3D_CPU_SSE41),
     ("pclmul", RS3D_CPU_PCLMUL | RS3D_CPU_SSE41),
     ("sse42", RS3D_CPU_SSE42),
     ("scalar", 0),

@@ -1,7 +1,8 @@
 """CRC32 (IEEE), CRC32C (Castagnoli) and CRC64NVME over any buffer, bit-identical in every variant.
 
-Variants: `avx512` and `vpclmul` (512- and 256-bit carry-less multiplication), `pclmul` (128-bit), `sse42` (the crc32
-instruction; CRC32C only, tables for the other two), `scalar` (slicing by 8). `RS3D_KERNEL_CRC` demands one.
+Variants: `avx512` (512-bit carry-less multiplication), `vpclmul` (256-bit; for CRC32C the crc32 instruction beside it),
+`pclmul` (128-bit), `sse42` (the crc32 instruction; CRC32C only, tables for the other two), `scalar` (slicing by 8).
+`RS3D_KERNEL_CRC` demands one.
 
 All functions take any contiguous buffer, which must not change until they return, in any alignment; they drop the GIL
 from 8 KiB on. None blocks on anything but the processor: some 20-30 µs a MiB. Source: CRC catalogue entries
