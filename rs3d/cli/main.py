@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Rs3dError as error:
         print(f"rs3d: {error}", file=sys.stderr)
         command = str(getattr(error, "command", ""))
-        if command:
+        if command and command not in str(error):
             print(f"rs3d: try: {command}", file=sys.stderr)
         cause = getattr(error, "cause", error)
         return EXIT_CONFIGURATION if isinstance(cause, ConfigurationError | OperatorError) else EXIT_FAILED
@@ -154,6 +154,7 @@ def _add_offline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     check.add_argument("--data", required=True, metavar="DIR", help="the store")
     check.add_argument("--repair", action="store_true", help="repair what can be repaired")
     check.add_argument("--rebuild", action="store_true", help="make the catalog anew from the log")
+    check.add_argument("--deep", action="store_true", help="read and verify all bytes of all blobs")
     check.add_argument("--json", action="store_true", help="as JSON")
     check.set_defaults(module="checking")
     dump = commands.add_parser("dump", help="print any file of a store in the terms of FORMAT.md", allow_abbrev=False)

@@ -56,6 +56,8 @@ class ChildProcess:
     started_unix_s: float = 0.0
     heard_at_s: float = 0.0
     has_beaten: bool = False
+    has_start: bool = False
+    """Whether it was sent its start message."""
     start_at_s: float | None = 0.0
     """When to start it next, on the monotonic clock; None = not at all."""
     deaths_by_signal: list[tuple[int, float]] = field(default_factory=list)
@@ -92,7 +94,7 @@ class ChildProcess:
         self.state = State.STARTING
         self.started_at_s = self.heard_at_s = now_s
         self.started_unix_s = time.time()
-        self.has_beaten = False
+        self.has_beaten = self.has_start = False
         self.start_at_s = None
 
     def buried(self, returncode: int, now_s: float) -> None:
@@ -101,7 +103,7 @@ class ChildProcess:
             self.channel.close()
         self.channel = None
         self.process = None
-        self.has_beaten = False
+        self.has_beaten = self.has_start = False
         if self.state is State.DRAINING:
             self.state = State.DOWN
             return

@@ -131,7 +131,6 @@ class Supervisor:
         """
         with self._signals():
             try:
-                self._spawn(self._committer)
                 while self._phase is not Phase.STOPPED:
                     self._turn()
             finally:
@@ -217,9 +216,8 @@ class Supervisor:
         for child in self._children:
             if child.alive or child.start_at_s is None or now_s < child.start_at_s:
                 continue
-            # Before the committer has opened the store there is no catalog to read.
-            if child is self._committer or self._committer_serves:
-                self._spawn(child)
+            # All at once: until the committer has opened the store, the others wait for their channel to it.
+            self._spawn(child)
 
     def _kill_the_silent(self, now_s: float) -> None:
         for child in self._children:
@@ -342,6 +340,7 @@ class Supervisor:
         if child.channel is None or not child.channel.send(message, [descriptor for _, descriptor in attached]):
             log.error("cannot send %s its start", child.name)
             child.kill()
+        child.has_start = True
         if control is not None:
             control.close()
         if child.role is not Role.COMMITTER:
@@ -399,7 +398,7 @@ class Supervisor:
         if child is self._committer:
             self._report_reaped()
             for other in self._of(Role.WORKER, Role.STEWARD):
-                if other.alive:
+                if other.has_start:
                     self._connect(other)
         elif child.role is Role.WORKER and self._trace and child.channel is not None:
             child.channel.send(TraceSwitch(on=True))
