@@ -87,9 +87,13 @@ def sweep_once(
 
 def known_blobs(view: SweepView, segment: SegmentId) -> set[BlobId]:
     """The blobs of a segment that a row of `blobs` or `garbage` names: at most 4,096."""
+    return {blob for blob, _ in view.blobs(segment)} | garbage_of(view, segment)
+
+
+def garbage_of(view: SweepView, segment: SegmentId) -> set[BlobId]:
+    """The blobs of a segment that a row of `garbage` names."""
     before = None if segment == 0 else BlobId(SegmentId(segment - 1), (1 << 32) - 1)
-    garbage = takewhile(lambda row: row.blob.segment == segment, view.garbage(before))
-    return {blob for blob, _ in view.blobs(segment)} | {row.blob for row in garbage}
+    return {row.blob for row in takewhile(lambda row: row.blob.segment == segment, view.garbage(before))}
 
 
 def sweep_segment(

@@ -1,0 +1,181 @@
+"""The offline check of a store: log, catalog and blobs against each other (`rs3d check`).
+
+It holds the `daemon` and `use` locks, so nothing else has the store open. Without a mode that writes, nothing is
+changed: a catalog that lacks the end of the log (a crash before the last commit) is then reported as such, and files
+without a row are not called orphans.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from enum import Enum
+from typing import Final
+
+from rs3d.clock import Clock, SystemClock
+from rs3d.errors import FormatUnknown, RecordDamaged, Rs3dError, StoreDamaged
+from rs3d.format.storemeta import StoreMeta
+from rs3d.stores.blobs import LocalBlobStore
+from rs3d.stores.catalog import LocalCatalog
+from rs3d.stores.catalogtables import Access, open_tables
+from rs3d.stores.catalogwriter import EMPTY_TAIL
+from rs3d.stores.checkcatalog import check_catalog
+from rs3d.stores.checkfiles import CheckDepth, OrphanJudgement, check_files
+from rs3d.stores.checklog import check_log
+from rs3d.stores.checkreport import CheckReport, Progress, Severity, no_progress
+from rs3d.stores.committeropen import CommitterSettings, open_committer
+from rs3d.stores.committerservice import CommitterService
+from rs3d.stores.files import SYSTEM_FILES
+from rs3d.stores.layout import CATALOG, LOG, QUARANTINE, make_directories
+from rs3d.stores.layoutmeta import read_store_meta
+from rs3d.stores.lock import LockMode, LockRange, StoreLock
+from rs3d.stores.logreader import LogReader
+from rs3d.types.identifiers import BlobId
+
+ROLE: Final = "check"
+_REBUILD: Final = "rs3d check --rebuild --data DIR"
+
+
+class CheckMode(Enum):
+    """What a check may change."""
+
+    READ = "read"
+    """Nothing."""
+    REPAIR = "repair"
+    """Apply the end of the log, close epochs of dead processes, remove orphans."""
+    REBUILD = "rebuild"
+    """Put the catalog aside and make it anew from the log; then as REPAIR."""
+
+
+def check_store(
+    root: str,
+    *,
+    mode: CheckMode = CheckMode.READ,
+    depth: CheckDepth = CheckDepth.SIDECARS,
+    progress: Progress = no_progress,
+    clock: Clock | None = None,
+) -> CheckReport:
+    """Check the store at `root`, which nothing else may have open.
+
+    Raises:
+        StoreBusy: something has it open.
+        FormatUnknown: it is no store, or of a later version.
+        OSError: directories cannot be listed, or repairs not written.
+
+    Blocking: as long as reading the log, the catalog and all sidecars takes; with ALL_BYTES, all data.
+    """
+    report = CheckReport(root)
+    with ExitStack() as stack:
+        stack.enter_context(StoreLock.acquire(root, LockRange.DAEMON, LockMode.EXCLUSIVE, ROLE))
+        stack.enter_context(StoreLock.acquire(root, LockRange.USE, LockMode.EXCLUSIVE, ROLE))
+        try:
+            meta = read_store_meta(root)
+        except StoreDamaged as damage:
+            report.add(Severity.ERROR, "store.meta", damage.reason, damage.command)
+            return report
+        if mode is not CheckMode.READ:
+            stack.enter_context(StoreLock.acquire(root, LockRange.WRITER, LockMode.EXCLUSIVE, ROLE))
+            make_directories(root)
+            if not _bring_up_to_date(root, meta, mode, clock or SystemClock(), report):
+                return report
+        orphans = _inspect(root, meta, depth, report, progress)
+        if mode is not CheckMode.READ and orphans:
+            _remove(root, orphans, report)
+    return report
+
+
+def _bring_up_to_date(root: str, meta: StoreMeta, mode: CheckMode, clock: Clock, report: CheckReport) -> bool:
+    """Open the writing side once, as a daemon would: the log's end is applied, dead epochs are closed."""
+    if mode is CheckMode.REBUILD:
+        _put_catalog_aside(root, clock, report)
+    settings = CommitterSettings(store_id=meta.store_id, map_bytes=meta.map_bytes)
+    try:
+        opened = open_committer(root, settings, clock=clock)
+    except Rs3dError as error:
+        command = error.command if isinstance(error, StoreDamaged) else _REBUILD
+        report.add(Severity.ERROR, "log and catalog", str(error), command)
+        return False
+    try:
+        service = CommitterService(opened.core)
+        service.close_stale_epochs()
+        service.close()
+        report.repaired += opened.recovered.applied
+    finally:
+        opened.close()
+    return True
+
+
+def _put_catalog_aside(root: str, clock: Clock, report: CheckReport) -> None:
+    files = SYSTEM_FILES
+    name = f"{CATALOG}-{clock.wall_ns()}"
+    top = files.open_directory(root)
+    quarantine = files.open_directory(QUARANTINE, directory=top)
+    try:
+        files.rename(CATALOG, name, source_directory=top, target_directory=quarantine)
+        files.make_directory(CATALOG, directory=top)
+        files.sync(quarantine)
+        files.sync(top)
+    finally:
+        files.close(quarantine)
+        files.close(top)
+    report.add(Severity.INFO, f"{QUARANTINE}/{name}", "the catalog that was replaced", f"rm -r {QUARANTINE}/{name}")
+
+
+def _inspect(root: str, meta: StoreMeta, depth: CheckDepth, report: CheckReport, progress: Progress) -> list[BlobId]:
+    """Read everything; returns what can be removed."""
+    path = os.path.join(root, CATALOG)
+    log = LogReader(os.path.join(root, LOG), meta.store_id)
+    try:
+        tables = open_tables(path, access=Access.READ, map_bytes=meta.map_bytes)
+    except (StoreDamaged, FormatUnknown) as error:
+        check_log(root, meta.store_id, EMPTY_TAIL, report, progress)
+        report.records_beyond_catalog = 0
+        report.add(Severity.ERROR, "catalog/", str(error), _REBUILD)
+        return []
+    catalog = LocalCatalog(tables, log)
+    try:
+        with catalog.snapshot() as view:
+            tail = view.tail
+        is_complete = check_log(root, meta.store_id, tail, report, progress)
+        is_sound = check_catalog(catalog, log, report, progress)
+        certain = is_complete and is_sound and report.worst < Severity.ERROR
+        judgement = OrphanJudgement.CERTAIN if certain else OrphanJudgement.IMPOSSIBLE
+        with catalog.snapshot() as view:
+            orphans = check_files(root, view, report, progress, depth=depth, judgement=judgement)
+        return orphans if certain else []
+    except RecordDamaged as damage:
+        report.add(Severity.ERROR, damage.what, damage.reason, _REBUILD)
+        return []
+    finally:
+        catalog.close()
+        tables.environment.close()
+
+
+def _remove(root: str, orphans: list[BlobId], report: CheckReport) -> None:
+    """Remove orphans: all epochs are closed by now, and the catalog has applied the whole, undamaged log."""
+    blobs = LocalBlobStore(root)
+    try:
+        blobs.delete(orphans)
+        for segment in {blob.segment for blob in orphans}:
+            blobs.remove_segment(segment)
+    finally:
+        blobs.close()
+    removed = {f"blob {blob.text()}" for blob in orphans}
+    report.findings = [
+        finding for finding in report.findings if not (finding.severity is Severity.WARNING and finding.what in removed)
+    ]
+    report.repaired += len(orphans)
+    report.add(Severity.INFO, "blobs/", f"{len(orphans)} files without a row were removed")
+
+
+def assert_files_reachable(root: str, *, depth: CheckDepth = CheckDepth.ALL_BYTES) -> CheckReport:
+    """Check a closed store, for the end of a test: files on disk == files reachable, everything valid.
+
+    Raises:
+        AssertionError: with every finding that is not mere information.
+    """
+    report = check_store(root, depth=depth)
+    if not report.is_clean:
+        bad = [f"{finding.what}: {finding.reason}" for finding in report.findings if finding.severity > Severity.INFO]
+        raise AssertionError("; ".join(bad))
+    return report
