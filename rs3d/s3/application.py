@@ -7,9 +7,10 @@ operation.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from rs3d.access.sigv4 import SigningKeys
+from rs3d.access.hoisting import hoisted_headers
+from rs3d.access.sigv4 import SignatureForm, SigningKeys, VerifiedSignature
 from rs3d.clock import Clock
 from rs3d.documents.errordocument import ErrorDocument
 from rs3d.engine.engine import StorageEngine
@@ -67,12 +68,26 @@ class Application:
         identity, signature = self.authenticator.authenticate(
             request.head, s3.bucket if s3.is_virtual_host else "", now_ns=now_ns
         )
+        if signature.form is SignatureForm.QUERY:
+            request, s3, operation = self._hoist(request, s3, operation, signature)
         self._authorize(identity, operation, s3, bucket)
         check_headers(request.head)
         handler = HANDLERS.get(operation.name)
         if handler is None:
             raise S3Refusal("NotImplemented", f"{operation.name} is not implemented.")
         return await handler(Call(request, s3, operation, identity, signature, self.services, bucket))
+
+    def _hoist(
+        self, request: Request, s3: S3Request, operation: Operation, signature: VerifiedSignature
+    ) -> tuple[Request, S3Request, Operation]:
+        """A presigned URL may carry headers in its query: from here on they are headers (one may even make it a copy)."""
+        head = request.head
+        hoisted = hoisted_headers(signature, head.target, head.headers)
+        if not hoisted:
+            return request, s3, operation
+        head = Head(head.method, head.target, head.version, (*head.headers, *hoisted))
+        s3 = read_request(head, self.services.config.domains)
+        return replace(request, head=head), s3, find_operation(s3)
 
     def _authorize(self, identity: Identity, operation: Operation, s3: S3Request, bucket: Bucket | None) -> None:
         authorizer = self.services.authorizer

@@ -96,6 +96,14 @@ def _text(name: bytes, raw: bytes) -> str:
     return value
 
 
+def _overrides(query: dict[str, str]) -> dict[str, str]:
+    found = {_OVERRIDES[name]: value for name, value in query.items() if name in _OVERRIDES and value}
+    for name, value in found.items():
+        if any(ord(character) < 0x20 or ord(character) == 0x7F for character in value):
+            raise S3Refusal("InvalidArgument", f"response-{name} holds a control character.")
+    return found
+
+
 def object_headers(found: ObjectHead, query: dict[str, str], *, with_checksums: bool) -> list[tuple[bytes, bytes]]:
     """Headers of GetObject and HeadObject.
 
@@ -103,6 +111,9 @@ def object_headers(found: ObjectHead, query: dict[str, str], *, with_checksums: 
         found: what the engine says of the version.
         query: of the request: `response-*` parameters override stored headers.
         with_checksums: the client sent x-amz-checksum-mode: ENABLED.
+
+    Raises:
+        S3Refusal: an override could not be a header's value.
     """
     version = found.version
     meta = version.meta
@@ -113,7 +124,7 @@ def object_headers(found: ObjectHead, query: dict[str, str], *, with_checksums: 
     ]
     stored = dict(meta.headers)
     if query:
-        stored.update((_OVERRIDES[name], value) for name, value in query.items() if name in _OVERRIDES and value)
+        stored.update(_overrides(query))
     stored.setdefault("content-type", _DEFAULT_CONTENT_TYPE)
     headers.extend((_RESPONSE_NAMES[name], value.encode("utf-8")) for name, value in stored.items())
     headers.extend((_META + name.encode("ascii"), value.encode("utf-8")) for name, value in meta.user_metadata)

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 from rs3d.access.formdata import FileData, FileEnd, FileStart, FormReader, parse_boundary
 from rs3d.access.postpolicy import PostPolicy, find_post_claim, resolve_key, verify_post
+from rs3d.access.sigv2 import find_post_v2, verify_post_v2
 from rs3d.documents.objects import PostResponse
 from rs3d.documents.tagging import Tagging
 from rs3d.engine.requests import BodyChecks, PutRequest
@@ -43,6 +44,7 @@ _NOT_HEADERS: Final = frozenset(
         "key",
         "policy",
         "redirect",
+        "signature",
         "success_action_redirect",
         "success_action_status",
         "tagging",
@@ -163,6 +165,11 @@ async def _read_fields(body: RequestBody, reader: FormReader) -> tuple[FileStart
 def _authenticate(fields: dict[str, str], authenticator: Authenticator) -> Identity:
     config = authenticator.config
     region = config.region if config.region_check is RegionCheck.STRICT else None
+    old = find_post_v2(fields)
+    if old is not None:
+        credentials = authenticator.credentials(old.access_key)
+        verify_post_v2(old, fields["policy"], credentials.secret)
+        return credentials.identity
     claim = find_post_claim(fields, required_region=region)
     if claim is None:
         raise AccessDenied(action="s3:PutObject", resource="the store", reason="the form is anonymous")

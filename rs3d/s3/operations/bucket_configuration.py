@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from rs3d.access.errors import MalformedPolicy
-from rs3d.access.policy import parse_policy
+from rs3d.access.policy import Policy, parse_policy
 from rs3d.documents.buckets import VersioningConfiguration
 from rs3d.documents.cors import CORSConfiguration
 from rs3d.documents.tagging import Tagging
@@ -17,6 +17,7 @@ from rs3d.s3.call import Call, OperationHandler
 from rs3d.s3.errors import S3Refusal
 from rs3d.s3.payload import read_document
 from rs3d.s3.responses import empty_response, xml_response
+from rs3d.types.objects import CanonicalId
 
 _MAXIMUM_POLICY_BYTES: Final = 20 * 1024
 """S3's limit on a bucket policy."""
@@ -97,13 +98,21 @@ async def put_policy(call: Call) -> Response:
             "InvalidArgument", "Normalized policy document exceeds the maximum allowed size of 20480 bytes."
         )
     policy = parse_policy(text, bucket=call.existing_bucket().name)
+    _check_principals(call, policy)
+    await _store(call, "policy", text)
+    return empty_response(204)
+
+
+def _check_principals(call: Call, policy: Policy) -> None:
+    """Everybody named must exist: a user created later under that name must not inherit a grant."""
     for name in policy.user_names:
         try:
             call.engine.user(name)
         except NoSuchIdentity:
             raise MalformedPolicy(f"Invalid principal in policy: there is no user {name!r}") from None
-    await _store(call, "policy", text)
-    return empty_response(204)
+    for canonical_id in policy.canonical_ids:
+        if call.engine.user_by_canonical_id(CanonicalId(canonical_id)) is None:
+            raise MalformedPolicy(f"Invalid principal in policy: there is no user {canonical_id!r}")
 
 
 async def delete_policy(call: Call) -> Response:
