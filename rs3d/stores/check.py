@@ -33,6 +33,8 @@ from rs3d.stores.logreader import LogReader
 from rs3d.types.identifiers import BlobId
 
 ROLE: Final = "check"
+SEGMENT_BYTES: Final = 4 * 1024 * 1024
+"""Of the log segment that a repair begins: it takes a few records, and the next daemon begins its own."""
 _REBUILD: Final = "rs3d check --rebuild --data DIR"
 
 
@@ -88,7 +90,7 @@ def _bring_up_to_date(root: str, meta: StoreMeta, mode: CheckMode, clock: Clock,
     """Open the writing side once, as a daemon would: the log's end is applied, dead epochs are closed."""
     if mode is CheckMode.REBUILD:
         _put_catalog_aside(root, clock, report)
-    settings = CommitterSettings(store_id=meta.store_id, map_bytes=meta.map_bytes)
+    settings = CommitterSettings(store_id=meta.store_id, map_bytes=meta.map_bytes, segment_bytes=SEGMENT_BYTES)
     try:
         opened = open_committer(root, settings, clock=clock)
     except Rs3dError as error:

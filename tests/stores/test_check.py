@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 
 import lmdb
@@ -254,6 +257,55 @@ def test_a_damaged_store_meta_ends_the_check(root: str) -> None:
     flip(os.path.join(root, "store.meta"), 30)
     report = check_store(root, mode=CheckMode.REPAIR)
     assert [f.what for f in report.findings] == ["store.meta"]
+
+
+def test_store_rule_01_a_catalog_behind_its_log_is_no_damage_and_its_blobs_are_no_orphans(root: str) -> None:
+    catalog = os.path.join(root, "catalog")
+    shutil.copytree(catalog, root + "-older")
+
+    async def go_on() -> None:
+        async with open_store_parts(root, CONFIG, OPTIONS) as opened:
+            await opened.engine.put_object("bucket", "later", noise(200_000, 77))
+
+    trio.run(go_on)
+    shutil.rmtree(catalog)
+    shutil.copytree(root + "-older", catalog)
+    report = check_store(root)
+    assert errors(report) == []
+    assert report.records_beyond_catalog > 0
+    assert report.orphans == 1
+    assert report.is_clean  # nothing has to be done: the next opening applies the records
+    assert check_store(root, mode=CheckMode.REPAIR).repaired > 0
+    assert assert_files_reachable(root).versions == 15
+
+
+KILLED = """
+import os, signal, sys, trio
+from rs3d.engine.library import open_store_parts
+from rs3d.types.identifiers import BlobId
+from tests.stores.test_check import CONFIG, OPTIONS, noise
+
+async def main():
+    async with open_store_parts(sys.argv[1], CONFIG, OPTIONS) as opened:
+        await opened.engine.put_object("bucket", "last", noise(200_000, 5))
+        with opened.store.catalog.snapshot() as view:
+            segment = max(row.segment for row in view.blob_segments() if not row.closed)
+        writer = opened.blobs.create(BlobId(segment, 4000))
+        writer.write(memoryview(b"half a body"))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+trio.run(main)
+"""
+
+
+def test_store_rule_10_what_a_killed_process_left_half_written_is_repaired(root: str) -> None:
+    died = subprocess.run([sys.executable, "-c", KILLED, root], env={**os.environ, "PYTHONPATH": "."}, check=False)
+    assert died.returncode == -signal.SIGKILL
+    report = check_store(root)
+    assert errors(report) == []
+    assert report.orphans == 1
+    assert check_store(root, mode=CheckMode.REPAIR).is_clean
+    assert assert_files_reachable(root).versions == 15
 
 
 def test_strangers_are_reported_and_left_alone(root: str) -> None:
