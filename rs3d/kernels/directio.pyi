@@ -1,7 +1,7 @@
 """O_DIRECT for large bodies: aligned buffers, transfers whose odd bytes take the page cache, and a probe of that cache.
 
-Variants: `auto` (direct where the file system allows it), `direct` (a demand: OSError where it refuses), `buffered` (never).
-`RS3D_KERNEL_DIRECTIO` or `use_variant` chooses for the files opened afterwards. Reserving blocks is `posix.fallocate`.
+Variants: `auto` (direct where the file system allows it), `direct` (a demand: OSError where it refuses), `buffered`
+(never). `RS3D_KERNEL_DIRECTIO` or `use_variant` chooses for files opened afterwards. `posix.fallocate` reserves blocks.
 
 Errors are OSError with errno. The GIL is dropped in every transfer; EINTR is handled. Buffers are any contiguous ones,
 which must be left alone until the call returns; only aligned ones go past the page cache. Source: open(2) "O_DIRECT",
@@ -51,7 +51,7 @@ def direct_alignment(fd: int) -> tuple[int, int] | None:
     """What statx(2) says direct I/O on this file needs (Linux 6.1, and the file system's support).
 
     Returns:
-        Alignment of memory, and of offsets and lengths, in bytes; (0, 0) when the file cannot; None when it is not told.
+        Alignment of memory, and of offsets and lengths, in bytes; (0, 0) if the file cannot; None if it is not told.
 
     Raises:
         OSError: as statx(2).

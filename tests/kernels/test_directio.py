@@ -1,0 +1,200 @@
+"""Direct transfers: the bytes of ordinary ones at every alignment, and a way back where they are refused."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rs3d.kernels import directio
+from rs3d.kernels.directio import Access, AlignedBuffer, DirectFile
+
+PAGE = directio.DEFAULT_ALIGN_BYTES
+
+
+@pytest.fixture
+def fd(tmp_path: Path) -> Iterator[int]:
+    made = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT, 0o600)
+    yield made
+    os.close(made)
+
+
+@pytest.fixture(autouse=True, params=["auto", "buffered"])
+def variant(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = directio.variant()
+    directio.use_variant(request.param)
+    yield request.param
+    directio.use_variant(before)
+
+
+def aligned(data: bytes, shift: int = 0) -> memoryview:
+    """The bytes in an aligned buffer, or `shift` bytes off."""
+    view = memoryview(AlignedBuffer(len(data) + shift + 1))[shift : shift + len(data)]
+    view[:] = data
+    return view
+
+
+@pytest.mark.parametrize("align", [512, 1024, 4096, 65536])
+def test_buffers_are_aligned_zeroed_and_outlive_their_object(align: int) -> None:
+    buffer = AlignedBuffer(10_001, align)
+    view = memoryview(buffer)
+    assert ctypes.addressof(ctypes.c_char.from_buffer(buffer)) % align == 0
+    assert len(view) == len(buffer) == buffer.size_bytes == 10_001
+    assert buffer.align_bytes == align
+    assert not any(view)
+    del buffer
+    view[10_000] = 7
+    assert view[10_000] == 7
+
+
+@pytest.mark.parametrize(("size", "align"), [(0, 4096), (-1, 4096), (10, 0), (10, 256), (10, 4095), (10, 131072)])
+def test_impossible_buffers_are_refused(size: int, align: int) -> None:
+    with pytest.raises(ValueError, match="bytes"):
+        AlignedBuffer(size, align)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 511, PAGE, PAGE + 100])
+@pytest.mark.parametrize("length", [0, 1, 511, 512, PAGE, 3 * PAGE, 3 * PAGE + 17, 70_000])
+@pytest.mark.parametrize("shift", [0, 1, 512])
+def test_bytes_written_and_read_at_every_alignment_are_right(fd: int, offset: int, length: int, shift: int) -> None:
+    data = random.Random(length).randbytes(length)
+    os.pwrite(fd, b"\xee" * (offset + length + 9), 0)
+    with DirectFile(fd, Access.WRITE) as file:
+        assert file.write_all([aligned(data, shift)], offset) == length
+    assert os.pread(fd, offset + length + 9, 0) == b"\xee" * offset + data + b"\xee" * 9
+    with DirectFile(fd, Access.READ) as file:
+        found = aligned(bytes(length), shift)
+        assert file.read_into([found], offset) == length
+    assert found == data
+
+
+def test_many_buffers_are_written_and_read_one_after_the_other(fd: int) -> None:
+    chosen = random.Random(1)
+    pieces = [chosen.randbytes(chosen.choice([0, 1, 100, PAGE, 2 * PAGE])) for _ in range(200)]
+    whole = b"".join(pieces)
+    with DirectFile(fd, Access.WRITE) as file:
+        assert file.write_all(map(aligned, pieces), 0) == len(whole)
+    found = [aligned(bytes(len(piece))) for piece in pieces]
+    with DirectFile(fd, Access.READ) as file:
+        assert file.read_into(found, 0) == len(whole)
+    assert b"".join(found) == whole
+
+
+def test_reading_beyond_the_end_returns_what_there_is(fd: int) -> None:
+    os.pwrite(fd, b"x" * (2 * PAGE + 5), 0)
+    with DirectFile(fd, Access.READ) as file:
+        assert file.read_into([aligned(bytes(4 * PAGE))], 0) == 2 * PAGE + 5
+        assert file.read_into([aligned(bytes(PAGE))], 2 * PAGE) == 5
+        assert file.read_into([aligned(bytes(PAGE))], 8 * PAGE) == 0
+
+
+def test_aligned_bytes_go_past_the_cache_and_odd_ones_through_it(fd: int, variant: str) -> None:
+    with DirectFile(fd, Access.WRITE) as file:
+        file.write_all([aligned(bytes(2 * PAGE + 3))], 0)
+        assert file.direct_bytes == (2 * PAGE if file.is_direct else 0)
+        if variant == "buffered":
+            assert not file.is_direct
+        else:
+            assert file.align_bytes >= 512
+
+
+def test_a_file_system_that_refuses_is_read_through_the_cache(variant: str) -> None:
+    fd = os.open("/proc/version", os.O_RDONLY)
+    try:
+        with DirectFile(fd, Access.READ) as file:
+            assert not file.is_direct
+            found = aligned(bytes(PAGE))
+            length = file.read_into([found], 0)
+        assert bytes(found[:length]) == Path("/proc/version").read_bytes()
+        directio.use_variant("direct")
+        with pytest.raises(OSError, match="Invalid") as caught:
+            DirectFile(fd, Access.READ)
+        assert caught.value.errno == errno.EINVAL
+    finally:
+        os.close(fd)
+
+
+def test_an_unlinked_file_can_be_opened_a_second_time(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDWR | os.O_TMPFILE)
+    try:
+        with DirectFile(fd, Access.WRITE) as file:
+            file.write_all([aligned(b"a" * PAGE), b"tail"], 0)
+        assert os.pread(fd, 2 * PAGE, 0) == b"a" * PAGE + b"tail"
+    finally:
+        os.close(fd)
+
+
+def test_the_second_descriptor_is_closed(fd: int) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    file = DirectFile(fd, Access.READ)
+    file.close()
+    file.close()
+    DirectFile(fd, Access.READ)
+    assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ValueError, match="closed"):
+        file.read_into([bytearray(1)], 0)
+
+
+def test_wrong_uses_are_refused(fd: int) -> None:
+    with DirectFile(fd, Access.READ) as file:
+        with pytest.raises(ValueError, match="for reading"):
+            file.write_all([b"x"], 0)
+        with pytest.raises(ValueError, match="not a range"):
+            file.read_into([bytearray(1)], -1)
+        with pytest.raises(BufferError):
+            file.read_into([b"x"], 0)  # type: ignore[list-item, unused-ignore]
+        with pytest.raises(ValueError, match="more than"):
+            file.read_into([bytearray(1)] * (directio.VECTORS_MAX + 1), 0)
+    with DirectFile(fd, Access.WRITE) as file, pytest.raises(ValueError, match="for writing"):
+        file.read_into([bytearray(1)], 0)
+    with pytest.raises(ValueError, match="no variant"):
+        directio.use_variant("fast")
+    directio.use_variant("auto")
+    with pytest.raises(OSError, match="No such file"):
+        DirectFile(10_000, Access.READ)
+
+
+def test_a_failing_write_raises_its_errno() -> None:
+    fd = os.open("/dev/full", os.O_RDWR)
+    try:
+        with DirectFile(fd, Access.WRITE) as file, pytest.raises(OSError, match="No space") as caught:
+            file.write_all([b"x"], 0)
+        assert caught.value.errno == errno.ENOSPC
+    finally:
+        os.close(fd)
+
+
+def test_the_kernel_tells_alignments_that_are_powers_of_two_or_nothing(fd: int) -> None:
+    told = directio.direct_alignment(fd)
+    assert told is None or all(align & (align - 1) == 0 for align in told)
+    with pytest.raises(OSError, match="Bad file"):
+        directio.direct_alignment(10_000)
+
+
+def test_the_cache_is_read_without_waiting(fd: int) -> None:
+    os.pwrite(fd, b"cached", 0)
+    found = bytearray(10)
+    assert directio.read_nowait(fd, found, 0) == 6
+    assert found[:6] == b"cached"
+    assert directio.read_nowait(fd, found, 6) == 0
+    with pytest.raises(ValueError, match="not a range"):
+        directio.read_nowait(fd, found, -1)
+
+
+def test_a_cold_page_is_reported_instead_of_waited_for(fd: int) -> None:
+    os.pwrite(fd, bytes(1 << 20), 0)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    try:
+        assert 0 < directio.read_nowait(fd, bytearray(PAGE), 512 * 1024) <= PAGE  # a file system that keeps its pages
+    except BlockingIOError as error:
+        assert error.errno == errno.EAGAIN
+
+
+def test_the_self_test_passes() -> None:
+    assert directio.selftest() == 3
