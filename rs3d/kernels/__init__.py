@@ -28,6 +28,7 @@ KERNELS: tuple[str, ...] = (
     "posix",
     "reedsolomon",
     "sigv4",
+    "splice",
 )
 """Every kernel of this build, in alphabetical order; the same list as pyproject.toml's `ext-modules`."""
 
