@@ -78,6 +78,8 @@ class LocalBlobReader:
     def is_verified(self, offset: int, length: int) -> bool:
         if self._memo is None or not self._memo.covers(self.info.blob, offset, offset + length):
             return False
+        if not length:
+            return True
         try:
             return mapped.resident_bytes(self._data, offset, length) == length
         except OSError:

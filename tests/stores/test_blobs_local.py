@@ -7,17 +7,23 @@ import os
 import pathlib
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from rs3d.clock import ManualClock
 from rs3d.errors import BlobDamaged, Rs3dError, SlowDown, StoreDamaged, StoreFull, StoreReadOnly
 from rs3d.format.quarantinenote import decode_note
+from rs3d.stores import blobreader
 from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
+from rs3d.stores.files import SystemFiles
 from rs3d.stores.layout import make_directories
+from rs3d.stores.sweep import sweep_once
 from rs3d.types.blobs import BlobOrigin
 from rs3d.types.identifiers import BlobId, SegmentId
 from rs3d.types.recipe import PLAIN
 from tests.conformance.blobstore import SEGMENT, body, put
 from tests.stores.faultfiles import IO_ERROR, NO_SPACE, Fault, FaultFiles
+from tests.stores.test_garbage import Rows, Segment
 
 BLOB = BlobId(SEGMENT, 1)
 MIB = 1024 * 1024
@@ -288,6 +294,22 @@ def test_what_was_verified_counts_for_sixty_seconds_and_only_when_resident(root:
     store.close()
 
 
+def test_what_left_the_page_cache_does_not_count_as_verified(
+    root: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalBlobStore(str(root))
+    store.make_segment(SEGMENT)
+    put(store, 1, body(MIB))
+    reader = store.open(BLOB)
+    reader.verify(0, MIB)
+    assert reader.is_verified(0, MIB)
+    assert reader.is_verified(5, 0)
+    monkeypatch.setattr(blobreader.mapped, "resident_bytes", lambda descriptor, offset, length: length - 4096)
+    assert not reader.is_verified(0, MIB)
+    reader.close()
+    store.close()
+
+
 def test_with_verify_always_nothing_counts_as_verified(root: pathlib.Path) -> None:
     store = LocalBlobStore(str(root), BlobStoreConfig(verify=VerifyMode.ALWAYS))
     store.make_segment(SEGMENT)
@@ -359,4 +381,79 @@ def test_a_segment_is_removed_only_when_it_is_empty(root: pathlib.Path) -> None:
     assert store.remove_segment(SEGMENT)
     assert store.list_segments() == []
     assert store.list_segment(SegmentId(1)) == []
+    store.close()
+
+
+class Crash(BaseException):
+    """The process is gone: nothing after it runs, no clean-up either."""
+
+
+class CrashFiles(SystemFiles):
+    """Dies at the n-th call that changes something."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def _step(self) -> None:
+        if self.left == 0:
+            raise Crash
+        self.left -= 1
+
+    def make_directory(self, name: str, *, directory: int | None = None) -> None:
+        self._step()
+        super().make_directory(name, directory=directory)
+
+    def create(self, name: str, *, directory: int | None = None) -> int:
+        self._step()
+        return super().create(name, directory=directory)
+
+    def pwrite(self, descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> int:
+        self._step()
+        return super().pwrite(descriptor, memoryview(data)[: max(1, len(data) // 2)], offset)
+
+    def sync_data(self, descriptor: int) -> None:
+        self._step()
+        super().sync_data(descriptor)
+
+    def sync(self, descriptor: int) -> None:
+        self._step()
+        super().sync(descriptor)
+
+
+def test_pitfall_d19_a_crash_after_any_call_of_a_put_leaves_what_the_sweep_removes(root: pathlib.Path) -> None:
+    for at in range(100):
+        files = CrashFiles(at)
+        store = LocalBlobStore(str(root), files=files)
+        try:
+            store.make_segment(SEGMENT)
+            put(store, 1, body(100), piece=100)
+        except Crash:
+            rows = Rows()
+            rows.segments[SEGMENT] = Segment(SEGMENT, closed=True, swept=False)
+            later = LocalBlobStore(str(root))
+            sweep_once(rows, later, rows.mark_swept)
+            assert list((root / "blobs").iterdir()) == []
+            later.close()
+            continue
+        finally:
+            store.close()
+        break
+    assert at > 15
+    assert len(segment_files(root)) == 2
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(offset=st.integers(0, 300_000), length=st.integers(0, 300_000))
+def test_any_range_is_read_as_it_was_written(root: pathlib.Path, offset: int, length: int) -> None:
+    store = LocalBlobStore(str(root))
+    data = body(300_001)
+    if not store.list_segments():
+        store.make_segment(SEGMENT)
+        put(store, 1, data)
+    length = min(length, len(data) - offset)
+    reader = store.open(BLOB)
+    buffer = bytearray(length)
+    reader.read_into(offset, memoryview(buffer))
+    assert buffer == data[offset : offset + length]
+    reader.close()
     store.close()
