@@ -1,0 +1,122 @@
+"""Processes that die, drain and come back, under load. The long form is `python -m tests.system.chaos`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from rs3d.stores.check import CheckMode, assert_files_reachable, check_store
+from rs3d.testing import MiniProcess
+from tests.system.clients import s3_client
+from tests.system.load import Load
+from tests.system.waiting import wait_until
+
+
+def check_everything(server: MiniProcess) -> None:
+    """At the end of a test, with the daemon stopped: what a crash left is removed, then all is reachable and valid."""
+    check_store(str(server.directory), mode=CheckMode.REPAIR)
+    assert_files_reachable(str(server.directory))
+
+
+def replaced(server: MiniProcess, role: str, pid: int) -> bool:
+    found = server.children()
+    return pid not in found.values() and role in found
+
+
+@pytest.mark.parametrize("role", ["worker", "committer", "steward"])
+def test_a_killed_process_comes_back_and_nothing_acknowledged_is_lost(tmp_path: Path, role: str) -> None:
+    with MiniProcess(tmp_path / "data", workers=2) as server:
+        client = s3_client(server)
+        client.create_bucket(Bucket="load")
+        with Load(server, "load", writers=3) as load:
+            wait_until(lambda: load.acknowledged > 30)
+            pid = server.children()[role]
+            os.kill(pid, signal.SIGKILL)
+            before = load.acknowledged
+            wait_until(lambda: replaced(server, role, pid) and load.acknowledged > before + 30)
+        load.verify(client)
+    check_everything(server)
+
+
+def test_all_processes_killed_at_once_lose_nothing_acknowledged(tmp_path: Path) -> None:
+    server = MiniProcess(tmp_path / "data", workers=2).start()
+    s3_client(server).create_bucket(Bucket="load")
+    with Load(server, "load", writers=3) as load:
+        wait_until(lambda: load.acknowledged > 60)
+        pids = [server.pid, *server.children().values()]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        server.kill()
+    server.start()
+    load.verify(s3_client(server))
+    assert server.stop() == 0
+    check_everything(server)
+
+
+def test_children_die_with_their_supervisor(tmp_path: Path) -> None:
+    server = MiniProcess(tmp_path / "data").start()
+    children = server.children().values()
+    server.kill()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+    with server:
+        assert s3_client(server).list_buckets()["Buckets"] == []
+
+
+def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
+    body = os.urandom(200_000)
+    with MiniProcess(tmp_path / "data") as server:
+        client = s3_client(server)
+        client.create_bucket(Bucket="kept")
+        client.put_object(Bucket="kept", Key="large", Body=body, Metadata={"colour": "blue"})
+        client.put_object(Bucket="kept", Key="small", Body=b"small")
+        key = server.access_key
+    with server:
+        client = s3_client(server)
+        assert server.access_key == key
+        assert client.get_object(Bucket="kept", Key="large")["Body"].read() == body
+        assert client.head_object(Bucket="kept", Key="large")["Metadata"] == {"colour": "blue"}
+        assert client.get_object(Bucket="kept", Key="small")["Body"].read() == b"small"
+        client.delete_object(Bucket="kept", Key="large")
+        wait_until(lambda: not list((tmp_path / "data" / "blobs").rglob("*.data")))
+    check_everything(server)
+
+
+def test_sigterm_lets_requests_in_flight_finish_and_closes_idle_connections(tmp_path: Path) -> None:
+    server = MiniProcess(tmp_path / "data").start()
+    client = s3_client(server)
+    client.create_bucket(Bucket="drain")
+    host, port = server.endpoint.removeprefix("http://").split(":")
+    begun, finish, outcome = threading.Event(), threading.Event(), list[str]()
+    upload = threading.Thread(target=slow_put, args=(server, begun, finish, outcome))
+    with socket.create_connection((host, int(port)), timeout=60) as idle:
+        upload.start()
+        assert begun.wait(60)
+        os.kill(server.pid, signal.SIGTERM)
+        assert idle.recv(1) == b""
+    finish.set()
+    upload.join(60)
+    assert outcome == ["200"]
+    assert server.stop() == 0
+    with server:
+        assert s3_client(server).head_object(Bucket="drain", Key="slow")["ContentLength"] == 200_000
+    check_everything(server)
+
+
+def slow_put(server: MiniProcess, begun: threading.Event, finish: threading.Event, outcome: list[str]) -> None:
+    """A presigned PUT whose second half waits for `finish`."""
+    client = s3_client(server)
+    url = client.generate_presigned_url("put_object", Params={"Bucket": "drain", "Key": "slow"})
+    host, port = server.endpoint.removeprefix("http://").split(":")
+    target = url.removeprefix(server.endpoint)
+    with socket.create_connection((host, int(port)), timeout=60) as sock:
+        head = f"PUT {target} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 200000\r\n\r\n"
+        sock.sendall(head.encode() + b"s" * 100_000)
+        begun.set()
+        finish.wait(60)
+        sock.sendall(b"s" * 100_000)
+        outcome.append(sock.recv(65536).split(b" ")[1].decode())
