@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-from rs3d.http.messages import Head
+from rs3d.http.messages import Buffer, Head
 from rs3d.kernels.httphead import Outcome, parse_head
 
 
@@ -28,14 +28,14 @@ INCOMPLETE: Final = Lane.INCOMPLETE
 _HTTP_1_1: Final = (1, 1)
 
 
-def parse_head_fast(buffer: memoryview) -> Head | Lane:
-    """Parse the head at the front of `buffer`, which may be followed by other bytes and is not kept.
+def parse_head_fast(buffer: Buffer, start: int, end: int) -> tuple[Head, int] | Lane:
+    """Parse the head at the front of `buffer[start:end]`, which may be followed by other bytes and is not kept.
 
     Returns:
-        A Head, HAND_OVER or INCOMPLETE. Never blocks.
+        A Head and the position after it, or HAND_OVER or INCOMPLETE. Never blocks.
     """
-    parsed = parse_head(buffer)
+    parsed = parse_head(buffer, start, end)
     if isinstance(parsed, tuple):
         # The kernel hands over every version but 1.1.
-        return Head(parsed[0], parsed[1], _HTTP_1_1, parsed[2])
+        return Head(parsed[0], parsed[1], _HTTP_1_1, parsed[2]), start + parsed[3]
     return HAND_OVER if parsed is Outcome.HAND_OVER else INCOMPLETE

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from rs3d.http.fast_lane import HAND_OVER, INCOMPLETE, parse_head_fast
+from typing import Final
+
+from rs3d.http.fast_lane import parse_head_fast
 from rs3d.http.h11_lane import parse_head_h11
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import Head
 from rs3d.http.refusals import HttpRefusal, RefusalKind
 
-_END = b"\r\n\r\n"
+_END: Final = b"\r\n\r\n"
+_CR: Final = 0x0D
 
 
 def read_head(data: bytearray, view: memoryview, start: int, end: int, limits: HttpLimits) -> tuple[Head, int] | None:
@@ -24,20 +27,23 @@ def read_head(data: bytearray, view: memoryview, start: int, end: int, limits: H
     Raises:
         HttpRefusal: the head is refused, or it can be seen already that it will be. Never blocks.
     """
-    if data.startswith(b"\r\n", start, end):
+    if data[start] == _CR and data.startswith(b"\r\n", start, end):
         # RFC 9112 2.2: one empty line before a request line is ignored; old clients end a POST body with one.
         start += 2
         if start == end:
             return None
-    stop = data.find(_END, start, end)
-    if stop < 0:
-        _refuse_hopeless(data, start, end, limits)
-        return None
-    stop += len(_END)
-    if stop - start > limits.head_bytes:
-        raise _refusal(RefusalKind.HEAD_TOO_LARGE, f"the request head is longer than {limits.head_bytes} bytes")
-    head = parse_head_fast(view[start:stop])
-    if head is HAND_OVER or head is INCOMPLETE:
+    found = parse_head_fast(data, start, end)
+    if isinstance(found, tuple):
+        head, stop = found
+        if stop - start > limits.head_bytes:
+            raise _head_too_large(limits)
+    else:
+        stop = data.find(_END, start, end) + len(_END)
+        if stop < len(_END):
+            _refuse_hopeless(data, start, end, limits)
+            return None
+        if stop - start > limits.head_bytes:
+            raise _head_too_large(limits)
         head = parse_head_h11(bytes(view[start:stop]))
     if len(head.target) > limits.uri_bytes:
         raise _uri_too_long(limits)
@@ -50,7 +56,7 @@ def _refuse_hopeless(data: bytearray, start: int, end: int, limits: HttpLimits) 
     """Refuse an incomplete head that no further byte can save, instead of waiting for the time limit."""
     if data[start] <= 0x20 or data[start] >= 0x7F:
         # TLS to a plain port begins with 0x16; a lone CR may still become the empty line.
-        if not (data[start] == 0x0D and end - start == 1):
+        if not (data[start] == _CR and end - start == 1):
             raise _refusal(RefusalKind.BAD_HEAD, "this is not an HTTP request")
         return
     if data.find(b"\n\n", start, end) >= 0 or data.find(b"\n\r\n", start, end) >= 0:
@@ -60,11 +66,15 @@ def _refuse_hopeless(data: bytearray, start: int, end: int, limits: HttpLimits) 
     if end - start > limits.uri_bytes + 64 and data.find(b"\n", start, start + limits.uri_bytes + 64) < 0:
         raise _uri_too_long(limits)
     if end - start >= limits.head_bytes:
-        raise _refusal(RefusalKind.HEAD_TOO_LARGE, f"the request head is longer than {limits.head_bytes} bytes")
+        raise _head_too_large(limits)
 
 
 def _refusal(kind: RefusalKind, detail: str) -> HttpRefusal:
     return HttpRefusal(kind=kind, detail=detail)
+
+
+def _head_too_large(limits: HttpLimits) -> HttpRefusal:
+    return _refusal(RefusalKind.HEAD_TOO_LARGE, f"the request head is longer than {limits.head_bytes} bytes")
 
 
 def _uri_too_long(limits: HttpLimits) -> HttpRefusal:
