@@ -7,6 +7,7 @@ key and value.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from rs3d.errors import InvalidArgument
@@ -89,6 +90,7 @@ def unpack_etag(kind: int, parts: int, digest: bytes) -> str:
     return f"{text}-{parts}" if parts else text
 
 
+@lru_cache(maxsize=1024)
 def pack_owner(owner: str) -> bytes:
     """A canonical id as its 32 bytes.
 
@@ -229,9 +231,9 @@ class VersionRow(NamedTuple):
         return unpack_etag(self.etag_kind, self.etag_parts, self.etag_digest)
 
 
-def current_of(sequence: int, row: VersionRow) -> CurrentRow:
+def pack_current(sequence: int, row: VersionRow) -> bytes:
     """The LIST row of a version that is the latest of its key."""
-    return CurrentRow(row[2], row[3], sequence, *row[5:12], *row[13:20], row[1] & FLAG_NULL)
+    return CURRENT.pack(row[2], row[3], sequence, *row[5:12], *row[13:20], row[1] & FLAG_NULL)
 
 
 # ----------------------------------------------------------------------------------------------------------- parts

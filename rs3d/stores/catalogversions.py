@@ -13,7 +13,6 @@ from rs3d.format import recordbodies as bodies
 from rs3d.format.keys import inverted, plain_path
 from rs3d.format.record import RecordKind
 from rs3d.format.rows import (
-    CURRENT,
     FLAG_LEGAL_HOLD,
     FLAG_NULL,
     KIND_MARKER,
@@ -28,7 +27,7 @@ from rs3d.format.rows import (
     VERSION,
     VersionRow,
     checksum_codes,
-    current_of,
+    pack_current,
     pack_etag,
     pack_owner,
     storage_class_code,
@@ -220,7 +219,7 @@ def _drop_row(t: CatalogTransaction, r: Applicable, state: KeyState, sequence: i
 def put_current(t: CatalogTransaction, state: KeyState, sequence: int, row: VersionRow, existed: bool) -> None:
     """Set the LIST row of a key."""
     path = plain_path(state.bucket, state.key.encode("utf-8"))
-    t.put(t.tables.current, path.row_key, CURRENT.pack(*current_of(sequence, row)))
+    t.put(t.tables.current, path.row_key, pack_current(sequence, row))
     if path.branches and not existed:
         count_branches(t, t.tables.current, path.branches, 1)
 

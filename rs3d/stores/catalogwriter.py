@@ -81,6 +81,16 @@ class KeyState:
         self.null_sequence = 0
 
 
+class _Added:
+    """Records applied to one log segment and not yet in its row."""
+
+    __slots__ = ("crc", "end_offset", "first_sequence", "record_bytes", "records", "segment", "sequence")
+
+    def __init__(self) -> None:
+        self.segment = self.records = self.record_bytes = self.end_offset = self.crc = 0
+        self.first_sequence = self.sequence = 0
+
+
 class FoundVersion(NamedTuple):
     sequence: Sequence
     row: VersionRow
@@ -110,6 +120,9 @@ class CatalogTransaction:
         self._key_state: KeyState | None = None
         self._buckets: dict[int, Bucket] = {} if buckets is None else buckets
         self.appended: dict[int, LogSegmentRow] = {}
+        self._added = _Added()
+        self.changed = False
+        """Whether something was changed that no record tells of."""
         self.tail = self._read_tail()
 
     # ------------------------------------------------------------------------------------------------ plain rows
@@ -316,26 +329,38 @@ class CatalogTransaction:
 
     def log_appended(self, number: int, sequence: int, end_offset: int, crc: int, total_bytes: int) -> None:
         """A record was appended to `number` and now ends at `end_offset`."""
-        row = self.log_segment(number)
-        before = self.tail.segment
+        added = self._added
+        if added.segment != number:
+            self._count_added()
+            added.segment, added.first_sequence = number, sequence
+        added.records += 1
+        added.record_bytes += total_bytes
+        added.end_offset, added.crc, added.sequence = end_offset, crc, sequence
+
+    def _count_added(self) -> None:
+        """Bring the rows of the log's segments and the tail up to the records applied since the last time."""
+        added = self._added
+        if not added.records:
+            return
+        number, before = added.segment, self.tail.segment
         if before != number and before:
             previous = self.log_segment(before)
             if previous is not None and previous.state == LOG_ACTIVE:
                 self.appended[before] = previous._replace(state=LOG_SEALED)
+        row = self.log_segment(number)
         if row is None:
-            row = LogSegmentRow(LOG_ACTIVE, number, number, 0, end_offset, 1, sequence, sequence, total_bytes, 0)
-        else:
-            row = row._replace(
-                end_offset=end_offset,
-                records=row.records + 1,
-                last_sequence=sequence,
-                record_bytes=row.record_bytes + total_bytes,
-            )
-        self.appended[number] = row
-        tail = self.tail
-        self.tail = Tail(
-            number, end_offset, crc, sequence, tail.identity_generation, tail.bucket_generation, row.records
+            row = LogSegmentRow(LOG_ACTIVE, number, number, 0, 0, 0, 0, 0, 0, 0)
+        self.appended[number] = row = row._replace(
+            end_offset=added.end_offset,
+            records=row.records + added.records,
+            first_sequence=row.first_sequence or added.first_sequence,
+            last_sequence=added.sequence,
+            record_bytes=row.record_bytes + added.record_bytes,
         )
+        self.tail = self.tail._replace(
+            segment=number, offset=added.end_offset, crc=added.crc, sequence=added.sequence, records=row.records
+        )
+        self._added = _Added()
 
     # ------------------------------------------------------------------------------------------------ begin and end
 
@@ -359,6 +384,7 @@ class CatalogTransaction:
 
     def flush(self) -> None:
         """Write the gathered rows."""
+        self._count_added()
         tables = self.tables
         for bucket, counters in self._counters.items():
             self.put(tables.counters, _U64.pack(bucket), COUNTERS.pack(*counters))
@@ -379,17 +405,22 @@ class CatalogTransaction:
 
     def commit(self) -> None:
         """Flush and make durable. Blocks on the disk."""
-        self.flush()
+        if self._has_gathered():
+            self.flush()
         self.lmdb.commit()
 
     def abort(self) -> None:
         self.lmdb.abort()
+
+    def _has_gathered(self) -> bool:
+        return bool(self._added.records or self._counters or self._live or self._outcomes or self.appended)
 
     def _forget(self) -> None:
         self._counters.clear()
         self._live.clear()
         self._outcomes.clear()
         self.appended.clear()
+        self._added = _Added()
         self._key_state = None
 
     def _read_tail(self) -> Tail:

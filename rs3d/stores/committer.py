@@ -9,9 +9,9 @@ operation, and only the failing one fails. Then: log synced, catalog committed.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import lmdb
@@ -37,6 +37,7 @@ from rs3d.stores.committerplan import Desk, Done, Plan
 from rs3d.stores.committerspace import SpaceGuard
 from rs3d.stores.log import LogWriter, Mark
 from rs3d.stores.outcomes import decode_outcome
+from rs3d.stores.putmessage import PutMessage
 from rs3d.types import operations as ops
 from rs3d.types.buckets import Bucket
 from rs3d.types.operations import Operation
@@ -45,6 +46,7 @@ BATCH_OPERATIONS: Final = 256
 BATCH_BYTES: Final = 4 << 20
 
 _PLANS: Final[dict[type, Callable[[Desk, Any], Plan]]] = {
+    PutMessage: committerversions.put_message_plan,
     ops.PutVersion: committerversions.put_version,
     ops.RemoveVersion: committerversions.remove_version,
     ops.PatchVersion: committerversions.patch_version,
@@ -71,6 +73,7 @@ _PLANS: Final[dict[type, Callable[[Desk, Any], Plan]]] = {
 
 ADDING: Final = frozenset(
     {
+        PutMessage,
         ops.PutVersion,
         ops.OpenUpload,
         ops.PutPart,
@@ -84,11 +87,14 @@ ADDING: Final = frozenset(
 """Operations that add data, refused before the disk is full; all others run to the last block (STORE.md 22)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
+_UNUSABLE: Final = (lmdb.Error, struct.error, ValueError, OverflowError)
+"""What the binding and packing raise for rows or fields that cannot be: one operation's failure, not the committer's."""
+
+
+class Submitted(NamedTuple):
     """An operation as it came: who sent it, and below which counter all of the sender's are answered."""
 
-    operation: Operation
+    operation: Operation | PutMessage
     epoch: int
     answered_below: int = 0
 
@@ -155,7 +161,10 @@ class CommitterCore:
         try:
             replies, needed_bytes = self._run(batch, one_by_one=False)
         except _ApplyFailed:
-            replies, needed_bytes = self._run(batch, one_by_one=True)
+            try:
+                replies, needed_bytes = self._run(batch, one_by_one=True)
+            except _ApplyFailed as failed:  # not even the rows that count the batch could be written
+                return [Reply(submitted.operation.id.counter, None, _refusal(failed)) for submitted in batch]
         if needed_bytes and not replies:  # the first one already needs another segment
             refusal = self._rotate(needed_bytes)
             if refusal is not None:
@@ -190,11 +199,12 @@ class CommitterCore:
                 except _SegmentFull as full:
                     needed_bytes = full.needed_bytes
                     break
+            self._flush(transaction)
             finished = True
         finally:
             if not finished:
                 self._undo(transaction, start)
-        if replies:
+        if replies and (transaction.changed or self.log.batch_bytes):
             failure = self._make_durable(transaction)
             if failure is not None:
                 return [Reply(reply.counter, None, failure) for reply in replies], 0
@@ -218,6 +228,8 @@ class CommitterCore:
         except Rs3dError as refusal:
             self.refused += 1
             return Reply(counter, None, refusal)
+        except _UNUSABLE as error:
+            raise _ApplyFailed(error) from error
         if isinstance(plan, Done):
             return Reply(counter, plan.outcome, None)
         kind, body, payload = plan
@@ -228,7 +240,7 @@ class CommitterCore:
         place = log.add(kind, desk.sequence, raw, payload)
         try:
             outcome = apply(desk.transaction, Applicable(kind, desk.sequence, place, log.crc, body, payload))
-        except (Rs3dError, lmdb.Error) as error:
+        except (Rs3dError, *_UNUSABLE) as error:
             raise _ApplyFailed(error) from error
         return Reply(counter, outcome, None)
 
@@ -259,18 +271,22 @@ class CommitterCore:
             transaction.merge(child)
             merged = True
             return reply
-        except _ApplyFailed as failed:
-            counter = submitted.operation.id.counter
-            if isinstance(failed.cause, lmdb.MapFullError):
-                return Reply(counter, None, StoreFull(what="the catalog's map", free_bytes=0, needed_bytes=0))
-            if isinstance(failed.cause, Rs3dError):
-                return Reply(counter, None, failed.cause)
-            return Reply(counter, None, RecordDamaged(what="the catalog", reason=str(failed.cause)))
+        except (_ApplyFailed, lmdb.Error) as failed:
+            self.refused += 1
+            return Reply(submitted.operation.id.counter, None, _refusal(failed))
         finally:
             desk.transaction = transaction
             if not merged:
                 transaction.abandon(child)
                 self.log.rewind(mark)
+
+    def _flush(self, transaction: CatalogTransaction) -> None:
+        """Write the gathered rows while nothing is in the log yet: a full map is found here."""
+        if transaction.changed or self.log.batch_bytes:
+            try:
+                transaction.flush()
+            except lmdb.Error as error:
+                raise _ApplyFailed(error) from error
 
     def _make_durable(self, transaction: CatalogTransaction) -> Rs3dError | None:
         """Log first, then catalog. An error is the reply to the whole batch, and the last one this core gives."""
@@ -322,3 +338,15 @@ class CommitterCore:
         """Sync what the last commit left to the next, and close the log. The environment is its opener's."""
         self.log.close()
         self.tables.environment.sync(True)
+
+
+def _refusal(failed: Exception) -> Rs3dError:
+    """What the sender of an operation hears whose record could not be applied."""
+    cause = failed.cause if isinstance(failed, _ApplyFailed) else failed
+    if isinstance(cause, Rs3dError):
+        return cause
+    if isinstance(cause, lmdb.MapFullError):
+        return StoreFull(what="the catalog's map", free_bytes=0, needed_bytes=0)
+    if isinstance(cause, lmdb.Error):
+        return RecordDamaged(what="the catalog", reason=str(cause))
+    return InvalidArgument(name="operation", value="a field", reason=str(cause))  # a number out of its range

@@ -50,6 +50,7 @@ def drop_garbage(desk: Desk, op: DropGarbage) -> Plan:
     """Changes only derived rows: no record (STORE.md 8)."""
     for blob in op.blobs:
         desk.transaction.delete(desk.tables.garbage, blob.to_bytes())
+    desk.transaction.changed = True
     return Done(nothing_done())
 
 

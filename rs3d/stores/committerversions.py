@@ -25,9 +25,10 @@ from rs3d.stores.catalogwriter import BYTES, OBJECTS, UPLOAD_BYTES, FoundVersion
 from rs3d.stores.committerlock import check_unlocked
 from rs3d.stores.committerplan import Desk, Done, Plan, Record, bucket_of, check_blob_source, check_new_blobs
 from rs3d.stores.outcomes import nothing_done
+from rs3d.stores.putmessage import PutMessage, put_message
 from rs3d.types.buckets import Bucket, Versioning
 from rs3d.types.identifiers import NULL_VERSION, TOKEN_BYTES, Sequence, VersionId
-from rs3d.types.objects import BlobSet, Extent, Inline, MutablePart
+from rs3d.types.objects import Inline, MutablePart
 from rs3d.types.operations import (
     NO_PRECONDITIONS,
     Bypass,
@@ -41,32 +42,35 @@ MAXIMUM_INLINE_BYTES: Final = 1 << 20
 
 
 def put_version(desk: Desk, op: PutVersion) -> Plan:
+    placement = op.placement
+    return put_message_plan(desk, put_message(op, placement.payload if isinstance(placement, Inline) else b""))
+
+
+def put_message_plan(desk: Desk, op: PutMessage) -> Plan:
+    """PutVersion, as it comes from a worker."""
     bucket = bucket_of(desk, op.bucket)
     t = desk.transaction
     state = t.key_state(op.bucket, op.key)
-    if op.preconditions is not NO_PRECONDITIONS:
+    if op.preconditions is not None:
         check_preconditions(bucket, state, op.preconditions)
     _check_token(op.token)
     null = bucket.versioning is not Versioning.ENABLED
     replaced = check_replaced(desk, bucket, state, null)
     if bucket.settings:
         check_quota(desk, bucket, state, op.meta.size_bytes, replaced)
-    check_new_blobs(desk, op.new_blobs)
-    placement = op.placement
-    inline, extent, upload, referred = None, None, b"", None
-    payload: bytes | memoryview = b""
-    if isinstance(placement, Inline):
-        payload = placement.payload
-        if len(payload) != placement.stored_bytes or len(payload) > MAXIMUM_INLINE_BYTES or op.new_blobs:
+    referred = None
+    if op.new_blobs:
+        check_new_blobs(desk, op.new_blobs)
+    inline, payload = op.inline, op.payload
+    if inline is not None:
+        if len(payload) != inline.stored_bytes or len(payload) > MAXIMUM_INLINE_BYTES or op.new_blobs:
             raise InvalidArgument(
                 name="payload", value=str(len(payload)), reason="is not the inlined payload announced"
             )
-        inline = bodies.inline_head(placement)
-    elif isinstance(placement, Extent):
-        extent = placement
-        referred = check_blob_source(desk, placement.blob, op.new_blobs)
+    elif op.extent is not None:
+        referred = check_blob_source(desk, op.extent.blob, op.new_blobs)
     else:
-        upload = _live_set(desk, placement)
+        _check_live_set(desk, op.upload)
     body = bodies.VersionPut(
         operation=desk.tag,
         bucket=op.bucket,
@@ -78,20 +82,18 @@ def put_version(desk: Desk, op: PutVersion) -> Plan:
         meta=op.meta,
         mutable=op.mutable,
         inline=inline,
-        extent=extent,
-        upload=upload,
+        extent=op.extent,
+        upload=op.upload,
         new_blobs=op.new_blobs,
         referred=referred,
     )
     return Record(RecordKind.VERSION_PUT, body, payload)
 
 
-def _live_set(desk: Desk, placement: BlobSet) -> bytes:
-    upload = placement.upload.to_bytes()
+def _check_live_set(desk: Desk, upload: bytes) -> None:
     found = desk.transaction.blob_set(upload)
     if found is None or found[0].references < 1:
-        raise StaleSource(blob=placement.upload.text())
-    return upload
+        raise StaleSource(blob=upload.hex())
 
 
 def _check_token(token: bytes) -> None:

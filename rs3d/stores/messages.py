@@ -19,12 +19,10 @@ from typing import Any, Final, NamedTuple, cast
 import msgspec
 
 from rs3d.errors import OutcomeUnknown, ProtocolMismatch, Rs3dError, from_wire, to_wire
-from rs3d.format.recipe import recipe_of, recipe_rows
-from rs3d.format.recordbodies import RecipeRows
+from rs3d.stores.putmessage import PutMessage, put_message
 from rs3d.types import operations as ops
-from rs3d.types.identifiers import BucketId, OperationId, UploadId
-from rs3d.types.objects import BlobSet, Extent, Inline, MutablePart, ObjectMeta
-from rs3d.types.operations import NO_PRECONDITIONS, NewBlob, Operation, Preconditions, PutVersion
+from rs3d.types.objects import Inline
+from rs3d.types.operations import Operation, PutVersion
 
 MAXIMUM_MESSAGE_BYTES: Final = 128 << 10
 MAXIMUM_MEMFD_BYTES: Final = 4 << 20
@@ -68,30 +66,8 @@ _KINDS: Final[tuple[type, ...]] = (
 _KIND_NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
 
 
-class _InlineArray(msgspec.Struct, array_like=True, frozen=True):
-    stored_bytes: int
-    block_crc32c: int
-    recipe: RecipeRows
-
-
-class _PutArray(msgspec.Struct, array_like=True, frozen=True):
-    """PutVersion with its placement as one of three fields: msgspec knows no unions of dataclasses."""
-
-    id: OperationId
-    bucket: int
-    key: str
-    token: bytes
-    meta: ObjectMeta
-    mutable: MutablePart
-    inline: _InlineArray | None
-    extent: Extent | None
-    upload: bytes
-    new_blobs: tuple[NewBlob, ...]
-    preconditions: Preconditions | None
-
-
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
-_PUT_DECODER: Final = msgspec.msgpack.Decoder(_PutArray)
+_PUT_DECODER: Final = msgspec.msgpack.Decoder(PutMessage)
 _DECODERS: Final[tuple[Any, ...]] = (_PUT_DECODER, *(msgspec.msgpack.Decoder(kind) for kind in _KINDS[1:]))
 """By kind number."""
 
@@ -99,7 +75,7 @@ _DECODERS: Final[tuple[Any, ...]] = (_PUT_DECODER, *(msgspec.msgpack.Decoder(kin
 class Frame(NamedTuple):
     """An operation as received, decoded."""
 
-    operation: Operation
+    operation: Operation | PutMessage
     answered_below: int
 
 
@@ -107,39 +83,13 @@ def encode_operation(operation: Operation, answered_below: int) -> tuple[bytes, 
     """An operation as head and body, and its payload apart (to be sent as one packet, gathered)."""
     payload = b""
     if isinstance(operation, PutVersion):
-        body, payload = _encode_put(operation)
+        placement = operation.placement
+        payload = placement.payload if isinstance(placement, Inline) else b""
+        body = _ENCODE(put_message(operation))
     else:
         body = _ENCODE(operation)
     head = HEAD.pack(OPERATION, _KIND_NUMBERS[type(operation)], 0, len(body), operation.id.counter, answered_below)
     return head + body, payload
-
-
-def _encode_put(operation: PutVersion) -> tuple[bytes, bytes]:
-    placement = operation.placement
-    inline, extent, upload, payload = None, None, b"", b""
-    if isinstance(placement, Inline):
-        recipe: RecipeRows = [] if placement.recipe.is_plain else cast(RecipeRows, recipe_rows(placement.recipe))
-        inline = _InlineArray(placement.stored_bytes, placement.block_crc32c, recipe)
-        payload = placement.payload
-    elif isinstance(placement, Extent):
-        extent = placement
-    else:
-        upload = placement.upload.to_bytes()
-    conditions = operation.preconditions
-    array = _PutArray(
-        operation.id,
-        operation.bucket,
-        operation.key,
-        operation.token,
-        operation.meta,
-        operation.mutable,
-        inline,
-        extent,
-        upload,
-        operation.new_blobs,
-        None if conditions is NO_PRECONDITIONS else conditions,
-    )
-    return _ENCODE(array), payload
 
 
 def decode_operation(raw: memoryview) -> Frame:
@@ -155,36 +105,12 @@ def decode_operation(raw: memoryview) -> Frame:
         if len(body) != body_bytes:
             raise ValueError("the packet is too short")
         if kind == 0:
-            return Frame(_decode_put(body, bytes(payload)), answered_below)
+            put = _PUT_DECODER.decode(body)
+            put.payload = bytes(payload)
+            return Frame(put, answered_below)
         return Frame(_DECODERS[kind].decode(body), answered_below)
     except (struct.error, IndexError, ValueError, msgspec.DecodeError) as error:
         raise ProtocolMismatch(what=f"an operation cannot be read: {error}") from error
-
-
-def _decode_put(body: memoryview, payload: bytes) -> PutVersion:
-    array = _PUT_DECODER.decode(body)
-    inline = array.inline
-    placement: Inline | Extent | BlobSet
-    if inline is not None:
-        if inline.recipe:
-            placement = Inline(inline.stored_bytes, recipe_of(inline.recipe), payload, inline.block_crc32c)
-        else:
-            placement = Inline(inline.stored_bytes, payload=payload, block_crc32c=inline.block_crc32c)
-    elif array.extent is not None:
-        placement = array.extent
-    else:
-        placement = BlobSet(UploadId.from_bytes(array.upload))
-    return PutVersion(
-        id=array.id,
-        bucket=BucketId(array.bucket),
-        key=array.key,
-        token=array.token,
-        meta=array.meta,
-        mutable=array.mutable,
-        placement=placement,
-        new_blobs=array.new_blobs,
-        preconditions=array.preconditions or NO_PRECONDITIONS,
-    )
 
 
 # ------------------------------------------------------------------------------------------------ large operations
