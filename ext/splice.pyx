@@ -1,9 +1,9 @@
 # cython: auto_pickle=False
 """Bytes between descriptors without passing through Python: file to file by the cheapest way, socket to file by a pipe.
 
-See splice.pyi for the contract. `posix.sendfile`, `posix.copy_file_range` and `posix.clone_range` are the single calls; here are
-the ways that combine several, with what each has moved accounted for exactly: every count is of bytes that are in the
-destination.
+See splice.pyi for the contract. `posix.sendfile`, `posix.copy_file_range` and `posix.clone_range` are the single calls;
+here are the ways that combine several, with what each has moved accounted for exactly: every count is of bytes that are
+in the destination.
 """
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
@@ -160,7 +160,15 @@ cdef class _Copy:
                     moved = rs3d_splice_fill(self.in_fd, self.in_offset + self.done, pipe.write_fd,
                                              min(self.length - self.done, PIPE_BYTES))
                 if moved > 0:
-                    self.done += pipe.drain(self.out_fd, self.out_offset + self.done, moved)
+                    try:
+                        pipe.drain(self.out_fd, self.out_offset + self.done, moved)
+                    except OSError as error:
+                        # What stays in the pipe is still in the source: the next method reads it again.
+                        self.done += moved - pipe.held_bytes
+                        if last or not rs3d_splice_unsupported(error.errno):
+                            raise
+                        return False
+                    self.done += moved
                 elif moved == 0:
                     return last
                 elif self.failed(last):
@@ -235,9 +243,6 @@ cdef class SplicePipe:
             self.capacity_bytes = fcntl.fcntl(self.write_fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         except PermissionError:  # an operator's lower limit: the size that the pipe has will do
             self.capacity_bytes = fcntl.fcntl(self.write_fd, fcntl.F_GETPIPE_SZ)
-
-    def __init__(self):
-        pass
 
     def __dealloc__(self):
         if self.read_fd >= 0:

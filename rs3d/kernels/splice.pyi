@@ -52,8 +52,8 @@ class Received(NamedTuple):
 def copy_range(in_fd: int, in_offset: int, out_fd: int, out_offset: int, length: int) -> Copied:
     """Copy a range between files: clone it, else copy_file_range, else splice, else read and write. *Blocks.*
 
-    A method that the file systems do not have hands over to the next, behind what is copied already. An answer of "no more
-    bytes" is believed of the last method only, because some file systems give it for what they cannot copy.
+    A method that the file systems do not have hands over to the next, behind what is copied already. An answer of "no
+    more bytes" is believed of the last method only, because some file systems give it for what they cannot copy.
 
     Args:
         in_fd, out_fd: open for reading and for writing; the ranges must not overlap if it is one file.
@@ -69,15 +69,14 @@ def copy_range(in_fd: int, in_offset: int, out_fd: int, out_offset: int, length:
 
 @final
 class SplicePipe:
-    """A pipe that carries bytes from a socket into a file, page by page, past this process's memory. One thread at a time.
+    """A pipe that carries bytes from a socket into a file, page by page, past this process's memory.
 
-    Holds two descriptors; `close`, a `with` block or the object's end closes them.
+    One thread at a time. Holds two descriptors; `close`, a `with` block or the object's end closes them.
 
     Raises:
         OSError: no descriptors are left.
     """
 
-    def __init__(self) -> None: ...
     @property
     def capacity_bytes(self) -> int:
         """What one round moves at most: 1 MiB, unless an operator set a lower limit for pipes."""
