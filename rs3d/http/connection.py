@@ -25,15 +25,7 @@ from rs3d.http.deadlines import Watchdog
 from rs3d.http.framing import Persistence, read_framing
 from rs3d.http.heads import read_head
 from rs3d.http.limits import HttpLimits
-from rs3d.http.messages import (
-    After,
-    Handler,
-    Head,
-    Render,
-    Request,
-    Response,
-    SendOutcome,
-)
+from rs3d.http.messages import After, Handler, Head, Render, Request, Response, SendOutcome
 from rs3d.http.observer import Exchange, Observer
 from rs3d.http.refusals import HttpRefusal, RefusalKind
 from rs3d.http.sending import BodyCut, Sent, deliver
@@ -47,7 +39,7 @@ class Phase(enum.Enum):
     """What a connection is doing, as far as draining is concerned."""
 
     IDLE = "idle"
-    """Between requests, no byte of the next one received."""
+    """Before the first request or between two, no byte of the next one received."""
     BUSY = "busy"
 
 
@@ -147,8 +139,12 @@ class Connection:
 
     async def _serve(self) -> None:
         limits = self.limits
+        if self._service.draining:
+            return
         self.deadline.fix(trio.current_time() + limits.head_timeout_s)
+        self.phase = _IDLE
         await self.transport.open()
+        self.phase = _BUSY
         idle_timeout_s = limits.head_timeout_s
         while True:
             try:

@@ -28,6 +28,7 @@ from rs3d.http.wire import LAST_CHUNK, ConnectionField, HeadWriter, Unnumbered
 # Looking up a member of an enum class runs Python code in 3.11; a module constant does not.
 _CLOSE: Final = After.CLOSE
 _ABSENT: Final = ConnectionField.ABSENT
+_UNTIL_CLOSE: Final = Unnumbered.UNTIL_CLOSE
 _CUT: Final = SendOutcome.CUT
 _COMPLETE: Final = SendOutcome.COMPLETE
 
@@ -118,7 +119,7 @@ async def deliver(
     try:
         head_only = head.method == "HEAD"
         length = body_length(response.status, body, Wanted.HEAD_ONLY if head_only else _WHOLE_BODY, head.version)
-        if length is Unnumbered.UNTIL_CLOSE:
+        if length is _UNTIL_CLOSE:
             after = _CLOSE
         if after is _CLOSE:
             field = ConnectionField.CLOSE

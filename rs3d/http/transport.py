@@ -112,7 +112,7 @@ class Transport(Protocol):
 class SocketTransport:
     """A plain TCP connection."""
 
-    __slots__ = ("_fd", "_socket", "_turn_bytes", "deadline", "local", "peer")
+    __slots__ = ("_fd", "_socket", "_turn_bytes", "deadline", "local", "peer", "scheme")
 
     def __init__(self, connected: socket.socket, peer: str, local: str) -> None:
         """Args:
@@ -126,10 +126,7 @@ class SocketTransport:
         self.deadline = Deadline()
         self.peer = peer
         self.local = local
-
-    @property
-    def scheme(self) -> Scheme:
-        return Scheme.HTTP
+        self.scheme = Scheme.HTTP
 
     async def open(self) -> None:
         if self._socket.family in (socket.AF_INET, socket.AF_INET6):

@@ -49,15 +49,15 @@ def is_open(fd: int) -> bool:
 class Pieces:
     """An async iterator that counts how it is used and can fail."""
 
-    def __init__(self, *pieces: Buffer, error: Exception | None = None) -> None:
+    def __init__(self, *pieces: Buffer | FileSpan, error: Exception | None = None) -> None:
         self.closed = 0
         self._pieces = list(pieces)
         self._error = error
 
-    def __aiter__(self) -> AsyncIterator[Buffer]:
+    def __aiter__(self) -> AsyncIterator[Buffer | FileSpan]:
         return self
 
-    async def __anext__(self) -> Buffer:
+    async def __anext__(self) -> Buffer | FileSpan:
         await trio.lowlevel.checkpoint()
         if self._pieces:
             return self._pieces.pop(0)
@@ -119,6 +119,17 @@ async def test_a_stream_of_known_length_has_a_content_length() -> None:
     assert await body_of(Stream(Pieces(b"abc", b"de"), declared_length=5)) == b"abcde"
 
 
+async def test_a_stream_may_hold_parts_of_files_that_stay_its_own(file: Path) -> None:
+    fd = opened(file)
+    pieces = Pieces(b"abc", FileSpan(fd, 5, 100_000, FdOwnership.BORROWED), memoryview(b"def"), FileSpan(fd, 0, 2))
+    expected = b"abc" + DATA[5:100_005] + b"def" + DATA[:2]
+    assert await body_of(Stream(pieces, declared_length=len(expected))) == expected
+    assert is_open(fd)
+    only = Pieces(FileSpan(fd, 0, 10))
+    assert await body_of(Stream(only, declared_length=10)) == DATA[:10]
+    os.close(fd)
+
+
 async def test_a_buffer_may_be_reused_once_the_next_is_asked_for() -> None:
     async def pieces() -> AsyncIterator[Buffer]:
         buffer = bytearray(3)
@@ -177,6 +188,19 @@ async def test_d7_a_stream_that_fails_after_its_first_byte_resets_the_connection
         assert await world.client.was_reset()
     assert outcomes == [(SendOutcome.CUT, 3)]
     assert pieces.closed == 1
+
+
+@pytest.mark.parametrize(("length", "declared"), [(len(DATA) + 1, len(DATA) + 4), (10, 12), (10, None)])
+async def test_d7_a_part_of_a_file_that_does_not_fit_its_stream_resets_the_connection(
+    file: Path, length: int, declared: int | None
+) -> None:
+    fd = opened(file)
+    pieces = Pieces(b"abc", FileSpan(fd, 0, length, FdOwnership.BORROWED))
+    async with connected(answering(lambda: Response(status=200, body=Stream(pieces, declared)))) as world:
+        await world.client.send(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert await world.client.was_reset()
+    assert is_open(fd)
+    os.close(fd)
 
 
 async def test_d7_a_file_that_has_shrunk_resets_the_connection(file: Path) -> None:

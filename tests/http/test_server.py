@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import resource
@@ -269,6 +270,24 @@ async def test_running_out_of_descriptors_pauses_accepting_and_recovers(caplog: 
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         logging.getLogger("rs3d.http.server").removeHandler(notice)
     assert "Too many open files" in caplog.text
+
+
+async def test_a_client_that_gave_up_in_the_queue_does_not_stop_accepting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = [errno.ECONNABORTED, errno.EAGAIN, errno.EPROTO]
+    accept = socket.socket.accept
+
+    def failing(listening: socket.socket) -> tuple[socket.socket, object]:
+        if failures:
+            raise OSError(failures.pop(), "told by the test")
+        return accept(listening)
+
+    monkeypatch.setattr(socket.socket, "accept", failing)
+    async with serving(ignore) as served:
+        assert (await served.connect().get()).status == 200
+    assert failures == []
+    assert caplog.records == [], "nothing that an operator could do anything about"
 
 
 async def test_an_idle_connection_holds_no_buffer_and_costs_a_few_kib() -> None:

@@ -209,6 +209,16 @@ async def test_a_client_that_never_shakes_hands_is_dropped(context: ssl.SSLConte
         assert await silent.rest_or_reset() == b""
 
 
+async def test_drain_does_not_wait_for_a_handshake(context: ssl.SSLContext) -> None:
+    async with serving(ignore, tls=lambda: context) as served:
+        silent = served.connect()
+        while served.control.connection_count == 0:
+            await trio.lowlevel.checkpoint()
+        with trio.fail_after(5):
+            await served.control.drain(10)
+            assert await silent.rest_or_reset() == b""
+
+
 async def test_drain_closes_idle_tls_connections(context: ssl.SSLContext) -> None:
     async with serving(answering(lambda: Response(status=200, body=Bytes(b"x"))), tls=lambda: context) as served:
         client = await connect(served)
