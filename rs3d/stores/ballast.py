@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,16 +45,16 @@ class Ballast:
 
     def __init__(self, root: str, size_bytes: int, *, files: Files = SYSTEM_FILES) -> None:
         self._files = files
-        self._size_bytes = size_bytes
+        self.size_bytes = size_bytes
         self._path = os.path.join(root, STAGING, BALLAST)
 
     @property
     def is_filled(self) -> bool:
         """Whether the whole ballast is reserved now."""
         try:
-            return self._files.status_of(self._path).st_blocks * 512 >= self._size_bytes
+            return self._files.status_of(self._path).st_blocks * 512 >= self.size_bytes
         except FileNotFoundError:
-            return self._size_bytes == 0
+            return self.size_bytes == 0
 
     def fill(self) -> bool:
         """Reserve what is missing. Returns whether the ballast is whole; what could be reserved is kept otherwise.
@@ -84,12 +86,88 @@ class Ballast:
 
     def _reserve(self, descriptor: int) -> None:
         try:
-            self._files.reserve(descriptor, 0, self._size_bytes)
+            self._files.reserve(descriptor, 0, self.size_bytes)
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
                 raise
-            for offset in range(0, self._size_bytes, len(_ZEROS)):
-                write_whole(self._files, descriptor, memoryview(_ZEROS)[: self._size_bytes - offset], offset)
+            for offset in range(0, self.size_bytes, len(_ZEROS)):
+                write_whole(self._files, descriptor, memoryview(_ZEROS)[: self.size_bytes - offset], offset)
+
+
+def writable_descriptor_of(path: str) -> int | None:
+    """A descriptor of `path` that this process has open for writing already, or None.
+
+    liblmdb does not tell its own, and nothing else may open the catalog's files.
+    """
+    wanted = os.stat(path, follow_symlinks=False)
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # closed meanwhile
+            status = os.fstat(int(name))
+            is_same = (status.st_dev, status.st_ino) == (wanted.st_dev, wanted.st_ino)
+            if is_same and fcntl.fcntl(int(name), fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
+                return int(name)
+    return None
+
+
+class StoreReserve:
+    """What the writer of a store keeps: the ballast, and blocks behind the end of files that must be able to grow.
+
+    Used by the committer alone: `keep` when it opens and each time it looks at the space, `lend` around a compaction.
+    Methods block.
+    """
+
+    def __init__(
+        self, ballast: Ballast, descriptors: tuple[int, ...], behind_bytes: int, *, files: Files = SYSTEM_FILES
+    ) -> None:
+        """Nothing is reserved before `keep`.
+
+        Args:
+            descriptors: of files that grow (the catalog's: `writable_descriptor_of`); they stay the caller's.
+            behind_bytes: blocks to hold behind the end of each.
+        """
+        self._ballast = ballast
+        self._descriptors = descriptors
+        self._behind_bytes = behind_bytes
+        self._files = files
+        self._lent = False
+
+    def keep(self) -> StoreFull | None:
+        """Make the reserve whole again as far as there is space. Returns why adding has to be refused, or None.
+
+        Raises:
+            OSError: something else than a full disk.
+        """
+        missing = [descriptor for descriptor in self._descriptors if not self._extend(descriptor)]
+        if self._lent or not self._ballast.fill() or missing:
+            status = self._files.file_system(self._descriptors[0]) if self._descriptors else None
+            free_bytes = status.f_bavail * status.f_frsize if status else 0
+            needed_bytes = self._ballast.size_bytes
+            return StoreFull(what="the reserve of the store", free_bytes=free_bytes, needed_bytes=needed_bytes)
+        return None
+
+    @contextlib.contextmanager
+    def lend(self) -> Iterator[None]:
+        """Give the ballast to a compaction; adding is refused until a `keep` after the block has refilled it."""
+        self._lent = True
+        self._ballast.release()
+        try:
+            yield
+        finally:
+            self._lent = False
+
+    def _extend(self, descriptor: int) -> bool:
+        status = self._files.status(descriptor)
+        if status.st_blocks * 512 >= status.st_size + self._behind_bytes // 2:
+            return True  # half of it is enough: so a growing file is extended rarely
+        try:
+            self._files.reserve(descriptor, status.st_size, self._behind_bytes)
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS):
+                return True
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return False
+        return True
 
 
 class WriteAdmission:
@@ -106,8 +184,6 @@ class WriteAdmission:
         self._looked_ns = -(1 << 62)
         self._free_bytes = 0
         self._free_inodes: int | None = None
-        self.ballast_missing = False
-        """Set by the writer while its ballast is not whole: everything that adds data is refused."""
 
     def require(self, added_bytes: int, added_files: int = 2) -> None:
         """Admit a write of so many bytes and files, and count it until the file system is asked again.
@@ -119,12 +195,6 @@ class WriteAdmission:
         with self._lock:
             if self._clock.boot_ns() - self._looked_ns >= config.look_again_s * NANOSECONDS_PER_SECOND:
                 self._look()
-            if self.ballast_missing:
-                raise StoreFull(
-                    what="the reserve of the store is being refilled",
-                    free_bytes=self._free_bytes,
-                    needed_bytes=config.ballast_bytes + config.minimum_free_bytes,
-                )
             if self._free_bytes - added_bytes < config.minimum_free_bytes:
                 raise StoreFull(
                     what="disk space", free_bytes=self._free_bytes, needed_bytes=config.minimum_free_bytes + added_bytes

@@ -7,11 +7,12 @@ import os
 import pathlib
 from typing import cast
 
+import lmdb
 import pytest
 
 from rs3d.clock import ManualClock
 from rs3d.errors import StoreFull
-from rs3d.stores.ballast import Ballast, SpaceConfig, WriteAdmission
+from rs3d.stores.ballast import Ballast, SpaceConfig, StoreReserve, WriteAdmission, writable_descriptor_of
 from rs3d.stores.files import SystemFiles
 from rs3d.stores.layout import make_directories
 from tests.stores.faultfiles import IO_ERROR, NO_SPACE, Fault, FaultFiles
@@ -53,6 +54,60 @@ def test_where_blocks_cannot_be_reserved_zeros_are_written(root: str) -> None:
     files = FaultFiles(Fault("reserve", errno.EOPNOTSUPP))
     assert Ballast(root, 2 * MIB + 5, files=files.as_files()).fill()
     assert allocated(root) >= 2 * MIB
+
+
+def test_store_rule_22_files_that_grow_have_blocks_behind_their_end(root: str) -> None:
+    path = os.path.join(root, "growing")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.write(descriptor, b"x" * 5000)
+    reserve = StoreReserve(Ballast(root, MIB), (descriptor,), 2 * MIB)
+    assert reserve.keep() is None
+    status = os.fstat(descriptor)
+    assert status.st_size == 5000
+    assert status.st_blocks * 512 >= 2 * MIB
+    os.close(descriptor)
+
+
+def test_store_rule_22_the_catalog_grows_into_its_reserve(root: str) -> None:
+    environment = lmdb.open(os.path.join(root, "catalog"), map_size=16 * MIB)
+    path = os.path.join(root, "catalog", "data.mdb")
+    descriptor = writable_descriptor_of(path)
+    assert descriptor is not None
+    assert StoreReserve(Ballast(root, 0), (descriptor,), 4 * MIB).keep() is None
+    assert os.stat(path).st_blocks * 512 >= 4 * MIB
+    with environment.begin(write=True) as transaction:
+        for number in range(1000):
+            transaction.put(str(number).encode(), bytes(1000))
+    environment.close()
+    assert writable_descriptor_of(path) is None
+    environment = lmdb.open(os.path.join(root, "catalog"), map_size=16 * MIB, readonly=True)
+    assert environment.stat()["entries"] == 1000
+    environment.close()
+
+
+def test_store_rule_22_ballast_is_lent_to_compaction_alone(root: str) -> None:
+    ballast = Ballast(root, MIB)
+    reserve = StoreReserve(ballast, (), 0)
+    assert reserve.keep() is None
+    with reserve.lend():
+        assert not ballast.is_filled
+        assert isinstance(reserve.keep(), StoreFull)
+        assert not ballast.is_filled
+    assert reserve.keep() is None
+    assert ballast.is_filled
+
+
+def test_store_rule_22_a_reserve_that_cannot_be_made_whole_refuses_what_adds(root: str) -> None:
+    files = FaultFiles(Fault("reserve", NO_SPACE))
+    descriptor = os.open(root, os.O_RDONLY)
+    reserve = StoreReserve(Ballast(root, MIB, files=files.as_files()), (descriptor,), MIB, files=files.as_files())
+    refusal = reserve.keep()
+    assert isinstance(refusal, StoreFull)
+    assert refusal.free_bytes > 0
+    files.faults[0] = Fault("reserve", IO_ERROR)
+    with pytest.raises(OSError, match="Input/output"):
+        reserve.keep()
+    os.close(descriptor)
 
 
 class SmallDisk(SystemFiles):
@@ -101,13 +156,4 @@ def test_store_rule_22_inodes_count_where_the_file_system_counts_them(root: str)
         guard.require(1)
     disk.inodes = disk.free_inodes = 0
     guard.forget()
-    guard.require(1)
-
-
-def test_store_rule_22_nothing_is_admitted_until_the_ballast_is_whole_again(root: str) -> None:
-    guard = guard_of(root, SmallDisk(), ManualClock())
-    guard.ballast_missing = True
-    with pytest.raises(StoreFull, match="refilled"):
-        guard.require(1)
-    guard.ballast_missing = False
     guard.require(1)
