@@ -22,6 +22,10 @@ Piece = memoryview | FileSpan
 OPEN_BLOBS: Final = 64
 """Descriptors that one response holds at most."""
 
+CLOSED_AT_ONCE_BYTES: Final = 64 * 1024 * 1024
+"""Up to this size a blob is closed on the loop. If it was unlinked meanwhile, closing frees its blocks, which takes
+long for large files only."""
+
 
 class _Slice:
     """A piece to come: `length` bytes at `offset` of the blob of extent number `index`."""
@@ -44,6 +48,18 @@ def _cut(extents: list[Extent], piece_bytes: int) -> Iterator[_Slice]:
             offset = stop
 
 
+class Ready:
+    """A piece that needed no job, in the place of one."""
+
+    __slots__ = ("_piece",)
+
+    def __init__(self, piece: Piece) -> None:
+        self._piece = piece
+
+    async def wait(self) -> Piece:
+        return self._piece
+
+
 class BlobPieces:
     """The pieces of some extents, in order."""
 
@@ -60,7 +76,7 @@ class BlobPieces:
         self._opened = 0
         """Extents below this number have been opened (and perhaps closed again)."""
         self._current: tuple[Piece, Lease | None] | None = None
-        self._next: tuple[_Slice, Job[Piece], Lease | None] | None = None
+        self._next: tuple[_Slice, Job[Piece] | Ready, Lease | None] | None = None
         self._only = len(extents) == 1
         self._begun_with: Piece | None = None
 
@@ -127,21 +143,25 @@ class BlobPieces:
         self._reading.leave()
         under_way, self._next = self._next, None
         self._slices = iter(())
-        if under_way is None and not self._readers:
-            return
+        job = None if under_way is None else under_way[1]
+        lease = None if under_way is None else under_way[2]
+        if isinstance(job, Ready):
+            job = None
+        if job is None or job.is_done:
+            if lease is not None:
+                lease.release()
+            if sum(reader.info.stored_bytes for reader in self._readers.values()) <= CLOSED_AT_ONCE_BYTES:
+                self._close_below(len(self._extents))
+                return
 
         def end() -> None:
-            if under_way is not None:
-                under_way[1].ended.wait()
+            if job is not None:
+                job.ended.wait()
             self._close_below(len(self._extents))
 
         closing = self._runtime.threads.start(end)
-        lease = None if under_way is None else under_way[2]
-        if lease is not None:
-            if under_way is not None and under_way[1].is_done:
-                lease.release()
-            else:
-                closing.on_done(lease.release)
+        if lease is not None and job is not None and not job.is_done:
+            closing.on_done(lease.release)
 
     # -- one piece ahead ---------------------------------------------------------------------------------------------
 
@@ -149,6 +169,13 @@ class BlobPieces:
         upcoming = next(self._slices, None)
         if upcoming is None:
             return
+        if self._in_spans:
+            reader = self._readers.get(upcoming.index)
+            if reader is not None and reader.is_verified(upcoming.offset, upcoming.length):
+                # Verified lately and still in memory: no thread is needed.
+                span = FileSpan(reader.fileno(), upcoming.offset, upcoming.length)
+                self._next = (upcoming, Ready(span), None)
+                return
         lease: Lease | None = None
         if not self._in_spans:
             # The first lease may wait; one more is a convenience, and is taken only when it is free.

@@ -7,13 +7,15 @@ also checks what was declared and syncs. With a heavy digest, hashing and writin
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import Final
 
 import trio
 
 from rs3d.engine.buffers import Lease
 from rs3d.engine.checksums import check_equal, check_well_formed
-from rs3d.engine.digests import DigestSet
+from rs3d.engine.digests import SLOWEST, DigestSet
 from rs3d.engine.plan import BodyPlan, check_declared_length
 from rs3d.engine.runtime import Runtime
 from rs3d.engine.threads import Job
@@ -25,6 +27,11 @@ from rs3d.types.body import BodySource
 from rs3d.types.identifiers import BlobId
 from rs3d.types.objects import Checksum, Extent, Inline
 from rs3d.types.operations import NewBlob
+
+_PROCESSORS: Final = len(os.sched_getaffinity(0))
+
+LEAF_BYTES: Final = 1024 * 1024
+"""FORMAT.md section "Merkle tree": the leaves of a blob's root are blocks of 1 MiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +117,18 @@ class _BlobJob:
 
     def start(self, view: memoryview) -> Job[None]:
         """Hash and write `view`, which is not touched until the job has ended."""
-        if len(view) < self._runtime.config.hash_aside_bytes:
-            return self._runtime.threads.start(lambda: self._hash_and_write(view))
-        hashing = self._runtime.threads.start(lambda: self.digests.update(view))
-        return self._runtime.threads.start(lambda: self._write_beside(view, hashing))
+        threads = self._runtime.threads
+        if (
+            len(view) < self._runtime.config.hash_aside_bytes
+            or not self.digests.has(SLOWEST)
+            or threads.outstanding >= _PROCESSORS - 1
+        ):
+            return threads.start(lambda: self._hash_and_write(view))
+        hashing = threads.start(lambda: self.digests.update_slowest(view))
+        return threads.start(lambda: self._write_beside(view, hashing))
 
     def _hash_and_write(self, view: memoryview) -> None:
-        self.digests.update(view)
+        self.digests.update_slowest(view)
         self._write(view)
 
     def _write_beside(self, view: memoryview, hashing: Job[None]) -> None:
@@ -128,7 +140,11 @@ class _BlobJob:
     def _write(self, view: memoryview) -> None:
         if self._writer is None:
             self._writer = self._runtime.blobs.create(self._blob, size_hint_bytes=self._size_hint)
-        self._writer.write(view)
+        is_whole = self.digests.size_bytes == 0 and len(view) == self._size_hint and len(view) <= LEAF_BYTES
+        self.digests.update_others(view)
+        # A body of one Merkle leaf whose SHA-256 is wanted anyway is hashed once.
+        leaf = self.digests.value("SHA256") if is_whole and self.digests.has("SHA256") else None
+        self._writer.write(view, leaf=leaf)
 
     def finish(self) -> BlobInfo:
         """Sync. Blocks."""

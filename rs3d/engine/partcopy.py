@@ -4,7 +4,7 @@ written anew."""
 
 from __future__ import annotations
 
-from rs3d.engine.bodies import StoredBody, store_body
+from rs3d.engine.bodies import LEAF_BYTES, StoredBody, store_body
 from rs3d.engine.copying import Source, find_source, hash_bytes
 from rs3d.engine.digests import DigestSet, digest_of
 from rs3d.engine.etags import EtagAlgorithm
@@ -22,9 +22,6 @@ from rs3d.types.body import BytesSource
 from rs3d.types.buckets import Bucket
 from rs3d.types.names import check_object_key
 from rs3d.types.objects import Checksum, Extent, Upload
-
-LEAF_BYTES = 1024 * 1024
-"""FORMAT.md section "Merkle tree": the leaves of a root are blocks of 1 MiB."""
 
 
 async def upload_part_copy(
