@@ -96,8 +96,8 @@ def contents(keys, sizes, modified_ns, etags, storage_classes, *, checksums=None
     cdef const unsigned char *key
     cdef const unsigned char *etag
     cdef const unsigned char *storage_class
-    cdef const unsigned char *checksum = NULL
-    cdef const unsigned char *owner = NULL
+    cdef const unsigned char *checksum = <const unsigned char *>b""  # never NULL: memcpy forbids it even for nothing
+    cdef const unsigned char *owner = <const unsigned char *>b""
     cdef Py_ssize_t key_length, etag_length, class_length, checksum_length = 0, owner_length = 0
     cdef unsigned char *to
     cdef uint64_t size
@@ -115,7 +115,7 @@ def contents(keys, sizes, modified_ns, etags, storage_classes, *, checksums=None
             owner = text_of(owner_list[row], &owner_length)
         size = size_list[row]
         time_ns = time_list[row]
-        seconds = time_ns / NANOSECONDS
+        seconds = time_ns // NANOSECONDS
         if time_ns % NANOSECONDS < 0:  # C rounds towards zero, time goes forward
             seconds -= 1
         to = out.room(LISTXML_FIXED + LISTXML_GROWTH * (key_length + etag_length + class_length) + checksum_length

@@ -84,9 +84,12 @@ cdef int check_file(int fd, int64_t offset, int64_t length) except -1:
     return 0
 
 
-cdef object fault_in_file(int fd, int64_t at):
-    """What became of the page: cut off, or unreadable."""
-    return MappingFault("truncated" if os.fstat(fd).st_size <= at else "unreadable", at)
+cdef object fault_in_file(int fd, int64_t offset, int64_t fault):
+    """What became of the page at `fault` in the range from `offset` on: cut off, or unreadable."""
+    size = os.fstat(fd).st_size
+    if size <= offset + fault:
+        return MappingFault("truncated", max(size, offset))
+    return MappingFault("unreadable", offset + fault)
 
 
 cdef int check_table(Py_ssize_t block_bytes, Py_ssize_t length, const Py_buffer *crcs) except -1:
@@ -114,7 +117,7 @@ def first_bad_block(int fd, int64_t offset, int64_t length, Py_ssize_t block_byt
         if answer == MAPPED_ERROR:
             PyErr_SetFromErrno(OSError)
         if answer == MAPPED_FAULT:
-            raise fault_in_file(fd, offset + <int64_t>fault)
+            raise fault_in_file(fd, offset, <int64_t>fault)
         return answer
     finally:
         PyBuffer_Release(&crcs)
@@ -162,7 +165,7 @@ def copy_from_mapping(int fd, int64_t offset, dest):
         if answer == MAPPED_ERROR:
             PyErr_SetFromErrno(OSError)
         if answer == MAPPED_FAULT:
-            raise fault_in_file(fd, offset + <int64_t>fault)
+            raise fault_in_file(fd, offset, <int64_t>fault)
     finally:
         PyBuffer_Release(&view)
 

@@ -81,12 +81,19 @@ int mapped_guard(void)
     return answer;
 }
 
+/* Where in the range the page begins that could not be had. */
+static size_t faulting_page(const guard *here)
+{
+    const uintptr_t page = here->fault & ~((uintptr_t)sysconf(_SC_PAGESIZE) - 1);
+    return page > here->start ? (size_t)(page - here->start) : 0;
+}
+
 ptrdiff_t mapped_check(int variant, const unsigned char *at, size_t length, size_t block,
                        const unsigned char *expected, size_t *fault)
 {
     guard here = {.start = (uintptr_t)at, .end = (uintptr_t)at + length};
     if (sigsetjmp(here.back, 0)) {
-        *fault = (size_t)(here.fault - here.start);
+        *fault = faulting_page(&here);
         return MAPPED_FAULT;
     }
     active = &here;
@@ -99,7 +106,7 @@ ptrdiff_t mapped_copy(const unsigned char *at, size_t length, unsigned char *to,
 {
     guard here = {.start = (uintptr_t)at, .end = (uintptr_t)at + length};
     if (sigsetjmp(here.back, 0)) {
-        *fault = (size_t)(here.fault - here.start);
+        *fault = faulting_page(&here);
         return MAPPED_FAULT;
     }
     active = &here;

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #define MAPPED_GOOD ((ptrdiff_t)-1)  /* every block agrees */
-#define MAPPED_FAULT ((ptrdiff_t)-2) /* a page could not be had; *fault is its offset in the range */
+#define MAPPED_FAULT ((ptrdiff_t)-2) /* a page could not be had; *fault is where it begins in the range */
 #define MAPPED_ERROR ((ptrdiff_t)-3) /* errno is set */
 
 /* Install the handler, or put it back in front where somebody replaced it (faulthandler, say). 0, or -1 with errno. */

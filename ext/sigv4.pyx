@@ -10,7 +10,8 @@ cdef extern from "Python.h":
 
 cdef extern from "sigv4_impl.h":
     enum:
-        SIGV4_SCALAR, SIGV4_SHANI, SIGV4_DIGEST, SIGV4_BLOCK, SIGV4_PARAMETERS, SIGV4_TARGET, SIGV4_SCRATCH
+        SIGV4_SCALAR, SIGV4_SHANI, SIGV4_DIGEST, SIGV4_DIGITS, SIGV4_BLOCK, SIGV4_PARAMETERS, SIGV4_TARGET, SIGV4_SCRATCH
+        SIGV4_HEADERS, SIGV4_HEADER_BYTES, SIGV4_SIGNED_BYTES, SIGV4_REQUEST, SIGV4_TEXT
     ctypedef struct sigv4_sha256:
         pass
     void sigv4_sha256_start(sigv4_sha256 *, int)
@@ -26,15 +27,8 @@ cdef extern from "sigv4_impl.h":
 cdef tuple VARIANTS = (("shani", RS3D_CPU_SHA | RS3D_CPU_SSE41 | RS3D_CPU_SSSE3), ("scalar", 0))
 cdef int active = SIGV4_SHANI - initial_variant("sigv4", VARIANTS)
 
-cdef enum:
-    HEADERS_MAX = 128
-    HEAD_BYTES = 65536  # signed header lines: twice the largest head that the HTTP server takes
-    SIGNED_BYTES = 8192
-    ROOM = 2 * SIGV4_SCRATCH + SIGV4_PARAMETERS + HEAD_BYTES + SIGNED_BYTES + 1024
-    TEXT_BYTES = 1024   # a string to sign: some 130 bytes with usual regions
-
 # One of each a process: the GIL is held throughout, so no call sees another's. Nothing secret is put here.
-cdef unsigned char room[ROOM]
+cdef unsigned char room[SIGV4_REQUEST]
 cdef unsigned char scratch[SIGV4_SCRATCH]
 
 
@@ -67,17 +61,17 @@ cdef inline unsigned char *put_text(unsigned char *to, str text, Py_ssize_t most
 
 cdef unsigned char *put_headers(unsigned char *to, object headers, tuple signed) except? NULL:
     """The canonical header lines; NULL where Python has to look."""
-    cdef const unsigned char *names[HEADERS_MAX]
-    cdef const unsigned char *values[HEADERS_MAX]
-    cdef Py_ssize_t name_lengths[HEADERS_MAX]
-    cdef Py_ssize_t value_lengths[HEADERS_MAX]
+    cdef const unsigned char *names[SIGV4_HEADERS]
+    cdef const unsigned char *values[SIGV4_HEADERS]
+    cdef Py_ssize_t name_lengths[SIGV4_HEADERS]
+    cdef Py_ssize_t value_lengths[SIGV4_HEADERS]
     cdef int count = 0, index, found
     cdef Py_ssize_t total = 0, length, folded
     cdef const unsigned char *wanted
     cdef bytes name, value
     cdef tuple pair
     for pair in headers:
-        if count == HEADERS_MAX:
+        if count == SIGV4_HEADERS:
             return NULL
         name, value = pair
         if name is None or value is None:
@@ -90,7 +84,7 @@ cdef unsigned char *put_headers(unsigned char *to, object headers, tuple signed)
             raise TypeError("signed names are bytes")
         wanted, length = <const unsigned char *>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)
         total += length + 2
-        if total > HEAD_BYTES:
+        if total > SIGV4_HEADER_BYTES:
             return NULL
         to = put(to, wanted, length)
         to[0] = 58  # :
@@ -100,7 +94,7 @@ cdef unsigned char *put_headers(unsigned char *to, object headers, tuple signed)
             if name_lengths[index] != length or memcmp(names[index], wanted, length) != 0:
                 continue
             total += value_lengths[index] + 1
-            if total > HEAD_BYTES:
+            if total > SIGV4_HEADER_BYTES:
                 return NULL
             if found:
                 to[0] = 44  # ,
@@ -150,7 +144,7 @@ cdef Py_ssize_t build(str method, bytes target, object headers, tuple signed, st
     total = 0
     for name in signed:
         total += PyBytes_GET_SIZE(name) + 1
-        if total > SIGNED_BYTES:
+        if total > SIGV4_SIGNED_BYTES:
             return -1
         if not first:
             to[0] = 59  # ;
@@ -165,7 +159,7 @@ cdef Py_ssize_t build(str method, bytes target, object headers, tuple signed, st
 cdef int sign(char *out, bytes signing_key, str method, bytes target, object headers, tuple signed, str payload_hash,
               str timestamp, str date, str region, str service, bytes dropped) except -1:
     """The signature's 64 digits into `out`: 1, or 0 where Python has to look."""
-    cdef unsigned char text[TEXT_BYTES]
+    cdef unsigned char text[SIGV4_TEXT]
     cdef unsigned char *to = text
     cdef unsigned char digest[SIGV4_DIGEST]
     cdef sigv4_sha256 hash
@@ -188,7 +182,7 @@ cdef int sign(char *out, bytes signing_key, str method, bytes target, object hea
     to = put_text(to + 1, service, 64)
     to = put(to, b"/aws4_request\n", 14)
     sigv4_hex(digest, <char *>to)
-    to += 2 * SIGV4_DIGEST
+    to += SIGV4_DIGITS
     sigv4_hmac(active, <const unsigned char *>PyBytes_AS_STRING(signing_key), PyBytes_GET_SIZE(signing_key), text,
                to - text, digest)
     sigv4_hex(digest, out)
@@ -204,20 +198,20 @@ def canonical_request(str method not None, bytes target not None, headers, tuple
 def signature(bytes signing_key not None, str method not None, bytes target not None, headers, tuple signed not None,
               str payload_hash not None, str timestamp not None, str date not None, str region not None,
               str service not None, *, bytes dropped not None=b""):
-    cdef char digits[2 * SIGV4_DIGEST]
+    cdef char digits[SIGV4_DIGITS]
     if not sign(digits, signing_key, method, target, headers, signed, payload_hash, timestamp, date, region, service,
                 dropped):
         return None
-    return PyUnicode_DecodeASCII(digits, 2 * SIGV4_DIGEST, NULL)
+    return PyUnicode_DecodeASCII(digits, SIGV4_DIGITS, NULL)
 
 
 def proves(str claimed not None, bytes signing_key not None, str method not None, bytes target not None, headers,
            tuple signed not None, str payload_hash not None, str timestamp not None, str date not None,
            str region not None, str service not None, *, bytes dropped not None=b""):
-    cdef char digits[2 * SIGV4_DIGEST]
+    cdef char digits[SIGV4_DIGITS]
     cdef Py_ssize_t length
     cdef const char *text = PyUnicode_AsUTF8AndSize(claimed, &length)
-    if length != 2 * SIGV4_DIGEST:
+    if length != SIGV4_DIGITS:
         return False
     if not sign(digits, signing_key, method, target, headers, signed, payload_hash, timestamp, date, region, service,
                 dropped):

@@ -177,7 +177,7 @@ void sigv4_hmac(int variant, const unsigned char *key, size_t key_length, const 
 
 static const char lower_digits[] = "0123456789abcdef", upper_digits[] = "0123456789ABCDEF";
 
-void sigv4_hex(const unsigned char digest[SIGV4_DIGEST], char out[2 * SIGV4_DIGEST])
+void sigv4_hex(const unsigned char digest[SIGV4_DIGEST], char out[SIGV4_DIGITS])
 {
     for (int i = 0; i < SIGV4_DIGEST; i++) {
         out[2 * i] = lower_digits[digest[i] >> 4];
@@ -188,7 +188,7 @@ void sigv4_hex(const unsigned char digest[SIGV4_DIGEST], char out[2 * SIGV4_DIGE
 int sigv4_equal(const char *a, const char *b)
 {
     volatile unsigned char difference = 0;
-    for (int i = 0; i < 2 * SIGV4_DIGEST; i++)
+    for (int i = 0; i < SIGV4_DIGITS; i++)
         difference |= (unsigned char)(a[i] ^ b[i]);
     return difference == 0;
 }

@@ -12,10 +12,16 @@ enum { SIGV4_SCALAR = 0, SIGV4_SHANI = 1 };
 
 enum {
     SIGV4_DIGEST = 32,
+    SIGV4_DIGITS = 64,
     SIGV4_BLOCK = 64,
     SIGV4_PARAMETERS = 64,       /* of a query; S3 operations know a dozen, presigned URLs add eight */
     SIGV4_TARGET = 16384,        /* path, and query, before encoding; the HTTP server takes no longer target */
-    SIGV4_SCRATCH = 3 * SIGV4_TARGET
+    SIGV4_SCRATCH = 3 * SIGV4_TARGET,
+    SIGV4_HEADERS = 128,
+    SIGV4_HEADER_BYTES = 65536,  /* signed header lines: twice the largest head that the HTTP server takes */
+    SIGV4_SIGNED_BYTES = 8192,   /* the list of signed names */
+    SIGV4_REQUEST = 2 * SIGV4_SCRATCH + SIGV4_PARAMETERS + SIGV4_HEADER_BYTES + SIGV4_SIGNED_BYTES + 1024,
+    SIGV4_TEXT = 1024            /* a string to sign: some 130 bytes with usual regions */
 };
 
 typedef struct {
@@ -34,7 +40,7 @@ void sigv4_hmac(int variant, const unsigned char *key, size_t key_length, const 
                 unsigned char digest[SIGV4_DIGEST]);
 
 /* 64 lower-case digits. */
-void sigv4_hex(const unsigned char digest[SIGV4_DIGEST], char out[2 * SIGV4_DIGEST]);
+void sigv4_hex(const unsigned char digest[SIGV4_DIGEST], char out[SIGV4_DIGITS]);
 
 /* The raw path decoded and encoded again, slashes kept. `out` has room for 3 * length. Returns the length written. */
 size_t sigv4_path(const unsigned char *path, size_t length, unsigned char *out);

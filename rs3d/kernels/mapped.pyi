@@ -20,7 +20,9 @@ class MappingFault(OSError):
     """truncated: the file ends before it. unreadable: the device or the memory failed (or, for a mapping made by the
     caller, either)."""
     offset: int
-    """Of the first byte that could not be read: in the file, or in the mapping made by the caller."""
+    """truncated: the size of the file, or where the range begins if that is later. unreadable: the beginning of a page
+    that could not be had, not always the first one, because a block is read at several places at once. In the file, or
+    in the mapping made by the caller."""
     def __init__(self, kind: Literal["truncated", "unreadable"], offset: int) -> None: ...
 
 def first_bad_block(fd: int, offset: int, length: int, block_bytes: int, expected_crcs: ReadableBuffer) -> int:
