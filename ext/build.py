@@ -11,8 +11,8 @@ There is no `-march`: a wheel has to run on other machines. Wide code is compile
 function, and chosen when the module is imported (`headers/cpufeatures.h`, `headers/variant.pxd`).
 
 `RS3D_BUILD=asan` builds with AddressSanitizer, UBSan and every Cython check; run such a build with
-`LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0:handle_sigbus=0`: Python leaks on purpose, and
-the mapped kernel has a SIGBUS handler of its own.
+`LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0:handle_sigbus=0`: Python leaks on purpose,
+and the mapped kernel has a SIGBUS handler of its own.
 
 Run directly (`python ext/build.py build_ext --inplace`) it rebuilds the kernels of an editable install.
 """
