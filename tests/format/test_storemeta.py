@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 
@@ -50,13 +51,9 @@ def test_a_later_version_is_refused_and_unknown_features_are_named() -> None:
     good[20:24] = crc32c(bytes(good[:20])).to_bytes(4, "big")
     with pytest.raises(FormatUnknown, match=r"2\.0"):
         sm.decode_store_meta(bytes(good), what="later")
-    features = sm.StoreMeta(**{**_fields(META), "features": ("parity", "wide")})
+    features = dataclasses.replace(META, features=("parity", "wide"))
     with pytest.raises(FormatUnknown, match="parity, wide"):
         sm.decode_store_meta(sm.encode_store_meta(features), what="later")
-
-
-def _fields(meta: sm.StoreMeta) -> dict[str, object]:
-    return {name: getattr(meta, name) for name in sm.StoreMeta.__dataclass_fields__}
 
 
 def test_a_store_is_created_opened_and_proved_by_its_key(tmp_path: pathlib.Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import pathlib
-from typing import cast
 
 import lmdb
 import pytest
@@ -121,7 +120,7 @@ class SmallDisk(SystemFiles):
     def file_system(self, descriptor: int) -> os.statvfs_result:
         self.asked += 1
         fields = (4096, 4096, 10**6, 0, self.free_bytes // 4096, self.inodes, 0, self.free_inodes, 0, 255)
-        return cast(os.statvfs_result, os.statvfs_result(fields))
+        return os.statvfs_result(fields)
 
 
 def guard_of(root: str, disk: SmallDisk, clock: ManualClock) -> WriteAdmission:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rs3d.clock import ManualClock
 from rs3d.errors import BlobDamaged, Rs3dError, SlowDown, StoreDamaged, StoreFull, StoreReadOnly
 from rs3d.format.quarantinenote import decode_note
-from rs3d.stores import blobreader
+from rs3d.kernels import mapped
 from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
 from rs3d.stores.files import SystemFiles
 from rs3d.stores.layout import make_directories
@@ -304,7 +304,7 @@ def test_what_left_the_page_cache_does_not_count_as_verified(
     reader.verify(0, MIB)
     assert reader.is_verified(0, MIB)
     assert reader.is_verified(5, 0)
-    monkeypatch.setattr(blobreader.mapped, "resident_bytes", lambda descriptor, offset, length: length - 4096)
+    monkeypatch.setattr(mapped, "resident_bytes", lambda descriptor, offset, length: length - 4096)
     assert not reader.is_verified(0, MIB)
     reader.close()
     store.close()
