@@ -29,6 +29,7 @@ KERNELS: tuple[str, ...] = (
     "reedsolomon",
     "sigv4",
     "splice",
+    "uring",
 )
 """Every kernel of this build, in alphabetical order; the same list as pyproject.toml's `ext-modules`."""
 
