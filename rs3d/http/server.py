@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 from rs3d.clock import Clock, SystemClock
+from rs3d.http.balance import PATIENCE_S, ConnectionBoard
 from rs3d.http.buffers import ReceiveBufferPool
 from rs3d.http.connection import Admission, Connection, Load, Phase, Service
 from rs3d.http.deadlines import Watchdog
@@ -44,10 +45,11 @@ SocketAddress = tuple[str, int] | tuple[str, int, int, int] | str | bytes
 class _Serving:
     """One running `serve` call, as its control sees it."""
 
-    __slots__ = ("accepting", "connections", "emptied", "running", "service")
+    __slots__ = ("accepting", "board", "connections", "emptied", "running", "service")
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, board: ConnectionBoard | None) -> None:
         self.service = service
+        self.board = board
         self.connections: set[Connection] = set()
         self.accepting = trio.CancelScope()
         self.running = trio.CancelScope()
@@ -57,13 +59,19 @@ class _Serving:
         self.connections.add(connection)
         self.service.watchdog.members.add(connection)
         self.service.load.connections += 1
+        self._publish()
 
     def remove(self, connection: Connection) -> None:
         self.service.load.connections -= 1
+        self._publish()
         self.connections.discard(connection)
         self.service.watchdog.members.discard(connection)
         if self.service.draining and not self.connections:
             self.emptied.set()
+
+    def _publish(self) -> None:
+        if self.board is not None and not self.service.draining:
+            self.board.publish(self.service.load.connections)
 
     def begin_drain(self) -> None:
         self.service.draining = True
@@ -80,7 +88,14 @@ class _Serving:
 class ServerControl:
     """One handle for all `serve` calls of a process: counts their connections, and drains them together."""
 
-    def __init__(self) -> None:
+    def __init__(self, board: ConnectionBoard | None = None) -> None:
+        """Args:
+        board: where processes that share listeners tell each other how many connections they have; None when no
+            other process shares them.
+        """
+        self._board = board
+        if board is not None:
+            board.publish(0)
         self._servings: set[_Serving] = set()
         self._load = Load()
         self._draining = False
@@ -107,6 +122,8 @@ class ServerControl:
         `serve` calls then return. The listeners stay open: they belong to the caller, and other workers use them.
         """
         self._draining = True
+        if self._board is not None:
+            self._board.leave()
         servings = list(self._servings)
         for serving in servings:
             serving.begin_drain()
@@ -171,7 +188,7 @@ async def serve(
         watchdog=Watchdog(),
         load=control._load,
     )
-    serving = _Serving(service)
+    serving = _Serving(service, control._board)
     control._enter(serving)
     try:
         with serving.running:
@@ -191,12 +208,14 @@ async def _accept(listener: trio.socket.SocketType, tls: Tls | None, serving: _S
     """Accept from one listener, one connection a turn of the loop.
 
     All workers wait on the same listener and are woken together. Taking one at a time and going through the scheduler
-    in between lets a busy worker come last by itself.
+    in between lets a busy worker come last by itself; the board lets one that has more connections come last.
     """
     with socket.socket(fileno=os.dup(listener.fileno())) as accepting:
         accepting.setblocking(False)
         while True:
             await trio.lowlevel.wait_readable(accepting.fileno())
+            if serving.board is not None and serving.board.is_ahead(serving.service.load.connections):
+                await trio.sleep(PATIENCE_S)
             try:
                 connected, address = accepting.accept()
             except BlockingIOError:
