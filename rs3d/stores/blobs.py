@@ -14,25 +14,23 @@ from enum import Enum
 
 from rs3d.clock import Clock, SystemClock
 from rs3d.errors import BlobDamaged, FormatUnknown, RecordDamaged, StoreDamaged
-from rs3d.format.quarantinenote import QuarantineNote, encode_note
 from rs3d.stores.blobfaults import blob_fault
 from rs3d.stores.blobheads import EntryCache, SidecarEntry, damage_reason, read_entry
 from rs3d.stores.blobmemo import VerifiedSpans
 from rs3d.stores.blobreader import LocalBlobReader
 from rs3d.stores.blobwriter import LocalBlobWriter
-from rs3d.stores.files import SYSTEM_FILES, Files, write_whole
+from rs3d.stores.files import SYSTEM_FILES, Files
 from rs3d.stores.layout import (
     BLOBS,
     MAXIMUM_BLOBS_PER_SEGMENT,
-    NOTE,
     QUARANTINE,
     BlobFile,
     file_name,
     parse_file_name,
     parse_segment_name,
-    quarantine_name,
     segment_name,
 )
+from rs3d.stores.quarantine import Quarantine
 from rs3d.types.blobs import BlobOrigin
 from rs3d.types.identifiers import BlobId, SegmentId
 
@@ -85,17 +83,17 @@ class LocalBlobStore:
         self._entries = EntryCache(self.config.cached_sidecar_bytes)
         self._blobs = self._open_top(BLOBS)
         try:
-            self._quarantine = self._open_top(QUARANTINE)
+            self.quarantined = Quarantine(self._open_top(QUARANTINE), files, self._clock)
         except StoreDamaged:
             files.close(self._blobs)
             raise
 
     def close(self) -> None:
         """Close the directories. Readers and writers in use are not affected."""
-        for descriptor in (self._blobs, self._quarantine):
-            if descriptor >= 0:
-                self._files.close(descriptor)
-        self._blobs = self._quarantine = -1
+        self.quarantined.close()
+        if self._blobs >= 0:
+            self._files.close(self._blobs)
+            self._blobs = -1
 
     # -- writing
 
@@ -227,23 +225,12 @@ class LocalBlobStore:
             directory = self._open_segment(blob.segment)
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise blob_fault(error, blob, "opening its segment's directory") from error
         try:
             kinds = [kind for found, kind in self._files_of(blob.segment) if found == blob]
-            if not kinds:
-                return
-            names = [quarantine_name(blob, kind.value) for kind in kinds]
-            self._write_note(
-                blob,
-                QuarantineNote(
-                    blob=blob.text(), reason=reason, moved_ns=self._clock.wall_ns(), files=tuple(sorted(names))
-                ),
-            )
-            for kind, name in zip(kinds, names, strict=True):
-                self._files.rename(
-                    file_name(blob, kind), name, source_directory=directory, target_directory=self._quarantine
-                )
-            self._files.sync(self._quarantine)
-            self._files.sync(directory)
+            if kinds:
+                self.quarantined.take(blob, directory, kinds, reason)
         except OSError as error:
             raise blob_fault(error, blob, "moving it to quarantine") from error
         finally:
@@ -301,14 +288,3 @@ class LocalBlobStore:
             raise blob_fault(error, blobs[0], "deleting blobs of its segment") from error
         finally:
             self._files.close(directory)
-
-    def _write_note(self, blob: BlobId, note: QuarantineNote) -> None:
-        try:
-            descriptor = self._files.create(quarantine_name(blob, NOTE), directory=self._quarantine)
-        except FileExistsError:
-            return  # an earlier quarantine of this blob was interrupted; its reason stands
-        try:
-            write_whole(self._files, descriptor, encode_note(note), 0)
-            self._files.sync_data(descriptor)
-        finally:
-            self._files.close(descriptor)

@@ -16,7 +16,7 @@ from rs3d.format.quarantinenote import decode_note
 from rs3d.kernels import mapped
 from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
 from rs3d.stores.files import SystemFiles
-from rs3d.stores.layout import make_directories
+from rs3d.stores.layout import BlobFile, make_directories
 from rs3d.stores.sweep import sweep_once
 from rs3d.types.blobs import BlobOrigin
 from rs3d.types.identifiers import BlobId, SegmentId
@@ -271,6 +271,35 @@ def test_a_quarantine_that_was_interrupted_is_finished_by_the_next(root: pathlib
     store.quarantine(BLOB, "second")
     assert segment_files(root) == []
     assert len(os.listdir(root / "quarantine")) == 3
+    store.close()
+
+
+def test_store_rule_07_what_is_quarantined_is_listed_with_its_origin_and_can_be_read(root: pathlib.Path) -> None:
+    store = LocalBlobStore(str(root))
+    store.make_segment(SEGMENT)
+    for number in (1, 2, 3):
+        put(store, number, b"odd")
+        store.quarantine(BlobId(SEGMENT, number), f"reason {number}")
+    (root / "quarantine" / "catalog-17").mkdir()
+    (root / "quarantine" / f"{SEGMENT:016x}-00000002.meta").write_bytes(b"junk")
+    (root / "quarantine" / f"{SEGMENT:016x}-00000003.note").unlink()
+    (root / "quarantine" / f"{SEGMENT:016x}-00000003.data").unlink()
+    first, second, third = store.quarantined.blobs()
+    assert first.origin is not None
+    assert first.note is not None
+    assert (first.blob, first.origin.key, first.note.reason) == (BLOB, "key-1", "reason 1")
+    assert (second.info, second.kinds) == (None, frozenset(BlobFile))
+    assert (third.note, third.kinds) == (None, {BlobFile.META})
+    reader = store.quarantined.open(BLOB)
+    buffer = bytearray(3)
+    reader.read_into(0, memoryview(buffer))
+    assert buffer == b"odd"
+    reader.close()
+    before = descriptors()
+    for damaged in (second, third):
+        with pytest.raises(BlobDamaged):
+            store.quarantined.open(damaged.blob)
+    assert descriptors() == before
     store.close()
 
 
