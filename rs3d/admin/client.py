@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,17 +28,16 @@ from rs3d.admin.protocol import (
 from rs3d.errors import ConfigurationError, OperatorError, ProtocolMismatch, Rs3dError, from_wire
 
 
+@dataclass(eq=False)
 class CommandFailed(OperatorError):
-    """The daemon refused or failed; `cause` is its error, `command` what to run next."""
+    """The daemon refused or failed; `cause` is its error, `command` what to run next, or empty."""
 
-    def __init__(self, cause: Rs3dError, sentence: str, command: str) -> None:
-        super().__init__(sentence)
-        self.cause = cause
-        self.sentence_text = sentence
-        self.command = command
+    cause: Rs3dError
+    told: str
+    command: str = ""
 
     def __str__(self) -> str:
-        return self.sentence_text
+        return self.told
 
 
 class AdminClient:

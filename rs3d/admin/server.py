@@ -117,21 +117,21 @@ class AdminServer:
 
     async def _serve_requests(self, stream: trio.SocketStream) -> None:
         buffer = bytearray()
+
+        async def send(event: Event) -> None:
+            await stream.send_all(encode_line(event))
+
         while True:
             line = None
-            with trio.move_on_after(IDLE_TIMEOUT_S):
-                line = await _receive_line(stream, buffer)
-            if line is None:
-                return
-
-            async def send(event: Event) -> None:
-                await stream.send_all(encode_line(event))
-
             try:
-                await send(await self._run_attended(line, Reporter(send), stream))
+                with trio.move_on_after(IDLE_TIMEOUT_S):
+                    line = await _receive_line(stream, buffer)
             except ProtocolMismatch as error:
                 await send(failure(error))
                 return
+            if line is None:
+                return
+            await send(await self._run_attended(line, Reporter(send), stream))
 
     async def _run_attended(self, line: bytes, reporter: Reporter, stream: trio.SocketStream) -> Event:
         """Run one verb; a client that leaves meanwhile ends it (a trace has no other end)."""
