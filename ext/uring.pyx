@@ -87,7 +87,6 @@ cdef class Ring:
     cdef readonly int in_flight
     cdef bint in_worker
     cdef bint busy    # a call is inside the kernel without the GIL
-    cdef bint opened
 
     def __cinit__(self, int entries=64, start=Start.WORKER):
         self.ring.fd = -1
@@ -96,7 +95,6 @@ cdef class Ring:
         self.in_worker = Start(start) is Start.WORKER
         if rs3d_uring_open(&self.ring, entries) != 0:
             PyErr_SetFromErrno(OSError)
-        self.opened = True
         self.slots = <Slot *>calloc(self.ring.entries, sizeof(Slot))
         if self.slots == NULL:
             raise MemoryError()
@@ -230,6 +228,7 @@ cdef class Ring:
 
     def wait(self, int wanted=1):
         self.check_open()
+        self.enter(0)
         found = self.reap()
         while len(found) < wanted and self.in_flight:
             self.enter(1)

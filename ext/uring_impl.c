@@ -1,9 +1,9 @@
 /* See uring_impl.h for the contract, io_uring(7) for the rings.
  *
- * Each ring has a head and a tail that only grow; the entry of position p is at p & mask. One side writes an entry and then moves
- * the tail with a release store; the other loads the tail with acquire before it reads the entry, and gives the place back by
- * moving the head. No polling thread is asked for (SQPOLL), so the kernel looks at the submission ring only inside
- * io_uring_enter.
+ * Each ring has a head and a tail that only grow; the entry of position p is at p & mask. One side writes an entry and
+ * then moves the tail with a release store; the other loads the tail with acquire before it reads the entry, and gives
+ * the place back by moving the head. No polling thread is asked for (SQPOLL), so the kernel looks at the submission
+ * ring only inside io_uring_enter.
  */
 #define _GNU_SOURCE
 #include "uring_impl.h"
@@ -122,8 +122,8 @@ static struct io_uring_sqe *next_entry(rs3d_uring *r)
     return entry;
 }
 
-void rs3d_uring_prepare(rs3d_uring *r, int operation, int fd, void *memory, uint32_t bytes, uint64_t offset, int in_worker,
-                        uint64_t slot)
+void rs3d_uring_prepare(rs3d_uring *r, int operation, int fd, void *memory, uint32_t bytes, uint64_t offset,
+                        int in_worker, uint64_t slot)
 {
     struct io_uring_sqe *entry = next_entry(r);
 

@@ -22,14 +22,14 @@ typedef struct {
     size_t sq_bytes, cq_bytes, sqe_bytes;
 } rs3d_uring;
 
-/* Returns 0, or -1 with errno and nothing left open: ENOSYS, or EPERM where it is forbidden; EOPNOTSUPP for a kernel before 5.6. */
+/* Returns 0, or -1 with errno and nothing left open: ENOSYS; EPERM where it is forbidden; EOPNOTSUPP before Linux 5.6. */
 int rs3d_uring_open(rs3d_uring *r, unsigned entries);
 void rs3d_uring_close(rs3d_uring *r);
 
 /* Put a request into the submission ring; there must be room (fewer than `entries` in flight). `in_worker`: not in the
  * submitting thread, even if the data is at hand. */
-void rs3d_uring_prepare(rs3d_uring *r, int operation, int fd, void *memory, uint32_t bytes, uint64_t offset, int in_worker,
-                        uint64_t slot);
+void rs3d_uring_prepare(rs3d_uring *r, int operation, int fd, void *memory, uint32_t bytes, uint64_t offset,
+                        int in_worker, uint64_t slot);
 
 /* Ask the kernel to give up a request. Takes a place in the ring as any request; completes as slot UINT64_MAX. */
 void rs3d_uring_cancel(rs3d_uring *r, uint64_t slot);

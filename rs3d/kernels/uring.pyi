@@ -6,10 +6,11 @@
     await trio.lowlevel.wait_readable(ring.event_fd)
     for token, result in ring.reap(): ...              # result: bytes moved, or -errno
 
-Optional: kernels before 5.6, containers and hardened hosts do not have it (`probe`). A ring is bounded by its entries, so
-its completions can never overflow. Buffers are pinned from the call that names them until their completion is reaped, and
-must not be touched in between. One thread at a time; every call that enters the kernel drops the GIL. A ring does not
-survive fork. Source: io_uring(7), io_uring_setup(2), io_uring_enter(2). Oracle: os.pread and os.pwrite, in the tests.
+Optional: kernels before 5.6, containers and hardened hosts do not have it (`probe`). A ring is bounded by its entries,
+so its completions can never overflow. Buffers are pinned from the call that names them until their completion is
+reaped, and must not be touched in between. One thread at a time; every call that enters the kernel drops the GIL. A
+ring does not survive fork. For reads that the page cache answers, preadv is cheaper (twice here): a ring pays where
+many requests wait for a device at once. Source: io_uring(7), io_uring_setup(2), io_uring_enter(2). Oracle: os.pread and os.pwrite, in the tests.
 """
 
 import enum
@@ -27,7 +28,7 @@ class Start(enum.Enum):
     """Where requests begin."""
 
     INLINE = "inline"
-    """In the submitting thread, as far as that needs no waiting: fastest, but `submit` copies what the page cache has."""
+    """In the submitting thread, as far as that needs no waiting: `submit` copies what the page cache has."""
     WORKER = "worker"
     """In the kernel's worker threads: `submit` never copies, so an event loop may call it."""
 
@@ -102,15 +103,19 @@ class Ring:
         """Hand over what is queued. Returns how many requests the kernel took; the rest stay for the next call.
 
         Raises:
-            OSError: EAGAIN or EBUSY when the kernel is short of memory or completions wait to be reaped; nothing is lost.
+            OSError: EAGAIN or EBUSY when memory is short or completions wait to be reaped; nothing is lost.
             ValueError, RuntimeError: as `read`.
         """
 
     def reap(self) -> list[Completion]:
-        """Take the completions that are there, in the order in which they came, and release their buffers. Never waits."""
+        """Take the completions that are there, as they came, and release their buffers. Never waits."""
 
     def wait(self, wanted: int = 1) -> list[Completion]:
-        """Submit, and take completions until there are `wanted` or nothing is in flight. *Blocks*: for threads and tests."""
+        """Submit, and take completions until there are `wanted` or nothing is in flight. *Blocks*: for threads, tests.
+
+        Raises:
+            OSError, ValueError, RuntimeError: as `submit`.
+        """
 
     def close(self) -> None:
         """Cancel what is in flight, wait for its end, release all buffers, close ring and eventfd. *Blocks.*
@@ -128,7 +133,7 @@ class Ring:
     ) -> None: ...
 
 def selftest() -> int:
-    """A write and a read of a file in memory; where rings cannot be made, that making one fails. Returns the number of checks.
+    """A write and a read of a file in memory; where rings cannot be made, that none is. Returns the number of checks.
 
     Raises:
         RuntimeError: an answer is wrong.
