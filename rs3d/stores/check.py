@@ -20,17 +20,16 @@ from rs3d.stores.catalog import LocalCatalog
 from rs3d.stores.catalogtables import Access, open_tables
 from rs3d.stores.catalogwriter import EMPTY_TAIL
 from rs3d.stores.checkcatalog import check_catalog
-from rs3d.stores.checkfiles import CheckDepth, OrphanJudgement, check_files
+from rs3d.stores.checkfiles import CheckDepth, OrphanJudgement, Orphans, check_files
 from rs3d.stores.checklog import check_log
 from rs3d.stores.checkreport import CheckReport, Progress, Severity, no_progress
 from rs3d.stores.committeropen import CommitterSettings, open_committer
 from rs3d.stores.committerservice import CommitterService
 from rs3d.stores.files import SYSTEM_FILES
-from rs3d.stores.layout import CATALOG, LOG, QUARANTINE, make_directories
+from rs3d.stores.layout import CATALOG, LOG, QUARANTINE, make_directories, segment_name
 from rs3d.stores.layoutmeta import read_store_meta
 from rs3d.stores.lock import LockMode, LockRange, StoreLock
 from rs3d.stores.logreader import LogReader
-from rs3d.types.identifiers import BlobId
 
 ROLE: Final = "check"
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
@@ -81,7 +80,7 @@ def check_store(
             if not _bring_up_to_date(root, meta, mode, clock or SystemClock(), report):
                 return report
         orphans = _inspect(root, meta, depth, report, progress)
-        if mode is not CheckMode.READ and orphans:
+        if mode is not CheckMode.READ and orphans.count:
             _remove(root, orphans, report)
     return report
 
@@ -123,7 +122,7 @@ def _put_catalog_aside(root: str, clock: Clock, report: CheckReport) -> None:
     report.add(Severity.INFO, f"{QUARANTINE}/{name}", "the catalog that was replaced", f"rm -r {QUARANTINE}/{name}")
 
 
-def _inspect(root: str, meta: StoreMeta, depth: CheckDepth, report: CheckReport, progress: Progress) -> list[BlobId]:
+def _inspect(root: str, meta: StoreMeta, depth: CheckDepth, report: CheckReport, progress: Progress) -> Orphans:
     """Read everything; returns what can be removed."""
     path = os.path.join(root, CATALOG)
     log = LogReader(os.path.join(root, LOG), meta.store_id)
@@ -133,7 +132,7 @@ def _inspect(root: str, meta: StoreMeta, depth: CheckDepth, report: CheckReport,
         check_log(root, meta.store_id, EMPTY_TAIL, report, progress)
         report.records_beyond_catalog = 0
         report.add(Severity.ERROR, "catalog/", str(error), _REBUILD)
-        return []
+        return Orphans()
     catalog = LocalCatalog(tables, log)
     try:
         with catalog.snapshot() as view:
@@ -144,30 +143,37 @@ def _inspect(root: str, meta: StoreMeta, depth: CheckDepth, report: CheckReport,
         judgement = OrphanJudgement.CERTAIN if certain else OrphanJudgement.IMPOSSIBLE
         with catalog.snapshot() as view:
             orphans = check_files(root, view, report, progress, depth=depth, judgement=judgement)
-        return orphans if certain else []
+        return orphans if certain else Orphans()
     except RecordDamaged as damage:
         report.add(Severity.ERROR, damage.what, damage.reason, _REBUILD)
-        return []
+        return Orphans()
     finally:
         catalog.close()
         tables.environment.close()
 
 
-def _remove(root: str, orphans: list[BlobId], report: CheckReport) -> None:
+def _remove(root: str, orphans: Orphans, report: CheckReport) -> None:
     """Remove orphans: all epochs are closed by now, and the catalog has applied the whole, undamaged log."""
     blobs = LocalBlobStore(root)
+    every = orphans.removable + orphans.unexplained
     try:
-        blobs.delete(orphans)
-        for segment in {blob.segment for blob in orphans}:
+        blobs.delete(orphans.removable)
+        for blob in orphans.unexplained:
+            blobs.quarantine(blob, "no row of the catalog names it, and no record opened its segment")
+        segments = {blob.segment for blob in every}
+        for segment in segments:
             blobs.remove_segment(segment)
     finally:
         blobs.close()
-    removed = {f"blob {blob.text()}" for blob in orphans}
+    removed = {f"blob {blob.text()}" for blob in every} | {f"blobs/{segment_name(segment)}/" for segment in segments}
     report.findings = [
         finding for finding in report.findings if not (finding.severity is Severity.WARNING and finding.what in removed)
     ]
-    report.repaired += len(orphans)
-    report.add(Severity.INFO, "blobs/", f"{len(orphans)} files without a row were removed")
+    report.repaired += len(every)
+    report.add(Severity.INFO, "blobs/", f"{len(orphans.removable)} blobs without a row were removed")
+    if orphans.unexplained:
+        reason = f"{len(orphans.unexplained)} blobs of segments that no record opened were moved here"
+        report.add(Severity.INFO, f"{QUARANTINE}/", reason)
 
 
 def assert_files_reachable(root: str, *, depth: CheckDepth = CheckDepth.ALL_BYTES) -> CheckReport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -51,6 +52,20 @@ class OrphanJudgement(Enum):
     """It has not, or is damaged: the row may be missing only here."""
 
 
+@dataclass(slots=True)
+class Orphans:
+    """Files without a row, by what may be done with them."""
+
+    removable: list[BlobId] = field(default_factory=list)
+    """In segments that the catalog knows: never committed, or unlinked half way."""
+    unexplained: list[BlobId] = field(default_factory=list)
+    """In segments that no record opened: part of the log may be lost, so they are quarantined instead."""
+
+    @property
+    def count(self) -> int:
+        return len(self.removable) + len(self.unexplained)
+
+
 def check_files(
     root: str,
     view: Snapshot,
@@ -59,14 +74,14 @@ def check_files(
     *,
     depth: CheckDepth,
     judgement: OrphanJudgement,
-) -> list[BlobId]:
-    """Compare directories with rows, segment by segment. Returns the orphans.
+) -> Orphans:
+    """Compare directories with rows, segment by segment.
 
     Blocking: as long as reading all sidecars (or all bytes) takes.
     """
     segments = _segments_on_disk(root, report)
     recorded = {state.segment for state in view.blob_segments()}
-    orphans: list[BlobId] = []
+    orphans = Orphans()
     everything = sorted(segments | recorded)
     for at, segment in enumerate(everything):
         progress("blob segments", at, len(everything))
@@ -80,11 +95,14 @@ def check_files(
         for blob in known.keys() & garbage:
             report.add(Severity.ERROR, f"blob {blob.text()}", "it is referred to and garbage at once", _rebuild())
         strays = sorted(found.keys() - known.keys() - garbage)
-        orphans += strays
+        if segment in recorded:
+            orphans.removable += strays
+        else:
+            orphans.unexplained += strays
         for blob in strays:
             _report_orphan(blob, judgement, report)
     progress("blob segments", len(everything), len(everything))
-    report.orphans = len(orphans)
+    report.orphans = orphans.count
     _report_strangers(root, report)
     return orphans
 

@@ -29,6 +29,7 @@ from rs3d.types.identifiers import BlobId, SegmentId
 from tests.engine.bodies import noise
 
 MIB = 1024 * 1024
+REPOSITORY = str(pathlib.Path(__file__).parents[2])
 CONFIG = EngineConfig(inline_limit_bytes=1000, piece_bytes=65536, minimum_part_bytes=100_000)
 OPTIONS = StoreOptions(log_segment_bytes=2 * MIB, map_bytes=64 * MIB, minimum_free_bytes=MIB)
 
@@ -191,6 +192,19 @@ def test_store_rule_10_orphans_are_warned_of_and_repaired(root: str) -> None:
     assert_files_reachable(root)
 
 
+def test_store_rule_07_blobs_of_a_segment_that_no_record_opened_are_quarantined(root: str) -> None:
+    blob = some_blob(root)
+    segment = os.path.join(root, "blobs", f"{blob.segment:016x}")
+    shutil.copytree(segment, os.path.join(root, "blobs", f"{7:016x}"))
+    strays = len(os.listdir(segment)) // 2
+    assert check_store(root).orphans == strays
+    assert check_store(root, mode=CheckMode.REPAIR).is_clean
+    names = os.listdir(os.path.join(root, "quarantine"))
+    assert sum(name.endswith(".note") for name in names) == strays
+    assert len(names) == 3 * strays
+    assert_files_reachable(root)
+
+
 def test_pitfall_d1_nothing_is_removed_while_anything_is_damaged(root: str) -> None:
     stray = orphan(root)
     name = sorted(name for name in os.listdir(os.path.join(root, "log")))[0]
@@ -299,7 +313,9 @@ trio.run(main)
 
 
 def test_store_rule_10_what_a_killed_process_left_half_written_is_repaired(root: str) -> None:
-    died = subprocess.run([sys.executable, "-c", KILLED, root], env={**os.environ, "PYTHONPATH": "."}, check=False)
+    died = subprocess.run(
+        [sys.executable, "-c", KILLED, root], env={**os.environ, "PYTHONPATH": REPOSITORY}, check=False
+    )
     assert died.returncode == -signal.SIGKILL
     report = check_store(root)
     assert errors(report) == []
