@@ -15,6 +15,7 @@ from rs3d.engine.configuration import EngineConfig
 from rs3d.errors import ConfigurationError
 from rs3d.http.limits import HttpLimits
 from rs3d.s3.configuration import S3Config
+from rs3d.stores.ballast import SpaceConfig
 from rs3d.stores.blobs import BlobStoreConfig
 from rs3d.telemetry.logs import LogFormat, LogLevel
 
@@ -152,6 +153,7 @@ SCHEMA: Final = Schema(
     sections=(
         Section("storage", StorageConfig),
         Section("storage.blobs", BlobStoreConfig, derived=frozenset({"verify"})),
+        Section("storage.space", SpaceConfig),
         Section("keys", KeysConfig),
         Section("root", RootConfig),
         Section("server", ServerConfig),

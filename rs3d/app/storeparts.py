@@ -19,6 +19,7 @@ from rs3d.config.loading import Configuration
 from rs3d.engine import StorageEngine
 from rs3d.engine.configuration import EngineConfig, EngineDeps, Verify
 from rs3d.s3.configuration import S3Config
+from rs3d.stores.ballast import SpaceConfig, WriteAdmission
 from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
 from rs3d.stores.catalog import LocalCatalog
 from rs3d.stores.catalogtables import Access, open_tables
@@ -65,6 +66,7 @@ async def open_parts(
     async with trio.open_nursery() as nursery, contextlib.AsyncExitStack() as stack:
         stack.enter_context(StoreLock.acquire(root, LockRange.USE, LockMode.SHARED, role))
         key = master_key(configuration, os.environ)
+        stack.callback(key.wipe)
         meta = open_store(root, key)
         tables = open_tables(os.path.join(root, CATALOG), access=Access.READ, map_bytes=meta.map_bytes)
         stack.callback(tables.environment.close)
@@ -89,6 +91,7 @@ async def open_parts(
                 sealer=key.sealer(meta.store_id),
                 clock=SystemClock(),
                 config=config,
+                space=WriteAdmission(root, configuration.get(SpaceConfig)),
             )
         )
         stack.callback(engine.close)

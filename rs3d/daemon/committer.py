@@ -20,6 +20,7 @@ from rs3d.config.loading import from_tree
 from rs3d.daemon.child import Child, leave_orphaned, run
 from rs3d.daemon.control import Drain, Heartbeat, Ready, Reload, Reloaded, close_all
 from rs3d.errors import ConfigurationError, ProtocolMismatch
+from rs3d.stores.ballast import SpaceConfig
 from rs3d.stores.committeropen import CommitterSettings, OpenedCommitter, open_committer
 from rs3d.stores.committerservice import CommitterService
 from rs3d.stores.layoutmeta import read_store_meta
@@ -107,7 +108,13 @@ def main(child: Child) -> None:
     # The lock comes before the first look at the log's tail, and goes with the process (STORE.md 9).
     with StoreLock.acquire(root, LockRange.WRITER, LockMode.EXCLUSIVE, child.name):
         meta = read_store_meta(root)
-        settings = CommitterSettings(store_id=meta.store_id, map_bytes=meta.map_bytes)
+        space = child.configuration.get(SpaceConfig)
+        settings = CommitterSettings(
+            store_id=meta.store_id,
+            map_bytes=meta.map_bytes,
+            reserve_bytes=space.minimum_free_bytes,
+            ballast_bytes=space.ballast_bytes,
+        )
         opened = open_committer(root, settings)
         log.info(
             "opened",

@@ -20,7 +20,7 @@ from rs3d.stores.blobs import LocalBlobStore
 from rs3d.stores.garbage import GarbageCatalog, collect_once
 from rs3d.stores.interfaces import Committer
 from rs3d.stores.sweep import SweepCatalog, sweep_once
-from rs3d.types.identifiers import BlobId, SegmentId, Sequence, UploadId
+from rs3d.types.identifiers import BlobId, OperationId, SegmentId, Sequence, UploadId
 from rs3d.types.operations import DropGarbage, FreeSetMembers, Operation, Outcome, SegmentSwept
 
 IDLE_FACTOR: Final = 5.0
@@ -52,11 +52,10 @@ class GarbageService:
         return self.interval_s if busy else self.interval_s * IDLE_FACTOR
 
     def _drop(self, blobs: tuple[BlobId, ...]) -> None:
-        _commit_from_thread(self.committer, DropGarbage(id=self.committer.next_id(), blobs=blobs))
+        _commit_from_thread(self.committer, lambda id: DropGarbage(id=id, blobs=blobs))
 
     def _free_members(self, upload: UploadId) -> int:
-        operation = FreeSetMembers(id=self.committer.next_id(), upload=upload)
-        return _commit_from_thread(self.committer, operation).remaining
+        return _commit_from_thread(self.committer, lambda id: FreeSetMembers(id=id, upload=upload)).remaining
 
 
 @dataclass(slots=True)
@@ -77,8 +76,13 @@ class SweepService:
         return self.interval_s
 
     def _report(self, segment: SegmentId) -> None:
-        _commit_from_thread(self.committer, SegmentSwept(id=self.committer.next_id(), segment=segment))
+        _commit_from_thread(self.committer, lambda id: SegmentSwept(id=id, segment=segment))
 
 
-def _commit_from_thread(committer: Committer, operation: Operation) -> Outcome:
-    return trio.from_thread.run(committer.commit, operation)
+def _commit_from_thread(committer: Committer, make: Callable[[OperationId], Operation]) -> Outcome:
+    """Commit from a service's thread. Ids are taken on the loop, where everybody else takes theirs."""
+
+    async def commit() -> Outcome:
+        return await committer.commit(make(committer.next_id()))
+
+    return trio.from_thread.run(commit)

@@ -12,5 +12,6 @@
 """
 
 from rs3d.testing.miniprocess import MiniProcess
+from rs3d.testing.server import RunningServer, running_server
 
-__all__ = ["MiniProcess"]
+__all__ = ["MiniProcess", "RunningServer", "running_server"]
