@@ -18,7 +18,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 
 import trio
@@ -182,7 +182,7 @@ class Bench:
         for number in numbers:
             await self.engine.put_object("listed", f"key/{number:07}", b"")
 
-    async def run(self, names: set[str]) -> AsyncIterator[Figure]:
+    async def run(self, names: set[str]) -> AsyncGenerator[Figure, None]:
         cases: list[tuple[str, int, Callable[[], Awaitable[None]]]] = [
             ("put-1m", MIB, self.put_1m),
             ("put-1m-streamed", MIB, self.put_1m_streamed),

@@ -6,7 +6,9 @@ from rs3d.engine.get import find_version
 from rs3d.engine.requests import MAXIMUM_PAGE, ListPartsRequest
 from rs3d.engine.results import ObjectAttributes, ObjectHead, PartPage
 from rs3d.engine.runtime import Runtime, find_bucket
-from rs3d.types.objects import BlobSet
+from rs3d.stores.interfaces import CatalogSnapshot
+from rs3d.types.buckets import Bucket
+from rs3d.types.objects import BlobSet, ObjectVersion, PartEntry
 
 
 def object_attributes(
@@ -17,12 +19,15 @@ def object_attributes(
     Raises:
         NoSuchBucket, NoSuchKey, NoSuchVersion, VersionIsDeleteMarker
     """
-    with runtime.catalog.snapshot() as view:
+
+    def read(view: CatalogSnapshot) -> tuple[Bucket, ObjectVersion, list[PartEntry] | None]:
         record = find_bucket(view, bucket)
         found = find_version(view, record, key, version)
-        if not isinstance(found.placement, BlobSet):
-            return ObjectAttributes(head=ObjectHead(record, found))
-        table = view.set_parts(found)
+        return record, found, view.set_parts(found) if isinstance(found.placement, BlobSet) else None
+
+    record, found, table = runtime.read(read)
+    if table is None:
+        return ObjectAttributes(head=ObjectHead(record, found))
     behind = [part for part in table if part.number > parts.after]
     maximum = min(max(parts.maximum, 0), MAXIMUM_PAGE)
     page = behind[:maximum]

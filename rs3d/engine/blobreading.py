@@ -6,6 +6,7 @@ the blobs it needs, closes those nobody needs any more, and verifies the next pi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Final
 
@@ -88,7 +89,7 @@ class BlobPieces:
         Raises:
             ObjectDamaged
         """
-        await self._start_next(OPEN_BLOBS)
+        self._start_next(OPEN_BLOBS)
         if self._next is None:
             self._reading.leave()
             return
@@ -112,21 +113,25 @@ class BlobPieces:
         """
         if self._begun_with is not None:
             piece, self._begun_with = self._begun_with, None
-            await self._start_next(OPEN_BLOBS)
+            self._start_next(OPEN_BLOBS)
             return piece
         self._release_current()
         if self._next is None:
-            await self._start_next(OPEN_BLOBS)
+            self._start_next(OPEN_BLOBS)
             if self._next is None:
                 return None
         piece = await self._take_next()
         if self._opened == len(self._extents):
             self._reading.leave()
-        await self._start_next(OPEN_BLOBS)
+        self._start_next(OPEN_BLOBS)
         return piece
 
     async def read_all(self, length: int) -> bytes:
         """Everything as one bytes object."""
+        if self._only and length <= self._runtime.buffers.size_bytes:
+            piece = self._begun_with
+            if isinstance(piece, memoryview) and len(piece) == length:
+                return bytes(piece)
         result = bytearray(length)
         filled = 0
         while (piece := await self.next()) is not None:
@@ -165,7 +170,7 @@ class BlobPieces:
 
     # -- one piece ahead ---------------------------------------------------------------------------------------------
 
-    async def _start_next(self, open_at_most: int) -> None:
+    def _start_next(self, open_at_most: int) -> None:
         upcoming = next(self._slices, None)
         if upcoming is None:
             return
@@ -177,13 +182,19 @@ class BlobPieces:
                 self._next = (upcoming, Ready(span), None)
                 return
         lease: Lease | None = None
+        view: memoryview | None = None
         if not self._in_spans:
-            # The first lease may wait; one more is a convenience, and is taken only when it is free.
-            lease = await self._runtime.buffers.lease() if self._current is None else self._runtime.buffers.try_lease()
+            # One piece ahead is a convenience: a second buffer is taken only when a large one is free.
+            buffers = self._runtime.buffers
+            lease = buffers.lease() if self._current is None else buffers.try_large()
             if lease is None:
-                self._slices = _put_back(upcoming, self._slices)
+                self._slices = itertools.chain((upcoming,), self._slices)
                 return
-        view = None if lease is None else lease.view[: upcoming.length]
+            view = lease.view[: upcoming.length]
+            if len(view) < upcoming.length:
+                rest = _Slice(upcoming.index, upcoming.offset + len(view), upcoming.length - len(view))
+                upcoming = _Slice(upcoming.index, upcoming.offset, len(view))
+                self._slices = itertools.chain((rest,), self._slices)
         job = self._runtime.threads.start(lambda: self._prepare(upcoming, view, open_at_most))
         self._next = (upcoming, job, lease)
 
@@ -235,8 +246,3 @@ class BlobPieces:
     def _close_below(self, index: int) -> None:
         for number in [number for number in self._readers if number < index]:
             self._readers.pop(number).close()
-
-
-def _put_back(first: _Slice, rest: Iterator[_Slice]) -> Iterator[_Slice]:
-    yield first
-    yield from rest

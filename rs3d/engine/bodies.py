@@ -183,7 +183,7 @@ async def _write_whole(
 
 async def _write_stream(runtime: Runtime, plan: BodyPlan, body: BodySource, origin: BlobOrigin) -> StoredBody:
     """A body of any length through one or two body buffers."""
-    first = await runtime.buffers.lease()
+    first = runtime.buffers.lease()
     leases = [first]
     job: _BlobJob | None = None
     running: Job[None] | None = None
@@ -224,7 +224,7 @@ async def _make_room(runtime: Runtime, leases: list[Lease], running: Job[None] |
     """Bring a buffer that no thread uses to the front of `leases`: the other one, or, when no second is to be had,
     this one after waiting for its job."""
     if len(leases) == 1:
-        second = runtime.buffers.try_lease()
+        second = runtime.buffers.try_large()
         if second is None:
             if running is not None:
                 await running.wait()

@@ -1,11 +1,20 @@
-"""Body buffers: a fixed number, page-aligned, lent one by one. They bound the memory that bodies in motion can take."""
+"""Body buffers: a fixed number of large ones, page-aligned, lent one by one, and small ones for those who come when
+all are lent.
+
+Nobody ever waits for a buffer: clients that send or receive slowly hold theirs for long, and the next body must get
+through all the same, if in smaller steps. Both kinds are bounded, so is the memory that bodies in motion can take.
+"""
 
 from __future__ import annotations
 
 import mmap
 from types import TracebackType
+from typing import Final
 
-import trio
+from rs3d.errors import SlowDown
+
+SMALL_BYTES: Final = 64 * 1024
+"""One block of a blob's table: the least that can be verified by itself."""
 
 
 class Lease:
@@ -13,7 +22,7 @@ class Lease:
 
     __slots__ = ("_buffer", "_pool", "_view", "generation")
 
-    def __init__(self, pool: BufferPool, buffer: mmap.mmap, generation: int) -> None:
+    def __init__(self, pool: BufferPool, buffer: mmap.mmap | bytearray, generation: int) -> None:
         self._pool = pool
         self._buffer = buffer
         self._view: memoryview | None = memoryview(buffer)
@@ -35,7 +44,7 @@ class Lease:
         view, self._view = self._view, None
         if view is not None:
             view.release()
-            self._pool._take_back(self._buffer)
+            self._pool.take_back(self._buffer)
 
     def __enter__(self) -> Lease:
         return self
@@ -47,43 +56,54 @@ class Lease:
 
 
 class BufferPool:
-    """At most `count` buffers of `size_bytes`, made when first needed."""
+    """At most `count` buffers of `size_bytes`, made when first needed and kept, and `small_count` small ones, made
+    anew."""
 
-    def __init__(self, count: int, size_bytes: int) -> None:
+    def __init__(self, count: int, size_bytes: int, small_count: int) -> None:
         self.size_bytes = size_bytes
         self._count = count
+        self._small_count = small_count
+        self._small_bytes = min(SMALL_BYTES, size_bytes)
         self._free: list[mmap.mmap] = []
-        self._made = 0
+        self._lent_large = 0
+        self._lent_small = 0
         self._generation = 0
-        self._returned = trio.Semaphore(count)
 
     @property
     def leased(self) -> int:
         """How many buffers are lent now."""
-        return self._count - self._returned.value
+        return self._lent_large + self._lent_small
 
-    async def lease(self) -> Lease:
-        """A buffer; waits while all are lent. Its old contents are arbitrary."""
-        await self._returned.acquire()
-        return self._lend()
+    def lease(self) -> Lease:
+        """A buffer: a large one if there is one, else a small one. Its old contents are arbitrary.
 
-    def try_lease(self) -> Lease | None:
-        """A buffer if one is free now: for a second one, so that two users with one each cannot wait for each other."""
-        try:
-            self._returned.acquire_nowait()
-        except trio.WouldBlock:
+        Raises:
+            SlowDown: all are lent.
+        """
+        large = self.try_large()
+        if large is not None:
+            return large
+        if self._lent_small >= self._small_count:
+            raise SlowDown(what="buffers for bodies")
+        self._lent_small += 1
+        self._generation += 1
+        return Lease(self, bytearray(self._small_bytes), self._generation)
+
+    def try_large(self) -> Lease | None:
+        """A large buffer if one is free: for a second one, that only makes things faster."""
+        if self._lent_large >= self._count:
             return None
-        return self._lend()
-
-    def _lend(self) -> Lease:
+        self._lent_large += 1
         self._generation += 1
         if self._free:
-            buffer = self._free.pop()
-        else:
-            buffer = mmap.mmap(-1, self.size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            self._made += 1
-        return Lease(self, buffer, self._generation)
+            return Lease(self, self._free.pop(), self._generation)
+        made = mmap.mmap(-1, self.size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return Lease(self, made, self._generation)
 
-    def _take_back(self, buffer: mmap.mmap) -> None:
-        self._free.append(buffer)
-        self._returned.release()
+    def take_back(self, buffer: mmap.mmap | bytearray) -> None:
+        """For `Lease.release`."""
+        if isinstance(buffer, bytearray):
+            self._lent_small -= 1
+        else:
+            self._lent_large -= 1
+            self._free.append(buffer)

@@ -35,7 +35,9 @@ class EngineConfig:
     """Size of a body buffer, and the most that one thread hop handles."""
     buffer_count: int = 32
     """Body buffers of the engine; a large body in motion uses one or two."""
-    threads: int = 8
+    small_buffer_count: int = 512
+    """Buffers of 64 KiB for bodies that come when all large ones are in use."""
+    threads: int = 16
     """Threads for hashing, writing and verifying bodies."""
     hash_aside_bytes: int = 256 * KIB
     """From this piece size on, MD5 and the file's own hashes run in two threads at once."""

@@ -84,8 +84,7 @@ def head_object(
     conditions: ReadConditions = NO_CONDITIONS,
 ) -> ObjectHead:
     """HeadObject: catalog only, never waits."""
-    with runtime.catalog.snapshot() as view:
-        return _head(view, bucket, key, version, range, part_number, conditions)[0]
+    return runtime.read(lambda view: _head(view, bucket, key, version, range, part_number, conditions)[0])
 
 
 def _head(
@@ -122,7 +121,8 @@ def _head_of_part(
         raise InvalidRange(requested=f"part {part_number}", size_bytes=size)
     first = sum(part.size_bytes for part in parts[: part_number - 1])
     length = parts[part_number - 1].size_bytes
-    return ObjectHead(bucket, version, ContentRange(first, first + length - 1, size), len(parts)), parts
+    selected = ContentRange(first, first + length - 1, size)
+    return ObjectHead(bucket, version, selected, len(parts), parts[part_number - 1]), parts
 
 
 async def open_object(

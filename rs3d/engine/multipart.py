@@ -125,15 +125,18 @@ async def complete_multipart_upload(
     _check_order(request.parts)
     check_well_formed(request.checksums)
 
-    async def attempt() -> PutResult:
-        with runtime.catalog.snapshot() as view:
-            record = find_bucket(view, bucket)
-            upload = find_open_upload(view, record, key, upload_id)
-            if upload is not None:
-                if request.preconditions is not NO_PRECONDITIONS:
-                    may_hold(request.preconditions, latest_object(view, record, key))
-                meta = _completed_meta(runtime, view, record, upload, request)
+    def look(view: CatalogSnapshot) -> tuple[Bucket, Upload | None, ObjectMeta | None]:
+        record = find_bucket(view, bucket)
+        upload = find_open_upload(view, record, key, upload_id)
         if upload is None:
+            return record, None, None
+        if request.preconditions is not NO_PRECONDITIONS:
+            may_hold(request.preconditions, latest_object(view, record, key))
+        return record, upload, _completed_meta(runtime, view, record, upload, request)
+
+    async def attempt() -> PutResult:
+        record, upload, meta = runtime.read(look)
+        if upload is None or meta is None:
             return await _repeat(runtime, record, key, upload_id, request)
         outcome = await runtime.commit(
             CompleteUpload(
@@ -269,8 +272,7 @@ async def _repeat(
             preconditions=NO_PRECONDITIONS,
         )
     )
-    with runtime.catalog.snapshot() as view:
-        made = latest_object(view, bucket, key)
+    made = runtime.read(lambda view: latest_object(view, bucket, key))
     size = 0
     checksums: tuple[Checksum, ...] = ()
     if made is not None and made.version_text == outcome.version_text:

@@ -30,10 +30,14 @@ async def put_object(runtime: Runtime, bucket: str, key: str, body: BodySource, 
             nothing is stored. OutcomeUnknown, CommitterGone: it may have been.
     """
     check_object_key(key)
-    with runtime.catalog.snapshot() as view:
+
+    def look(view: CatalogSnapshot) -> tuple[Bucket, BodyPlan]:
         record = find_bucket(view, bucket)
         plan = plan_object(record, request.checks, request.storage_class, runtime.config)
         refuse_early(view, record, key, plan, body.declared_bytes, request.preconditions)
+        return record, plan
+
+    record, plan = runtime.read(look)
     owner = request.owner or record.owner
     origin = BlobOrigin(bucket=bucket, key=key, headers=request.headers, written_ns=runtime.clock.wall_ns())
     stored = await store_body(runtime, plan, body, origin)

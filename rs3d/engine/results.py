@@ -52,6 +52,8 @@ class ObjectHead:
     """Set when a range or part was asked for and holds: the answer is 206."""
     part_count: int = 0
     """Set when a part was asked for (x-amz-mp-parts-count); 0 for objects that were put in one piece."""
+    part: PartEntry | None = None
+    """The part that was asked for, of an object that has parts."""
 
     @property
     def reports_version(self) -> bool:

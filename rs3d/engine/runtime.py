@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
@@ -16,8 +17,10 @@ from rs3d.errors import (
     CommitterGone,
     NoSuchBucket,
     OutcomeUnknown,
+    RecordDamaged,
     RequestError,
     RetryLater,
+    Rs3dError,
     StaleRevision,
     StaleSource,
 )
@@ -31,6 +34,8 @@ PLAN_ATTEMPTS: Final = 4
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 
 class Runtime:
     """One engine's shared state. Made and used on one Trio loop."""
@@ -43,7 +48,9 @@ class Runtime:
         self.blobs = deps.blobs
         self.clock = deps.clock
         self.threads = Threads(deps.config.threads)
-        self.buffers = BufferPool(deps.config.buffer_count, deps.config.piece_bytes)
+        self.buffers = BufferPool(
+            deps.config.buffer_count, deps.config.piece_bytes, deps.config.small_buffer_count
+        )
         self.numbers = BlobNumbers(deps.committer, deps.blobs, self.threads)
         self._sequence = Sequence(0)
 
@@ -64,6 +71,19 @@ class Runtime:
         except BaseException:
             reading.leave()
             raise
+
+    def read(self, call: Callable[[CatalogSnapshot], T]) -> T:
+        """Call with a view, without a place in the horizon: for reads that end before anything else runs.
+
+        A record that cannot be read is looked up once more in a new view: compaction may have replaced its log segment
+        between the view and the read (STORE.md 3), and the new view knows where it lies now.
+        """
+        try:
+            with self.catalog.snapshot() as view:
+                return call(view)
+        except RecordDamaged:
+            with self.catalog.snapshot() as view:
+                return call(view)
 
     def note_sequence(self, sequence: Sequence) -> None:
         """Remember the newest sequence seen; what is published for a reader must not be newer than its view."""
@@ -97,9 +117,14 @@ class Runtime:
 
     async def unlink(self, blobs: tuple[BlobId, ...]) -> None:
         """Remove blobs that nothing refers to."""
-        if blobs:
-            with trio.CancelScope(shield=True):
+        if not blobs:
+            return
+        with trio.CancelScope(shield=True):
+            try:
                 await self.threads.run(lambda: self.blobs.delete(list(blobs)))
+            except (Rs3dError, OSError) as error:
+                # The refusal is what the caller has to hear. The files are swept when this process has ended.
+                _log.warning("refused blobs could not be unlinked", extra={"error": str(error)})
 
     async def replanning(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Run `attempt`, again while it fails because what it read went stale, a bounded number of times."""

@@ -110,8 +110,7 @@ async def delete_objects(
 
 def object_tags(runtime: Runtime, bucket: str, key: str, version: str | None) -> ObjectVersion:
     """The version whose `mutable.tags` GetObjectTagging shows."""
-    with runtime.catalog.snapshot() as view:
-        return find_version(view, find_bucket(view, bucket), key, version)
+    return runtime.read(lambda view: find_version(view, find_bucket(view, bucket), key, version))
 
 
 async def set_object_tags(
@@ -124,13 +123,11 @@ async def set_object_tags(
     """
 
     async def attempt() -> ObjectVersion:
-        with runtime.catalog.snapshot() as view:
-            record = find_bucket(view, bucket)
-            found = find_version(view, record, key, version)
+        found = object_tags(runtime, bucket, key, version)
         await runtime.commit(
             PatchVersion(
                 id=runtime.committer.next_id(),
-                bucket=record.bucket_id,
+                bucket=found.bucket,
                 key=key,
                 version=found.version,
                 mutable=dataclasses.replace(found.mutable, tags=tags),

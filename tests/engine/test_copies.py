@@ -45,7 +45,7 @@ async def put_parts(engine: StorageEngine, key: str, bodies: list[bytes]) -> Non
 
 
 @pytest.mark.parametrize("size", [0, 500, 200_000])
-async def test_a_copy_outlives_its_source(world: MemoryWorld, size: int) -> None:
+async def test_store_rule_17_a_copy_outlives_its_source(world: MemoryWorld, size: int) -> None:
     """PITFALLS D12: no shared byte is freed while one object refers to it."""
     data = noise(size)
     await world.engine.put_object("bucket", "from", data, META)
@@ -61,7 +61,7 @@ async def test_a_copy_outlives_its_source(world: MemoryWorld, size: int) -> None
     assert len(world.state.garbage) == (1 if size > 1000 else 0)
 
 
-async def test_a_copy_of_parts_refers_to_the_same_set(world: MemoryWorld) -> None:
+async def test_store_rule_16_a_copy_of_parts_refers_to_the_same_set(world: MemoryWorld) -> None:
     bodies = [noise(100_000, 1), noise(100_000, 2)]
     await put_parts(world.engine, "from", bodies)
     made = await world.engine.copy_object("bucket", "to", CopyRequest(source=SOURCE))
@@ -122,7 +122,7 @@ async def test_conditions_hold_for_source_and_target(engine: StorageEngine) -> N
     assert await engine.get_object("bucket", "to") == b"y"
 
 
-async def test_a_stale_source_is_planned_again_three_times(world: MemoryWorld) -> None:
+async def test_store_rule_14_a_stale_source_is_planned_again_three_times(world: MemoryWorld) -> None:
     await world.engine.put_object("bucket", "from", noise(5000))
     world.committer.fail_next = [StaleSource(blob="b")] * 3
     await world.engine.copy_object("bucket", "to", CopyRequest(source=SOURCE))
@@ -151,7 +151,7 @@ async def copied_part(engine: StorageEngine, text: str | None, algorithm: str = 
 
 
 @pytest.mark.parametrize("text", [None, "bytes=0-0", "bytes=65535-131072", "bytes=100000-199999"])
-async def test_a_part_shares_the_bytes_of_a_blob(world: MemoryWorld, text: str | None) -> None:
+async def test_store_rule_17_a_part_shares_the_bytes_of_a_blob(world: MemoryWorld, text: str | None) -> None:
     data = noise(200_000)
     await world.engine.put_object("bucket", "from", data)
     first, last = (0, 199_999) if text is None else map(int, text[6:].split("-"))
@@ -183,7 +183,8 @@ async def test_the_root_of_a_shared_run_is_that_of_its_bytes(engine: StorageEngi
 
 
 @pytest.mark.parametrize("text", [None, "bytes=10-20"])
-async def test_bytes_of_an_inlined_source_are_written_anew(engine: StorageEngine, text: str | None) -> None:
+async def test_store_rule_17_bytes_of_an_inlined_source_are_written_anew(engine: StorageEngine, text: str |
+None) -> None:
     await engine.put_object("bucket", "from", noise(900))
     assert await copied_part(engine, text, "CRC32") == (noise(900) if text is None else noise(900)[10:21])
 

@@ -157,7 +157,8 @@ async def test_a_write_that_fails_leaves_no_file(world: MemoryWorld, failing: in
         StoreFull(what="disk", free_bytes=0, needed_bytes=1),
     ],
 )
-async def test_rule_13_the_blobs_of_a_refused_operation_are_unlinked(world: MemoryWorld, refusal: Exception) -> None:
+async def test_store_rule_13_the_blobs_of_a_refused_operation_are_unlinked(world: MemoryWorld, refusal:
+Exception) -> None:
     await world.engine.put_object("bucket", "key", b"there")
     await world.engine.put_object("bucket", "first", DATA)
     before = world.blobs.held
@@ -169,7 +170,7 @@ async def test_rule_13_the_blobs_of_a_refused_operation_are_unlinked(world: Memo
 
 
 @pytest.mark.parametrize("unknown", [OutcomeUnknown(reason="test"), CommitterGone(reason="test")])
-async def test_rule_13_with_an_unknown_outcome_nothing_is_unlinked_and_the_segment_is_left(
+async def test_store_rule_13_with_an_unknown_outcome_nothing_is_unlinked_and_the_segment_is_left(
     world: MemoryWorld, unknown: Exception
 ) -> None:
     await world.engine.put_object("bucket", "first", DATA)
@@ -192,24 +193,40 @@ async def test_segments_are_opened_one_after_4096_blobs(world: MemoryWorld) -> N
     assert len(world.blobs.segments) == 2
 
 
-async def test_two_bodies_share_one_buffer_each_when_there_are_two(world: MemoryWorld) -> None:
+async def test_bodies_get_through_when_all_large_buffers_are_held_by_slow_clients(world: MemoryWorld) -> None:
     pool = world.engine._runtime.buffers
-    leases = [await pool.lease() for _ in range(30)]
+    leases = [pool.lease() for _ in range(world.engine.config.buffer_count)]
     async with trio.open_nursery() as nursery:
         for number in range(6):
             nursery.start_soon(world.engine.put_object, "bucket", f"key-{number}", StreamSource(DATA, 20_000))
-    for lease in leases:
-        lease.release()
     for number in range(6):
         assert await world.engine.get_object("bucket", f"key-{number}") == DATA
+    async with await world.engine.open_object("bucket", "key-0") as reader:
+        pieces = [bytes(piece) async for piece in reader.pieces()]
+    assert b"".join(pieces) == DATA
+    for lease in leases:
+        lease.release()
+
+
+async def test_without_any_buffer_the_answer_is_slow_down(world: MemoryWorld) -> None:
+    await world.engine.put_object("bucket", "key", DATA)
+    config = world.engine.config
+    pool = world.engine._runtime.buffers
+    leases = [pool.lease() for _ in range(config.buffer_count + config.small_buffer_count)]
+    with pytest.raises(SlowDown):
+        await world.engine.put_object("bucket", "other", StreamSource(DATA, 20_000))
+    with pytest.raises(SlowDown):
+        await world.engine.get_object("bucket", "key")
+    for lease in leases:
+        lease.release()
 
 
 async def test_a_buffer_given_back_is_not_seen_by_its_late_user(world: MemoryWorld) -> None:
     pool = world.engine._runtime.buffers
-    lease = await pool.lease()
+    lease = pool.lease()
     lease.release()
     with pytest.raises(ValueError, match="given back"):
         _ = lease.view
-    again = await pool.lease()
+    again = pool.lease()
     assert again.generation > lease.generation
     again.release()

@@ -11,11 +11,14 @@ from rs3d.errors import (
     NotModified,
     ObjectDamaged,
     PreconditionFailed,
+    RecordDamaged,
     SlowDown,
 )
-from rs3d.types.identifiers import BlobId
+from rs3d.types.identifiers import BlobId, BucketId
+from rs3d.types.objects import ObjectVersion
 from tests.engine.bodies import noise
 from tests.fakes.deps import MemoryWorld
+from tests.fakes.memory_store import MemorySnapshot
 
 SECOND = 10**9
 
@@ -139,7 +142,7 @@ async def test_a_missing_blob_is_damage_not_absence(world: MemoryWorld) -> None:
     assert world.engine.head_object("bucket", "key").version.meta.size_bytes == 2000
 
 
-async def test_an_open_reader_outlives_its_object(world: MemoryWorld) -> None:
+async def test_store_rule_15_an_open_reader_outlives_its_object(world: MemoryWorld) -> None:
     """PITFALLS D23: garbage collection during a slow read."""
     bodies = [noise(100_000, seed) for seed in range(5)]
     await put_parts(world.engine, "key", bodies)
@@ -155,7 +158,8 @@ async def test_an_open_reader_outlives_its_object(world: MemoryWorld) -> None:
     world.state.garbage.clear()
 
 
-async def test_at_most_64_blobs_are_open_and_the_horizon_is_held_until_the_rest_fits(world: MemoryWorld) -> None:
+async def test_store_rule_15_at_most_64_blobs_are_open_and_the_horizon_is_held_until_the_rest_fits(world:
+MemoryWorld) -> None:
     bodies = [noise(100_000, seed) for seed in range(150)]
     await put_parts(world.engine, "key", bodies)
     held_during = []
@@ -194,3 +198,20 @@ async def test_blob_ids_are_never_reused(world: MemoryWorld) -> None:
         await world.engine.put_object("bucket", "key", noise(2000))
         seen.update(world.blobs.held)
     assert len(seen) == 20
+
+
+async def test_store_rule_03_a_record_that_moved_meanwhile_is_looked_up_again(world: MemoryWorld) -> None:
+    await world.engine.put_object("bucket", "key", b"x")
+    original = MemorySnapshot.latest
+    failures = [RecordDamaged(what="log segment 1", reason="is missing")] * 3
+
+    def moved(view: MemorySnapshot, bucket: BucketId, key: str) -> ObjectVersion | None:
+        if failures:
+            raise failures.pop()
+        return original(view, bucket, key)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MemorySnapshot, "latest", moved)
+        with pytest.raises(RecordDamaged):
+            world.engine.head_object("bucket", "key")
+        assert world.engine.head_object("bucket", "key").version.meta.size_bytes == 1

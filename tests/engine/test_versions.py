@@ -122,7 +122,7 @@ async def test_tags_are_replaced_and_removed(engine: StorageEngine) -> None:
         await engine.set_object_tags("bucket", "none", ())
 
 
-async def test_a_stale_patch_is_read_and_made_again(world: MemoryWorld) -> None:
+async def test_store_rule_04_a_stale_patch_is_read_and_made_again(world: MemoryWorld) -> None:
     await world.engine.put_object("bucket", "key", b"one")
     world.committer.fail_next = [StaleRevision(what="version")] * 3
     await world.engine.set_object_tags("bucket", "key", (("a", "1"),))
