@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
@@ -236,7 +236,7 @@ async def connected(
 class Served:
     """A server on loopback sockets."""
 
-    def __init__(self, listeners: list[trio.SocketListener], control: ServerControl, recorder: Recorder) -> None:
+    def __init__(self, listeners: Sequence[trio.SocketListener], control: ServerControl, recorder: Recorder) -> None:
         self.sockets = [listener.socket for listener in listeners]
         self.control = control
         self.recorder = recorder

@@ -299,7 +299,7 @@ async def test_an_idle_connection_holds_no_buffer_and_costs_a_few_kib() -> None:
             for _ in range(count):
                 client = socket.create_connection((host, port))
                 client.sendall(GET)
-                await trio.lowlevel.wait_readable(client)
+                await trio.lowlevel.wait_readable(client.fileno())
                 client.recv(65536)
                 clients.append(client)
 

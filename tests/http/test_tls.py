@@ -60,12 +60,13 @@ def trusting_context() -> ssl.SSLContext:
 class TlsCarrier:
     """The client's side of a TLS connection."""
 
-    def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
-        self.stream = stream
+    def __init__(self, plain: trio.SocketStream, context: ssl.SSLContext) -> None:
+        self.plain = plain
+        self.stream = trio.SSLStream(plain, context)
 
     async def send(self, buffers: list[Buffer]) -> None:
         for buffer in buffers:
-            await self.stream.send_all(buffer)
+            await self.stream.send_all(bytes(buffer))
 
     async def receive_into(self, buffer: memoryview) -> int:
         data = await self.stream.receive_some(len(buffer))
@@ -76,19 +77,19 @@ class TlsCarrier:
         await self.stream.aclose()
 
     def close(self) -> None:
-        self.stream.transport_stream.socket.close()
+        self.plain.socket.close()
 
     def certificate_name(self) -> str:
         binary = self.stream.getpeercert(binary_form=True)
+        assert isinstance(binary, bytes)
         subject = x509.load_der_x509_certificate(binary).subject
         return str(subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
 
 
 async def connect(served: Served, context: ssl.SSLContext | None = None) -> Client[TlsCarrier]:
-    stream = trio.SSLStream(await trio.open_tcp_stream(*served.address), context or trusting_context())
-    client = Client(TlsCarrier(stream))
+    client = Client(TlsCarrier(await trio.open_tcp_stream(*served.address), context or trusting_context()))
     try:
-        await stream.do_handshake()
+        await client.transport.stream.do_handshake()
     except BaseException:
         client.transport.close()
         raise
