@@ -90,7 +90,8 @@ class ListBucketResultV2:
     prefix: str = ""
     delimiter: str = ""
     start_after: str = ""
-    continuation_token: str = ""
+    continuation_token: str | None = None
+    """As sent, also when it was empty; None if it was not."""
     next_continuation_token: str = ""
     encoding: NameEncoding = NameEncoding.PLAIN
     is_truncated: bool = False
@@ -101,7 +102,7 @@ class ListBucketResultV2:
         head = [
             element("Name", self.bucket),
             f"<Prefix>{write(self.prefix)}</Prefix>",
-            optional_element("ContinuationToken", self.continuation_token),
+            "" if self.continuation_token is None else element("ContinuationToken", self.continuation_token),
             optional_element("NextContinuationToken", self.next_continuation_token),
             f"<StartAfter>{write(self.start_after)}</StartAfter>" if self.start_after else "",
             f"<KeyCount>{len(self.contents) + len(self.common_prefixes)}</KeyCount>",

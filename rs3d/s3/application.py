@@ -80,7 +80,7 @@ class Application:
     def _hoist(
         self, request: Request, s3: S3Request, operation: Operation, signature: VerifiedSignature
     ) -> tuple[Request, S3Request, Operation]:
-        """A presigned URL may carry headers in its query: from here on they are headers (one may even make it a copy)."""
+        """Headers that a presigned URL carries in its query are headers from here on; one may make it a copy."""
         head = request.head
         hoisted = hoisted_headers(signature, head.target, head.headers)
         if not hoisted:

@@ -53,15 +53,15 @@ def read_conditions(head: Head, prefix: bytes = b"") -> ReadConditions:
 def write_preconditions(head: Head) -> Preconditions:
     """If-Match and If-None-Match of a put or Complete.
 
+    An If-None-Match with entity tags means what RFC 9110 says, though S3 itself documents `*` alone.
+
     Raises:
-        S3Refusal: NotImplemented for what S3 does not take: both at once, or If-None-Match with anything but `*`.
+        S3Refusal: NotImplemented for both at once, as S3 answers.
     """
     match = parse_etags(head.get(b"if-match"))
     none_match = parse_etags(head.get(b"if-none-match"))
     if match is None and none_match is None:
         return NO_PRECONDITIONS
-    if none_match is not None and none_match != ("*",):
-        raise S3Refusal("NotImplemented", "If-None-Match on a write takes only *.")
     if match is not None and none_match is not None:
         raise S3Refusal("NotImplemented", "If-Match and If-None-Match exclude each other.")
     return Preconditions(if_match=match, if_none_match=none_match)

@@ -6,6 +6,7 @@ Source: S3 User Guide, "Working with object metadata"; S3 API reference, GetObje
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from rs3d.documents.dates import http_date
@@ -59,7 +60,8 @@ def stored_headers(head: Head) -> Pairs:
         value = _text(name, raw)
         if name == b"content-encoding":
             codings = [coding.strip() for coding in value.split(",")]
-            value = ",".join(coding for coding in codings if coding and coding.lower() != "aws-chunked")
+            kept = [coding for coding in codings if coding and coding.lower() != "aws-chunked"]
+            value = value if len(kept) == len(codings) else ", ".join(kept)
         if value:
             found.append((name.decode("ascii"), value))
     return tuple(found)
@@ -94,6 +96,17 @@ def _text(name: bytes, raw: bytes) -> str:
     if any(ord(character) < 0x20 and character != "\t" for character in value):
         raise S3Refusal("InvalidArgument", f"The header {name.decode('ascii')} holds a control character.")
     return value
+
+
+def _checksums(found: ObjectHead) -> list[tuple[bytes, bytes]]:
+    """Of the whole object, or of the part that was asked for; a byte range has none."""
+    meta = found.version.meta
+    if found.content_range is None:
+        return checksum_headers(meta.checksums, meta.part_count)
+    part = found.part.checksum if found.part is not None else None
+    if part is None or not meta.checksums:
+        return []
+    return checksum_headers((replace(part, type=meta.checksums[0].type),), 0)
 
 
 def _overrides(query: dict[str, str]) -> dict[str, str]:
@@ -137,8 +150,8 @@ def object_headers(found: ObjectHead, query: dict[str, str], *, with_checksums: 
         headers.append((b"x-amz-tagging-count", b"%d" % len(mutable.tags)))
     if found.part_count:
         headers.append((b"x-amz-mp-parts-count", b"%d" % found.part_count))
-    if with_checksums and found.content_range is None:
-        headers.extend(checksum_headers(meta.checksums, meta.part_count))
+    if with_checksums:
+        headers.extend(_checksums(found))
     if found.content_range is not None:
         first, last, size = found.content_range
         headers.append((b"Content-Range", b"bytes %d-%d/%d" % (first, last, size)))

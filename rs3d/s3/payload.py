@@ -56,7 +56,7 @@ def body_source(call: Call) -> BodySource:
     """The request's body without any framing.
 
     Raises:
-        S3Refusal: MissingContentLength, or lengths that contradict each other.
+        S3Refusal: MissingContentLength for aws-chunked without the decoded length.
     """
     mode = call.signature.payload
     body = call.http.body
@@ -67,8 +67,7 @@ def body_source(call: Call) -> BodySource:
         if not (decoded.isdigit() and len(decoded) < 20):
             raise S3Refusal("InvalidArgument", "x-amz-decoded-content-length is not a number of bytes.")
         return AwsChunkedSource(body, call.signature, int(decoded), call.http.head)
-    if body.declared_bytes is None:
-        raise S3Refusal("MissingContentLength")
+    # Without a Content-Length the chunked transfer coding says where the body ends; S3 itself answers 411 to that.
     return PlainSource(body)
 
 

@@ -154,12 +154,6 @@ def check_preconditions(bucket: Bucket, state: KeyState, wanted: Preconditions) 
         and ("*" in wanted.if_none_match or latest.etag in wanted.if_none_match)
     ):
         raise PreconditionFailed(condition="If-None-Match")
-    seconds = wanted.if_match_last_modified_s
-    if seconds is not None and (latest is None or latest.last_modified_ns // NANOSECONDS_PER_SECOND != seconds):
-        raise PreconditionFailed(condition="x-amz-if-match-last-modified-time")
-    size = wanted.if_match_size_bytes
-    if size is not None and (latest is None or latest.size_bytes != size):
-        raise PreconditionFailed(condition="x-amz-if-match-size")
 
 
 def remove_version(desk: Desk, op: RemoveVersion) -> Plan:
@@ -169,7 +163,9 @@ def remove_version(desk: Desk, op: RemoveVersion) -> Plan:
     if op.version is not None:
         return _remove_named(desk, op, bucket, state, op.version)
     if op.preconditions is not NO_PRECONDITIONS:
-        check_preconditions(bucket, state, op.preconditions)
+        if state.latest is None:
+            return Done(nothing_done())
+        _check_removal_conditions(state.latest, op.preconditions)
     if bucket.versioning is Versioning.UNVERSIONED:
         null = desk.transaction.null_version(state)
         if null is None:
@@ -201,19 +197,30 @@ def _remove_named(desk: Desk, op: RemoveVersion, bucket: Bucket, state: KeyState
         row = desk.transaction.version_row(state, version.sequence)
         found = None if row is None or row.token != version.token else FoundVersion(version.sequence, row)
         text = version.text()
-    if op.preconditions is not NO_PRECONDITIONS:
-        _check_named_preconditions(bucket, state, None if found is None else found.row, op.preconditions)
     if found is None:
         return Done(nothing_done(text, reports_version=reports))
+    if op.preconditions is not NO_PRECONDITIONS:
+        _check_removal_conditions(found.row, op.preconditions)
     _check_lock(desk, bucket, state, found.sequence, found.row, op.bypass)
     return _removal(desk, op, bucket, found)
 
 
-def _check_named_preconditions(bucket: Bucket, state: KeyState, row: VersionRow | None, wanted: Preconditions) -> None:
-    """Conditions of a delete that names a version hold for that version."""
-    named = KeyState(state.bucket, state.key, state.row_key, state.branches)
-    named.latest = row
-    check_preconditions(bucket, named, wanted)
+def _check_removal_conditions(row: VersionRow, wanted: Preconditions) -> None:
+    """Conditions of a delete hold for the version that it removes, or that its marker hides. What does not exist is
+    deleted already, whatever the conditions: the caller asks only where there is a row.
+
+    Raises:
+        PreconditionFailed
+    """
+    names_etags = wanted.if_match is not None and "*" not in wanted.if_match
+    if names_etags and (not row.is_object or row.etag not in (wanted.if_match or ())):
+        raise PreconditionFailed(condition="If-Match")
+    seconds = wanted.if_match_last_modified_s
+    if seconds is not None and (not row.is_object or row.last_modified_ns // NANOSECONDS_PER_SECOND != seconds):
+        raise PreconditionFailed(condition="x-amz-if-match-last-modified-time")
+    size = wanted.if_match_size_bytes
+    if size is not None and (not row.is_object or row.size_bytes != size):
+        raise PreconditionFailed(condition="x-amz-if-match-size")
 
 
 def _removal(desk: Desk, op: RemoveVersion, bucket: Bucket, found: FoundVersion) -> Record:

@@ -65,8 +65,8 @@ class CatalogSnapshot(Protocol):
     def list_versions(
         self, bucket: BucketId, prefix: bytes, start: bytes, after_version: VersionId | str | None = None
     ) -> Iterator[tuple[bytes, ListedVersion]]:
-        """Versions and delete markers in key order, newest first within a key, from key ≥ `start`; with `after_version`, from behind that
-        version of the key `start`."""
+        """Versions and delete markers in key order, newest first within a key, from key ≥ `start`; with
+        `after_version`, from behind that version of the key `start`."""
         ...
 
     def upload(self, upload: UploadId) -> Upload | None: ...
@@ -123,7 +123,8 @@ class Committer(Protocol):
         """Durable when it returns, and visible to every snapshot opened afterwards.
 
         Raises:
-            RequestError: refused; nothing happened, and the operation's new blobs are again the caller's, who unlinks them.
+            RequestError: refused; nothing happened, and the operation's new blobs are again the caller's, who unlinks
+            them.
             OutcomeUnknown, CommitterGone: may or may not have happened; nothing may be unlinked.
             StoreFull, StoreReadOnly, SlowDown, StaleSource, StaleRevision: nothing happened.
         """
@@ -139,10 +140,12 @@ class BlobWriter(Protocol):
     blob: BlobId
 
     def write(self, stored: memoryview, *, leaf: bytes | None = None) -> None:
-        """Append stored bytes; the buffer may be reused afterwards. Computes the block CRC32C (64 KiB) and SHA-256 leaves (1 MiB).
+        """Append stored bytes; the buffer may be reused afterwards. Computes the block CRC32C (64 KiB) and SHA-256
+        leaves (1 MiB).
 
         Args:
-            leaf: SHA-256 of `stored` when the caller knows it already and `stored` is exactly one leaf: it begins at a multiple of
+            leaf: SHA-256 of `stored` when the caller knows it already and `stored` is exactly one leaf: it begins at
+            a multiple of
                 1 MiB and has 1 MiB, or ends the blob.
         """
         ...
@@ -172,7 +175,8 @@ class BlobReader(Protocol):
         ...
 
     def is_verified(self, offset: int, length: int) -> bool:
-        """Whether the memo says these blocks were verified at most 60 s ago and are still in the page cache. Never blocks."""
+        """Whether the memo says these blocks were verified at most 60 s ago and are still in the page cache. Never
+        blocks."""
         ...
 
     def read_into(self, offset: int, buffer: memoryview) -> None:

@@ -1,4 +1,7 @@
-"""Versioning, tagging, CORS and policy of buckets. Source: S3 API reference, Get/Put/DeleteBucket… pages."""
+"""Versioning, tagging, CORS, policy, public access block and ownership of buckets.
+
+Source: S3 API reference, Get/Put/DeleteBucket… pages.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from rs3d.access.errors import MalformedPolicy
 from rs3d.access.policy import Policy, parse_policy
 from rs3d.documents.buckets import VersioningConfiguration
 from rs3d.documents.cors import CORSConfiguration
+from rs3d.documents.publicaccess import OwnershipControls, PublicAccessBlock
 from rs3d.documents.tagging import Tagging
 from rs3d.documents.xmlwriter import document
 from rs3d.engine.requests import BucketChange
@@ -84,6 +88,42 @@ async def delete_cors(call: Call) -> Response:
     return empty_response(204)
 
 
+async def get_public_access_block(call: Call) -> Response:
+    """GetPublicAccessBlock."""
+    return xml_response(_stored(call, "publicAccessBlock", "NoSuchPublicAccessBlockConfiguration"))
+
+
+async def put_public_access_block(call: Call) -> Response:
+    """PutPublicAccessBlock. What the flags forbid cannot be done here anyway, so any combination holds."""
+    block = PublicAccessBlock.parse(await read_document(call))
+    await _store(call, "publicAccessBlock", block.render())
+    return empty_response()
+
+
+async def delete_public_access_block(call: Call) -> Response:
+    """DeletePublicAccessBlock."""
+    await _store(call, "publicAccessBlock", None)
+    return empty_response(204)
+
+
+async def get_ownership_controls(call: Call) -> Response:
+    """GetBucketOwnershipControls."""
+    return xml_response(_stored(call, "ownershipControls", "OwnershipControlsNotFoundError"))
+
+
+async def put_ownership_controls(call: Call) -> Response:
+    """PutBucketOwnershipControls: BucketOwnerEnforced, which is how every bucket works here."""
+    controls = OwnershipControls.parse(await read_document(call))
+    await _store(call, "ownershipControls", controls.render())
+    return empty_response()
+
+
+async def delete_ownership_controls(call: Call) -> Response:
+    """DeleteBucketOwnershipControls."""
+    await _store(call, "ownershipControls", None)
+    return empty_response(204)
+
+
 async def get_policy(call: Call) -> Response:
     """GetBucketPolicy: the bytes that were put."""
     policy = _stored(call, "policy", "NoSuchBucketPolicy")
@@ -136,6 +176,12 @@ HANDLERS: Final[dict[str, OperationHandler]] = {
     "GetBucketCors": get_cors,
     "PutBucketCors": put_cors,
     "DeleteBucketCors": delete_cors,
+    "GetPublicAccessBlock": get_public_access_block,
+    "PutPublicAccessBlock": put_public_access_block,
+    "DeletePublicAccessBlock": delete_public_access_block,
+    "GetBucketOwnershipControls": get_ownership_controls,
+    "PutBucketOwnershipControls": put_ownership_controls,
+    "DeleteBucketOwnershipControls": delete_ownership_controls,
     "GetBucketPolicy": get_policy,
     "PutBucketPolicy": put_policy,
     "DeleteBucketPolicy": delete_policy,

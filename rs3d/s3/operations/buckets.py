@@ -7,6 +7,7 @@ from typing import Final
 
 from rs3d.documents.buckets import BucketRow, CreateBucketConfiguration, ListAllMyBucketsResult, LocationConstraint
 from rs3d.documents.owners import Owner
+from rs3d.documents.publicaccess import OwnershipControls
 from rs3d.documents.tagging import Tagging
 from rs3d.engine.requests import BucketChange, BucketRequest, ListBucketsRequest
 from rs3d.errors import BucketAlreadyExists, BucketAlreadyOwnedByYou
@@ -72,8 +73,13 @@ async def create_bucket(call: Call) -> Response:
         if region != "us-east-1":
             raise
         return _created(name)
+    configurations: dict[str, bytes | None] = {}
     if wanted.tags.pairs:
-        await call.engine.change_bucket(name, BucketChange(configurations={"tagging": Tagging(wanted.tags).render()}))
+        configurations["tagging"] = Tagging(wanted.tags).render()
+    if call.http.head.get(b"x-amz-object-ownership") is not None:
+        configurations["ownershipControls"] = OwnershipControls().render()
+    if configurations:
+        await call.engine.change_bucket(name, BucketChange(configurations=configurations))
     return _created(name)
 
 

@@ -70,15 +70,12 @@ async def list_objects_v2(call: Call) -> Response:
     query = call.s3.query
     if query.get("list-type") != "2":
         raise InvalidArgument("list-type", query.get("list-type", ""), "Invalid List Type specified in Request")
-    token = query.get("continuation-token")
-    if token == "":
-        raise InvalidArgument("continuation-token", "", "The continuation token provided is incorrect")
     maximum = page_size(query, "max-keys")
     request = ListRequest(
         prefix=query.get("prefix", ""),
         delimiter=query.get("delimiter", ""),
         start_after=query.get("start-after", ""),
-        token=token or "",
+        token=query.get("continuation-token", ""),
         maximum=maximum,
     )
     page = call.engine.list_objects(bucket.name, request)
@@ -92,7 +89,7 @@ async def list_objects_v2(call: Call) -> Response:
         prefix=request.prefix,
         delimiter=request.delimiter,
         start_after=request.start_after,
-        continuation_token=request.token,
+        continuation_token=query.get("continuation-token"),
         next_continuation_token=page.next_token,
         encoding=encoding_of(query),
         is_truncated=page.is_truncated,

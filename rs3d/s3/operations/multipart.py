@@ -32,6 +32,7 @@ from rs3d.s3.operations.object_copy import authorized_source
 from rs3d.s3.operations.object_put import tags_of
 from rs3d.s3.payload import ChecksumOf, body_checks, body_source, payload_error, read_document
 from rs3d.s3.responses import empty_response, xml_response
+from rs3d.types.identifiers import NULL_VERSION
 from rs3d.types.objects import Checksum, ChecksumType
 
 
@@ -166,7 +167,7 @@ async def complete_multipart_upload(call: Call) -> Response:
         checksum_type=checksum_type(result.checksums),
     )
     response = xml_response(document.render())
-    if result.reports_version:
+    if result.reports_version and result.version_text != NULL_VERSION:
         response.headers.append((b"x-amz-version-id", result.version_text.encode("ascii")))
     return response
 

@@ -32,11 +32,11 @@ def _wanted(call: Call) -> frozenset[str]:
 def _parts(page: PartPage, after: int, maximum: int) -> AttributeParts:
     return AttributeParts(
         total_parts=page.total,
-        # As on S3: parts are named only where they carry checksums of their own.
         parts=[
-            AttributePart(part.number, part.size_bytes, checksum_texts((part.checksum,)))
+            AttributePart(
+                part.number, part.size_bytes, () if part.checksum is None else checksum_texts((part.checksum,))
+            )
             for part in page.parts
-            if part.checksum is not None
         ],
         part_number_marker=after,
         next_part_number_marker=page.next_marker,

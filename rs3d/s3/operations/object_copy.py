@@ -16,6 +16,7 @@ from rs3d.s3.errors import S3Refusal
 from rs3d.s3.metadata import stored_headers, user_metadata
 from rs3d.s3.operations.object_put import tags_of
 from rs3d.s3.responses import xml_response
+from rs3d.types.identifiers import NULL_VERSION
 
 
 def authorized_source(call: Call) -> CopySource:
@@ -79,7 +80,7 @@ async def copy_object(call: Call) -> Response:
         checksum_type=checksum_type(result.checksums),
     )
     response = xml_response(document.render())
-    if result.reports_version:
+    if result.reports_version and result.version_text != NULL_VERSION:
         response.headers.append((b"x-amz-version-id", result.version_text.encode("ascii")))
     if result.source.reports_version:
         source_version = result.source.version.version_text.encode("ascii")

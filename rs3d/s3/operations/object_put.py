@@ -13,6 +13,7 @@ from rs3d.s3.checksums import checksum_headers
 from rs3d.s3.conditions import write_preconditions
 from rs3d.s3.metadata import stored_headers, user_metadata
 from rs3d.s3.payload import body_checks, body_source, payload_error
+from rs3d.types.identifiers import NULL_VERSION
 from rs3d.types.objects import Pairs
 
 
@@ -48,7 +49,8 @@ async def put_object(call: Call) -> Response:
         raise payload_error(call, error) from None
     headers = [(b"ETag", b'"' + result.etag.encode("ascii") + b'"')]
     headers.extend(checksum_headers(result.checksums, 0))
-    if result.reports_version:
+    # As on S3: while versioning is suspended a put reports no version id.
+    if result.reports_version and result.version_text != NULL_VERSION:
         headers.append((b"x-amz-version-id", result.version_text.encode("ascii")))
     return Response(200, headers, NoBody())
 
