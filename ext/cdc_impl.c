@@ -57,8 +57,8 @@ void rs3d_cdc_start(void)
 
 enum { WINDOW = RS3D_CDC_WINDOW };
 
-/* Lanes of 480 bytes: an odd number of 32-byte columns, so that the 32 stretches spread over the first cache's sets, and
- * warm-up costs 1/15. The last region of a buffer is smaller; below the minimum the scalar code is as fast. */
+/* Lanes of 480 bytes: an odd number of 32-byte columns, so that the 32 stretches spread over the first cache's sets,
+ * and warm-up costs 1/15. The last region of a buffer is smaller; below the minimum the scalar code is as fast. */
 enum { LANES = 32, COLUMN = 32, STRETCH = 480, REGION_MINIMUM = LANES * COLUMN * 2 };
 
 typedef struct {
@@ -94,7 +94,7 @@ static uint32_t hash_before(const scan *s, int64_t i)
     return h;
 }
 
-/* The first offset in [from, to) where the zone's bits are zero, or `to`. Two bytes a step halve the chain of shifts. */
+/* The first offset in [from, to) where the zone's bits are zero, or `to`. Two bytes a step halve the chain. */
 static int64_t find_scalar(const scan *s, int zone, int64_t from, int64_t to)
 {
     const unsigned char *p = s->data;
@@ -171,8 +171,8 @@ __attribute__((target("avx2"))) static inline uint32_t lanes_zero(const planes *
     return (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(all, _mm256_setzero_si256()));
 }
 
-/* Sixteen steps' bytes of 32 lanes: row l of `v` becomes column l. Lanes 16-31 ride in the upper halves, so that the four
- * rounds of unpacking, which work within halves, leave lane l in byte l. */
+/* Sixteen steps' bytes of 32 lanes: row l of `v` becomes column l. Lanes 16-31 ride in the upper halves, so that the
+ * four rounds of unpacking, which work within halves, leave lane l in byte l. */
 __attribute__((target("avx2"))) static inline void load_columns(__m256i *v, const unsigned char *at, int64_t stretch)
 {
     __m256i w[16];
@@ -199,8 +199,8 @@ __attribute__((target("avx2"))) static inline void load_columns(__m256i *v, cons
     }
 }
 
-/* Hash the region that begins at offset `begin` and note every step at which a lane has a loose hit. The 32 bytes before
- * `begin` must lie in the buffer. */
+/* Hash the region that begins at offset `begin` and note every step at which a lane has a loose hit. The 32 bytes
+ * before `begin` must lie in the buffer. */
 __attribute__((target("avx2"))) static void scan_region(scan *s, int64_t begin, int64_t stretch)
 {
     const constants k = make_constants(s);

@@ -10,7 +10,7 @@ enum { RS3D_CDC_AVX2 = 0, RS3D_CDC_SCALAR = 1 }; /* rows of VARIANTS in cdc.pyx 
 enum { RS3D_CDC_WINDOW = 32 };
 
 typedef struct {
-    int64_t min_bytes, average_bytes, max_bytes; /* WINDOW < min <= average <= max; average a power of two, 2**10 - 2**20 */
+    int64_t min_bytes, average_bytes, max_bytes; /* WINDOW < min <= average <= max; average 2**10, 2**11 .. 2**20 */
     int64_t begun;                               /* bytes of the current chunk that lie before the next buffer */
     unsigned char tail[RS3D_CDC_WINDOW];         /* the last bytes before the next buffer, as far as there were any */
 } rs3d_cdc;

@@ -1,9 +1,10 @@
 /* See directio_impl.h for the contract.
  *
- * A direct transfer needs the file's offset, each buffer's address and each length on a boundary. Bodies are not so kind: a
- * part may begin anywhere, and the last bytes are never a whole block. The odd bytes go through the page cache by the other
- * descriptor. Linux keeps the two coherent where it can (a direct write drops the cached pages of its range, a direct read
- * writes dirty ones out first), and a blob is written front to back by one writer, so the two never race for one page.
+ * A direct transfer needs the file's offset, each buffer's address and each length on a boundary. Bodies are not so
+ * kind: a part may begin anywhere, and the last bytes are never a whole block. The odd bytes go through the page cache
+ * by the other descriptor. Linux keeps the two coherent where it can (a direct write drops the cached pages of its
+ * range, a direct read writes dirty ones out first), and a blob is written front to back by one writer, so the two
+ * never race for one page.
  */
 #define _GNU_SOURCE
 #include "directio_impl.h"

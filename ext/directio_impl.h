@@ -19,15 +19,15 @@ typedef struct {
 enum { RS3D_DIRECT_VECTORS = 64 }; /* gathered into one call */
 
 /* Move bytes between buffers and a file at `offset`, in one system call. `skip` bytes of vectors[0] are done already.
- * Takes the longest aligned run through the direct descriptor, else the bytes up to the next chance of one through the page cache.
- * Returns what the call returned: a count, 0 at the end of the file, or -1 with errno. When the file system
- * refuses a direct transfer (EINVAL), gives direct I/O up for this file and goes on through the page cache. */
+ * Takes the longest aligned run through the direct descriptor, else the bytes up to the next chance of one through
+ * the page cache. Returns what the call returned: a count, 0 at the end of the file, or -1 with errno. When the file
+ * system refuses a direct transfer (EINVAL), gives direct I/O up for this file and goes on through the page cache. */
 ssize_t rs3d_direct_move(rs3d_direct *d, const struct iovec *vectors, size_t count, size_t skip, int64_t offset);
 
 /* A second descriptor of the same file with O_DIRECT, or -1 with errno (EINVAL where the file system refuses). */
 int rs3d_direct_reopen(int fd, int writes);
 
-/* What statx says about direct I/O: 1 and both alignments (0: none on this file), 0 where it does not say, -1 with errno. */
+/* What statx says about direct I/O: 1 and both alignments (0: not on this file), 0 where it is mute, -1 with errno. */
 int rs3d_direct_alignment(int fd, uint32_t *memory_align, uint32_t *offset_align);
 
 /* preadv2 with RWF_NOWAIT: what the page cache has, or -1 with EAGAIN. */

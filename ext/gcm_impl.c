@@ -2,8 +2,8 @@
  *
  * Why dlopen: a build needs only gcm's own sources, no OpenSSL headers, and CPython's ssl module has the library in the
  * process anyway. The functions below have been part of OpenSSL's public, stable interface since 1.1 or 3.0, so their
- * prototypes are declared here. Each call has a context of its own (about a microsecond, key schedule included), so that any number
- * of threads may open frames of one blob at once.
+ * prototypes are declared here. Each call has a context of its own (about a microsecond, key schedule included), so
+ * that any number of threads may open frames of one blob at once.
  */
 #define _GNU_SOURCE
 #include "gcm_impl.h"
@@ -23,7 +23,8 @@ static struct {
     EVP_CIPHER_CTX *(*ctx_new)(void);
     void (*ctx_free)(EVP_CIPHER_CTX *);
     int (*ctx_ctrl)(EVP_CIPHER_CTX *, int type, int argument, void *data);
-    int (*init)(EVP_CIPHER_CTX *, const EVP_CIPHER *, void *engine, const unsigned char *key, const unsigned char *iv, int seal);
+    int (*init)(EVP_CIPHER_CTX *, const EVP_CIPHER *, void *engine, const unsigned char *key, const unsigned char *iv,
+                int seal);
     int (*update)(EVP_CIPHER_CTX *, unsigned char *out, int *out_bytes, const unsigned char *in, int in_bytes);
     int (*final)(EVP_CIPHER_CTX *, unsigned char *out, int *out_bytes);
 } crypto;

@@ -37,8 +37,9 @@ void rs3d_frame_names(const rs3d_frames *f, uint32_t frame, int final, unsigned 
 int rs3d_libcrypto_load(void);
 unsigned long rs3d_libcrypto_version(void);
 
-/* Seal `in_bytes` as frames `first`, `first` + 1 ...; `ends` marks the last of them as final. Returns 0, or -1 when libcrypto
- * fails (out of memory, a provider that refuses the cipher). `out` takes in_bytes + 16 a frame and must not overlap `in`. */
+/* Seal `in_bytes` as frames `first`, `first` + 1 ...; `ends` marks the last of them as final. Returns 0, or -1 when
+ * libcrypto fails (out of memory, a provider that refuses the cipher). `out` takes in_bytes + 16 a frame and must not
+ * overlap `in`. */
 int rs3d_frames_seal(const rs3d_frames *f, uint32_t first, int ends, const unsigned char *in, size_t in_bytes,
                      unsigned char *out);
 

@@ -6,9 +6,9 @@
  * VARIANTS.
  *
  * Streams have different lengths. A lane is a place for a stream's whole blocks; all lanes step by the smallest number
- * of blocks that any of them has left, then finished lanes take the next stream. With one or two streams left the scalar
- * code ends them, which is faster for those. Bytes before the first block boundary and after the last go through the scalar
- * code and the stream's 64-byte rest.
+ * of blocks that any of them has left, then finished lanes take the next stream. With one or two streams left the
+ * scalar code ends them, which is faster for those. Bytes before the first block boundary and after the last go through
+ * the scalar code and the stream's 64-byte rest.
  */
 #include "md5_impl.h"
 

@@ -144,7 +144,8 @@ cdef class ReedSolomon:
         cdef list used = sorted(have)[:k]  # data shards first: their rows are already solved
         cdef list wanted = sorted(want)
         cdef bytes matrix = self.restoring_rows(used, wanted)
-        _apply(matrix, _Shards([have[index] for index in used], False), _Shards([want[index] for index in wanted], True))
+        cdef _Shards given = _Shards([have[index] for index in used], False)
+        _apply(matrix, given, _Shards([want[index] for index in wanted], True))
 
     cdef bytes restoring_rows(self, list used, list wanted):
         """The matrix that makes the wanted shards from the used ones."""
@@ -174,7 +175,8 @@ cdef class ReedSolomon:
 
 # ------------------------------------------------------------------------------------------------ self test
 
-# Parity of 4 + 2 over the shards 00 01 .. 47, 48 .. 8f, 90 .. d7, d8 .. 1f, by tests/oracles/reedsolomon.py: first 8 bytes.
+# Parity of 4 + 2 over the shards 00 01 .. 47, 48 .. 8f, 90 .. d7, d8 .. 1f, by tests/oracles/reedsolomon.py: first 8
+# bytes.
 cdef tuple KNOWN = ("f3d3b39373533313", "0626466686a6c6e6")
 
 

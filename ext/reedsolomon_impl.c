@@ -94,8 +94,8 @@ int rs3d_rs_invert_matrix(unsigned char *matrix, unsigned char *work, size_t n)
     return 0;
 }
 
-static void scalar_row(const unsigned char *coefficients, size_t columns, const unsigned char *const *in, unsigned char *out,
-                       size_t begin, size_t end)
+static void scalar_row(const unsigned char *coefficients, size_t columns, const unsigned char *const *in,
+                       unsigned char *out, size_t begin, size_t end)
 {
     memset(out + begin, 0, end - begin);
     for (size_t c = 0; c < columns; c++) {
@@ -109,8 +109,8 @@ static void scalar_row(const unsigned char *coefficients, size_t columns, const 
 
 /* `rows` is a constant in each of the four calls below, so that the sums stay in registers. */
 __attribute__((target("avx2"), always_inline)) static inline void avx2_rows(
-    const unsigned char *matrix, const int rows, size_t columns, const unsigned char *const *in, unsigned char *const *out,
-    size_t bytes)
+    const unsigned char *matrix, const int rows, size_t columns, const unsigned char *const *in,
+    unsigned char *const *out, size_t bytes)
 {
     const __m256i low_half = _mm256_set1_epi8(15);
 
@@ -157,8 +157,8 @@ __attribute__((target("avx2"))) static void avx2_apply(const unsigned char *matr
 
 #endif
 
-void rs3d_rs_apply(int variant, const unsigned char *matrix, size_t rows, size_t columns, const unsigned char *const *in,
-                   unsigned char *const *out, size_t bytes)
+void rs3d_rs_apply(int variant, const unsigned char *matrix, size_t rows, size_t columns,
+                   const unsigned char *const *in, unsigned char *const *out, size_t bytes)
 {
     size_t done = 0;
 

@@ -16,8 +16,8 @@ unsigned char rs3d_rs_invert(unsigned char a); /* a is not 0 */
 /* Replace the n x n matrix by its inverse. Returns 0, or -1 if it has none; `work` has room for n * n bytes. */
 int rs3d_rs_invert_matrix(unsigned char *matrix, unsigned char *work, size_t n);
 
-/* out[r] = sum over c of matrix[r * columns + c] * in[c], byte by byte; shards of `bytes` each. No out may overlap an in. */
-void rs3d_rs_apply(int variant, const unsigned char *matrix, size_t rows, size_t columns, const unsigned char *const *in,
-                   unsigned char *const *out, size_t bytes);
+/* out[r] = sum over c of matrix[r * columns + c] * in[c], byte by byte, of `bytes` each. No out may overlap an in. */
+void rs3d_rs_apply(int variant, const unsigned char *matrix, size_t rows, size_t columns,
+                   const unsigned char *const *in, unsigned char *const *out, size_t bytes);
 
 #endif

@@ -121,7 +121,7 @@ cdef class _Copy:
         PyErr_SetFromErrno(OSError)
 
     cdef bint clone(self, bint last) except -1:
-        """Each method returns whether it got to the end: everything copied, or (as far as it can know) the source ended."""
+        """Like each method: whether it got to the end, of the range or (as far as it can know) of the source."""
         cdef int64_t there, answer
         while True:
             with nogil:

@@ -1,4 +1,4 @@
-/* Moves inside the kernel, one system call each; -1 with errno, or a count. No function touches a descriptor's position. */
+/* Moves inside the kernel, one system call each; -1 with errno, or a count. No descriptor's position is touched. */
 #ifndef RS3D_SPLICE_IMPL_H
 #define RS3D_SPLICE_IMPL_H
 
@@ -39,7 +39,8 @@ static inline int64_t rs3d_splice_clone(int in_fd, int64_t in_offset, int out_fd
     return ioctl(out_fd, FICLONERANGE, &range) == 0 ? length : -1;
 }
 
-static inline ssize_t rs3d_splice_copy_range(int in_fd, int64_t in_offset, int out_fd, int64_t out_offset, size_t length)
+static inline ssize_t rs3d_splice_copy_range(int in_fd, int64_t in_offset, int out_fd, int64_t out_offset,
+                                             size_t length)
 {
     loff_t from = in_offset, to = out_offset;
 

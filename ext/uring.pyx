@@ -2,9 +2,10 @@
 """io_uring without liburing: reads, writes and syncs that complete in the background and wake a loop by an eventfd.
 
 See uring.pyi for the contract, uring_impl.c for the rings. What this file is about is lifetime: while a request is in
-flight the kernel reads from or writes into its buffer, whatever becomes of the Python objects. So each request has a slot
-that holds the buffer's export, released by its completion alone; closing cancels, then waits for every completion; and
-if even that fails, the exports are leaked on purpose rather than handed back to the allocator under the kernel's pen.
+flight the kernel reads from or writes into its buffer, whatever becomes of the Python objects. So each request has a
+slot that holds the buffer's export, released by its completion alone; closing cancels, then waits for every completion;
+and if even that fails, the exports are leaked on purpose rather than handed back to the allocator under the kernel's
+pen.
 """
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno

@@ -22,7 +22,7 @@ typedef struct {
     size_t sq_bytes, cq_bytes, sqe_bytes;
 } rs3d_uring;
 
-/* Returns 0, or -1 with errno and nothing left open: ENOSYS; EPERM where it is forbidden; EOPNOTSUPP before Linux 5.6. */
+/* 0, or -1 with errno and nothing left open: ENOSYS; EPERM where it is forbidden; EOPNOTSUPP before Linux 5.6. */
 int rs3d_uring_open(rs3d_uring *r, unsigned entries);
 void rs3d_uring_close(rs3d_uring *r);
 

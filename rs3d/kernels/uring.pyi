@@ -10,7 +10,8 @@ Optional: kernels before 5.6, containers and hardened hosts do not have it (`pro
 so its completions can never overflow. Buffers are pinned from the call that names them until their completion is
 reaped, and must not be touched in between. One thread at a time; every call that enters the kernel drops the GIL. A
 ring does not survive fork. For reads that the page cache answers, preadv is cheaper (twice here): a ring pays where
-many requests wait for a device at once. Source: io_uring(7), io_uring_setup(2), io_uring_enter(2). Oracle: os.pread and os.pwrite, in the tests.
+many requests wait for a device at once. Source: io_uring(7), io_uring_setup(2), io_uring_enter(2). Oracle: os.pread and
+os.pwrite, in the tests.
 """
 
 import enum
