@@ -59,4 +59,5 @@ class Identity:
 
     @property
     def is_root(self) -> bool:
-        return self.user.role is UserRole.ROOT
+        """Whether everything is permitted: a key of the root user that is restricted to buckets is no root key."""
+        return self.user.role is UserRole.ROOT and not self.grants
