@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import trio
+
+from rs3d.cli.main import main
+from rs3d.testing import running_server
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    async def fill() -> None:
+        async with running_server(tmp_path / "store") as server:
+            await server.engine.create_bucket("kept")
+            await server.engine.put_object("kept", "large", b"x" * 100_000)
+
+    trio.run(fill)
+    return tmp_path / "store"
+
+
+def test_check_finds_a_store_clean_and_then_what_was_damaged(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--data", str(store), "--deep", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["clean"]
+    assert report["blobs"] == 1
+    blob = next((store / "blobs").rglob("*.data"))
+    content = bytearray(blob.read_bytes())
+    content[5000] ^= 1
+    blob.chmod(0o600)
+    blob.write_bytes(content)
+    assert main(["check", "--data", str(store), "--deep", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert not report["clean"]
+    assert any(finding["severity"] == "error" for finding in report["findings"])
+
+
+def test_a_catalog_is_rebuilt_from_the_log(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in (store / "catalog").iterdir():
+        file.unlink()
+    assert main(["check", "--data", str(store), "--rebuild"]) == 0
+    assert "clean" in capsys.readouterr().out
+
+    async def read() -> bytes:
+        async with running_server(store) as server:
+            return await server.engine.get_object("kept", "large")
+
+    assert trio.run(read) == b"x" * 100_000
+
+
+@pytest.mark.parametrize("pattern", ["store.meta", "log/*.meta", "blobs/*/*.meta"])
+def test_dump_prints_every_kind_of_file(store: Path, pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = sorted(store.glob(pattern))[0]
+    assert main(["dump", str(path)]) == 0
+    assert str(path) in capsys.readouterr().out
+    assert main(["dump", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["problems"] == []
+
+
+def test_a_file_that_is_none_of_ours_is_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "letter.txt"
+    path.write_text("Dear reader")
+    assert main(["dump", str(path)]) == 1
+    assert "PROBLEM" in capsys.readouterr().out
+    assert main(["dump", str(tmp_path / "absent")]) != 0
+
+
+def test_config_show_tells_value_and_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rs3d.toml"
+    path.write_text('[storage]\nroot = "/srv/rs3d"\n')
+    monkeypatch.setenv("RS3D_DAEMON__WORKERS", "3")
+    assert main(["config", "show", "--config", str(path), "--json"]) == 0
+    rows = {f"{row['section']}.{row['key']}": row for row in json.loads(capsys.readouterr().out)}
+    assert rows["storage.root"] == {
+        "section": "storage",
+        "key": "root",
+        "value": "/srv/rs3d",
+        "source": f"{path}:2",
+    }
+    assert rows["daemon.workers"]["source"] == "environment RS3D_DAEMON__WORKERS"
+    assert rows["s3.region"]["source"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[storage]\nrot = "/x"\n', "rs3d.toml:2: storage.rot: there is no such setting; did you mean storage.root?"),
+        ('[storage]\ncompression = "zstd:3"\n', "rs3d.toml:2: storage.compression: cannot be set"),
+        ("[storage.dedup]\nenabled = true\n", "deduplication is not in this build"),
+        ("[storage.zerocopy]\nsplice = true\n", "is not in this build"),
+        ("[storage.cache]\nttl_seconds = 300\n", "is not in this build"),
+        ("[http]\nhead_bytes = 1000000\n", "rs3d.toml:2: http.head_bytes: at most"),
+        ('[server]\ntls_listen = ["127.0.0.1:1"]\n', "rs3d.toml:2: server.tls_listen: needs tls_certificate"),
+        ("[engine]\nregion = 'x'\n", "engine.region: there is no such setting"),
+    ],
+)
+def test_config_check_names_file_line_and_key(
+    tmp_path: Path, text: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rs3d.toml"
+    path.write_text(text)
+    assert main(["config", "check", "--config", str(path)]) == 78
+    assert said in capsys.readouterr().err
+
+
+def test_mini_wants_a_directory_or_a_temporary_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mini"]) == 78
+    assert main(["mini", "somewhere", "--ephemeral"]) == 78
+    assert "--ephemeral" in capsys.readouterr().err
