@@ -145,7 +145,7 @@ class MasterKey:
         return Sealer(self._key, self.key_id, store_id, self.source)
 
     def wipe(self) -> None:
-        """Overwrite the key in memory; the key and its sealers are of no use afterwards."""
+        """Overwrite the key in memory: nothing more is derived from it. Sealers keep what they have derived already."""
         self._key.wipe()
 
     @classmethod
