@@ -49,7 +49,7 @@ CHECKED_DIRECTIVES: dict[str, bool | int] = {
     "nonecheck": True,
 }
 
-COMPILE_ARGS = ["-std=gnu11", "-O3", "-fvisibility=hidden", "-Wall", "-Wno-unused-function"]
+COMPILE_ARGS = ["-std=gnu11", "-O3", "-g0", "-fvisibility=hidden", "-Wall", "-Wno-unused-function"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 SANITIZER_ARGS = [*SANITIZERS, "-O1", "-g", "-fno-omit-frame-pointer"]
 
