@@ -22,6 +22,9 @@ TEXT_BYTES_LIMIT: Final = 48
 """Bytes of a value shown in hex on a line for people; JSON has all."""
 _LMDB_MAGIC: Final = (0xBEEFC0DE).to_bytes(4, "little")
 _LMDB_MAGIC_OFFSET: Final = 16
+_LOCK_RANGES: Final = ("daemon", "writer", "use")
+_LOCK_NOTES_OFFSET: Final = 4096
+_LOCK_NOTE_BYTES: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ def dump_file(raw: bytes | memoryview, name: str) -> FileDump:
         return _dump_note(view, FileDump(name, len(view), "quarantine note"))
     if front.startswith(logsegment.SEGMENT_MAGIC):
         return _dump_log(view, FileDump(name, len(view), "log segment"))
+    if any(_lock_note(view, number) for number in range(len(_LOCK_RANGES))):
+        return _dump_lock(view, FileDump(name, len(view), "store.lock"))
     found = FileDump(name, len(view), "unknown")
     if front[_LMDB_MAGIC_OFFSET:].startswith(_LMDB_MAGIC):
         found.kind = "catalog"
@@ -169,6 +174,27 @@ def _dump_note(view: memoryview, dump: FileDump) -> FileDump:
         return dump
     fields: dict[str, JsonValue] = {"blob": note.blob, "reason": note.reason, "moved_ns": note.moved_ns}
     dump.pieces.append(Piece(0, len(view), "note", {**fields, "files": list(note.files)}))
+    return dump
+
+
+def _lock_note(view: memoryview, number: int) -> bytes:
+    """What is noted of the holder of a range of store.lock; nothing when it is free."""
+    begin = _LOCK_NOTES_OFFSET + number * _LOCK_NOTE_BYTES
+    raw = bytes(view[begin : begin + _LOCK_NOTE_BYTES]).rstrip(b"\0")
+    return raw if not any(view[:_LOCK_NOTES_OFFSET]) and raw.startswith(b'{"role"') else b""
+
+
+def _dump_lock(view: memoryview, dump: FileDump) -> FileDump:
+    for number, name in enumerate(_LOCK_RANGES):
+        offset = _LOCK_NOTES_OFFSET + number * _LOCK_NOTE_BYTES
+        note = _lock_note(view, number)
+        try:
+            fields = _plain(msgspec.json.decode(note)) if note else None
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            dump.problems.append(Problem(offset, f"note of {name}: {error}"))
+            continue
+        if isinstance(fields, dict):
+            dump.pieces.append(Piece(offset, _LOCK_NOTE_BYTES, f"last holder of {name}", fields))
     return dump
 
 

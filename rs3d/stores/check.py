@@ -7,6 +7,7 @@ without a row are not called orphans.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from contextlib import ExitStack
 from enum import Enum
@@ -21,7 +22,7 @@ from rs3d.stores.catalogtables import Access, open_tables
 from rs3d.stores.catalogwriter import EMPTY_TAIL
 from rs3d.stores.checkcatalog import check_catalog
 from rs3d.stores.checkfiles import CheckDepth, OrphanJudgement, Orphans, check_files
-from rs3d.stores.checklog import check_log
+from rs3d.stores.checklog import RESTORE, check_log
 from rs3d.stores.checkreport import CheckReport, Progress, Severity, no_progress
 from rs3d.stores.committeropen import CommitterSettings, open_committer
 from rs3d.stores.committerservice import CommitterService
@@ -77,6 +78,8 @@ def check_store(
         if mode is not CheckMode.READ:
             stack.enter_context(StoreLock.acquire(root, LockRange.WRITER, LockMode.EXCLUSIVE, ROLE))
             make_directories(root)
+            if mode is CheckMode.REBUILD and not _log_is_whole(root, meta, report, progress):
+                return report
             if not _bring_up_to_date(root, meta, mode, clock or SystemClock(), report):
                 return report
         orphans = _inspect(root, meta, depth, report, progress)
@@ -104,6 +107,27 @@ def _bring_up_to_date(root: str, meta: StoreMeta, mode: CheckMode, clock: Clock,
     finally:
         opened.close()
     return True
+
+
+def _log_is_whole(root: str, meta: StoreMeta, report: CheckReport, progress: Progress) -> bool:
+    """Whether a catalog made from the log would have all that the present one has, as far as that can be read."""
+    tail = EMPTY_TAIL
+    with contextlib.suppress(StoreDamaged, FormatUnknown, RecordDamaged):
+        tables = open_tables(os.path.join(root, CATALOG), access=Access.READ, map_bytes=meta.map_bytes)
+        catalog = LocalCatalog(tables, LogReader(os.path.join(root, LOG), meta.store_id))
+        try:
+            with catalog.snapshot() as view:
+                tail = view.tail
+        finally:
+            catalog.close()
+            tables.environment.close()
+    found = CheckReport(root)
+    check_log(root, meta.store_id, tail, found, progress)
+    if found.worst < Severity.ERROR:
+        return True
+    report.findings += found.findings
+    report.add(Severity.ERROR, "catalog/", "not rebuilt: the log has lost what the catalog may still know", RESTORE)
+    return False
 
 
 def _put_catalog_aside(root: str, clock: Clock, report: CheckReport) -> None:

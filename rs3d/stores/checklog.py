@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
 from rs3d.errors import StoreDamaged
 from rs3d.format.logsegment import COMPACTED, RECORDS_START
@@ -14,7 +15,7 @@ from rs3d.stores.logchain import LogDirectory, LogFile, read_directory
 from rs3d.stores.logreader import ScanEnd, scan_records
 from rs3d.stores.rebuild import files_in_order, read_footer
 
-_REBUILD = "rs3d check --rebuild --data DIR"
+RESTORE: Final = "restore the segment from a backup or a replica; keep the catalog, which knows what the log lost"
 
 
 def check_log(root: str, store_id: bytes, tail: Tail, report: CheckReport, progress: Progress) -> bool:
@@ -38,7 +39,7 @@ def check_log(root: str, store_id: bytes, tail: Tail, report: CheckReport, progr
     for number, reason in directory.broken.items():
         last = max((file.header.number for file in files if not file.is_run), default=0)
         severity = Severity.INFO if last < number < COMPACTED else Severity.ERROR
-        report.add(severity, f"log/ segment {number}", reason, "" if severity is Severity.INFO else _REBUILD)
+        report.add(severity, f"log/ segment {number}", reason, "" if severity is Severity.INFO else RESTORE)
     _report_strangers(directory, log_path, report)
     for at, file in enumerate(files):
         progress("log segments", at, len(files))
@@ -59,7 +60,7 @@ def _check_segment(
         footer = read_footer(directory, file)
         stop_offset = None if footer is None else footer.seal_offset
         if footer is None:
-            report.add(Severity.ERROR, f"log/{file.file_name}", "a compacted run without its seal", _REBUILD)
+            report.add(Severity.ERROR, f"log/{file.file_name}", "a compacted run without its seal", RESTORE)
     scan = ScanEnd(RECORDS_START, 0, 0)
     report.log_segments += 1
     for record in scan_records(directory.path_of(file), file.header, scan, stop_offset):
@@ -78,7 +79,7 @@ def _check_segment(
         report.add(Severity.ERROR, f"log/{file.file_name}", reason, f"rs3d dump log/{file.file_name}")
     elif following is None and tail.segment == file.header.number and scan.offset < tail.offset:
         reason = f"the records end at {scan.offset}, but the catalog has applied them up to {tail.offset}"
-        report.add(Severity.ERROR, f"log/{file.file_name}", reason, _REBUILD)
+        report.add(Severity.ERROR, f"log/{file.file_name}", reason, RESTORE)
 
 
 def _report_strangers(directory: LogDirectory, log_path: str, report: CheckReport) -> None:

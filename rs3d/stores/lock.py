@@ -26,7 +26,7 @@ from rs3d.stores.layout import STORE_LOCK
 
 _FLOCK = struct.Struct("hhqqi4x")
 NOTE_BYTES: Final = 512
-_NOTES_OFFSET: Final = 4096
+NOTES_OFFSET: Final = 4096
 
 
 class LockRange(Enum):
@@ -131,7 +131,7 @@ def _request(lock_range: LockRange, kind: int) -> bytes:
 
 
 def _note_offset(lock_range: LockRange) -> int:
-    return _NOTES_OFFSET + lock_range.value * NOTE_BYTES
+    return NOTES_OFFSET + lock_range.value * NOTE_BYTES
 
 
 def _write_note(descriptor: int, lock_range: LockRange, role: str) -> None:

@@ -12,9 +12,11 @@ from rs3d.format.dump import FileDump, dump_file, jsonable, render
 from rs3d.format.quarantinenote import QuarantineNote, encode_note
 from rs3d.format.record import RecordKind, append_record
 from rs3d.format.recordbodies import EpochOpened, SettingPut, encode_body
+from rs3d.stores.lock import NOTE_BYTES, NOTES_OFFSET
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 NONCE = bytes(range(16))
+LOCK_NOTE = b'{"role": "supervisor", "pid": 17, "command": "rs3d serve"}'
 
 
 def log_segment(*, sealed: bool) -> bytes:
@@ -59,6 +61,7 @@ def files() -> dict[str, tuple[str, bytes]]:
         "sidecar": ("sidecar", (GOLDEN / "sidecars" / "layered-part.meta").read_bytes()),
         "store.meta": ("store.meta", (GOLDEN / "store.meta").read_bytes()),
         "note": ("quarantine note", encode_note(note)),
+        "lock": ("store.lock", bytes(4096) + LOCK_NOTE.ljust(512, b"\0") + bytes(512) + LOCK_NOTE.ljust(512, b"\0")),
         "log": ("log segment", log_segment(sealed=False)),
         "sealed log": ("log segment", log_segment(sealed=True)),
     }
@@ -83,7 +86,7 @@ def test_pitfall_d15_a_flip_anywhere_is_shown_as_a_problem_and_never_raises(name
         bad[position] ^= 0x04
         dump = dump_file(bytes(bad), name)
         list(render(dump))
-        if name != "note":  # a note has no checksum: it is text for people
+        if name not in ("note", "lock"):  # notes have no checksum: they are text for people
             assert dump.problems, f"byte {position}"
 
 
@@ -107,6 +110,13 @@ def test_a_log_shows_its_records_and_what_follows_them() -> None:
     assert titles(dump) == ["header", "epoch opened", "setting put", "setting put", "zeros", "footer"]
     assert dump.pieces[2].fields["sequence"] == 101
     assert dump.pieces[2].fields["payload bytes"] == 7
+
+
+def test_store_lock_shows_who_held_it() -> None:
+    dump = dump_file(files()["lock"][1], "x")
+    assert titles(dump) == ["last holder of daemon", "last holder of use"]
+    assert dump.pieces[0].fields["pid"] == 17
+    assert (NOTES_OFFSET, NOTE_BYTES) == (4096, 512)
 
 
 def test_a_damaged_record_is_stepped_over() -> None:

@@ -221,6 +221,16 @@ def test_a_damaged_record_is_found_where_it_lies(root: str) -> None:
     assert any(f"log/{name}: the records end at 128" in line for line in errors(report))
 
 
+def test_pitfall_d2_a_catalog_is_not_replaced_by_what_a_damaged_log_still_has(root: str) -> None:
+    name = sorted(os.listdir(os.path.join(root, "log")))[0]
+    flip(os.path.join(root, "log", name), HEADER_BYTES + 60)
+    before = os.path.getmtime(os.path.join(root, "catalog", "data.mdb"))
+    report = check_store(root, mode=CheckMode.REBUILD)
+    assert any("not rebuilt" in line for line in errors(report))
+    assert os.path.getmtime(os.path.join(root, "catalog", "data.mdb")) == before
+    assert os.listdir(os.path.join(root, "quarantine")) == []
+
+
 def test_a_damaged_row_is_found_and_a_rebuild_mends_it(root: str) -> None:
     environment = lmdb.open(os.path.join(root, "catalog"), max_dbs=32, map_size=64 * MIB)
     versions = environment.open_db(b"versions", create=False)
