@@ -31,6 +31,7 @@ from rs3d.http.refusals import HttpRefusal, RefusalKind
 from rs3d.http.sending import BodyCut, Sent, deliver
 from rs3d.http.transport import Transport, TransportInterrupted
 from rs3d.http.wire import HeadWriter
+from rs3d.telemetry.logs import fields
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class Connection:
         except (trio.BrokenResourceError, TransportInterrupted, BodyCut):
             self.transport.abort()
         except Exception:
-            logger.exception("a connection failed", extra={"peer": self.transport.peer})
+            logger.exception("a connection failed", extra=fields(peer=self.transport.peer))
             self.transport.abort()
         finally:
             # Nothing after a clean end. When cancelled: the client must not take a cut answer for a whole one.
@@ -274,11 +275,11 @@ class Connection:
             except (TransportInterrupted, trio.BrokenResourceError):
                 raise
             except BodyCut as cut:
-                logger.warning("a response was cut: %s", cut, extra={"request_id": request.request_id})
+                logger.warning("a response was cut", extra=fields(reason=str(cut), peer=request.peer))
                 raise
             except Exception as error:
                 if sent.head_sent:
-                    logger.exception("a response body failed", extra={"request_id": request.request_id})
+                    logger.exception("a response body failed", extra=fields(peer=request.peer))
                     raise BodyCut("the body failed while it was sent") from error
                 replacement = service.render(error, request, request.request_id)
                 status = replacement.status

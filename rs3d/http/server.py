@@ -25,6 +25,7 @@ from rs3d.http.refusals import render_plain
 from rs3d.http.tls import TlsTransport, require_modern_tls
 from rs3d.http.transport import SocketTransport, Transport
 from rs3d.http.wire import HeadWriter
+from rs3d.telemetry.logs import fields
 
 logger = logging.getLogger(__name__)
 
@@ -222,7 +223,7 @@ async def _accept(listener: trio.socket.SocketType, tls: Tls | None, serving: _S
                 continue
             except OSError as error:
                 if error.errno not in _PEER_GAVE_UP:
-                    logger.warning("accept failed: %s", error)
+                    logger.warning("accept failed", extra=fields(error=str(error)))
                     await trio.sleep(ACCEPT_BACKOFF_S)
                 continue
             _admit(connected, address, tls, serving, nursery)
@@ -236,7 +237,10 @@ def _admit(
     context = tls() if tls is not None else None
     if context is not None:
         transport = TlsTransport(plain, require_modern_tls(context))
-    excess = serving.service.load.connections - serving.service.limits.connections
+    limit = serving.service.limits.connections
+    excess = serving.service.load.connections - limit
+    if excess >= 0:
+        logger.warning("too many connections", extra=fields(limit=limit, peer=plain.peer))
     if excess >= REFUSING_CONNECTIONS:
         transport.abort()
         return

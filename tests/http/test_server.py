@@ -269,7 +269,7 @@ async def test_running_out_of_descriptors_pauses_accepting_and_recovers(caplog: 
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         logging.getLogger("rs3d.http.server").removeHandler(notice)
-    assert "Too many open files" in caplog.text
+    assert "accept failed" in caplog.text
 
 
 async def test_a_client_that_gave_up_in_the_queue_does_not_stop_accepting(
