@@ -394,6 +394,10 @@ LOG_SEGMENT: Final = struct.Struct(">BIIIIIQQQQ")
 LOG_ACTIVE: Final = 1
 LOG_SEALED: Final = 2
 LOG_REPLACED: Final = 3
+"""Compaction rewrote it; positions may still point into it."""
+
+LOG_DEAD: Final = 4
+"""Nothing points into it. Its `last_sequence` is its death: readers from before may still read it (STORE.md 15)."""
 
 
 class LogSegmentRow(NamedTuple):

@@ -65,7 +65,7 @@ def apply(transaction: CatalogTransaction, record: Applicable) -> bytes:
     _APPLY[kind](transaction, record)
     epoch, counter, answered = body.operation
     outcome = outcome_bytes(kind, sequence, body)
-    if epoch:
+    if epoch and kind is not RecordKind.EPOCH_CLOSED:
         outcomes = transaction.outcomes(epoch)
         # A sender's counters come in order, so what it needs no more lies in front.
         while outcomes and (oldest := next(iter(outcomes))) < answered:

@@ -77,8 +77,12 @@ def release_blob(t: CatalogTransaction, key: bytes, death: int) -> None:
 
 def add_set_reference(t: CatalogTransaction, key: bytes) -> None:
     found = t.blob_set(key)
-    if found is not None:
-        t.put_blob_set(key, found[0]._replace(references=found[0].references + 1), found[1])
+    if found is None:
+        return
+    row, bitmap = found
+    if row.references == 0 and not bitmap:  # only in a replay: SET_KEPT came without references
+        t.delete(t.tables.garbage, key)
+    t.put_blob_set(key, row._replace(references=row.references + 1), bitmap)
 
 
 def release_set(t: CatalogTransaction, key: bytes, death: int, version: int) -> bool:
@@ -111,7 +115,7 @@ def put_completed_set(t: CatalogTransaction, r: Applicable, references: int) -> 
     )
     t.put_blob_set(body.upload, row, bitmap)
     t.lives(place[0], r.total_bytes)
-    if bitmap:
+    if bitmap or not references:
         mark_set(t, body.upload, r.sequence)
 
 

@@ -22,6 +22,8 @@ from rs3d.format.rows import (
     CURRENT,
     FLAG_NULL,
     KIND_OBJECT,
+    LOG_DEAD,
+    LOG_SEGMENT,
     ORIGIN,
     SET,
     STORAGE_CLASSES,
@@ -29,6 +31,7 @@ from rs3d.format.rows import (
     VERSION,
     BlobRow,
     CurrentRow,
+    LogSegmentRow,
     Place,
     SetRow,
     Tail,
@@ -472,6 +475,14 @@ class Snapshot:
             row = SEGMENT_DECODER.decode(memoryview(value)[ORIGIN.size :])
             epoch = Epoch(row.epoch)
             yield SegmentState(SegmentId(_U64.unpack(key)[0]), epoch, epoch not in open_epochs, row.swept)
+
+    def replaced_log_segments(self) -> Iterator[tuple[int, Sequence]]:
+        """Log segments that compaction replaced, none of whose records is referred to any more, with their death: they
+        may be dropped (operation DropLogSegments) when no reader's horizon is below it (STORE.md 15)."""
+        for key, value in self._scan(self._tables.log_segments, b""):
+            row = LogSegmentRow(*LOG_SEGMENT.unpack(value))
+            if row.state == LOG_DEAD:
+                yield int.from_bytes(key, "big"), Sequence(row.last_sequence)
 
     def cursor(self, consumer: str) -> Sequence | None:
         """Up to which sequence a consumer of the feed has come."""

@@ -84,6 +84,8 @@ def upload_completed(t: CatalogTransaction, r: Applicable) -> None:
 
 
 def set_kept(t: CatalogTransaction, r: Applicable) -> None:
+    """The copies that follow in the log add the references; while there is none, the set counts as dead."""
+    _close_upload(t, cast(bodies.SetKept, r.body).upload)
     put_completed_set(t, r, 0)
 
 

@@ -141,6 +141,12 @@ def version_removed(t: CatalogTransaction, r: Applicable) -> None:
     state = t.key_state(BucketId(body.bucket), body.key)
     sequence = Sequence(body.version)
     row = t.version_row(state, sequence)
+    if row is None and body.null:
+        # Compaction may have dropped the null version that this names, while an older one, which that had replaced, is
+        # still in an older segment: it goes now.
+        older = t.null_version(state)
+        if older is not None and older.sequence < sequence:
+            sequence, row = older
     if row is None:
         return
     was_latest = sequence == state.latest_sequence

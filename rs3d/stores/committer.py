@@ -25,7 +25,8 @@ from rs3d.errors import (
     StoreFull,
     StoreReadOnly,
 )
-from rs3d.format.recordbodies import encode_body
+from rs3d.format.record import RecordKind
+from rs3d.format.recordbodies import Body, encode_body
 from rs3d.format.rows import ORIGIN
 from rs3d.stores import committerbuckets, committerstate, committeruploads, committerversions
 from rs3d.stores.catalogapply import Applicable, apply
@@ -40,6 +41,7 @@ from rs3d.stores.outcomes import decode_outcome
 from rs3d.stores.putmessage import PutMessage
 from rs3d.types import operations as ops
 from rs3d.types.buckets import Bucket
+from rs3d.types.identifiers import Sequence
 from rs3d.types.operations import Operation
 
 BATCH_OPERATIONS: Final = 256
@@ -67,6 +69,7 @@ _PLANS: Final[dict[type, Callable[[Desk, Any], Plan]]] = {
     ops.OpenSegment: committerstate.open_segment,
     ops.SegmentSwept: committerstate.segment_swept,
     ops.DropGarbage: committerstate.drop_garbage,
+    ops.DropLogSegments: committerstate.drop_log_segments,
     ops.MoveCursor: committerstate.move_cursor,
     ops.PutSetting: committerstate.put_setting,
 }
@@ -88,7 +91,8 @@ ADDING: Final = frozenset(
 
 
 _UNUSABLE: Final = (lmdb.Error, struct.error, ValueError, OverflowError)
-"""What the binding and packing raise for rows or fields that cannot be: one operation's failure, not the committer's."""
+"""What the binding and packing raise for rows or fields that cannot be: one operation's failure, not the
+committer's."""
 
 
 class Submitted(NamedTuple):
@@ -184,6 +188,7 @@ class CommitterCore:
         transaction = CatalogTransaction(self.tables, buckets=self._buckets)
         desk = Desk(transaction, self.clock, self.tables, set(self.open_epochs), self.clock.now_ns())
         desk.segment_owners = self._segment_owners
+        desk.unlink_segments = self.log.unlink_segments
         replies: list[Reply] = []
         needed_bytes = 0
         finished = False
@@ -279,6 +284,51 @@ class CommitterCore:
             if not merged:
                 transaction.abandon(child)
                 self.log.rewind(mark)
+
+    def commit_record(self, kind: RecordKind, body: Body, before: Callable[[CatalogTransaction], None]) -> Sequence:
+        """Commit a record that no operation made (compaction's), with the rows that `before` sets.
+
+        Raises:
+            OutcomeUnknown, StoreReadOnly, StoreFull: as an operation's.
+        """
+        if self.read_only is not None:
+            raise StoreReadOnly(reason=self.read_only)
+        raw = encode_body(body)
+        if not self.log.fits(len(raw), 0):
+            refusal = self._rotate(len(raw))
+            if refusal is not None:
+                raise refusal
+        sequence = self.clock.next(self.clock.now_ns())
+
+        def change(transaction: CatalogTransaction) -> None:
+            before(transaction)
+            place = self.log.add(kind, sequence, raw)
+            apply(transaction, Applicable(kind, sequence, place, self.log.crc, body, b""))
+
+        self.change_rows(change)
+        return sequence
+
+    def change_rows(self, change: Callable[[CatalogTransaction], None]) -> None:
+        """Run `change` in a transaction of its own and make it durable.
+
+        Raises:
+            OutcomeUnknown, StoreReadOnly: as an operation's. Errors of `change` itself; nothing was done then.
+        """
+        if self.read_only is not None:
+            raise StoreReadOnly(reason=self.read_only)
+        start = self.log.mark()
+        transaction = CatalogTransaction(self.tables, buckets=self._buckets)
+        finished = False
+        try:
+            change(transaction)
+            transaction.flush()
+            finished = True
+        finally:
+            if not finished:
+                self._undo(transaction, start)
+        failure = self._make_durable(transaction)
+        if failure is not None:
+            raise failure
 
     def _flush(self, transaction: CatalogTransaction) -> None:
         """Write the gathered rows while nothing is in the log yet: a full map is found here."""

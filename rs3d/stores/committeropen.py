@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 
 from rs3d.clock import Clock, SystemClock
+from rs3d.stores.ballast import Ballast, StoreReserve, writable_descriptor_of
 from rs3d.stores.catalogtables import DEFAULT_MAP_BYTES, Access, Tables, open_tables
 from rs3d.stores.committer import CommitterCore
 from rs3d.stores.committerclock import HybridClock
@@ -20,6 +21,9 @@ from rs3d.stores.recovery import Recovered, open_log
 
 LOG_DIRECTORY = "log"
 CATALOG_DIRECTORY = "catalog"
+CATALOG_FILE = "data.mdb"
+BEHIND_CATALOG_BYTES = 64 << 20
+"""Reserved behind the catalog's end, so that removals, which write pages too, can always be committed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,9 @@ class CommitterSettings:
     map_bytes: int = DEFAULT_MAP_BYTES
     reserve_bytes: int = 0
     """Adding is refused when the file system has less free than this."""
+    ballast_bytes: int = 0
+    """Reserved for compaction on a full disk (ballast.SpaceConfig says how much a daemon keeps); 0 keeps none, and no
+    blocks behind the catalog's end either."""
 
 
 @dataclass(slots=True)
@@ -68,7 +75,8 @@ def open_committer(
         log = LogWriter(log_path, settings.store_id, segment_bytes=settings.segment_bytes, files=files)
         recovered = open_log(tables, log, log_path, settings.store_id, files, machine_clock.wall_ns())
         hybrid = HybridClock(machine_clock, recovered.last_sequence)
-        space = SpaceGuard(root, tables, log.preparation, reserve_bytes=settings.reserve_bytes)
+        reserve = _reserve(root, settings.ballast_bytes, files) if settings.ballast_bytes else None
+        space = SpaceGuard(root, tables, log.preparation, reserve_bytes=settings.reserve_bytes, reserve=reserve)
         core = CommitterCore(tables, log, hybrid, space)
     except BaseException:
         if log is not None:
@@ -76,6 +84,12 @@ def open_committer(
         tables.environment.close()
         raise
     return OpenedCommitter(core, tables, recovered)
+
+
+def _reserve(root: str, ballast_bytes: int, files: Files) -> StoreReserve:
+    descriptor = writable_descriptor_of(os.path.join(root, CATALOG_DIRECTORY, CATALOG_FILE))
+    descriptors = () if descriptor is None else (descriptor,)
+    return StoreReserve(Ballast(root, ballast_bytes, files=files), descriptors, BEHIND_CATALOG_BYTES, files=files)
 
 
 def _sync_directory(path: str) -> None:

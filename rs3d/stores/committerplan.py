@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -51,6 +52,8 @@ class Desk:
     """What the record of the operation at hand will get."""
     epoch: int = 0
     """The sender's."""
+    unlink_segments: Callable[[tuple[int, ...]], None] = lambda numbers: None
+    """Removes files of the log that are no longer part of it."""
     segment_owners: dict[int, int] = field(default_factory=dict)
     """Epoch of each blob segment met; segments never change owners."""
 

@@ -8,18 +8,25 @@ that sends much cannot starve another.
 from __future__ import annotations
 
 import array
+import logging
 import os
 import select
 import socket
 from collections import deque
+from collections.abc import Generator, Iterator
 from typing import Final
 
-from rs3d.errors import OutcomeUnknown, ProtocolMismatch, Rs3dError
+from rs3d.errors import OutcomeUnknown, ProtocolMismatch, Rs3dError, StoreFull
 from rs3d.stores import messages
 from rs3d.stores.committer import BATCH_BYTES, BATCH_OPERATIONS, CommitterCore, Reply, Submitted
-from rs3d.stores.outcomes import decode_outcome
+from rs3d.stores.compaction import Compacted, compact
+from rs3d.stores.compactionchoice import RUN_BYTES
+from rs3d.stores.compactionmoves import unfinished_moves
+from rs3d.stores.outcomes import decode_outcome, outcome_of_compaction
 from rs3d.types.identifiers import Epoch, OperationId
-from rs3d.types.operations import CloseEpoch, OpenEpoch
+from rs3d.types.operations import CloseEpoch, CompactLog, OpenEpoch
+
+log = logging.getLogger(__name__)
 
 QUANTUM_BYTES: Final = 64 << 10
 """What a channel may put into a batch before the next one's turn comes."""
@@ -57,6 +64,7 @@ class CommitterService:
         self._control = control
         self._counter = 0
         self._draining = False
+        self._jobs: deque[Iterator[None]] = deque([unfinished_moves(core)])
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll.register(self._wake_read, select.EPOLLIN)
         self.syncing = False
@@ -137,11 +145,16 @@ class CommitterService:
                 break
             if ready:
                 self._serve_batch(ready)
+            if self._jobs:
+                self._work()
         if self._control is not None:
             self._tell(messages.Drained())
 
     def close(self) -> None:
-        """Close all sockets. The core is its opener's."""
+        """Give up background work and close all sockets. The core is its opener's."""
+        for job in self._jobs:
+            if isinstance(job, Generator):
+                job.close()
         for member in list(self._channels.values()):
             self._drop(member)
         self._poll.close()
@@ -150,7 +163,7 @@ class CommitterService:
 
     def _ready(self) -> list[Channel]:
         """Channels with packets to read, in the order of their turns; control messages are obeyed on the way."""
-        events = self._poll.poll(0 if self._draining else None, 256)
+        events = self._poll.poll(0 if self._draining or self._jobs else None, 256)
         if len(events) == 1:
             member = self._channels.get(events[0][0])
             if member is not None and not events[0][1] & select.EPOLLOUT:
@@ -174,6 +187,31 @@ class CommitterService:
         ready = [member for member in self._turns if member in found]
         self._turns.rotate(-1)
         return ready
+
+    def _work(self) -> None:
+        """One step of the job at hand (compaction), between batches."""
+        try:
+            next(self._jobs[0])
+        except StopIteration:
+            self._jobs.popleft()
+        except (Rs3dError, OSError) as error:
+            self._jobs.popleft()
+            log.error("background work of the committer failed: %s", error)
+
+    def _compaction(self, member: Channel, operation: CompactLog) -> Iterator[None]:
+        """Compact and answer. Its own steps may raise; the one who asked hears of it."""
+        done = Compacted()
+        reply = Reply(operation.id.counter, None, None)
+        try:
+            with self._core.space.lent(2 * RUN_BYTES):
+                yield from compact(self._core, first=operation.first, last=operation.last, result=done)
+            reply = reply._replace(outcome=outcome_of_compaction(done.sequence, done.source_bytes - done.kept_bytes))
+        except Rs3dError as refusal:
+            reply = reply._replace(error=refusal)
+        except OSError as error:
+            reply = reply._replace(error=StoreFull(what=f"compaction ({error})", free_bytes=0, needed_bytes=RUN_BYTES))
+        if member.is_open:
+            self._answer(member, [reply])
 
     def _serve_batch(self, ready: list[Channel]) -> None:
         batch: list[tuple[Channel, Submitted]] = []
@@ -246,6 +284,11 @@ class CommitterService:
                 os.close(descriptor)
 
     def _commit(self, batch: list[tuple[Channel, Submitted]]) -> None:
+        for member, submitted in batch:
+            if type(submitted.operation) is CompactLog:
+                self._jobs.append(self._compaction(member, submitted.operation))
+        if self._jobs:
+            batch = [entry for entry in batch if type(entry[1].operation) is not CompactLog]
         self.syncing = True
         replies = self._core.execute([submitted for _, submitted in batch])
         self.syncing = False

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from typing import Final
 
 from rs3d.errors import StoreFull
+from rs3d.stores.ballast import StoreReserve
 from rs3d.stores.catalogtables import Tables
 from rs3d.stores.log import LogPreparation
 
@@ -22,8 +25,22 @@ MINIMUM_CATALOG_SHARE: Final = 20
 class SpaceGuard:
     """Answers whether adding is admitted, from a look at most every quarter of a second."""
 
-    def __init__(self, root: str, tables: Tables, preparation: LogPreparation, *, reserve_bytes: int = 0) -> None:
-        """`reserve_bytes`: free space of the file system below which adding is refused, beside ballast and spare."""
+    def __init__(
+        self,
+        root: str,
+        tables: Tables,
+        preparation: LogPreparation,
+        *,
+        reserve_bytes: int = 0,
+        reserve: StoreReserve | None = None,
+    ) -> None:
+        """Begin to watch.
+
+        Args:
+            reserve_bytes: free space of the file system below which adding is refused, beside ballast and spare.
+            reserve: ballast and blocks behind the catalog's end; kept whole from here.
+        """
+        self._reserve = reserve
         self._root = root
         self._tables = tables
         self._environment = tables.environment
@@ -44,11 +61,27 @@ class SpaceGuard:
         """Forget the last look: space was freed, or a test wants to know."""
         self._checked_s = -1.0
 
+    @contextlib.contextmanager
+    def lent(self, needed_bytes: int) -> Iterator[None]:
+        """For the time of a compaction: its ballast is given back to the disk if less than `needed_bytes` are free."""
+        statistics = os.statvfs(self._root)
+        if self._reserve is None or statistics.f_bavail * statistics.f_frsize >= needed_bytes:
+            yield
+            return
+        self.look_again()
+        with self._reserve.lend():
+            yield
+        self.look_again()
+
     def _look(self) -> StoreFull | None:
         statistics = os.statvfs(self._root)
         free_bytes = statistics.f_bavail * statistics.f_frsize
         if free_bytes < self._reserve_bytes:
             return StoreFull(what="the file system", free_bytes=free_bytes, needed_bytes=self._reserve_bytes)
+        if self._reserve is not None:
+            missing = self._reserve.keep()
+            if missing is not None:
+                return missing
         failure = self._preparation.failure
         if failure is not None and not self._preparation.has_spare:
             needed = self._preparation.segment_bytes

@@ -5,12 +5,14 @@ from __future__ import annotations
 from rs3d.errors import InvalidArgument
 from rs3d.format import recordbodies as bodies
 from rs3d.format.record import RecordKind
+from rs3d.format.rows import LOG_DEAD
 from rs3d.stores.catalogstate import SEGMENT_DECODER
 from rs3d.stores.committerplan import Desk, Done, Plan, Record
 from rs3d.stores.outcomes import nothing_done
 from rs3d.types.operations import (
     CloseEpoch,
     DropGarbage,
+    DropLogSegments,
     MoveCursor,
     OpenEpoch,
     OpenSegment,
@@ -50,6 +52,21 @@ def drop_garbage(desk: Desk, op: DropGarbage) -> Plan:
     """Changes only derived rows: no record (STORE.md 8)."""
     for blob in op.blobs:
         desk.transaction.delete(desk.tables.garbage, blob.to_bytes())
+    desk.transaction.changed = True
+    return Done(nothing_done())
+
+
+def drop_log_segments(desk: Desk, op: DropLogSegments) -> Plan:
+    """Unlink replaced segments, sync the directory, then forget their rows (a row without a file is harmless)."""
+    for number in op.numbers:
+        row = desk.transaction.log_segment(number)
+        if row is None:
+            continue
+        if row.state != LOG_DEAD:
+            raise InvalidArgument(name="log segment", value=str(number), reason="is part of the log")
+    desk.unlink_segments(op.numbers)
+    for number in op.numbers:
+        desk.transaction.delete(desk.tables.log_segments, number.to_bytes(4, "big"))
     desk.transaction.changed = True
     return Done(nothing_done())
 

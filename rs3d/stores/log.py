@@ -32,6 +32,7 @@ from rs3d.format.record import HEAD_BYTES, RecordKind, append_record, record_byt
 from rs3d.format.recordbodies import SegmentSealed, encode_body
 from rs3d.format.rows import Place
 from rs3d.stores.files import SYSTEM_FILES, Files, read_whole, write_whole
+from rs3d.stores.logreader import segment_names
 
 DEFAULT_SEGMENT_BYTES: Final = 64 << 20
 _ZEROS: Final = bytes(1 << 20)
@@ -177,7 +178,9 @@ class LogWriter:
     ) -> None:
         self._files = files
         self.directory = files.open_directory(log_path)
-        self._store_id = store_id
+        self.path = log_path
+        self.files = files
+        self.store_id = store_id
         self.preparation = LogPreparation(files, self.directory, segment_bytes)
         self._descriptor = -1
         self._capacity = 0
@@ -206,7 +209,7 @@ class LogWriter:
         nonce = os.urandom(NONCE_BYTES)
         self._header = encode_header(
             SegmentHeader(
-                store_id=self._store_id,
+                store_id=self.store_id,
                 number=number,
                 first=number,
                 last=number,
@@ -335,6 +338,17 @@ class LogWriter:
             raise
         finally:
             self._files.close(old_descriptor)
+
+    def unlink_segments(self, numbers: tuple[int, ...]) -> None:
+        """Remove files that compaction replaced; missing ones count as removed.
+
+        Raises:
+            OSError
+        """
+        for file_name, name in segment_names(self.path).items():
+            if name.number in numbers:
+                self._files.unlink(file_name, directory=self.directory)
+        self._files.sync(self.directory)
 
     def close(self) -> None:
         """Close the files. The batch must have been flushed or is lost (it was never acknowledged)."""

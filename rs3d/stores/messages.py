@@ -59,6 +59,7 @@ _KINDS: Final[tuple[type, ...]] = (
     ops.SegmentSwept,
     ops.FreeSetMembers,
     ops.DropGarbage,
+    ops.DropLogSegments,
     ops.MoveCursor,
     ops.PutSetting,
     ops.CompactLog,

@@ -63,6 +63,11 @@ def outcome_bytes(kind: RecordKind, sequence: int, body: bodies.Body) -> bytes:
     return _ENCODE(_other_outcome(kind, sequence, body))
 
 
+def outcome_of_compaction(sequence: int, freed_bytes: int) -> bytes:
+    """The outcome of CompactLog: the sequence of `segments replaced` (0: no run was worth it), the bytes that go."""
+    return _ENCODE(OutcomeArray(sequence, remaining=freed_bytes))
+
+
 def put_outcome(sequence: int, token: bytes, null: bool, reports: bool, last_modified_ns: int, etag: str) -> bytes:
     """The outcome of a put or a Complete."""
     text = NULL if null else f"{sequence:016x}{token.hex()}"

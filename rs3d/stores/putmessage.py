@@ -1,7 +1,8 @@
-"""PutVersion as it travels to the committer and as the committer works on it: the operation that every microsecond counts for.
+"""PutVersion as it travels to the committer and as the committer works on it: the operation that every microsecond
+counts for.
 
-msgspec knows no unions of dataclasses, so the placement is one of three fields; the payload follows behind the message and is put in
-its place by the receiver.
+msgspec knows no unions of dataclasses, so the placement is one of three fields; the payload follows behind the
+message and is put in its place by the receiver.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from rs3d.format.logsegment import (
     segment_name,
 )
 from rs3d.format.record import append_record
-from rs3d.format.rows import LOG_REPLACED, LOG_SEGMENT, TAIL, LogSegmentRow, Tail
+from rs3d.format.rows import LOG_DEAD, LOG_REPLACED, LOG_SEGMENT, TAIL, LogSegmentRow, Tail
 from rs3d.stores.catalogapply import Applicable
 from rs3d.stores.catalogtables import Tables
 from rs3d.stores.catalogwriter import STORE_KEY, TAIL_KEY, CatalogTransaction
@@ -64,6 +64,7 @@ def open_log(tables: Tables, log: LogWriter, log_path: str, store_id: bytes, fil
             number < COMPACTED and number > last.number
         ):  # its header never became durable, so nothing in it was acknowledged
             files.unlink(segment_name(number), directory=log.directory)
+    _remove_leftover_runs(tables, log, directory, files)
     number = max(last.number, _highest_used(directory)) + 1
     if last.survivors:
         _copy_survivors(tables, log, files, last, number, store_id, now_ns)
@@ -82,6 +83,16 @@ def remove_leftovers(log: LogWriter, files: Files) -> None:
     for name in files.names(log.directory):
         if name.endswith(".tmp"):
             files.unlink(name, directory=log.directory)
+
+
+def _remove_leftover_runs(tables: Tables, log: LogWriter, directory: LogDirectory, files: Files) -> None:
+    """Runs that no record `segments replaced` tells of (STORE.md 3)."""
+    with tables.environment.begin() as view:
+        keys = view.cursor(db=tables.log_segments.handle).iternext(values=False)
+        known = {int.from_bytes(key, "big") for key in keys}
+    for number, file in directory.segments.items():
+        if file.is_run and number not in known:
+            files.unlink(file.file_name, directory=log.directory)
 
 
 def _highest_used(directory: LogDirectory) -> int:
@@ -105,7 +116,7 @@ def _check_catalog(tables: Tables, directory: LogDirectory, store_id: bytes) -> 
         for key, value in transaction.scan(tables.log_segments, b""):
             number = int.from_bytes(key, "big")
             row = LogSegmentRow(*LOG_SEGMENT.unpack(value))
-            if row.state != LOG_REPLACED and number not in directory.segments:
+            if row.state not in (LOG_REPLACED, LOG_DEAD) and number not in directory.segments:
                 raise directory.damaged(
                     f"log segment {number} is missing or has no header: "
                     f"sequences {row.first_sequence} to {row.last_sequence}"

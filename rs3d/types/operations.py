@@ -14,7 +14,17 @@ from dataclasses import dataclass
 from enum import Enum
 
 from rs3d.types.buckets import Versioning
-from rs3d.types.identifiers import BlobId, BucketId, Epoch, LogPosition, OperationId, SegmentId, Sequence, UploadId, VersionId
+from rs3d.types.identifiers import (
+    BlobId,
+    BucketId,
+    Epoch,
+    LogPosition,
+    OperationId,
+    SegmentId,
+    Sequence,
+    UploadId,
+    VersionId,
+)
 from rs3d.types.identities import AccessKey, User
 from rs3d.types.names import BucketName
 from rs3d.types.objects import CanonicalId, MutablePart, ObjectMeta, Pairs, PartEntry, Placement
@@ -281,6 +291,14 @@ class DropGarbage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DropLogSegments:
+    """Unlink log segments that compaction replaced and no reader can need any more (STORE.md 15). Makes no log record."""
+
+    id: OperationId
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MoveCursor:
     """A consumer of the feed has handled everything up to `sequence`."""
 
@@ -328,6 +346,7 @@ Operation = (
     | SegmentSwept
     | FreeSetMembers
     | DropGarbage
+    | DropLogSegments
     | MoveCursor
     | PutSetting
     | CompactLog

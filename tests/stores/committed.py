@@ -237,6 +237,10 @@ class CommittedStore:
         with self.view() as view:
             return [key.decode() for key, _ in view.list_objects(bucket, b"", b"")]
 
+    def close_epoch(self) -> None:
+        """As the committer does when the worker was reaped."""
+        self.commit(ops.CloseEpoch(id=OperationId(Epoch(0), 0), epoch=Epoch(self.epoch)))
+
     def without_catalog(self) -> None:
         """Close, remove the catalog, open again from the log alone."""
         self.close()
@@ -263,15 +267,15 @@ def rows_without_positions(tables: Tables) -> dict[str, dict[bytes, bytes]]:
                 value = table.unseal(key, sealed)
                 if table.name == tables.current.name and len(value) == CURRENT.size:
                     row = CurrentRow._make(CURRENT.unpack(value))
-                    value = CURRENT.pack(*row._replace(body_segment=0, body_offset=0, state_segment=0, state_offset=0))
+                    value = CURRENT.pack(*row._replace(body_segment=0, body_offset=0, body_head_bytes=0, state_segment=0, state_offset=0))
                 elif table.name == tables.versions.name and len(value) == VERSION.size:
                     version = VersionRow._make(VERSION.unpack(value))
                     value = VERSION.pack(
-                        *version._replace(body_segment=0, body_offset=0, state_segment=0, state_offset=0)
+                        *version._replace(body_segment=0, body_offset=0, body_head_bytes=0, state_segment=0, state_offset=0)
                     )
                 elif table.name == tables.blobs.name and len(key) == 24:
                     blob_set = SetRow._make(SET.unpack_from(value))
-                    value = SET.pack(*blob_set._replace(segment=0, offset=0)) + value[SET.size :]
+                    value = SET.pack(*blob_set._replace(segment=0, offset=0, head_bytes=0)) + value[SET.size :]
                 elif table.name in with_origin and len(value) >= ORIGIN.size:
                     value = value[:8] + bytes(8) + value[16:]
                 rows[key] = value

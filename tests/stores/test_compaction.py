@@ -1,0 +1,213 @@
+"""Compaction: the log shrinks, the catalog means the same, and replaying what is left gives it again (STORE.md 3, PITFALLS D2)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rs3d.errors import InvalidArgument, RecordDamaged
+from rs3d.format.rows import LOG_DEAD, LOG_REPLACED, LOG_SEGMENT, LogSegmentRow
+from rs3d.stores.compaction import Compacted, compact
+from rs3d.stores.compactionmoves import unfinished_moves
+from rs3d.types import operations as ops
+from rs3d.types.buckets import Versioning
+from rs3d.types.identifiers import BucketId, Sequence
+from rs3d.types.objects import BlobSet, MutablePart
+from tests.stores.committed import CommittedStore, live_bytes, rows_without_positions
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[CommittedStore]:
+    opened = CommittedStore(tmp_path, segment_bytes=64 << 10)
+    yield opened
+    opened.close()
+
+
+def run(store: CommittedStore, first: int = 0, last: int = 0) -> Compacted:
+    done = Compacted()
+    for _ in compact(store.core, first=first, last=last, result=done):
+        pass
+    return done
+
+
+def segments(store: CommittedStore) -> dict[int, LogSegmentRow]:
+    table = store.tables.log_segments
+    with store.tables.environment.begin() as view:
+        return {
+            int.from_bytes(key, "big"): LogSegmentRow._make(LOG_SEGMENT.unpack(table.unseal(key, sealed)))
+            for key, sealed in view.cursor(db=table.handle)
+        }
+
+
+def busy_history(store: CommittedStore) -> BucketId:
+    """Overwrites, versions, patches, markers, copies, multipart, removed buckets, settings: alive and dead."""
+    bucket = store.bucket()
+    store.versioning(bucket, Versioning.ENABLED)
+    gone = store.bucket("gone")
+    store.put(gone, "x")
+    store.remove(gone, "x")
+    store.commit(ops.RemoveBucket(id=store.id(), bucket=gone))
+    kept = store.put(bucket, "patched")
+    with store.view() as view:
+        found = view.latest(bucket, "patched")
+    assert found is not None
+    for revision in range(3):
+        tags = (("n", str(revision)),)
+        store.commit(
+            ops.PatchVersion(
+                id=store.id(), bucket=bucket, key="patched", version=found.version,
+                mutable=MutablePart(revision=revision, tags=tags),
+            )  # fmt: skip
+        )
+    upload = store.open_upload(bucket, "multipart")
+    for number in (1, 2, 3):
+        store.put_part(bucket, "multipart", upload, number, 100)
+    store.complete(bucket, "multipart", upload, (1, 3))
+    store.copy_set(bucket, "copy of multipart", upload, 200)
+    with store.view() as view:
+        original = view.latest(bucket, "multipart")
+    assert original is not None
+    store.remove(bucket, "multipart", original.version)
+    aborted = store.open_upload(bucket, "aborted")
+    store.put_part(bucket, "aborted", aborted, 1, 100)
+    store.commit(ops.AbortUpload(id=store.id(), bucket=bucket, key="aborted", upload=aborted))
+    store.versioning(bucket, Versioning.SUSPENDED)
+    blob = store.put_blob(bucket, "blob")
+    with store.view() as view:
+        latest = view.latest(bucket, "blob")
+    assert latest is not None
+    store.put(bucket, "copy of blob", placement=latest.placement, meta=latest.meta)
+    store.remove(bucket, "blob")
+    for number in range(60):
+        store.put(bucket, f"overwritten {number % 7}", bytes(4000))
+    for number in range(3):
+        store.remove(bucket, f"overwritten {number}", "null")
+    store.remove(bucket, "overwritten 3")
+    store.commit(ops.PutSetting(id=store.id(), name="a", value=b"1"))
+    store.commit(ops.PutSetting(id=store.id(), name="a", value=b""))
+    store.commit(ops.PutSetting(id=store.id(), name="b", value=b"2"))
+    assert kept.sequence and blob
+    return bucket
+
+
+def test_store_rule_03_compaction_keeps_every_row_and_payload(store: CommittedStore) -> None:
+    bucket = busy_history(store)
+    before = rows_without_positions(store.tables)
+    before_live = live_bytes(store.tables)
+    done = run(store)
+    assert done.sources and done.kept_bytes < done.source_bytes
+    after = rows_without_positions(store.tables)
+    assert after == before
+    assert before_live - live_bytes(store.tables) < 1000  # only what SET_KEPT no longer says
+    assert all(segments(store)[number].live_bytes == 0 for number in done.sources)
+    with store.view() as view:
+        for key, row in view.list_objects(bucket, b"", b""):
+            found = view.latest(bucket, key.decode())
+            assert found is not None and found.meta.size_bytes == row.size_bytes
+            if isinstance(found.placement, BlobSet):
+                assert [part.number for part in view.set_parts(found)] == [1, 3]
+        latest = view.latest(bucket, "overwritten 6")
+        assert latest is not None and view.inline_payload(latest) == bytes(4000)
+
+
+@pytest.mark.parametrize("runs", [[(0, 0)], [(2, 3)], [(2, 2), (1, 0)], [(3, 4), (1, 2)]])
+def test_store_rule_08_a_compacted_log_replays_to_the_same_tables(
+    store: CommittedStore, runs: list[tuple[int, int]]
+) -> None:
+    busy_history(store)
+    store.close_epoch()
+    for first, last in runs:
+        run(store, first, last)
+    before = rows_without_positions(store.tables)
+    store.without_catalog()
+    store.close_epoch()
+    after = rows_without_positions(store.tables)
+    assert after == before
+
+
+def test_replaced_segments_are_unlinked_only_when_they_are_dropped(store: CommittedStore, tmp_path: Path) -> None:
+    busy_history(store)
+    last = store.core.clock.last
+    done = run(store)
+    with store.view() as view:
+        dead = list(view.replaced_log_segments())
+    assert [number for number, _ in dead] == list(done.sources)
+    assert all(death > done.sequence > last for _, death in dead)
+    names = {path.name for path in (tmp_path / "log").iterdir()}
+    assert all(f"{number:010d}.meta" in names for number in done.sources)
+    store.commit(ops.DropLogSegments(id=store.id(), numbers=done.sources))
+    left = {path.name for path in (tmp_path / "log").iterdir()}
+    assert names - left == {f"{number:010d}.meta" for number in done.sources}
+    with store.view() as view:
+        assert list(view.replaced_log_segments()) == []
+    store.reopen()
+
+
+def test_a_segment_that_is_part_of_the_log_is_not_dropped(store: CommittedStore) -> None:
+    busy_history(store)
+    with pytest.raises(InvalidArgument):
+        store.commit(ops.DropLogSegments(id=store.id(), numbers=(1,)))
+
+
+@pytest.mark.parametrize("steps", range(2, 12))
+def test_store_rule_03_a_compaction_cut_short_anywhere_leaves_a_whole_store(store: CommittedStore, steps: int) -> None:
+    bucket = busy_history(store)
+    before = rows_without_positions(store.tables)
+    work = compact(store.core, first=0, last=0, result=Compacted())
+    for _ in range(steps):
+        next(work, None)
+    store.close()
+    store.clock.advance(1)
+    with contextlib.suppress(OSError):  # its end would remove the temporary file, which a crash leaves
+        work.close()
+    store.open()
+    for _ in unfinished_moves(store.core):
+        pass
+    assert {row.state for row in segments(store).values()} & {LOG_REPLACED} == set()
+    after = rows_without_positions(store.tables)
+    for tables in (before, after):
+        del tables["epochs"]
+    before["operations"] = after["operations"] = {}
+    assert after == before
+    with store.view() as view:
+        for key, _ in view.list_objects(bucket, b"", b""):
+            assert view.latest(bucket, key.decode()) is not None
+
+
+def test_a_damaged_source_stops_the_compaction_and_changes_nothing(store: CommittedStore, tmp_path: Path) -> None:
+    busy_history(store)
+    before = rows_without_positions(store.tables)
+    path = tmp_path / "log" / f"{1:010d}.meta"
+    raw = bytearray(path.read_bytes())
+    raw[5000] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(RecordDamaged):
+        run(store)
+    assert rows_without_positions(store.tables) == before
+    assert not [name for name in (tmp_path / "log").iterdir() if "-" in name.name]
+
+
+def test_store_rule_03_nothing_above_the_lowest_cursor_is_rewritten(store: CommittedStore) -> None:
+    busy_history(store)
+    lowest = segments(store)[1].last_sequence
+    store.commit(ops.MoveCursor(id=store.id(), consumer="events", sequence=Sequence(lowest)))
+    done = run(store)
+    assert done.sources in ((), (1,))
+
+
+def test_a_run_may_be_compacted_again(store: CommittedStore) -> None:
+    bucket = busy_history(store)
+    first = run(store)
+    for number in range(7):
+        store.put(bucket, f"overwritten {number}", b"new")
+    again = run(store, 1, 0)
+    assert first.number in again.sources
+    store.commit(ops.DropLogSegments(id=store.id(), numbers=(*first.sources, *again.sources)))
+    before = rows_without_positions(store.tables)
+    store.reopen()
+    after = rows_without_positions(store.tables)
+    assert before["versions"] == after["versions"]
+    assert segments(store)[again.number].state != LOG_DEAD
