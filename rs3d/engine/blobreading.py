@@ -174,13 +174,11 @@ class BlobPieces:
         upcoming = next(self._slices, None)
         if upcoming is None:
             return
-        if self._in_spans:
-            reader = self._readers.get(upcoming.index)
-            if reader is not None and reader.is_verified(upcoming.offset, upcoming.length):
-                # Verified lately and still in memory: no thread is needed.
-                span = FileSpan(reader.fileno(), upcoming.offset, upcoming.length)
-                self._next = (upcoming, Ready(span), None)
-                return
+        if self._in_spans and self._is_verified(upcoming):
+            # Verified lately and still in memory: no thread is needed.
+            span = FileSpan(self._readers[upcoming.index].fileno(), upcoming.offset, upcoming.length)
+            self._next = (upcoming, Ready(span), None)
+            return
         lease: Lease | None = None
         view: memoryview | None = None
         if not self._in_spans:
@@ -197,6 +195,21 @@ class BlobPieces:
                 self._slices = itertools.chain((rest,), self._slices)
         job = self._runtime.threads.start(lambda: self._prepare(upcoming, view, open_at_most))
         self._next = (upcoming, job, lease)
+
+    def _is_verified(self, upcoming: _Slice) -> bool:
+        """Whether the piece can be handed out without a thread: its blob is open, or can be opened at once."""
+        reader = self._readers.get(upcoming.index)
+        if reader is not None:
+            return reader.is_verified(upcoming.offset, upcoming.length)
+        if upcoming.index != self._opened or self._opened + 1 != len(self._extents):
+            return False
+        blob = self._extents[upcoming.index].blob
+        reader = self._runtime.blobs.open_verified(blob, upcoming.offset, upcoming.length)
+        if reader is None:
+            return False
+        self._readers[upcoming.index] = reader
+        self._opened += 1
+        return reader.info.recipe.is_plain
 
     async def _take_next(self) -> Piece:
         if self._next is None:

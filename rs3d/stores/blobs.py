@@ -157,6 +157,22 @@ class LocalBlobStore:
         memo = self._memo if self.config.verify is VerifyMode.MEMO else None
         return LocalBlobReader(self._files, entry, data, meta, memo)
 
+    def open_verified(self, blob: BlobId, offset: int, length: int) -> LocalBlobReader | None:
+        """As the interface. Any failure is left to `open`, which says what it is."""
+        entry = self._entries.get(blob)
+        if entry is None or not entry.is_whole or self.config.verify is not VerifyMode.MEMO:
+            return None
+        if not self._memo.covers(blob, offset, offset + length):
+            return None
+        try:
+            reader = self.open(blob)
+        except BlobDamaged:
+            return None
+        if reader.is_verified(offset, length):
+            return reader
+        reader.close()
+        return None
+
     def origin(self, blob: BlobId) -> BlobOrigin:
         """Where the blob was first put, from its sidecar alone (its data may be gone).
 

@@ -205,6 +205,14 @@ class BlobStore(Protocol):
         """
         ...
 
+    def open_verified(self, blob: BlobId, offset: int, length: int) -> BlobReader | None:
+        """A reader, when these bytes of the blob were verified lately and are still in memory; else None.
+
+        For the event loop: it opens only a file that this process used within the memo's window, whose inode is in
+        memory.
+        """
+        ...
+
     def make_segment(self, segment: SegmentId) -> None:
         """Make the directory and sync its parent. Blocks."""
         ...

@@ -15,7 +15,8 @@ import rs3d.errors
 from rs3d.engine import EngineConfig, StorageEngine
 from rs3d.engine.configuration import Verify
 from rs3d.engine.library import open_store_parts
-from rs3d.engine.requests import KeyRequest, PutRequest, UserRequest
+from rs3d.engine.requests import Delivery, KeyRequest, PutRequest, UserRequest
+from rs3d.engine.results import FileSpan
 from rs3d.errors import MasterKeyWrong, ObjectDamaged, StoreBusy, StoreFull
 from rs3d.types.operations import Preconditions
 from tests.engine.bodies import noise
@@ -238,3 +239,28 @@ async def test_d14_increments_by_compare_and_swap_lose_none(tmp_path: Path) -> N
             for _ in range(8):
                 nursery.start_soon(increment, 5)
         assert await engine.get_object("bucket", "count") == b"40"
+
+
+async def test_a_blob_verified_lately_is_opened_without_a_thread(tmp_path: Path) -> None:
+    async with open_store_parts(str(tmp_path / "store"), EngineConfig(), SMALL_STORE) as opened:
+        engine = opened.engine
+        await engine.create_bucket("bucket")
+        await engine.put_object("bucket", "key", noise(2_500_000))
+
+        async def lengths() -> list[int]:
+            async with await engine.open_object("bucket", "key", delivery=Delivery.SPANS) as reader:
+                return [piece.length async for piece in reader.pieces() if isinstance(piece, FileSpan)]
+
+        first = await lengths()
+        jobs = 0
+        start = engine._runtime.threads.start
+
+        def counting(call: object) -> object:
+            nonlocal jobs
+            jobs += 1
+            return start(call)  # type: ignore[arg-type]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine._runtime.threads, "start", counting)
+            assert await lengths() == first
+        assert (jobs, sum(first)) == (0, 2_500_000)

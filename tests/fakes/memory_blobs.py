@@ -61,6 +61,9 @@ class WatchedBlobStore:
         self.most_open = max(self.most_open, self.open_count)
         return reader
 
+    def open_verified(self, blob: BlobId, offset: int, length: int) -> MemoryBlobReader | None:
+        return self._store.open_verified(blob, offset, length)
+
     def delete(self, blobs: list[BlobId]) -> None:
         self._store.delete(blobs)
 
