@@ -29,7 +29,7 @@ from rs3d.types.identifiers import BucketId, Sequence, UploadId
 
 
 class UploadRow(msgspec.Struct, frozen=True):
-    """An open upload: its record's body, how many part records came, the bytes of its parts."""
+    """An open upload: its record's body, the sequence of its newest part record, the bytes of its parts."""
 
     opened: bodies.UploadOpened
     revision: int
@@ -48,7 +48,8 @@ def part_key(upload: bytes, number: int) -> bytes:
 def upload_opened(t: CatalogTransaction, r: Applicable) -> None:
     body = cast(bodies.UploadOpened, r.body)
     upload = UploadId(r.sequence, body.token).to_bytes()
-    t.put_origin(t.tables.uploads, upload, origin_of(r), UploadRow(body, 0, 0))
+    opened = msgspec.structs.replace(body, operation=bodies.NO_OPERATION)
+    t.put_origin(t.tables.uploads, upload, origin_of(r), UploadRow(opened, 0, 0))
     path = suffixed_path(BucketId(body.bucket), body.key.encode("utf-8"))
     t.put(t.tables.upload_keys, path.row_key + upload, b"")
     if path.branches:
@@ -71,7 +72,7 @@ def part_put(t: CatalogTransaction, r: Applicable) -> None:
     if found is not None:
         upload_origin, row = found
         change = part.size_bytes - (old_bytes or 0)
-        row = UploadRow(row.opened, row.revision + 1, row.part_bytes + change)
+        row = UploadRow(row.opened, r.sequence, row.part_bytes + change)
         t.put_origin(tables.uploads, body.upload, upload_origin, row)
         t.counters(row.opened.bucket)[UPLOAD_BYTES] += change
 

@@ -23,7 +23,7 @@ from rs3d.format.rows import (
     unpack_part,
 )
 from rs3d.stores.catalogreferences import Applicable
-from rs3d.stores.catalogstate import access_key_key, user_key
+from rs3d.stores.catalogstate import EPOCH_DECODER, access_key_key, user_key
 from rs3d.stores.catalogtables import Table
 from rs3d.stores.cataloguploads import part_key
 from rs3d.stores.catalogwriter import CatalogTransaction
@@ -101,10 +101,17 @@ class Survival:
         """What is written in the record's place; None for nothing."""
         kind = record.kind
         if kind is RecordKind.UPLOAD_COMPLETED:
-            return self._completed(record)
-        if self._is_kept(record):
-            return Kept(kind, record.body, record.payload)
-        return None
+            kept = self._completed(record)
+        else:
+            kept = Kept(kind, record.body, record.payload) if self._is_kept(record) else None
+        if kept is not None and kept.body.operation[0] and not self._is_open(kept.body.operation[0]):
+            # Nobody can ask for it again, and the record that closed the epoch may go.
+            kept = kept._replace(body=msgspec.structs.replace(kept.body, operation=bodies.NO_OPERATION))
+        return kept
+
+    def _is_open(self, epoch: int) -> bool:
+        found = self._t.get_origin(self._t.tables.epochs, epoch.to_bytes(8, "big"), EPOCH_DECODER)
+        return found is not None and not found[1].closed
 
     def _completed(self, record: Applicable) -> Kept | None:
         body = cast(bodies.UploadCompleted, record.body)

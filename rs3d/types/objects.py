@@ -219,4 +219,4 @@ class Upload:
     settings: Pairs = ()
     """What the plan fixed for every part (layer recipe parameters, encryption), as text; see engine/plan.py."""
     revision: int = 0
-    """Counts part records; Complete names the revision it read."""
+    """Grows with each part record (its sequence); Complete names the revision it read."""

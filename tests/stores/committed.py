@@ -54,7 +54,9 @@ class UnsyncedFiles(SystemFiles):
 class CommittedStore:
     """One worker's epoch, and the shortest ways to commit through the core."""
 
-    def __init__(self, root: Path, *, segment_bytes: int = 256 << 10, map_bytes: int = 64 << 20, **opening: Any) -> None:
+    def __init__(
+        self, root: Path, *, segment_bytes: int = 256 << 10, map_bytes: int = 64 << 20, **opening: Any
+    ) -> None:
         self.root = root
         self.settings = CommitterSettings(store_id=STORE_ID, segment_bytes=segment_bytes, map_bytes=map_bytes)
         self.clock: ManualClock = opening.pop("clock", None) or ManualClock()
@@ -66,9 +68,7 @@ class CommittedStore:
         self.open()
 
     def open(self) -> None:
-        self.opened: OpenedCommitter = open_committer(
-            str(self.root), self.settings, clock=self.clock, files=self.files
-        )
+        self.opened: OpenedCommitter = open_committer(str(self.root), self.settings, clock=self.clock, files=self.files)
         self.core = self.opened.core
         self.tables: Tables = self.opened.tables
         self.catalog = LocalCatalog(self.tables, LogReader(str(self.root / "log"), STORE_ID))
@@ -171,9 +171,7 @@ class CommittedStore:
         )
         return blob
 
-    def remove(
-        self, bucket: BucketId, key: str, version: VersionId | str | None = None, **fields: Any
-    ) -> ops.Outcome:
+    def remove(self, bucket: BucketId, key: str, version: VersionId | str | None = None, **fields: Any) -> ops.Outcome:
         return self.commit(
             ops.RemoveVersion(
                 id=self.id(), bucket=bucket, key=key, token=self.token(), version=version, owner=OWNER, **fields
@@ -267,17 +265,21 @@ def rows_without_positions(tables: Tables) -> dict[str, dict[bytes, bytes]]:
                 value = table.unseal(key, sealed)
                 if table.name == tables.current.name and len(value) == CURRENT.size:
                     row = CurrentRow._make(CURRENT.unpack(value))
-                    value = CURRENT.pack(*row._replace(body_segment=0, body_offset=0, body_head_bytes=0, state_segment=0, state_offset=0))
+                    value = CURRENT.pack(
+                        *row._replace(body_segment=0, body_offset=0, body_head_bytes=0, state_segment=0, state_offset=0)
+                    )
                 elif table.name == tables.versions.name and len(value) == VERSION.size:
                     version = VersionRow._make(VERSION.unpack(value))
                     value = VERSION.pack(
-                        *version._replace(body_segment=0, body_offset=0, body_head_bytes=0, state_segment=0, state_offset=0)
+                        *version._replace(
+                            body_segment=0, body_offset=0, body_head_bytes=0, state_segment=0, state_offset=0
+                        )
                     )
                 elif table.name == tables.blobs.name and len(key) == 24:
                     blob_set = SetRow._make(SET.unpack_from(value))
                     value = SET.pack(*blob_set._replace(segment=0, offset=0, head_bytes=0)) + value[SET.size :]
                 elif table.name in with_origin and len(value) >= ORIGIN.size:
-                    value = value[:8] + bytes(8) + value[16:]
+                    value = value[:8] + bytes(12) + value[20:]
                 rows[key] = value
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,9 +11,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from rs3d.errors import InvalidArgument
+from rs3d.stores.compaction import Compacted, compact
 from rs3d.types.buckets import Versioning
 from rs3d.types.identifiers import UploadId, VersionId
 from rs3d.types.objects import BlobSet, Extent, Inline, VersionKind
+from rs3d.types.operations import AbortUpload, DropLogSegments, FreeSetMembers, NewBlob
 from tests.stores.committed import CommittedStore, rows_without_positions
 
 KEYS = ["a", "a/b", "a\x00", "a\x00b", "b", "k" * 463, "k" * 464, "k" * 465, "k" * 464 + "/" + "z" * 500, "é" * 500]
@@ -38,25 +42,18 @@ class VersionsAgainstDictionary(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.store = CommittedStore(Path(self.folder.name), map_bytes=16 << 20)
+        self.store = CommittedStore(Path(self.folder.name), segment_bytes=24 << 10, map_bytes=16 << 20)
         self.versions: dict[str, list[Version]] = {}
         self.uploads: list[Upload] = []
         self.state = Versioning.UNVERSIONED
 
     def teardown(self) -> None:
+        self.store.close_epoch()
         before = rows_without_positions(self.store.tables)
+        self.store.without_catalog()
+        self.store.close_epoch()
+        assert rows_without_positions(self.store.tables) == before
         self.store.close()
-        self.store.files = type(self.store.files)()
-        for name in ("data.mdb", "lock.mdb"):
-            (Path(self.folder.name) / "catalog" / name).unlink()
-        rebuilt = CommittedStore.__new__(CommittedStore)
-        rebuilt.__dict__.update(self.store.__dict__)
-        from rs3d.stores.committeropen import open_committer
-
-        opened = open_committer(self.folder.name, self.store.settings, clock=self.store.clock, files=self.store.files)
-        after = rows_without_positions(opened.tables)
-        opened.close()
-        assert after == before
         self.folder.cleanup()
 
     @initialize()
@@ -83,8 +80,6 @@ class VersionsAgainstDictionary(RuleBasedStateMachine):
     @rule(key=keys)
     def put_blob(self, key: str) -> None:
         blob = self.store.new_blob()
-        from rs3d.types.operations import NewBlob
-
         made = self.store.put(
             self.bucket, key, size=100, placement=Extent(blob, 0, 100), new_blobs=(NewBlob(blob, 100),)
         )
@@ -151,17 +146,11 @@ class VersionsAgainstDictionary(RuleBasedStateMachine):
     @precondition(lambda self: self.uploads)
     @rule(choice=st.integers(0, 9))
     def abort(self, choice: int) -> None:
-        from rs3d.types.operations import AbortUpload
-
         upload = self.uploads.pop(choice % len(self.uploads))
-        self.store.commit(
-            AbortUpload(id=self.store.id(), bucket=self.bucket, key=upload.key, upload=upload.upload)
-        )
+        self.store.commit(AbortUpload(id=self.store.id(), bucket=self.bucket, key=upload.key, upload=upload.upload))
 
     @rule()
     def free_sets(self) -> None:
-        from rs3d.types.operations import FreeSetMembers
-
         with self.store.view() as view:
             waiting = [found.upload for found in view.garbage_sets()]
         for upload in waiting:
@@ -169,7 +158,17 @@ class VersionsAgainstDictionary(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
+        self.store.close_epoch()
         self.store.reopen()
+
+    @rule(first=st.integers(0, 6), length=st.integers(0, 3))
+    def compact(self, first: int, length: int) -> None:
+        done = Compacted()
+        with suppress(InvalidArgument):
+            for _ in compact(self.store.core, first=first, last=first + length if first else 0, result=done):
+                pass
+        if done.sources:
+            self.store.commit(DropLogSegments(id=self.store.id(), numbers=done.sources))
 
     @invariant()
     def the_same_versions(self) -> None:
@@ -220,7 +219,7 @@ class VersionsAgainstDictionary(RuleBasedStateMachine):
 
 
 VersionsAgainstDictionary.TestCase.settings = settings(
-    max_examples=25,
+    max_examples=12,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -58,7 +58,10 @@ def busy_history(store: CommittedStore) -> BucketId:
         tags = (("n", str(revision)),)
         store.commit(
             ops.PatchVersion(
-                id=store.id(), bucket=bucket, key="patched", version=found.version,
+                id=store.id(),
+                bucket=bucket,
+                key="patched",
+                version=found.version,
                 mutable=MutablePart(revision=revision, tags=tags),
             )  # fmt: skip
         )
