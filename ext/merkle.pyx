@@ -327,7 +327,7 @@ cdef class TreeAppender:
     def __init__(self, block_bytes=LEAF_BYTES):
         pass
 
-    cdef void plant(self, const unsigned char *leaf) noexcept nogil:
+    cdef void plant(self, const unsigned char *leaf) noexcept:
         """Add a leaf: carry over as many equal subtrees as the count has trailing ones."""
         cdef uint64_t carry = self.leaf_count
         memcpy(self.frontier + self.depth * HASH, leaf, HASH)
