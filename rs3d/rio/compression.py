@@ -2,11 +2,11 @@
 
     stream = frame 0 | frame 1 | ... | row 0 | row 1 | ...
     row    = place u64 BE (codec in the top 8 bits, end offset of the frame in the other 56) | check u32 BE
-    check  = CRC32C(the frame's bytes, seeded with CRC32C(frame number u64 BE | place u64 BE))
+    check  = CRC32C(frame number u64 BE | place u64 BE | the stored frame | its bytes, unless it is stored as it is)
 
 A range finds its frames by their number, reads their rows and the row before, and decompresses these frames only. A
 frame that does not shrink is stored as it is. A stream of which no frame shrank has no index and leaves no layer in the
-recipe: incompressible blobs are plain blobs. The check holds the bytes, the frame's number, codec and end together.
+recipe: incompressible blobs are plain blobs. The check finds every changed bit of a frame.
 """
 
 from __future__ import annotations
@@ -55,6 +55,12 @@ Chooser = Callable[[int, Buffer], tuple[Codec, int]]
 """Which codec and level for the frame of this number; Codec.STORED for none."""
 Watcher = Callable[[Codec, int, int, float], None]
 """Told of each frame: codec tried, bytes in, bytes kept, seconds."""
+
+
+def frame_check(frame: int, place: int, stored: Buffer, plain: Buffer) -> int:
+    """The check of a row: over the frame's number and place, its stored bytes, and its bytes where they differ."""
+    check = crc.crc32c(stored, crc.crc32c(SEED.pack(frame, place)))
+    return check if place >> END_BITS == Codec.STORED else crc.crc32c(plain, check)
 
 
 class CompressingLayer:
@@ -158,7 +164,7 @@ class CompressingLayer:
         self._used.add(codec)
         self._end += len(kept)
         place = codec << END_BITS | self._end
-        check = crc.crc32c(plain, crc.crc32c(SEED.pack(self._frames, place)))
+        check = frame_check(self._frames, place, kept, plain)
         self._rows += ROW.pack(place, check)
         self._frames += 1
         self._length += len(plain)
@@ -226,7 +232,7 @@ class DecompressingLayer:
             plain = decompress_frame(codec, packed, plain_bytes, self._dictionary)
         except (ValueError, FrameBroken) as error:
             raise self._damaged(frame * self._frame_bytes, f"frame {frame}: {error}") from None
-        if crc.crc32c(plain, crc.crc32c(SEED.pack(frame, place))) != check:
+        if frame_check(frame, place, packed, plain) != check:
             raise self._damaged(frame * self._frame_bytes, f"frame {frame} fails its check")
         return plain
 

@@ -48,6 +48,21 @@ OPENERS: Final[dict[tuple[str, int], LayerOpener]] = {
 RECIPE_LAYERS_LIMIT: Final = 16
 
 
+def check_recipe(recipe: Recipe) -> None:
+    """Whether this build can read what the recipe names, before anything is read.
+
+    Raises:
+        FormatUnknown: an unknown layer or version, too many layers, or parity that is not outermost.
+    """
+    if len(recipe.layers) > RECIPE_LAYERS_LIMIT:
+        raise FormatUnknown(what="recipe", reason=f"it has {len(recipe.layers)} layers")
+    for layer in recipe.layers:
+        if (layer.name, layer.version) not in OPENERS:
+            raise FormatUnknown(what=f"recipe layer {layer.name}", reason=f"version {layer.version} is unknown")
+    if any(layer.name == parity.NAME for layer in recipe.layers[:-1]):
+        raise FormatUnknown(what="recipe layer parity", reason="it is not the outermost one")
+
+
 class Reading:
     """One range being decoded."""
 
@@ -124,16 +139,10 @@ class Decoder:
         self.failure: DamageError | None = None
         surroundings = Surroundings(context=context, keys=keys or {}, dictionaries=dictionaries or {})
         self._stored = StoredBytes(stored_bytes)
-        if len(recipe.layers) > RECIPE_LAYERS_LIMIT:
-            raise FormatUnknown(what="recipe", reason=f"it has {len(recipe.layers)} layers")
+        check_recipe(recipe)
         chain: list[DecodingLayer] = [self._stored]
-        for place, layer in enumerate(reversed(recipe.layers)):
-            opener = OPENERS.get((layer.name, layer.version))
-            if opener is None:
-                raise FormatUnknown(what=f"recipe layer {layer.name}", reason=f"version {layer.version} is unknown")
-            if layer.name == parity.NAME and place:
-                raise FormatUnknown(what="recipe layer parity", reason="it is not the outermost one")
-            chain.append(opener(layer, chain[-1], surroundings))
+        for layer in reversed(recipe.layers):
+            chain.append(OPENERS[layer.name, layer.version](layer, chain[-1], surroundings))
         self._chain = chain
         self.client_bytes = chain[-1].length
         """Length of the decoded stream. Compare it with what the record says."""

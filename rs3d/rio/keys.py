@@ -56,6 +56,7 @@ class EncryptionKey:
         Raises:
             ValueError: not 32 bytes, or all alike (an uninitialised buffer is no key).
         """
+        self._bytes = bytearray()
         if len(key) != KEY_BYTES:
             raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(key)}")
         if len(set(bytes(key))) == 1:
