@@ -89,7 +89,7 @@ class BlobPieces:
         Raises:
             ObjectDamaged
         """
-        self._start_next(OPEN_BLOBS)
+        self._start_next()
         if self._next is None:
             self._reading.leave()
             return
@@ -113,17 +113,17 @@ class BlobPieces:
         """
         if self._begun_with is not None:
             piece, self._begun_with = self._begun_with, None
-            self._start_next(OPEN_BLOBS)
+            self._start_next()
             return piece
         self._release_current()
         if self._next is None:
-            self._start_next(OPEN_BLOBS)
+            self._start_next()
             if self._next is None:
                 return None
         piece = await self._take_next()
         if self._opened == len(self._extents):
             self._reading.leave()
-        self._start_next(OPEN_BLOBS)
+        self._start_next()
         return piece
 
     async def read_all(self, length: int) -> bytes:
@@ -170,7 +170,7 @@ class BlobPieces:
 
     # -- one piece ahead ---------------------------------------------------------------------------------------------
 
-    def _start_next(self, open_at_most: int) -> None:
+    def _start_next(self) -> None:
         upcoming = next(self._slices, None)
         if upcoming is None:
             return
@@ -193,7 +193,7 @@ class BlobPieces:
                 rest = _Slice(upcoming.index, upcoming.offset + len(view), upcoming.length - len(view))
                 upcoming = _Slice(upcoming.index, upcoming.offset, len(view))
                 self._slices = itertools.chain((rest,), self._slices)
-        job = self._runtime.threads.start(lambda: self._prepare(upcoming, view, open_at_most))
+        job = self._runtime.threads.start(lambda: self._prepare(upcoming, view))
         self._next = (upcoming, job, lease)
 
     def _is_verified(self, upcoming: _Slice) -> bool:
@@ -230,10 +230,10 @@ class BlobPieces:
 
     # -- for a thread ------------------------------------------------------------------------------------------------
 
-    def _prepare(self, piece: _Slice, buffer: memoryview | None, open_at_most: int) -> Piece:
+    def _prepare(self, piece: _Slice, buffer: memoryview | None) -> Piece:
         # The consumer may still send the piece before this one, which lies in this extent or the one before.
         self._close_below(piece.index - 1)
-        self._open_up_to(piece.index, open_at_most)
+        self._open_up_to(piece.index)
         reader = self._readers[piece.index]
         if buffer is not None:
             reader.read_into(piece.offset, buffer)
@@ -242,11 +242,11 @@ class BlobPieces:
             reader.verify(piece.offset, piece.length)
         return FileSpan(reader.fileno(), piece.offset, piece.length)
 
-    def _open_up_to(self, index: int, open_at_most: int) -> None:
+    def _open_up_to(self, index: int) -> None:
         """Open what the piece needs, and all the rest as soon as it fits: then the horizon can be left."""
         last = index + 1
         rest = len(self._extents) - self._opened
-        if rest + len(self._readers) <= open_at_most:
+        if rest + len(self._readers) <= OPEN_BLOBS:
             last = len(self._extents)
         while self._opened < last:
             reader = self._runtime.blobs.open(self._extents[self._opened].blob)

@@ -32,7 +32,7 @@ from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import TOKEN_BYTES, UploadId
 from rs3d.types.names import check_object_key
 from rs3d.types.objects import Checksum, ChecksumType, Extent, MutablePart, ObjectMeta, PartEntry, Upload
-from rs3d.types.operations import NO_PRECONDITIONS, CompleteUpload, NewBlob, PutPart
+from rs3d.types.operations import NO_PRECONDITIONS, CompleteUpload, PutPart
 
 MAXIMUM_PARTS: Final = 10_000
 
@@ -286,19 +286,3 @@ def _raw_etag(etag: str) -> bytes | None:
     except ValueError:
         return None
     return raw if len(raw) in (16, 32) else None
-
-
-def shared_body(
-    extent: Extent, size_bytes: int, etag: str, md5: bytes, checksums: tuple[Checksum, ...], root: bytes
-) -> StoredBody:
-    """A run of bytes that another object has already stored, as if it had been stored for this part."""
-    no_blobs: tuple[NewBlob, ...] = ()
-    return StoredBody(
-        size_bytes=size_bytes,
-        placement=extent,
-        etag=etag,
-        md5=md5,
-        checksums=checksums,
-        merkle_root=root,
-        new_blobs=no_blobs,
-    )

@@ -9,8 +9,8 @@ from rs3d.engine.copying import Source, find_source, hash_bytes
 from rs3d.engine.digests import DigestSet, digest_of
 from rs3d.engine.etags import EtagAlgorithm
 from rs3d.engine.get import ObjectReader, clip, open_extents
-from rs3d.engine.multipart import check_part_number, commit_part, part_origin, shared_body
-from rs3d.engine.plan import BodyPlan, check_quota, plan_copied_bytes
+from rs3d.engine.multipart import check_part_number, commit_part, part_origin
+from rs3d.engine.plan import BodyPlan, check_quota, plan_copied_part
 from rs3d.engine.ranges import resolve_copy_range
 from rs3d.engine.requests import Delivery, PartCopyRequest
 from rs3d.engine.results import FileSpan, PartResult
@@ -50,7 +50,7 @@ async def upload_part_copy(
                 raise EntityTooLarge(size_bytes=length, maximum_bytes=runtime.config.maximum_put_bytes)
             if record.settings:
                 check_quota(record, view.counters(record.bucket_id), length)
-        plan = plan_copied_bytes(record, upload, upload.checksum_algorithm, runtime.config)
+        plan = plan_copied_part(record, upload, runtime.config)
         stored = await _stored(runtime, record, upload, number, plan, source, reading)
         result = await commit_part(runtime, record, upload, number, stored)
         result.source = source.head
@@ -101,8 +101,14 @@ def _known(plan: BodyPlan, source: Source, extent: Extent) -> StoredBody | None:
         kept = tuple(checksum for checksum in meta.checksums if checksum.algorithm == plan.checksum_algorithm)
         if not kept:
             return None
-    md5 = etag if plan.etag is EtagAlgorithm.MD5 else b""
-    return shared_body(extent, meta.size_bytes, meta.etag, md5, kept, meta.merkle_root)
+    return StoredBody(
+        size_bytes=meta.size_bytes,
+        placement=extent,
+        etag=meta.etag,
+        md5=etag if plan.etag is EtagAlgorithm.MD5 else b"",
+        checksums=kept,
+        merkle_root=meta.merkle_root,
+    )
 
 
 async def _share(
@@ -114,10 +120,14 @@ async def _share(
     kept: tuple[Checksum, ...] = ()
     if plan.checksum_algorithm:
         kept = (Checksum(plan.checksum_algorithm, digests.value(plan.checksum_algorithm)),)
-    md5 = digests.value("MD5") if digests.has("MD5") else b""
-    etag = digests.value(plan.etag.digest_name).hex()
-    root = merkle_root(leaves.end(), digests.size_bytes)
-    return shared_body(extent, digests.size_bytes, etag, md5, kept, root)
+    return StoredBody(
+        size_bytes=digests.size_bytes,
+        placement=extent,
+        etag=digests.value(plan.etag.digest_name).hex(),
+        md5=digests.value("MD5") if digests.has("MD5") else b"",
+        checksums=kept,
+        merkle_root=merkle_root(leaves.end(), digests.size_bytes),
+    )
 
 
 class _Leaves:

@@ -13,7 +13,7 @@ from rs3d.engine.checksums import check_well_formed, upload_type
 from rs3d.engine.configuration import EngineConfig
 from rs3d.engine.digests import digest_bytes
 from rs3d.engine.etags import EtagAlgorithm
-from rs3d.engine.requests import BodyChecks
+from rs3d.engine.requests import NO_CHECKS, BodyChecks
 from rs3d.errors import EntityTooLarge, InvalidArgument, InvalidDigest, NotImplementedHere, QuotaExceeded
 from rs3d.types.buckets import Bucket, BucketCounters
 from rs3d.types.objects import ChecksumType, Upload
@@ -21,6 +21,7 @@ from rs3d.types.recipe import PLAIN, Recipe
 
 STORAGE_CLASS: Final = "STANDARD"
 _ETAG_SETTING: Final = "etag"
+_NEVER: Final = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class BodyPlan:
     """(algorithm, digest) pairs that the body must have."""
     recipe: Recipe
     inline_limit_bytes: int
-    """Bodies up to this size go into the log record; -1 = never."""
+    """Bodies up to this size go into the log record; negative = never."""
     maximum_bytes: int
 
 
@@ -64,14 +65,12 @@ def plan_part(bucket: Bucket, upload: Upload, checks: BodyChecks, config: Engine
         raise InvalidArgument(
             name="checksum algorithm", value=sent, reason=f"the upload was begun with {upload.checksum_algorithm}"
         )
-    return _plan(etag, checks, upload.checksum_algorithm, -1, config.maximum_put_bytes)
+    return _plan(etag, checks, upload.checksum_algorithm, _NEVER, config.maximum_put_bytes)
 
 
-def plan_copied_bytes(bucket: Bucket, upload: Upload | None, checksum_algorithm: str, config: EngineConfig) -> BodyPlan:
-    """The plan for bytes that are copied within the store and have to be written (or only hashed) anew."""
-    etag = etag_algorithm(bucket) if upload is None else upload_etag(upload, bucket)
-    checks = BodyChecks(checksum_algorithm=checksum_algorithm)
-    return _plan(etag, checks, checksum_algorithm, -1, config.maximum_object_bytes)
+def plan_copied_part(bucket: Bucket, upload: Upload, config: EngineConfig) -> BodyPlan:
+    """The plan for bytes that are copied within the store and have to be hashed, and perhaps written, anew."""
+    return _plan(upload_etag(upload, bucket), NO_CHECKS, upload.checksum_algorithm, _NEVER, config.maximum_put_bytes)
 
 
 def _plan(

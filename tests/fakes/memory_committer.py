@@ -39,6 +39,7 @@ from rs3d.types.objects import (
     VersionKind,
 )
 from rs3d.types.operations import (
+    NO_PRECONDITIONS,
     AbortUpload,
     ChangeBucket,
     CompleteUpload,
@@ -129,10 +130,17 @@ class MemoryCommitter:
                 raise NoSuchKey(bucket=bucket.name, key=key)
             if "*" not in conditions.if_match and latest.meta.etag not in conditions.if_match:
                 raise PreconditionFailed(condition="If-Match")
-        size = None if latest is None else latest.meta.size_bytes
+
+    def _check_removal(self, row: ObjectVersion, conditions: Preconditions) -> None:
+        """Conditions of a delete, on the version removed or hidden. A delete marker has none of the three."""
+        is_object = row.kind is VersionKind.OBJECT
+        etag = row.meta.etag if is_object else ""
+        if conditions.if_match is not None and not {"*", etag} & set(conditions.if_match):
+            raise PreconditionFailed(condition="If-Match")
+        size = row.meta.size_bytes if is_object else -1
         if conditions.if_match_size_bytes not in (None, size):
             raise PreconditionFailed(condition="x-amz-if-match-size")
-        modified_s = None if latest is None else latest.meta.last_modified_ns // 10**9
+        modified_s = row.meta.last_modified_ns // 10**9 if is_object else -1
         if conditions.if_match_last_modified_s not in (None, modified_s):
             raise PreconditionFailed(condition="x-amz-if-match-last-modified-time")
 
@@ -142,7 +150,7 @@ class MemoryCommitter:
         if limit is not None and counters.bytes + counters.upload_bytes + added_bytes > int(limit):
             raise QuotaExceeded(bucket=bucket.name, quota="quota_bytes", limit=int(limit))
         limit = bucket.setting("quota_objects")
-        if limit is not None and counters.versions - counters.delete_markers + added_objects > int(limit):
+        if limit is not None and counters.objects + added_objects > int(limit):
             raise QuotaExceeded(bucket=bucket.name, quota="quota_objects", limit=int(limit))
 
     # -- references --------------------------------------------------------------------------------------------------
@@ -234,7 +242,9 @@ class MemoryCommitter:
     def _put(self, operation: PutVersion) -> Outcome:
         bucket = self._bucket(operation.bucket)
         self._check(bucket, operation.key, operation.preconditions)
-        self._check_quota(bucket, operation.meta.size_bytes, 1)
+        rows = self._rows(operation.bucket, operation.key)
+        is_new = not rows or rows[0].kind is not VersionKind.OBJECT
+        self._check_quota(bucket, operation.meta.size_bytes, int(is_new))
         self._refer(operation.placement, {new.blob for new in operation.new_blobs})
         row = self._add_version(
             bucket,
@@ -250,9 +260,12 @@ class MemoryCommitter:
     @_apply.register
     def _remove(self, operation: RemoveVersion) -> Outcome:
         bucket = self._bucket(operation.bucket)
-        self._check(bucket, operation.key, operation.preconditions)
         reports = bucket.versioning is not Versioning.UNVERSIONED
         rows = self._rows(operation.bucket, operation.key)
+        if operation.version is None and operation.preconditions is not NO_PRECONDITIONS:
+            if not rows:
+                return Outcome(sequence=Sequence(0))
+            self._check_removal(rows[0], operation.preconditions)
         if operation.version is None and reports:
             marker = self._add_version(
                 bucket,
@@ -273,6 +286,8 @@ class MemoryCommitter:
             return Outcome(
                 sequence=Sequence(0), version_text=text if operation.version else "", reports_version=reports
             )
+        if operation.version is not None:
+            self._check_removal(found, operation.preconditions)
         self._release(found.placement)
         self._keep(operation.bucket, operation.key, [row for row in rows if row.version != found.version])
         return Outcome(

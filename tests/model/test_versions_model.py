@@ -153,15 +153,18 @@ class VersionsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.live_keys())
     @rule(key=KEYS, kind=CONDITIONS)
     def delete(self, key: str, kind: str) -> None:
-        preconditions, refusal = self.conditions(key, kind if kind != "if-none-match *" else "none")
+        preconditions, _ = self.conditions(key, kind if kind != "if-none-match *" else "none")
+        versions = self.keys.get(key, [])
+        etag = versions[0].etag if versions else ""
+        is_refused = bool(versions) and preconditions.if_match not in (None, (etag,))
         request = DeleteRequest(preconditions=preconditions)
         try:
             done = self.driver.ask(lambda engine: engine.delete_object(BUCKET, key, request))
-        except RequestError as error:
-            assert type(error) is refusal
+        except PreconditionFailed:
+            assert is_refused
             return
-        assert refusal is None
-        if self.versioning is Versioning.UNVERSIONED:
+        assert not is_refused
+        if self.versioning is Versioning.UNVERSIONED or (not versions and preconditions is not NO_PRECONDITIONS):
             assert not done.delete_marker
             self.keys[key] = [old for old in self.keys.get(key, []) if old.text != "null"]
         else:
