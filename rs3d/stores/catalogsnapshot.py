@@ -476,13 +476,17 @@ class Snapshot:
             epoch = Epoch(row.epoch)
             yield SegmentState(SegmentId(_U64.unpack(key)[0]), epoch, epoch not in open_epochs, row.swept)
 
+    def log_segments(self) -> Iterator[tuple[int, LogSegmentRow]]:
+        """Every segment of the log that has records, or had when it was replaced."""
+        for key, value in self._scan(self._tables.log_segments, b""):
+            yield int.from_bytes(key, "big"), LogSegmentRow(*LOG_SEGMENT.unpack(value))
+
     def replaced_log_segments(self) -> Iterator[tuple[int, Sequence]]:
         """Log segments that compaction replaced, none of whose records is referred to any more, with their death: they
         may be dropped (operation DropLogSegments) when no reader's horizon is below it (STORE.md 15)."""
-        for key, value in self._scan(self._tables.log_segments, b""):
-            row = LogSegmentRow(*LOG_SEGMENT.unpack(value))
+        for number, row in self.log_segments():
             if row.state == LOG_DEAD:
-                yield int.from_bytes(key, "big"), Sequence(row.last_sequence)
+                yield number, Sequence(row.last_sequence)
 
     def cursor(self, consumer: str) -> Sequence | None:
         """Up to which sequence a consumer of the feed has come."""

@@ -249,7 +249,8 @@ class CommittedStore:
 
 
 def rows_without_positions(tables: Tables) -> dict[str, dict[bytes, bytes]]:
-    """All tables' rows but garbage, log segments and tail, with the positions in the log (which a rebuild may change) set to zero."""
+    """All tables' rows but garbage, log segments and tail, with the positions in the log (which a rebuild may
+    change) set to zero."""
     skipped = {tables.garbage.name, tables.log_segments.name, tables.state.name}
     with_origin = {
         tables.buckets.name, tables.uploads.name, tables.parts.name, tables.epochs.name, tables.blob_segments.name,

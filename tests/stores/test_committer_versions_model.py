@@ -1,4 +1,5 @@
-"""Versions, delete markers, multipart, copies: random histories against a dictionary, through reopening and rebuilding (PITFALLS D10)."""
+"""Versions, delete markers, multipart, copies: random histories against a dictionary, through reopening and
+rebuilding (PITFALLS D10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Compaction: the log shrinks, the catalog means the same, and replaying what is left gives it again (STORE.md 3, PITFALLS D2)."""
+"""Compaction: the log shrinks, the catalog means the same, and replaying what is left gives it again (STORE.md 3,
+PITFALLS D2)."""
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ def busy_history(store: CommittedStore) -> BucketId:
                 key="patched",
                 version=found.version,
                 mutable=MutablePart(revision=revision, tags=tags),
-            )  # fmt: skip
+            )
         )
     upload = store.open_upload(bucket, "multipart")
     for number in (1, 2, 3):
