@@ -33,6 +33,8 @@ class StateVerbs:
     status: Callable[[], object]
     compact: Callable[[int, int], Awaitable[int]]
     """Rewrites a run of log segments and returns the sequence of its record, 0 when there was none to rewrite."""
+    accept_clock: Callable[[], None]
+    """Tells the committer that the wall clock is right."""
     traced: Callable[[], AbstractAsyncContextManager[AsyncIterator[object]]]
     """Opens a stream of finished requests; tracing is on while one is open."""
 
@@ -40,11 +42,15 @@ class StateVerbs:
         return [
             verb("status", Nothing, self.run_status),
             verb("compact", CompactRun, self.run_compact, "rs3d status"),
+            verb("clock accept", Nothing, self.run_accept_clock, "rs3d status"),
             verb("trace", Nothing, self.run_trace),
         ]
 
     async def run_status(self, arguments: Nothing, reporter: Reporter) -> object:
         return self.status()
+
+    async def run_accept_clock(self, arguments: Nothing, reporter: Reporter) -> None:
+        self.accept_clock()
 
     async def run_compact(self, arguments: CompactRun, reporter: Reporter) -> Compaction:
         await reporter.progress("compacting", 0)

@@ -29,14 +29,10 @@ class StorageConfig:
     map_bytes: int = 64 * 1024 * 1024 * 1024
     """Size of the catalog's map when a store is made: address space, and the most the catalog can grow to. Fixed
     afterwards."""
-    reader_max_age_s: float = 24 * 3600.0
-    """A response that reads longer than this is reset, so that deleted blobs can be freed."""
 
     def __post_init__(self) -> None:
         if self.map_bytes < 64 * 1024 * 1024 or self.map_bytes % 4096:
             raise ConfigurationError(source="storage", key="map_bytes", reason="at least 64 MiB in pages of 4 KiB")
-        if self.reader_max_age_s <= 0:
-            raise ConfigurationError(source="storage", key="reader_max_age_s", reason="must be positive")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,6 +129,7 @@ class StatusBoard:
         services: list[ServiceState],
         held: Callable[[], int],
         horizon_minimum: Callable[[], int],
+        minimum_free_bytes: int,
     ) -> None:
         self._root = root
         self._store_id = store_id
@@ -137,6 +138,7 @@ class StatusBoard:
         self._services = services
         self._held = held
         self._horizon_minimum = horizon_minimum
+        self._minimum_free_bytes = minimum_free_bytes
         self._totals = Totals()
         self.processes: Sequence[ProcessState] = ()
         self.degraded = ""
@@ -153,6 +155,10 @@ class StatusBoard:
             return Health("no-committer", "the committer is not running", ready=False)
         if not has_worker:
             return Health("no-worker", "no worker is serving", ready=False)
+        disk = os.statvfs(self._root)
+        free_bytes = disk.f_bavail * disk.f_frsize
+        if free_bytes < self._minimum_free_bytes:
+            return Health("disk-full", f"{free_bytes} bytes are free; only deletes are admitted", ready=True)
         return OK
 
     def metrics_text(self) -> str:

@@ -91,6 +91,9 @@ def _remote(parser: argparse.ArgumentParser, verb: str) -> argparse.ArgumentPars
 
 def _add_administration(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     _remote(commands.add_parser("status", help="one screen: health, store, processes, requests, disk"), "status")
+    clock = commands.add_parser("clock", help="accept: the wall clock is right after a step", allow_abbrev=False)
+    verbs = clock.add_subparsers(dest="verb", required=True, metavar="VERB")
+    _remote(verbs.add_parser("accept", help="let object locks expire by the wall clock again"), "clock accept")
     compact = _remote(commands.add_parser("compact", help="rewrite log segments that are mostly dead"), "compact")
     compact.add_argument("--first", type=int, default=0, metavar="N", help="first segment of the run")
     compact.add_argument("--last", type=int, default=0, metavar="N", help="last segment of the run")

@@ -62,6 +62,8 @@ class ChildProcess:
     """When to start it next, on the monotonic clock; None = not at all."""
     deaths_by_signal: list[tuple[int, float]] = field(default_factory=list)
     epoch: int | None = None
+    trouble: str = ""
+    """What its heartbeat says is wrong with the store."""
 
     @classmethod
     def make(cls, name: str, role: Role, *, horizon_fd: int | None = None) -> ChildProcess:
@@ -104,6 +106,7 @@ class ChildProcess:
         self.channel = None
         self.process = None
         self.has_beaten = self.has_start = False
+        self.trouble = ""
         if self.state is State.DRAINING:
             self.state = State.DOWN
             return

@@ -18,7 +18,7 @@ from rs3d.app.opening import storage_root
 from rs3d.app.sections import SCHEMA, LogConfig
 from rs3d.config.loading import from_tree
 from rs3d.daemon.child import Child, leave_orphaned, run
-from rs3d.daemon.control import Drain, Heartbeat, Ready, Reload, Reloaded, close_all
+from rs3d.daemon.control import AcceptClock, Drain, Heartbeat, Ready, Reload, Reloaded, StopWriting, close_all
 from rs3d.errors import ConfigurationError, ProtocolMismatch
 from rs3d.stores.ballast import SpaceConfig
 from rs3d.stores.committeropen import CommitterSettings, OpenedCommitter, open_committer
@@ -59,7 +59,8 @@ class Attendant:
     def _attend(self) -> None:
         while True:
             service = self._service
-            self._child.channel.send(Heartbeat(busy="sync" if service is not None and service.syncing else ""))
+            busy = "sync" if service is not None and service.syncing else ""
+            self._child.channel.send(Heartbeat(busy=busy, trouble=self._trouble()))
             self._count()
             readable, _, _ = select.select([self._child.channel], [], [], BEAT_INTERVAL_S)
             if readable:
@@ -79,8 +80,23 @@ class Attendant:
         close_all(descriptors)
         if isinstance(message, Drain) and self._service is not None:
             self._service.stop()
+        elif isinstance(message, AcceptClock) and self._opened is not None:
+            self._opened.core.clock.accept()
+        elif isinstance(message, StopWriting) and self._opened is not None:
+            self._opened.core.read_only = message.reason
         elif isinstance(message, Reload):
             self._child.channel.send(Reloaded(refused=self._reload(message)))
+
+    def _trouble(self) -> str:
+        """What keeps the committer from doing all of its work."""
+        if self._opened is None:
+            return ""
+        core = self._opened.core
+        if core.read_only is not None:
+            return f"the store is read-only: {core.read_only}"
+        if core.clock.is_suspect:
+            return "the wall clock stepped; object locks stay until it is accepted: rs3d clock accept"
+        return ""
 
     def _reload(self, message: Reload) -> str:
         try:

@@ -61,6 +61,19 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     """Child → supervisor, every two seconds. `busy` says what keeps it, such as a long sync."""
 
     busy: str = ""
+    trouble: str = ""
+    """What is wrong with the store, for the health page; empty when nothing is."""
+
+
+class AcceptClock(msgspec.Struct, frozen=True, tag="accept clock"):
+    """Steward → supervisor → committer: an operator says that the wall clock is right (STORE.md 19)."""
+
+
+class StopWriting(msgspec.Struct, frozen=True, tag="stop writing"):
+    """Supervisor → committer: the catalog's map cannot be trusted; be read-only until somebody has looked (STORE.md
+    23)."""
+
+    reason: str
 
 
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
@@ -131,6 +144,8 @@ Message = (
     | Ready
     | Failed
     | Heartbeat
+    | AcceptClock
+    | StopWriting
     | Drain
     | Reload
     | Reloaded

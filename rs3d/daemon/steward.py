@@ -25,6 +25,7 @@ from rs3d.app.tracing import TraceHub
 from rs3d.config.loading import from_tree
 from rs3d.daemon.child import Child, attend, beat, ignore_message, run
 from rs3d.daemon.control import (
+    AcceptClock,
     CommitterChannel,
     Drain,
     Message,
@@ -43,6 +44,7 @@ from rs3d.http.server import ServerControl, serve
 from rs3d.services.garbage import GarbageService, SweepService
 from rs3d.services.readers import ReaderCheck
 from rs3d.services.running import Service, ServiceState, run_services
+from rs3d.stores.ballast import SpaceConfig
 from rs3d.stores.horizon import HorizonView, horizon_minimum
 from rs3d.telemetry import logs
 from rs3d.telemetry.metrics import Instrument, MetricsPage, PageReader, Sample
@@ -102,6 +104,7 @@ class Steward:
             services=self._states,
             held=lambda: garbage.held,
             horizon_minimum=self._horizon_minimum,
+            minimum_free_bytes=self._configuration.get(SpaceConfig).minimum_free_bytes,
         )
         self._board = board
         self._show_processes()
@@ -151,7 +154,10 @@ class Steward:
             operation = CompactLog(id=parts.committer.next_id(), first=first, last=last)
             return (await parts.committer.commit(operation)).sequence
 
-        state = StateVerbs(status=board.status, compact=compact, traced=self._hub.listen)
+        def accept_clock() -> None:
+            self._child.channel.send(AcceptClock())
+
+        state = StateVerbs(status=board.status, compact=compact, accept_clock=accept_clock, traced=self._hub.listen)
         verbs = [*state.verbs(), *BucketVerbs(parts.engine).verbs(), *IdentityVerbs(parts.engine).verbs()]
         return {verb.name: verb for verb in verbs}
 

@@ -23,6 +23,7 @@ from rs3d.config.loading import Configuration
 from rs3d.daemon.children import ChildProcess, Role, State
 from rs3d.daemon.committercontrol import Asked, CommitterControl
 from rs3d.daemon.control import (
+    AcceptClock,
     CommitterChannel,
     Drain,
     Failed,
@@ -34,6 +35,7 @@ from rs3d.daemon.control import (
     Reload,
     Reloaded,
     Start,
+    StopWriting,
     TraceRecord,
     TraceSwitch,
     close_all,
@@ -106,6 +108,9 @@ class Supervisor:
         self._reaped: list[int] = []
         self._failure: Rs3dError | None = None
         self._degraded = ""
+        """Why a child cannot start."""
+        self._damage = ""
+        """Why the store is read-only until somebody has looked; for the rest of this daemon's life."""
         self._draining: Role | None = None
         self._drain_deadline_s = 0.0
         self._reload_waits: set[str] = set()
@@ -251,8 +256,11 @@ class Supervisor:
             child.epoch = None
             self._report_reaped()
         buses = [at_s for number, at_s in child.deaths_by_signal if number == signal.SIGBUS]
-        if len(buses) >= 2 and buses[-1] - buses[-2] <= SIGBUS_WINDOW_S:
-            self._degraded = f"{child.name} died twice reading the catalog's map: run rs3d check --rebuild"
+        if len(buses) >= 2 and buses[-1] - buses[-2] <= SIGBUS_WINDOW_S and not self._damage:
+            self._damage = (
+                f"{child.name} died twice reading the catalog's map; stop the daemon and run rs3d check --rebuild"
+            )
+            self._tell(StopWriting(reason=self._damage), Role.COMMITTER)
         unexplained = self._phase is Phase.STARTING and child.restarts >= START_ATTEMPTS
         if unexplained and self._failure is None:
             reason = f"{child.name} ended {child.restarts} times while starting; its messages are in the log"
@@ -281,6 +289,9 @@ class Supervisor:
     def _handle(self, child: ChildProcess, message: Message) -> None:
         if isinstance(message, Heartbeat):
             child.has_beaten = True
+            if message.trouble != child.trouble:
+                child.trouble = message.trouble
+                self._publish()
         elif isinstance(message, Hello):
             self._give_start(child)
         elif isinstance(message, Ready):
@@ -297,6 +308,8 @@ class Supervisor:
             self._tell(message, Role.WORKER)
         elif isinstance(message, TraceRecord):
             self._tell(message, Role.STEWARD)
+        elif isinstance(message, AcceptClock):
+            self._tell(message, Role.COMMITTER)
 
     def _tell(self, message: Message, *roles: Role) -> None:
         for child in self._of(*roles):
@@ -396,7 +409,10 @@ class Supervisor:
         if child.state is State.STARTING:
             child.state = State.SERVING
         if child is self._committer:
+            self._degraded = ""
             self._report_reaped()
+            if self._damage:
+                self._tell(StopWriting(reason=self._damage), Role.COMMITTER)
             for other in self._of(Role.WORKER, Role.STEWARD):
                 if other.has_start:
                     self._connect(other)
@@ -425,7 +441,8 @@ class Supervisor:
         self._reaped.clear()
 
     def _publish(self) -> None:
-        self._tell(Processes(rows=[child.row() for child in self._children], degraded=self._degraded), Role.STEWARD)
+        degraded = self._damage or self._degraded or self._committer.trouble
+        self._tell(Processes(rows=[child.row() for child in self._children], degraded=degraded), Role.STEWARD)
 
     # ------------------------------------------------------------------------------------------------------- reload
 

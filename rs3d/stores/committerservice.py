@@ -103,6 +103,9 @@ class CommitterService:
         if epoch:
             if epoch not in self._core.open_epochs:
                 raise ProtocolMismatch(what=f"epoch {epoch:016x} is not open")
+        elif self._core.read_only is not None:
+            # Nothing will be committed under it, so it needs no record; and its process can still read the store.
+            epoch = self._core.clock.next(self._core.clock.now_ns())
         else:
             operation = OpenEpoch(id=self._own_id(), role=role)
             reply = self._core.execute([Submitted(operation, _COMMITTER_EPOCH)])[0]

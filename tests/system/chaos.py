@@ -21,7 +21,7 @@ from pathlib import Path
 from rs3d.stores.check import CheckMode, assert_files_reachable, check_store
 from rs3d.testing import MiniProcess
 from tests.system.clients import s3_client
-from tests.system.load import Load
+from tests.system.mixedload import MixedLoad
 from tests.system.waiting import wait_until
 
 KILLS_A_ROUND = 10
@@ -43,15 +43,16 @@ def strike(server: MiniProcess, victim: str) -> bool:
     return False
 
 
-def play_round(server: MiniProcess, chance: random.Random, seed: int, kills: int) -> tuple[int, int]:
-    """One stretch of load with kills in it. Returns (acknowledged, failed)."""
+def play_round(server: MiniProcess, chance: random.Random, seed: int, kills: int) -> tuple[MixedLoad, int]:
+    """One stretch of load with kills in it. Returns the load and how many objects and versions were read back."""
     pause = threading.Event()
     server.start()
     try:
         client = s3_client(server)
         bucket = f"round-{seed}"
-        client.create_bucket(Bucket=bucket)
-        with Load(server, bucket, writers=4, seed=seed, multipart=True) as load:
+        load = MixedLoad(server, bucket, writers=4, seed=seed)
+        load.make_buckets(client)
+        with load:
             for _ in range(kills):
                 pause.wait(chance.uniform(0.05, 1.5))
                 before = load.acknowledged
@@ -59,7 +60,7 @@ def play_round(server: MiniProcess, chance: random.Random, seed: int, kills: int
                     server.start()
                 wait_until(lambda seen=before: load.acknowledged > seen + 5)  # type: ignore[misc]
         client = s3_client(server)
-        load.verify(client)
+        checked = load.verify(client)
         status = server.stop()
         if status != 0:
             raise AssertionError(f"the daemon ended with {status}")
@@ -68,7 +69,7 @@ def play_round(server: MiniProcess, chance: random.Random, seed: int, kills: int
         raise
     finally:
         server.kill()
-    return load.acknowledged, load.failed
+    return load, checked
 
 
 def main() -> int:
@@ -84,12 +85,12 @@ def main() -> int:
         done = 0
         while done < arguments.moments:
             kills = min(KILLS_A_ROUND, arguments.moments - done)
-            acknowledged, failed = play_round(server, chance, done + 1, kills)
+            load, checked = play_round(server, chance, done + 1, kills)
             done += kills
             check_store(str(server.directory), mode=CheckMode.REPAIR)
             report = assert_files_reachable(str(server.directory))
             print(
-                f"{done} kills: {acknowledged} acknowledged, {failed} without an answer; "
+                f"{done} kills: {load.acknowledged} acknowledged, {load.failed} without an answer; {checked} read back; "
                 f"{report.versions} versions, {report.blobs} blobs, all as they should be",
                 flush=True,
             )

@@ -6,9 +6,13 @@ import os
 import signal
 import socket
 import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import BotoCoreError, ClientError
 
 from rs3d.stores.check import CheckMode, assert_files_reachable, check_store
 from rs3d.testing import MiniProcess
@@ -120,3 +124,51 @@ def slow_put(server: MiniProcess, begun: threading.Event, finish: threading.Even
         finish.wait(60)
         sock.sendall(b"s" * 100_000)
         outcome.append(sock.recv(65536).split(b" ")[1].decode())
+
+
+def health(server: MiniProcess) -> str:
+    try:
+        with urllib.request.urlopen(server.ops + "/health/ready", timeout=30) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return str(refused.read().decode())
+
+
+def test_store_rule_23_two_deaths_by_sigbus_make_the_store_read_only_instead_of_a_restart_loop(tmp_path: Path) -> None:
+    with MiniProcess(tmp_path / "data") as server:
+        client = s3_client(server)
+        client.create_bucket(Bucket="kept")
+        client.put_object(Bucket="kept", Key="k", Body=b"before")
+        for _ in range(2):
+            pid = server.children()["worker"]
+            os.kill(pid, signal.SIGBUS)
+            wait_until(lambda dead=pid: replaced(server, "worker", dead))  # type: ignore[misc]
+        wait_until(lambda: "rs3d check --rebuild" in health(server))
+        wait_until(lambda: answers(client))
+        assert client.get_object(Bucket="kept", Key="k")["Body"].read() == b"before"
+        with pytest.raises(ClientError) as refused:
+            client.put_object(Bucket="kept", Key="k", Body=b"after")
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+    with server:
+        assert health(server) == "ok: serving\n"
+        s3_client(server).put_object(Bucket="kept", Key="k", Body=b"after")
+    check_everything(server)
+
+
+def answers(client: Any) -> bool:
+    try:
+        client.list_buckets()
+    except BotoCoreError:
+        return False
+    return True
+
+
+def test_a_process_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
+    environment = {"RS3D_DAEMON__HEARTBEAT_TIMEOUT_S": "4"}
+    with MiniProcess(tmp_path / "data", environment=environment) as server:
+        pid = server.children()["worker"]
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: replaced(server, "worker", pid))
+        assert "killing a silent child" in server.output
+        assert answers(s3_client(server, attempts=5))
