@@ -1,4 +1,4 @@
-"""LIST rows: the kernel from columns, beside the Python of `rs3d.documents`."""
+"""LIST rows: the kernel from columns, the whole document of `rs3d.documents` from row objects, and the Python twin."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from perf.kernels import Case
 from rs3d.documents.listings import ListBucketResultV2
 from rs3d.kernels import listxml
 from rs3d.types.objects import CanonicalId, ListedObject
+from tests.oracles import listxml as oracle
 
 ROWS = 1000
 
@@ -30,4 +31,9 @@ def cases() -> list[Case]:
         for kind, column in (("bytes", raw), ("str", keys))
         for encoding in ("plain", "url")
     ]  # fmt: skip
-    return [*found, Case(group=group, name="rs3d.documents, Python", units=ROWS, unit="key", run=page.render)]
+    twin = partial(oracle.contents, keys, sizes, times, etags, classes, None, None, "plain")
+    return [
+        *found,
+        Case(group=group, name="document from row objects", units=ROWS, unit="key", run=page.render),
+        Case(group=group, name="Python twin", units=ROWS, unit="key", run=twin),
+    ]

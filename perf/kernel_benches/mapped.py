@@ -25,7 +25,13 @@ def cases() -> list[Case]:
         group = f"warm {label}"
         found += [
             Case(group=group, name="first_bad_block", run=partial(_mapped, fd, size, table), units=size),
-            Case(group=group, name="pread_into + crc", run=partial(_pread, fd, buffer, table), units=size),
+            Case(
+                group=group,
+                name="pread_into + crc",
+                run=partial(_pread, fd, buffer, table),
+                units=size,
+                prepare=partial(crc.use_variant, crc.variants()[0]),
+            ),
             Case(
                 group=group, name="copy_from_mapping", run=partial(mapped.copy_from_mapping, fd, 0, buffer), units=size
             ),
