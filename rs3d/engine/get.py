@@ -8,7 +8,10 @@ meanwhile.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import Enum
 from types import TracebackType
+from typing import NamedTuple
 
 from rs3d.engine.blobreading import BlobPieces, Piece
 from rs3d.engine.conditions import check_read
@@ -16,7 +19,7 @@ from rs3d.engine.configuration import Verify
 from rs3d.engine.ranges import resolve_range
 from rs3d.engine.requests import NO_CONDITIONS, Delivery, ReadConditions
 from rs3d.engine.results import ContentRange, FileSpan, ObjectHead
-from rs3d.engine.runtime import Reading, Runtime, find_bucket
+from rs3d.engine.runtime import PARTS_ON_LOOP, Reading, Runtime, find_bucket
 from rs3d.errors import (
     InvalidRange,
     LatestIsDeleteMarker,
@@ -73,6 +76,17 @@ def find_any_version(view: CatalogSnapshot, bucket: Bucket, key: str, version: s
     return None if found is None or found.is_null else found
 
 
+class _Wanted(NamedTuple):
+    """What a GET or HEAD names."""
+
+    bucket: str
+    key: str
+    version: str | None
+    range: str | None
+    part_number: int | None
+    conditions: ReadConditions
+
+
 def head_object(
     runtime: Runtime,
     bucket: str,
@@ -83,27 +97,30 @@ def head_object(
     part_number: int | None = None,
     conditions: ReadConditions = NO_CONDITIONS,
 ) -> ObjectHead:
-    """HeadObject: catalog only, never waits."""
-    return runtime.read(lambda view: _head(view, bucket, key, version, range, part_number, conditions)[0])
+    """HeadObject: catalog only, never waits.
+
+    Raises: as `open_object`, but ObjectDamaged; RecordDamaged when the log or the catalog is.
+    """
+    wanted = _Wanted(bucket, key, version, range, part_number, conditions)
+    return runtime.read(lambda view: _head(view, wanted))
 
 
-def _head(
-    view: CatalogSnapshot,
-    bucket: str,
-    key: str,
-    version: str | None,
-    range: str | None,
-    part_number: int | None,
-    conditions: ReadConditions,
+def _head(view: CatalogSnapshot, wanted: _Wanted) -> ObjectHead:
+    record = find_bucket(view, wanted.bucket)
+    found = find_version(view, record, wanted.key, wanted.version)
+    return _described(view, record, found, wanted)[0]
+
+
+def _described(
+    view: CatalogSnapshot, bucket: Bucket, version: ObjectVersion, wanted: _Wanted
 ) -> tuple[ObjectHead, list[PartEntry] | None]:
-    record = find_bucket(view, bucket)
-    found = find_version(view, record, key, version)
-    check_read(conditions, found)
-    if part_number is not None:
-        return _head_of_part(view, record, found, part_number)
-    head = ObjectHead(record, found)
-    if range is not None:
-        head.content_range = resolve_range(range, found.meta.size_bytes)
+    """The conditions and range held against a version; its table of parts too, if that had to be read."""
+    check_read(wanted.conditions, version)
+    if wanted.part_number is not None:
+        return _head_of_part(view, bucket, version, wanted.part_number)
+    head = ObjectHead(bucket, version)
+    if wanted.range is not None:
+        head.content_range = resolve_range(wanted.range, version.meta.size_bytes)
     return head, None
 
 
@@ -142,21 +159,66 @@ async def open_object(
         NoSuchBucket, NoSuchKey, NoSuchVersion, VersionIsDeleteMarker, PreconditionFailed, NotModified, InvalidRange,
         ObjectDamaged, SlowDown
     """
+
+    wanted = _Wanted(bucket, key, version, range, part_number, conditions)
     with runtime.reading() as (view, reading):
-        head, parts = _head(view, bucket, key, version, range, part_number, conditions)
-        placement = head.version.placement
-        if isinstance(placement, Inline):
-            try:
-                payload = view.inline_payload(head.version)
-            except RecordDamaged as damage:
-                raise ObjectDamaged(bucket=bucket, key=key, blob="inline", reason=str(damage)) from damage
+        found = _find(view, wanted, Where.LOOP)
+    if found is None:
+        # Looked up anew, table and all, for what one view says belongs together. The place in the horizon covers it.
+        try:
+            found = await runtime.threads.run(lambda: _find_in_thread(runtime, wanted))
+        except BaseException:
             reading.leave()
-            return ObjectReader(runtime, head, inline=payload)
-        if isinstance(placement, Extent):
-            extents = [placement]
-        else:
-            extents = [part.extent for part in (parts if parts is not None else view.set_parts(head.version))]
-    return await open_extents(runtime, head, extents, reading, delivery)
+            raise
+    if found.payload is not None:
+        reading.leave()
+        return ObjectReader(runtime, found.head, inline=found.payload)
+    return await open_extents(runtime, found.head, found.extents, reading, delivery)
+
+
+class Where(Enum):
+    """Where a lookup runs."""
+
+    LOOP = "loop"
+    THREAD = "thread"
+
+
+@dataclass(slots=True)
+class _Found:
+    head: ObjectHead
+    payload: bytes | None
+    """The stored bytes of an inlined version."""
+    extents: list[Extent]
+    """Those of any other, in order."""
+
+
+def _find_in_thread(runtime: Runtime, wanted: _Wanted) -> _Found:
+    with runtime.catalog.snapshot() as view:
+        found = _find(view, wanted, Where.THREAD)
+    if found is None:
+        raise ValueError("nothing takes too long for a thread")
+    return found
+
+
+def _find(view: CatalogSnapshot, wanted: _Wanted, where: Where) -> _Found | None:
+    """What a GET needs of the catalog; None when that takes too long for the loop."""
+    bucket = find_bucket(view, wanted.bucket)
+    version = find_version(view, bucket, wanted.key, wanted.version)
+    if where is Where.LOOP and version.meta.part_count > PARTS_ON_LOOP:
+        return None
+    head, parts = _described(view, bucket, version, wanted)
+    placement = version.placement
+    if isinstance(placement, Inline):
+        try:
+            return _Found(head, view.inline_payload(version), [])
+        except RecordDamaged as damage:
+            raise ObjectDamaged(
+                bucket=wanted.bucket, key=wanted.key, blob="inline", reason=str(damage)
+            ) from damage
+    if isinstance(placement, Extent):
+        return _Found(head, None, [placement])
+    table = view.set_parts(version) if parts is None else parts
+    return _Found(head, None, [part.extent for part in table])
 
 
 async def open_extents(

@@ -14,7 +14,7 @@ from rs3d.engine.plan import plan_part, upload_etag
 from rs3d.engine.put import latest_object, put_result, refuse_early
 from rs3d.engine.requests import BodyChecks, CompletedPart, CompleteRequest
 from rs3d.engine.results import PartResult, PutResult
-from rs3d.engine.runtime import Runtime, find_bucket
+from rs3d.engine.runtime import PARTS_ON_LOOP, Runtime, find_bucket
 from rs3d.engine.uploads import find_open_upload, find_upload
 from rs3d.errors import (
     BadDigest,
@@ -135,7 +135,10 @@ async def complete_multipart_upload(
         return record, upload, _completed_meta(runtime, view, record, upload, request)
 
     async def attempt() -> PutResult:
-        record, upload, meta = runtime.read(look)
+        if len(request.parts) > PARTS_ON_LOOP:
+            record, upload, meta = await runtime.threads.run(lambda: runtime.read(look))
+        else:
+            record, upload, meta = runtime.read(look)
         if upload is None or meta is None:
             return await _repeat(runtime, record, key, upload_id, request)
         outcome = await runtime.commit(

@@ -32,6 +32,10 @@ from rs3d.types.operations import NewBlob, Operation, Outcome
 PLAN_ATTEMPTS: Final = 4
 """An operation whose source or revision went stale is planned again this many times less one (STORE.md 14)."""
 
+PARTS_ON_LOOP: Final = 200
+"""A table of more parts is read in a thread: 10,000 take 100 ms and more, and a view lives at most 50 ms on the
+loop."""
+
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)

@@ -11,16 +11,20 @@ from rs3d.engine.requests import (
     BucketRequest,
     CompletedPart,
     CompleteRequest,
+    CopySource,
     ListPartsRequest,
     ListUploadsRequest,
+    PartCopyRequest,
     UploadRequest,
 )
+from rs3d.engine.runtime import PARTS_ON_LOOP
 from rs3d.errors import (
     BadDigest,
     EntityTooSmall,
     InvalidArgument,
     InvalidPart,
     InvalidPartOrder,
+    InvalidRange,
     NoSuchUpload,
     PreconditionFailed,
 )
@@ -269,3 +273,21 @@ async def test_d21_pages_of_uploads_join_to_the_whole(engine: StorageEngine, siz
             key_marker, upload_marker = page.next_key_marker, page.next_upload_marker
         assert seen == expected
         assert prefixes == (["b/", "d/"] if delimiter else [])
+
+
+async def test_a_table_of_many_parts_is_read_in_a_thread(engine: StorageEngine) -> None:
+    config = engine.config
+    await engine.put_object("bucket", "from", noise(config.minimum_part_bytes))
+    upload = await begin(engine)
+    request = PartCopyRequest(source=CopySource(bucket="bucket", key="from"))
+    etag = (await engine.upload_part_copy("bucket", "key", upload, 1, request)).etag
+    for number in range(2, PARTS_ON_LOOP + 2):
+        await engine.upload_part_copy("bucket", "key", upload, number, request)
+    parts = tuple(CompletedPart(number=number, etag=etag) for number in range(1, PARTS_ON_LOOP + 2))
+    made = await engine.complete_multipart_upload("bucket", "key", upload, CompleteRequest(parts=parts))
+    assert made.part_count == PARTS_ON_LOOP + 1
+    first = 150 * config.minimum_part_bytes + 7
+    async with await engine.open_object("bucket", "key", range=f"bytes={first}-{first + 9}") as reader:
+        assert await reader.read() == noise(config.minimum_part_bytes)[7:17]
+    with pytest.raises(InvalidRange):
+        await engine.open_object("bucket", "key", range=f"bytes={made.size_bytes}-")

@@ -9,6 +9,7 @@ changes it.
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -251,17 +252,18 @@ def _listed_version(row: ObjectVersion) -> ListedVersion:
 class MemoryCatalog:
     def __init__(self, state: MemoryState) -> None:
         self._state = state
-        self._open = False
+        self._open: set[int] = set()
 
     @contextmanager
     def snapshot(self) -> Iterator[MemorySnapshot]:
-        if self._open:
-            raise RuntimeError("a view is open already")
-        self._open = True
+        thread = threading.get_ident()
+        if thread in self._open:
+            raise RuntimeError("a view is open in this thread already")
+        self._open.add(thread)
         try:
             yield MemorySnapshot(self._state)
         finally:
-            self._open = False
+            self._open.discard(thread)
 
     def close(self) -> None:
         return None
