@@ -24,6 +24,7 @@ class Compaction(msgspec.Struct, frozen=True):
     """What a compaction did; `sequence` 0 = no run was worth it."""
 
     sequence: int
+    freed_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,8 @@ class StateVerbs:
     """The verbs about the daemon; everything is injected by the steward."""
 
     status: Callable[[], object]
-    compact: Callable[[int, int], Awaitable[int]]
-    """Rewrites a run of log segments and returns the sequence of its record, 0 when there was none to rewrite."""
+    compact: Callable[[int, int], Awaitable[Compaction]]
+    """Rewrites a run of log segments, the one that pays most or from the first to the last given."""
     accept_clock: Callable[[], None]
     """Tells the committer that the wall clock is right."""
     traced: Callable[[], AbstractAsyncContextManager[AsyncIterator[object]]]
@@ -54,7 +55,7 @@ class StateVerbs:
 
     async def run_compact(self, arguments: CompactRun, reporter: Reporter) -> Compaction:
         await reporter.progress("compacting", 0)
-        return Compaction(sequence=await self.compact(arguments.first, arguments.last))
+        return await self.compact(arguments.first, arguments.last)
 
     async def run_trace(self, arguments: Nothing, reporter: Reporter) -> None:
         async with self.traced() as records:

@@ -79,13 +79,8 @@ GARBAGE_FREED: Final = Family(
     Kind.COUNTER,
     "Blobs unlinked by the garbage service.",
 )
-GARBAGE_ROUNDS: Final = Family(
-    "rs3d_garbage_rounds_total",
-    Kind.COUNTER,
-    "Rounds of the garbage service.",
-)
-GARBAGE_FAILURES: Final = Family(
-    "rs3d_garbage_failures_total", Kind.COUNTER, "Rounds of the garbage service that failed."
+COMPACTED_BYTES: Final = Family(
+    "rs3d_compacted_bytes_total", Kind.COUNTER, "Bytes of dead log records that compaction left out."
 )
 STALE_READERS: Final = Family(
     "rs3d_stale_readers_total",
@@ -93,7 +88,7 @@ STALE_READERS: Final = Family(
     "Slots of dead processes freed in the catalog.",
 )
 
-STEWARD_FAMILIES: Final = (GARBAGE_FREED, GARBAGE_ROUNDS, GARBAGE_FAILURES, STALE_READERS)
+STEWARD_FAMILIES: Final = (GARBAGE_FREED, COMPACTED_BYTES, STALE_READERS)
 
 
 def status_class(status: int) -> str:

@@ -6,7 +6,7 @@ The dataclasses of packages below are used as they are; those of the daemon as a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
@@ -128,11 +128,14 @@ class ServicesConfig:
     """Pause between two rounds of unlinking freed blobs while there are any."""
     sweep_interval_s: float = 10.0
     """How often directories of ended workers are looked for."""
+    compaction_interval_s: float = 60.0
+    """How often the log is looked over for segments that are mostly dead."""
     reader_check_interval_s: float = 60.0
     """How often slots of dead readers in the catalog are freed."""
 
     def __post_init__(self) -> None:
-        for key in ("garbage_interval_s", "sweep_interval_s", "reader_check_interval_s"):
+        for field in fields(self):
+            key = field.name
             if getattr(self, key) <= 0:
                 raise ConfigurationError(source="services", key=key, reason="must be positive")
 

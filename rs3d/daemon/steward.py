@@ -14,7 +14,7 @@ from rs3d import kernels
 from rs3d.admin.buckets import BucketVerbs
 from rs3d.admin.identities import IdentityVerbs
 from rs3d.admin.server import AdminServer, Verb
-from rs3d.admin.state import StateVerbs
+from rs3d.admin.state import Compaction, StateVerbs
 from rs3d.app import metrics, rootcredentials
 from rs3d.app.opening import storage_root
 from rs3d.app.ops import ops_handler
@@ -41,6 +41,7 @@ from rs3d.daemon.listeners import ADMIN, OPS
 from rs3d.daemon.startup import read_sealed
 from rs3d.errors import ConfigurationError
 from rs3d.http.server import ServerControl, serve
+from rs3d.services.compaction import CompactionService
 from rs3d.services.garbage import GarbageService, SweepService
 from rs3d.services.readers import ReaderCheck
 from rs3d.services.running import Service, ServiceState, run_services
@@ -142,17 +143,25 @@ class Steward:
             committer=parts.committer,
             interval_s=config.sweep_interval_s,
         )
+        compaction = CompactionService(
+            catalog=parts.catalog,
+            committer=parts.committer,
+            horizon_minimum=self._horizon_minimum,
+            freed=_counter(self._instruments[metrics.COMPACTED_BYTES.name]),
+            interval_s=config.compaction_interval_s,
+        )
         readers = ReaderCheck(
             check=parts.catalog.check_readers,
             freed=_counter(self._instruments[metrics.STALE_READERS.name]),
             interval_s=config.reader_check_interval_s,
         )
-        return garbage, [garbage, sweep, readers]
+        return garbage, [garbage, sweep, compaction, readers]
 
     def _verbs(self, parts: StoreParts, board: StatusBoard) -> dict[str, Verb]:
-        async def compact(first: int, last: int) -> int:
+        async def compact(first: int, last: int) -> Compaction:
             operation = CompactLog(id=parts.committer.next_id(), first=first, last=last)
-            return (await parts.committer.commit(operation)).sequence
+            outcome = await parts.committer.commit(operation)
+            return Compaction(sequence=outcome.sequence, freed_bytes=outcome.remaining)
 
         def accept_clock() -> None:
             self._child.channel.send(AcceptClock())

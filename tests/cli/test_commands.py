@@ -173,6 +173,15 @@ def test_trace_shows_live_requests_without_their_queries(
     assert "secret-in-query" not in json.dumps(row)
 
 
+def test_a_young_log_has_no_run_worth_compacting(run: Run) -> None:
+    assert run("compact") == {"sequence": 0, "freed_bytes": 0}
+
+
+def test_a_stepped_clock_can_be_accepted(run: Run) -> None:
+    assert run("clock", "accept") is None
+    assert run("status")["health"] == "ok"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
