@@ -98,6 +98,8 @@ class CommitClient:
             or (self._waiting and self._outstanding_bytes + size_bytes > messages.OUTSTANDING_BYTES)
         ):
             await self._wait_for_room(size_bytes)
+            if self._closed:
+                raise CommitterGone(reason="the store is closed")
         waiting = _Waiting(parts, size_bytes, trio.lowlevel.current_task())
         self._waiting[counter] = waiting
         self._outstanding_bytes += size_bytes
@@ -148,6 +150,8 @@ class CommitClient:
                 with contextlib.suppress(trio.ClosedResourceError):
                     await trio.lowlevel.wait_readable(self._socket.fileno())
                 continue
+            except ConnectionResetError:
+                continue  # told once, before what the committer answered in time; then its packets, then the end
             except (OSError, ProtocolMismatch) as error:
                 self._gone = str(error)
             if not self._closed:

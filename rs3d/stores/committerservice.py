@@ -248,6 +248,8 @@ class CommitterService:
                 count, ancillary, flags, _ = receive(buffers, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 break
+            except ConnectionResetError:
+                continue  # told once when a worker dies without having read its answers; its packets come behind
             except OSError:
                 self._close_channel(member)
                 break

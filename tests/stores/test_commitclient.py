@@ -1,0 +1,324 @@
+"""The committer as a service and the client under Trio: limits, shielding, large operations, a committer that dies (STORE.md 9-12)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from rs3d import errors
+from rs3d.stores import messages
+from rs3d.stores.commitclient import CommitClient
+from rs3d.stores.committerlocal import LocalStore, channel_pair, open_local
+from rs3d.stores.committeropen import CommitterSettings, open_committer
+from rs3d.stores.committerservice import CommitterService
+from rs3d.types import operations as ops
+from rs3d.types.identifiers import BucketId, Epoch, OperationId
+from rs3d.types.names import BucketName
+from rs3d.types.objects import Inline, MutablePart, ObjectMeta
+from tests.stores.committed import ETAG, OWNER, STORE_ID
+
+SETTINGS = CommitterSettings(store_id=STORE_ID, segment_bytes=1 << 20, map_bytes=64 << 20)
+
+
+@asynccontextmanager
+async def opened(root: Path) -> AsyncIterator[tuple[LocalStore, BucketId]]:
+    async with open_local(str(root), SETTINGS) as store:
+        client = store.committer
+        with store.catalog.snapshot() as view:
+            found = view.bucket("bucket")
+        if found is None:
+            made = await client.commit(
+                ops.CreateBucket(id=client.next_id(), name=BucketName("bucket"), owner=OWNER, region="r")
+            )
+            assert made.bucket is not None
+            yield store, made.bucket
+        else:
+            yield store, found.bucket_id
+
+
+def put(id: OperationId, bucket: BucketId, key: str, payload: bytes = b"payload") -> ops.PutVersion:
+    return ops.PutVersion(
+        id=id,
+        bucket=bucket,
+        key=key,
+        token=os.urandom(16),
+        meta=ObjectMeta(size_bytes=len(payload), etag=ETAG, owner=OWNER),
+        mutable=MutablePart(),
+        placement=Inline(len(payload), payload=payload),
+    )
+
+
+def keys(store: LocalStore, bucket: BucketId) -> list[str]:
+    with store.catalog.snapshot() as view:
+        return [key.decode() for key, _ in view.list_objects(bucket, b"", b"")]
+
+
+async def test_many_commits_at_once_are_all_committed_and_visible(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (store, bucket):
+        client = store.committer
+
+        async def one(number: int) -> None:
+            made = await client.commit(put(client.next_id(), bucket, f"{number:04d}"))
+            with store.catalog.snapshot() as view:
+                assert view.sequence >= made.sequence and view.latest(bucket, f"{number:04d}") is not None
+            assert client.last_sequence >= made.sequence
+
+        async with trio.open_nursery() as nursery:
+            for number in range(300):
+                nursery.start_soon(one, number)
+        assert len(keys(store, bucket)) == 300
+        assert store.opened.core.batches < 300
+
+
+async def test_store_rule_12_a_large_operation_travels_in_a_memfd(tmp_path: Path) -> None:
+    payload = os.urandom(900_000)
+    async with opened(tmp_path) as (store, bucket):
+        client = store.committer
+        await client.commit(put(client.next_id(), bucket, "large", payload))
+        with store.catalog.snapshot() as view:
+            found = view.latest(bucket, "large")
+            assert found is not None and view.inline_payload(found) == payload
+
+
+async def test_a_refusal_reaches_the_caller_with_its_fields(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (store, bucket):
+        client = store.committer
+        with pytest.raises(errors.BucketAlreadyOwnedByYou) as refused:
+            await client.commit(
+                ops.CreateBucket(id=client.next_id(), name=BucketName("bucket"), owner=OWNER, region="r")
+            )
+        assert refused.value.bucket == "bucket"
+
+
+async def test_a_commit_on_its_way_is_not_cancelled(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (store, bucket):
+        client = store.committer
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            made = await client.commit(put(client.next_id(), bucket, "key"))
+            assert made.sequence
+        assert keys(store, bucket) == ["key"]
+
+
+async def test_a_store_opened_again_has_what_was_committed(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (store, bucket):
+        await store.committer.commit(put(store.committer.next_id(), bucket, "key"))
+        epoch = store.committer.epoch
+    async with opened(tmp_path) as (store, bucket):
+        assert keys(store, bucket) == ["key"] and store.committer.epoch != epoch
+        with store.catalog.snapshot() as view:
+            assert [state.epoch for state in view.epochs()] == [store.committer.epoch]
+
+
+async def test_after_closing_nothing_is_committed(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (store, bucket):
+        client = store.committer
+    with pytest.raises(errors.CommitterGone):
+        await client.commit(put(client.next_id(), bucket, "late"))
+
+
+async def test_compaction_is_an_operation(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (store, bucket):
+        client = store.committer
+        for _ in range(400):
+            await client.commit(put(client.next_id(), bucket, "key", bytes(8000)))
+        done = await client.commit(ops.CompactLog(id=client.next_id()))
+        assert done.sequence and done.remaining > 1 << 20
+        with store.catalog.snapshot() as view:
+            dead = [number for number, _ in view.replaced_log_segments()]
+        assert dead
+        await client.commit(ops.DropLogSegments(id=client.next_id(), numbers=tuple(dead)))
+        nothing = await client.commit(ops.CompactLog(id=client.next_id()))
+        assert nothing.sequence == 0
+        with pytest.raises(errors.InvalidArgument):
+            await client.commit(ops.CompactLog(id=client.next_id(), first=999, last=999))
+
+
+# ------------------------------------------------------------------------------------------------- the committer dies
+
+
+@contextmanager
+def served(root: Path, *channels: tuple[socket.socket, int]) -> Iterator[CommitterService]:
+    """A committer of its own life, with these channels (socket, epoch or 0)."""
+    committer = open_committer(str(root), SETTINGS)
+    service = CommitterService(committer.core)
+    service.close_stale_epochs(frozenset(epoch for _, epoch in channels if epoch))
+    for channel, epoch in channels:
+        service.add_channel(channel, "worker", epoch)
+    thread = threading.Thread(target=service.serve)
+    thread.start()
+    try:
+        yield service
+    finally:
+        service.stop()
+        thread.join()
+        service.close()
+        committer.close()
+
+
+async def test_store_rule_11_operations_without_answer_are_asked_again_of_the_successor(tmp_path: Path) -> None:
+    worker, first = channel_pair()
+    client = CommitClient(worker)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        with served(tmp_path, (first, 0)):
+            epoch = await client.opened()
+            made = await client.commit(
+                ops.CreateBucket(id=client.next_id(), name=BucketName("bucket"), owner=OWNER, region="r")
+            )
+        assert made.bucket is not None
+        results: list[ops.Outcome] = []
+
+        async def one(number: int) -> None:
+            assert made.bucket is not None
+            results.append(await client.commit(put(client.next_id(), made.bucket, str(number))))
+
+        for number in range(5):
+            nursery.start_soon(one, number)
+        await trio.testing.wait_all_tasks_blocked()
+        assert results == []
+        successor_end, second = channel_pair()
+        with served(tmp_path, (second, epoch)):
+            client.reattach(successor_end)
+            while len(results) < 5:
+                await trio.testing.wait_all_tasks_blocked()
+            assert client.epoch == epoch
+        client.close()
+
+
+async def test_store_rule_11_an_operation_outstanding_at_two_deaths_is_unknown(tmp_path: Path) -> None:
+    worker, first = channel_pair()
+    client = CommitClient(worker)
+    first.send(messages.encode_hello(7, 1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        await client.opened()
+
+        async def one() -> None:
+            with pytest.raises(errors.OutcomeUnknown):
+                await client.commit(put(client.next_id(), BucketId(1), "poison"))
+
+        nursery.start_soon(one)
+        await trio.testing.wait_all_tasks_blocked()
+        first.close()
+        await trio.testing.wait_all_tasks_blocked()
+        again, second = channel_pair()
+        client.reattach(again)
+        frame = messages.decode_operation(memoryview(second.recv(1 << 17)))
+        assert frame.operation.id == OperationId(Epoch(7), 1)
+        second.close()
+        await trio.testing.wait_all_tasks_blocked()
+        client.close()
+
+
+async def test_store_rule_12_a_worker_has_so_many_operations_in_flight(tmp_path: Path) -> None:
+    worker, committer = channel_pair()
+    client = CommitClient(worker)
+    committer.send(messages.encode_hello(7, 1))
+    committer.setblocking(False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        await client.opened()
+
+        async def one() -> None:
+            with pytest.raises(errors.Rs3dError):
+                await client.commit(put(client.next_id(), BucketId(1), "key"))
+
+        for _ in range(messages.OUTSTANDING_OPERATIONS + 10):
+            nursery.start_soon(one)
+        await trio.testing.wait_all_tasks_blocked()
+        received = []
+        with pytest.raises(BlockingIOError):
+            while True:
+                received.append(committer.recv(1 << 17))
+        assert len(received) == messages.OUTSTANDING_OPERATIONS
+        committer.send(messages.encode_replies([(1, None, errors.NoSuchBucket(bucket="x"))]))
+        await trio.testing.wait_all_tasks_blocked()
+        assert committer.recv(1 << 17)
+        client.close()
+        committer.close()
+
+
+# ------------------------------------------------------------------------------------------------------ bad packets
+
+
+@pytest.mark.parametrize("packet", [b"", b"\x01", b"\x09" * 40, b"\x01\x00\x00\x00" + b"\xff" * 40, os.urandom(64)])
+def test_a_packet_that_is_no_operation_closes_its_channel_alone(tmp_path: Path, packet: bytes) -> None:
+    mad, first = channel_pair()
+    sane, second = channel_pair()
+    with served(tmp_path, (first, 0), (second, 0)):
+        assert isinstance(messages.decode_answer(mad.recv(1 << 17)), messages.HelloMessage)
+        hello = messages.decode_answer(sane.recv(1 << 17))
+        assert isinstance(hello, messages.HelloMessage)
+        mad.send(packet)
+        operation = ops.CreateBucket(
+            id=OperationId(Epoch(hello.epoch), 1), name=BucketName("bucket"), owner=OWNER, region="r"
+        )
+        sane.sendmsg(messages.encode_operation(operation, 0))
+        answer = messages.decode_answer(sane.recv(1 << 17))
+        assert isinstance(answer, list) and answer[0].outcome is not None
+    mad.close()
+    sane.close()
+
+
+def test_store_rule_12_a_memfd_that_is_not_sealed_is_refused() -> None:
+    descriptor = os.memfd_create("open", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(descriptor, b"x" * 100)
+    with pytest.raises(errors.ProtocolMismatch):
+        messages.read_memfd(descriptor)
+    os.close(descriptor)
+    with pytest.raises(errors.ProtocolMismatch):
+        messages.make_memfd((bytes(messages.MAXIMUM_MEMFD_BYTES), b"x"))
+    sealed = messages.make_memfd((b"head", b"payload"))
+    assert messages.read_memfd(sealed) == b"headpayload"
+    os.close(sealed)
+
+
+def test_store_rule_10_an_epoch_closes_after_its_socket_was_read_to_the_end(tmp_path: Path) -> None:
+    worker, end = channel_pair()
+    committer = open_committer(str(tmp_path), SETTINGS)
+    service = CommitterService(committer.core)
+    epoch = Epoch(service.add_channel(end, "worker"))
+    made = ops.CreateBucket(id=OperationId(epoch, 1), name=BucketName("bucket"), owner=OWNER, region="r")
+    worker.sendmsg(messages.encode_operation(made, 0))
+    worker.close()  # the worker died with an operation in its socket
+    service.close_epoch(epoch)
+    assert committer.core.open_epochs == {}
+    with committer.tables.environment.begin() as view:
+        assert view.get(b"bucket", db=committer.tables.buckets.handle) is not None
+    service.close()
+    committer.close()
+
+
+def test_control_messages_travel(tmp_path: Path) -> None:
+    supervisor, control = channel_pair()
+    committer = open_committer(str(tmp_path), SETTINGS)
+    service = CommitterService(committer.core, control)
+    thread = threading.Thread(target=service.serve)
+    thread.start()
+    worker, end = channel_pair()
+    socket.send_fds(supervisor, [messages.encode_control(messages.AddChannel("worker"))], [end.fileno()])
+    added = messages.decode_notice(supervisor.recv(1 << 17))
+    assert isinstance(added, messages.ChannelAdded)
+    supervisor.send(messages.encode_control(messages.StatusQuestion()))
+    status = messages.decode_notice(supervisor.recv(1 << 17))
+    assert isinstance(status, messages.StatusAnswer) and status.epochs == {added.epoch: "worker"}
+    supervisor.send(messages.encode_control(messages.AddChannel("worker")))
+    assert isinstance(messages.decode_notice(supervisor.recv(1 << 17)), messages.Refused)
+    supervisor.send(messages.encode_control(messages.Reaped(added.epoch)))
+    assert messages.decode_notice(supervisor.recv(1 << 17)) == messages.EpochClosed(added.epoch)
+    supervisor.send(messages.encode_control(messages.Drain()))
+    assert isinstance(messages.decode_notice(supervisor.recv(1 << 17)), messages.Drained)
+    thread.join()
+    service.close()
+    committer.close()
+    for each in (supervisor, control, worker, end):
+        each.close()
