@@ -37,7 +37,7 @@ from rs3d.daemon.control import (
     TraceSwitch,
     close_all,
 )
-from rs3d.daemon.listeners import ADMIN, OPS
+from rs3d.app.listeners import ADMIN, OPS
 from rs3d.daemon.startup import read_sealed
 from rs3d.errors import ConfigurationError
 from rs3d.http.server import ServerControl, serve

@@ -40,7 +40,7 @@ from rs3d.daemon.control import (
     TraceSwitch,
     close_all,
 )
-from rs3d.daemon.listeners import ADMIN, OPS, S3, S3_TLS, Listeners
+from rs3d.app.listeners import ADMIN, OPS, S3, S3_TLS, Listeners
 from rs3d.daemon.notify import Notifier
 from rs3d.daemon.reloading import merge_reloadable
 from rs3d.errors import ConfigurationError, ProtocolMismatch, Rs3dError, WireValue, from_wire

@@ -30,7 +30,7 @@ from rs3d.daemon.control import (
     TraceSwitch,
     close_all,
 )
-from rs3d.daemon.listeners import S3, S3_TLS
+from rs3d.app.listeners import S3, S3_TLS
 from rs3d.errors import ConfigurationError
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import Request, Response

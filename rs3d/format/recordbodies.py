@@ -7,7 +7,7 @@ counter, and the counter below which all its operations are answered (STORE.md 1
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -22,7 +22,7 @@ OperationTag = tuple[int, int, int]
 """Epoch, counter, answered below."""
 
 NO_OPERATION: Final[OperationTag] = (0, 0, 0)
-RecipeRows = list[tuple[str, int, dict[str, Any]]]
+RecipeRows = list[tuple[str, int, dict[str, object]]]
 """As `format.recipe` makes them; parameter values are integers, text, bytes or nil."""
 
 

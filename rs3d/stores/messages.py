@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
-from rs3d.errors import OutcomeUnknown, ProtocolMismatch, Rs3dError, from_wire, to_wire
+from rs3d.errors import OutcomeUnknown, ProtocolMismatch, Rs3dError, WireValue, from_wire, to_wire
 from rs3d.stores.putmessage import PutMessage, put_message
 from rs3d.types import operations as ops
 from rs3d.types.objects import Inline
@@ -175,7 +175,7 @@ _HELLO_DECODER: Final = msgspec.msgpack.Decoder(HelloMessage)
 
 class _ErrorArray(msgspec.Struct, array_like=True, frozen=True):
     name: str
-    fields: dict[str, Any]
+    fields: dict[str, object]
 
 
 class ReplyArray(msgspec.Struct, array_like=True, frozen=True):
@@ -189,7 +189,7 @@ class ReplyArray(msgspec.Struct, array_like=True, frozen=True):
         """The error, to be raised."""
         if self.error is None:
             return OutcomeUnknown(reason="the committer answered nothing")
-        return from_wire(self.error.name, self.error.fields)
+        return from_wire(self.error.name, cast(dict[str, WireValue], self.error.fields))
 
 
 _REPLIES_DECODER: Final = msgspec.msgpack.Decoder(list[ReplyArray])

@@ -14,7 +14,7 @@ import trio
 from rs3d.admin.client import AdminClient, CommandFailed
 from rs3d.admin.protocol import MAXIMUM_REQUEST_BYTES
 from rs3d.admin.server import AdminServer, Reporter, verb
-from rs3d.daemon.listeners import open_unix
+from rs3d.app.listeners import open_unix
 from rs3d.errors import ConfigurationError, NoSuchBucket
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rs3d.admin.addresses import MAXIMUM_PATH_BYTES, reachable_path
-from rs3d.daemon.listeners import inherited, open_tcp, open_unix, parse_address
+from rs3d.app.listeners import inherited, open_tcp, open_unix, parse_address
 from rs3d.errors import ConfigurationError
 
 
@@ -68,7 +68,7 @@ def passed(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
     unix = socket.socket(socket.AF_UNIX)
     first = tcp.fileno()
     target = os.dup2(unix.fileno(), first + 1) if unix.fileno() != first + 1 else unix.detach()
-    monkeypatch.setattr("rs3d.daemon.listeners.FIRST_INHERITED", first)
+    monkeypatch.setattr("rs3d.app.listeners.FIRST_INHERITED", first)
     unix.close()
     tcp.detach()
     return [socket.socket(fileno=os.dup(first)), socket.socket(fileno=os.dup(target))]
