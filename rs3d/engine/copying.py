@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rs3d.engine.conditions import check_copy_source, may_hold
 from rs3d.engine.digests import DigestSet
 from rs3d.engine.get import find_version, open_extents
-from rs3d.engine.plan import check_quota, check_storage_class
+from rs3d.engine.plan import check_object_quota, check_storage_class
 from rs3d.engine.put import latest_object
 from rs3d.engine.requests import CopyRequest, CopySource, Delivery, Directive
 from rs3d.engine.results import CopyResult, FileSpan, ObjectHead
@@ -114,8 +114,7 @@ async def copy_object(runtime: Runtime, bucket: str, key: str, request: CopyRequ
             record = find_bucket(view, bucket)
             source = find_source(view, request.source)
             _refuse_copy_to_itself(record, key, source.version, request)
-            if record.settings:
-                check_quota(record, view.counters(record.bucket_id), source.version.meta.size_bytes)
+            check_object_quota(view, record, key, source.version.meta.size_bytes)
             if request.preconditions is not NO_PRECONDITIONS:
                 may_hold(request.preconditions, latest_object(view, record, key))
         checksums = await _checksums(runtime, source, reading, request.checksum_algorithm)
@@ -125,16 +124,18 @@ async def copy_object(runtime: Runtime, bucket: str, key: str, request: CopyRequ
 
 
 def _refuse_copy_to_itself(bucket: Bucket, key: str, source: ObjectVersion, request: CopyRequest) -> None:
-    """S3 refuses a copy of the latest version onto its own key that replaces neither metadata nor anything else."""
+    """S3 refuses a copy of the latest version onto its own key that changes nothing about it."""
     if (
         source.bucket == bucket.bucket_id
         and source.key == key
         and request.source.version is None
         and request.metadata_directive is Directive.COPY
+        and request.tagging_directive is Directive.COPY
+        and not request.checksum_algorithm
         and request.storage_class == source.mutable.storage_class
     ):
         raise InvalidArgument(
-            name="x-amz-copy-source", value=key, reason="a copy onto itself must replace the metadata or storage class"
+            name="x-amz-copy-source", value=key, reason="a copy onto itself must change something"
         )
 
 

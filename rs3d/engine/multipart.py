@@ -10,8 +10,8 @@ from rs3d.engine.bodies import StoredBody, store_body
 from rs3d.engine.checksums import check_equal, check_well_formed, whole_checksum
 from rs3d.engine.conditions import may_hold
 from rs3d.engine.etags import EtagAlgorithm, multipart_etag
-from rs3d.engine.plan import plan_part, upload_etag
-from rs3d.engine.put import latest_object, put_result, refuse_early
+from rs3d.engine.plan import check_declared_length, check_part_quota, plan_part, upload_etag
+from rs3d.engine.put import latest_object, put_result
 from rs3d.engine.requests import BodyChecks, CompletedPart, CompleteRequest
 from rs3d.engine.results import PartResult, PutResult
 from rs3d.engine.runtime import PARTS_ON_LOOP, Runtime, find_bucket
@@ -57,7 +57,8 @@ async def upload_part(
         record = find_bucket(view, bucket)
         upload = find_upload(view, record, key, upload_id)
         plan = plan_part(record, upload, checks, runtime.config)
-        refuse_early(view, record, key, plan, body.declared_bytes, NO_PRECONDITIONS)
+        check_declared_length(plan, body.declared_bytes)
+        check_part_quota(view, record, body.declared_bytes or 0)
     stored = await store_body(runtime, plan, body, part_origin(runtime, bucket, upload, number))
     return await commit_part(runtime, record, upload, number, stored)
 

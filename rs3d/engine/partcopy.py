@@ -10,7 +10,7 @@ from rs3d.engine.digests import DigestSet, digest_of
 from rs3d.engine.etags import EtagAlgorithm
 from rs3d.engine.get import ObjectReader, clip, open_extents
 from rs3d.engine.multipart import check_part_number, commit_part, part_origin
-from rs3d.engine.plan import BodyPlan, check_quota, plan_copied_part
+from rs3d.engine.plan import BodyPlan, check_part_quota, plan_copied_part
 from rs3d.engine.ranges import resolve_copy_range
 from rs3d.engine.requests import Delivery, PartCopyRequest
 from rs3d.engine.results import FileSpan, PartResult
@@ -48,8 +48,7 @@ async def upload_part_copy(
             length = source.head.length_bytes
             if length > runtime.config.maximum_put_bytes:
                 raise EntityTooLarge(size_bytes=length, maximum_bytes=runtime.config.maximum_put_bytes)
-            if record.settings:
-                check_quota(record, view.counters(record.bucket_id), length)
+            check_part_quota(view, record, length)
         plan = plan_copied_part(record, upload, runtime.config)
         stored = await _stored(runtime, record, upload, number, plan, source, reading)
         result = await commit_part(runtime, record, upload, number, stored)

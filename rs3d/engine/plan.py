@@ -15,12 +15,16 @@ from rs3d.engine.digests import digest_bytes
 from rs3d.engine.etags import EtagAlgorithm
 from rs3d.engine.requests import NO_CHECKS, BodyChecks
 from rs3d.errors import EntityTooLarge, InvalidArgument, InvalidDigest, NotImplementedHere, QuotaExceeded
-from rs3d.types.buckets import Bucket, BucketCounters
-from rs3d.types.objects import ChecksumType, Upload
+from rs3d.stores.interfaces import CatalogSnapshot
+from rs3d.types.buckets import Bucket, BucketCounters, Versioning
+from rs3d.types.identifiers import NULL_VERSION
+from rs3d.types.objects import ChecksumType, Upload, VersionKind
 from rs3d.types.recipe import PLAIN, Recipe
 
 STORAGE_CLASS: Final = "STANDARD"
 _ETAG_SETTING: Final = "etag"
+_QUOTA_BYTES: Final = "quota_bytes"
+_QUOTA_OBJECTS: Final = "quota_objects"
 _NEVER: Final = -1
 
 
@@ -159,12 +163,37 @@ def check_declared_length(plan: BodyPlan, declared_bytes: int | None) -> None:
         raise EntityTooLarge(size_bytes=declared_bytes, maximum_bytes=plan.maximum_bytes)
 
 
-def check_quota(bucket: Bucket, counters: BucketCounters, added_bytes: int) -> None:
-    """Refuse early what would exceed the bucket's quota as it stands; the commit checks again.
+def check_object_quota(view: CatalogSnapshot, bucket: Bucket, key: str, added_bytes: int) -> None:
+    """Refuse early an object that the bucket's quota has no room for as it stands; the commit checks again.
+
+    What the object would replace counts as free, so nothing is refused here that the commit would take.
 
     Raises:
         QuotaExceeded
     """
-    limit = bucket.setting("quota_bytes")
+    if bucket.setting(_QUOTA_BYTES) is None and bucket.setting(_QUOTA_OBJECTS) is None:
+        return
+    counters = view.counters(bucket.bucket_id)
+    null = None if bucket.versioning is Versioning.ENABLED else view.version(bucket.bucket_id, key, NULL_VERSION)
+    _check_bytes(bucket, counters, added_bytes - (0 if null is None else null.meta.size_bytes))
+    limit = bucket.setting(_QUOTA_OBJECTS)
+    if limit is not None and counters.objects + 1 > int(limit):
+        latest = view.latest(bucket.bucket_id, key)
+        if latest is None or latest.kind is not VersionKind.OBJECT:
+            raise QuotaExceeded(bucket=bucket.name, quota=_QUOTA_OBJECTS, limit=int(limit))
+
+
+def check_part_quota(view: CatalogSnapshot, bucket: Bucket, added_bytes: int) -> None:
+    """The same for a part of an open upload.
+
+    Raises:
+        QuotaExceeded
+    """
+    if bucket.setting(_QUOTA_BYTES) is not None:
+        _check_bytes(bucket, view.counters(bucket.bucket_id), added_bytes)
+
+
+def _check_bytes(bucket: Bucket, counters: BucketCounters, added_bytes: int) -> None:
+    limit = bucket.setting(_QUOTA_BYTES)
     if limit is not None and counters.bytes + counters.upload_bytes + added_bytes > int(limit):
-        raise QuotaExceeded(bucket=bucket.name, quota="quota_bytes", limit=int(limit))
+        raise QuotaExceeded(bucket=bucket.name, quota=_QUOTA_BYTES, limit=int(limit))

@@ -6,7 +6,7 @@ import secrets
 
 from rs3d.engine.bodies import StoredBody, store_body
 from rs3d.engine.conditions import may_hold
-from rs3d.engine.plan import BodyPlan, check_declared_length, check_quota, plan_object
+from rs3d.engine.plan import BodyPlan, check_declared_length, check_object_quota, plan_object
 from rs3d.engine.requests import PutRequest
 from rs3d.engine.results import PutResult
 from rs3d.engine.runtime import Runtime, find_bucket
@@ -16,7 +16,7 @@ from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import TOKEN_BYTES
 from rs3d.types.names import check_object_key
 from rs3d.types.objects import CanonicalId, Checksum, MutablePart, ObjectMeta, ObjectVersion, VersionKind
-from rs3d.types.operations import NO_PRECONDITIONS, Outcome, Preconditions, PutVersion
+from rs3d.types.operations import NO_PRECONDITIONS, Outcome, PutVersion
 
 
 async def put_object(runtime: Runtime, bucket: str, key: str, body: BodySource, request: PutRequest) -> PutResult:
@@ -34,7 +34,11 @@ async def put_object(runtime: Runtime, bucket: str, key: str, body: BodySource, 
     def look(view: CatalogSnapshot) -> tuple[Bucket, BodyPlan]:
         record = find_bucket(view, bucket)
         plan = plan_object(record, request.checks, request.storage_class, runtime.config)
-        refuse_early(view, record, key, plan, body.declared_bytes, request.preconditions)
+        # What can be refused now is refused before the body is asked for, so that it need not be sent.
+        check_declared_length(plan, body.declared_bytes)
+        check_object_quota(view, record, key, body.declared_bytes or 0)
+        if request.preconditions is not NO_PRECONDITIONS:
+            may_hold(request.preconditions, latest_object(view, record, key))
         return record, plan
 
     record, plan = runtime.read(look)
@@ -54,22 +58,6 @@ async def put_object(runtime: Runtime, bucket: str, key: str, body: BodySource, 
     )
     outcome = await runtime.commit(operation, stored.new_blobs)
     return put_result(outcome, stored.etag, stored.size_bytes, stored.checksums)
-
-
-def refuse_early(
-    view: CatalogSnapshot,
-    bucket: Bucket,
-    key: str,
-    plan: BodyPlan,
-    declared_bytes: int | None,
-    preconditions: Preconditions,
-) -> None:
-    """What can be refused before the body is asked for, so that it need not be sent."""
-    check_declared_length(plan, declared_bytes)
-    if bucket.settings:
-        check_quota(bucket, view.counters(bucket.bucket_id), declared_bytes or 0)
-    if preconditions is not NO_PRECONDITIONS:
-        may_hold(preconditions, latest_object(view, bucket, key))
 
 
 def latest_object(view: CatalogSnapshot, bucket: Bucket, key: str) -> ObjectVersion | None:

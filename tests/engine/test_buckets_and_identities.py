@@ -118,6 +118,21 @@ async def test_quotas_refuse_before_the_body_and_again_at_the_commit(engine: Sto
     assert engine.bucket_status("bucket").counters.bytes == 3000
 
 
+async def test_a_full_bucket_takes_what_replaces_as_much(engine: StorageEngine) -> None:
+    quotas = {"quota_bytes": "3000", "quota_objects": "1"}
+    await engine.change_bucket("bucket", BucketChange(settings=quotas))
+    await engine.put_object("bucket", "key", bytes(3000))
+    await engine.put_object("bucket", "key", StreamSource(bytes(3000), 500))
+    for key, size in (("other", 0), ("key", 3001)):
+        early = StreamSource(bytes(size), 500)
+        with pytest.raises(QuotaExceeded):
+            await engine.put_object("bucket", key, early)
+        assert early.calls == 0
+    await engine.set_versioning("bucket", Versioning.ENABLED)
+    with pytest.raises(QuotaExceeded):
+        await engine.put_object("bucket", "key", bytes(3000))
+
+
 async def test_preconditions_refuse_before_the_body(engine: StorageEngine) -> None:
     await engine.put_object("bucket", "key", b"x")
     for conditions in (Preconditions(if_none_match=("*",)), Preconditions(if_match=("other",))):

@@ -244,7 +244,9 @@ class MemoryCommitter:
         self._check(bucket, operation.key, operation.preconditions)
         rows = self._rows(operation.bucket, operation.key)
         is_new = not rows or rows[0].kind is not VersionKind.OBJECT
-        self._check_quota(bucket, operation.meta.size_bytes, int(is_new))
+        is_kept = bucket.versioning is Versioning.ENABLED
+        freed = sum(row.meta.size_bytes for row in rows if row.is_null and not is_kept)
+        self._check_quota(bucket, operation.meta.size_bytes - freed, int(is_new))
         self._refer(operation.placement, {new.blob for new in operation.new_blobs})
         row = self._add_version(
             bucket,
