@@ -13,7 +13,7 @@ import rs3d.format
 
 TEXT = (pathlib.Path(rs3d.format.__file__).parent / "FORMAT.md").read_text()
 MARKER = re.compile(r"^<!-- (struct|constants): ([\w.]+) -->$", re.MULTILINE)
-CODES = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q"}
+CODES = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i64": "q"}
 STRUCTS = [found[2] for found in MARKER.finditer(TEXT) if found[1] == "struct"]
 CONSTANTS = [found[2] for found in MARKER.finditer(TEXT) if found[1] == "constants"]
 
