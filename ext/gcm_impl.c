@@ -1,15 +1,35 @@
-/* The frame loop, driving EVP_CIPHER of a libcrypto found at run time (see gcm_impl.h for the contract).
+/* The frame loop over the AEAD of a library found at run time (see gcm_impl.h for the contract).
  *
- * Why dlopen: a build needs only gcm's own sources, no OpenSSL headers, and CPython's ssl module has the library in the
- * process anyway. The functions below have been part of OpenSSL's public, stable interface since 1.1 or 3.0, so their
- * prototypes are declared here. Each call has a context of its own (about a microsecond, key schedule included), so
- * that any number of threads may open frames of one blob at once.
+ * Why dlopen: a build needs only gcm's own sources, no library's headers. CPython's ssl module has libcrypto in the
+ * process anyway, and most systems with systemd have libgcrypt. The functions bound below are public and stable:
+ * libcrypto's since 1.1 or 3.0, libgcrypt's since 1.6; their prototypes are declared here. Each call has a context of
+ * its own (one to three microseconds, key schedule included), so that any number of threads may open frames of one blob
+ * at once.
  */
 #define _GNU_SOURCE
 #include "gcm_impl.h"
 
 #include <dlfcn.h>
 #include <string.h>
+
+/* One library's AEAD. A frame's function returns 0, -1 when the library fails, and 1 when a tag is wrong. */
+typedef struct {
+    void *(*start)(const rs3d_frames *f, int seal);
+    void (*end)(void *context);
+    int (*seal)(void *context, const unsigned char *nonce, const unsigned char *aad, size_t aad_bytes,
+                const unsigned char *in, size_t bytes, unsigned char *out);
+    int (*open)(void *context, const unsigned char *nonce, const unsigned char *aad, size_t aad_bytes,
+                const unsigned char *in, size_t bytes, unsigned char *out);
+} engine;
+
+#define BIND(table, field, symbol) \
+    do { \
+        *(void **)&table.field = dlsym(library, symbol); \
+        if (!table.field) \
+            return -1; \
+    } while (0)
+
+/* ------------------------------------------------------------------------------------------------------ libcrypto */
 
 typedef struct evp_cipher_ctx_st EVP_CIPHER_CTX;
 typedef struct evp_cipher_st EVP_CIPHER;
@@ -44,21 +64,14 @@ int rs3d_libcrypto_load(void)
         library = dlopen("libcrypto.so.4", RTLD_NOW | RTLD_LOCAL);
     if (!library)
         return -1;
-#define BIND(field, symbol) \
-    do { \
-        *(void **)&crypto.field = dlsym(library, symbol); \
-        if (!crypto.field) \
-            return -1; \
-    } while (0)
-    BIND(version_num, "OpenSSL_version_num");
-    BIND(cipher_fetch, "EVP_CIPHER_fetch");
-    BIND(ctx_new, "EVP_CIPHER_CTX_new");
-    BIND(ctx_free, "EVP_CIPHER_CTX_free");
-    BIND(ctx_ctrl, "EVP_CIPHER_CTX_ctrl");
-    BIND(init, "EVP_CipherInit_ex");
-    BIND(update, "EVP_CipherUpdate");
-    BIND(final, "EVP_CipherFinal_ex");
-#undef BIND
+    BIND(crypto, version_num, "OpenSSL_version_num");
+    BIND(crypto, cipher_fetch, "EVP_CIPHER_fetch");
+    BIND(crypto, ctx_new, "EVP_CIPHER_CTX_new");
+    BIND(crypto, ctx_free, "EVP_CIPHER_CTX_free");
+    BIND(crypto, ctx_ctrl, "EVP_CIPHER_CTX_ctrl");
+    BIND(crypto, init, "EVP_CipherInit_ex");
+    BIND(crypto, update, "EVP_CipherUpdate");
+    BIND(crypto, final, "EVP_CipherFinal_ex");
     ciphers[RS3D_AES_256_GCM] = crypto.cipher_fetch(NULL, "AES-256-GCM", NULL);
     ciphers[RS3D_CHACHA20_POLY1305] = crypto.cipher_fetch(NULL, "ChaCha20-Poly1305", NULL);
     return ciphers[RS3D_AES_256_GCM] && ciphers[RS3D_CHACHA20_POLY1305] ? 0 : -1;
@@ -68,6 +81,191 @@ unsigned long rs3d_libcrypto_version(void)
 {
     return crypto.version_num ? crypto.version_num() : 0;
 }
+
+static void *crypto_start(const rs3d_frames *f, int seal)
+{
+    EVP_CIPHER_CTX *ctx = crypto.ctx_new();
+
+    if (ctx && crypto.init(ctx, ciphers[f->algorithm], NULL, f->key, NULL, seal) != 1) {
+        crypto.ctx_free(ctx);
+        ctx = NULL;
+    }
+    return ctx;
+}
+
+static void crypto_end(void *ctx)
+{
+    crypto.ctx_free(ctx);
+}
+
+/* The parts that both directions share: the names of this frame, then its bytes. */
+static int crypto_run(EVP_CIPHER_CTX *ctx, int seal, const unsigned char *nonce, const unsigned char *aad,
+                      size_t aad_bytes, const unsigned char *in, size_t bytes, unsigned char *out)
+{
+    int produced;
+
+    if (crypto.init(ctx, NULL, NULL, NULL, nonce, seal) != 1 ||
+        crypto.update(ctx, NULL, &produced, aad, (int)aad_bytes) != 1)
+        return -1;
+    if (bytes && (crypto.update(ctx, out, &produced, in, (int)bytes) != 1 || produced != (int)bytes))
+        return -1;
+    return 0;
+}
+
+static int crypto_seal(void *ctx, const unsigned char *nonce, const unsigned char *aad, size_t aad_bytes,
+                       const unsigned char *in, size_t bytes, unsigned char *out)
+{
+    unsigned char nothing[RS3D_TAG_BYTES];
+    int produced;
+
+    if (crypto_run(ctx, 1, nonce, aad, aad_bytes, in, bytes, out) != 0 || crypto.final(ctx, nothing, &produced) != 1 ||
+        crypto.ctx_ctrl(ctx, CTRL_AEAD_GET_TAG, RS3D_TAG_BYTES, out + bytes) != 1)
+        return -1;
+    return 0;
+}
+
+static int crypto_open(void *ctx, const unsigned char *nonce, const unsigned char *aad, size_t aad_bytes,
+                       const unsigned char *in, size_t bytes, unsigned char *out)
+{
+    unsigned char nothing[RS3D_TAG_BYTES], tag[RS3D_TAG_BYTES];
+    int produced;
+
+    memcpy(tag, in + bytes, RS3D_TAG_BYTES);
+    if (crypto_run(ctx, 0, nonce, aad, aad_bytes, in, bytes, out) != 0 ||
+        crypto.ctx_ctrl(ctx, CTRL_AEAD_SET_TAG, RS3D_TAG_BYTES, tag) != 1)
+        return -1;
+    return crypto.final(ctx, nothing, &produced) == 1 ? 0 : 1;
+}
+
+/* ------------------------------------------------------------------------------------------------------ libgcrypt */
+
+typedef struct gcry_cipher_handle gcry_cipher_handle;
+
+/* From gcrypt.h: part of the ABI. */
+enum {
+    GCRYPT_AES256 = 9,
+    GCRYPT_CHACHA20 = 316,
+    GCRYPT_MODE_GCM = 9,
+    GCRYPT_MODE_POLY1305 = 10,
+    GCRYPT_DISABLE_SECMEM = 37,
+    GCRYPT_INITIALIZATION_FINISHED = 38,
+    GCRYPT_IS_INITIALIZATION_FINISHED = 39,
+    GCRYPT_ERROR_CODE = 0xffff, /* the rest of an error tells its source */
+    GCRYPT_CHECKSUM = 10
+};
+
+static struct {
+    const char *(*check_version)(const char *at_least);
+    unsigned (*control)(int command, ...);
+    unsigned (*open)(gcry_cipher_handle **, int algorithm, int mode, unsigned flags);
+    void (*close)(gcry_cipher_handle *);
+    unsigned (*setkey)(gcry_cipher_handle *, const void *key, size_t bytes);
+    unsigned (*setiv)(gcry_cipher_handle *, const void *iv, size_t bytes);
+    unsigned (*authenticate)(gcry_cipher_handle *, const void *aad, size_t bytes);
+    unsigned (*encrypt)(gcry_cipher_handle *, void *out, size_t out_bytes, const void *in, size_t in_bytes);
+    unsigned (*decrypt)(gcry_cipher_handle *, void *out, size_t out_bytes, const void *in, size_t in_bytes);
+    unsigned (*gettag)(gcry_cipher_handle *, void *tag, size_t bytes);
+    unsigned (*checktag)(gcry_cipher_handle *, const void *tag, size_t bytes);
+} gcrypt;
+
+static int gcrypt_ready;
+
+static gcry_cipher_handle *gcrypt_handle(int algorithm)
+{
+    gcry_cipher_handle *handle = NULL;
+    int is_aes = algorithm == RS3D_AES_256_GCM;
+
+    if (gcrypt.open(&handle, is_aes ? GCRYPT_AES256 : GCRYPT_CHACHA20, is_aes ? GCRYPT_MODE_GCM : GCRYPT_MODE_POLY1305,
+                    0) != 0)
+        return NULL;
+    return handle;
+}
+
+int rs3d_libgcrypt_load(void)
+{
+    void *library;
+    gcry_cipher_handle *trial;
+
+    if (gcrypt_ready)
+        return 0;
+    library = dlopen("libgcrypt.so.20", RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        return -1;
+    BIND(gcrypt, check_version, "gcry_check_version");
+    BIND(gcrypt, control, "gcry_control");
+    BIND(gcrypt, open, "gcry_cipher_open");
+    BIND(gcrypt, close, "gcry_cipher_close");
+    BIND(gcrypt, setkey, "gcry_cipher_setkey");
+    BIND(gcrypt, setiv, "gcry_cipher_setiv");
+    BIND(gcrypt, authenticate, "gcry_cipher_authenticate");
+    BIND(gcrypt, encrypt, "gcry_cipher_encrypt");
+    BIND(gcrypt, decrypt, "gcry_cipher_decrypt");
+    BIND(gcrypt, gettag, "gcry_cipher_gettag");
+    BIND(gcrypt, checktag, "gcry_cipher_checktag");
+    /* VAES came with 1.10. The check also begins the library's initialization, which we end unless somebody has:
+     * without its secure memory, of which we allocate none. */
+    if (!gcrypt.check_version("1.10.0"))
+        return -1;
+    if (!gcrypt.control(GCRYPT_IS_INITIALIZATION_FINISHED, 0)) {
+        gcrypt.control(GCRYPT_DISABLE_SECMEM, 0);
+        gcrypt.control(GCRYPT_INITIALIZATION_FINISHED, 0);
+    }
+    /* In FIPS mode, say, it does not have every cipher. */
+    for (int algorithm = RS3D_AES_256_GCM; algorithm <= RS3D_CHACHA20_POLY1305; algorithm++) {
+        if (!(trial = gcrypt_handle(algorithm)))
+            return -1;
+        gcrypt.close(trial);
+    }
+    gcrypt_ready = 1;
+    return 0;
+}
+
+static void *gcrypt_start(const rs3d_frames *f, int seal)
+{
+    gcry_cipher_handle *handle = gcrypt_handle(f->algorithm);
+
+    (void)seal;
+    if (handle && gcrypt.setkey(handle, f->key, RS3D_KEY_BYTES) != 0) {
+        gcrypt.close(handle);
+        handle = NULL;
+    }
+    return handle;
+}
+
+static void gcrypt_end(void *handle)
+{
+    gcrypt.close(handle); /* wipes the key */
+}
+
+static int gcrypt_seal(void *handle, const unsigned char *nonce, const unsigned char *aad, size_t aad_bytes,
+                       const unsigned char *in, size_t bytes, unsigned char *out)
+{
+    if (gcrypt.setiv(handle, nonce, RS3D_NONCE_BYTES) != 0 || gcrypt.authenticate(handle, aad, aad_bytes) != 0 ||
+        gcrypt.encrypt(handle, out, bytes, in, bytes) != 0 || gcrypt.gettag(handle, out + bytes, RS3D_TAG_BYTES) != 0)
+        return -1;
+    return 0;
+}
+
+static int gcrypt_open(void *handle, const unsigned char *nonce, const unsigned char *aad, size_t aad_bytes,
+                       const unsigned char *in, size_t bytes, unsigned char *out)
+{
+    unsigned wrong;
+
+    if (gcrypt.setiv(handle, nonce, RS3D_NONCE_BYTES) != 0 || gcrypt.authenticate(handle, aad, aad_bytes) != 0 ||
+        gcrypt.decrypt(handle, out, bytes, in, bytes) != 0)
+        return -1;
+    wrong = gcrypt.checktag(handle, in + bytes, RS3D_TAG_BYTES);
+    if (!wrong)
+        return 0;
+    return (wrong & GCRYPT_ERROR_CODE) == GCRYPT_CHECKSUM ? 1 : -1;
+}
+
+static const engine engines[] = {
+    [RS3D_BY_LIBCRYPTO] = {crypto_start, crypto_end, crypto_seal, crypto_open},
+    [RS3D_BY_LIBGCRYPT] = {gcrypt_start, gcrypt_end, gcrypt_seal, gcrypt_open},
+};
+
+/* --------------------------------------------------------------------------------------------------------- frames */
 
 void rs3d_frames_init(rs3d_frames *f, int algorithm, const unsigned char *key, const unsigned char *prefix,
                       const unsigned char *blob_id, size_t blob_id_bytes)
@@ -104,50 +302,22 @@ void rs3d_frame_names(const rs3d_frames *f, uint32_t frame, int final, unsigned 
     put_frame_number(aad + 9, frame, final);
 }
 
-/* The parts that both directions share: the names of this frame, then its bytes. */
-static int run_frame(EVP_CIPHER_CTX *ctx, const rs3d_frames *f, uint32_t frame, int final, int seal,
-                     const unsigned char *in, size_t bytes, unsigned char *out)
+int rs3d_frames_seal(int library, const rs3d_frames *f, uint32_t first, int ends, const unsigned char *in,
+                     size_t in_bytes, unsigned char *out)
 {
+    const engine *e = &engines[library];
+    void *context = e->start(f, 1);
     unsigned char nonce[RS3D_NONCE_BYTES], aad[sizeof f->aad];
-    int produced;
-
-    rs3d_frame_names(f, frame, final, nonce, aad);
-    if (crypto.init(ctx, NULL, NULL, NULL, nonce, seal) != 1 ||
-        crypto.update(ctx, NULL, &produced, aad, (int)f->aad_bytes) != 1)
-        return -1;
-    if (bytes && (crypto.update(ctx, out, &produced, in, (int)bytes) != 1 || produced != (int)bytes))
-        return -1;
-    return 0;
-}
-
-static EVP_CIPHER_CTX *new_context(const rs3d_frames *f, int seal)
-{
-    EVP_CIPHER_CTX *ctx = crypto.ctx_new();
-
-    if (ctx && crypto.init(ctx, ciphers[f->algorithm], NULL, f->key, NULL, seal) != 1) {
-        crypto.ctx_free(ctx);
-        ctx = NULL;
-    }
-    return ctx;
-}
-
-int rs3d_frames_seal(const rs3d_frames *f, uint32_t first, int ends, const unsigned char *in, size_t in_bytes,
-                     unsigned char *out)
-{
-    EVP_CIPHER_CTX *ctx = new_context(f, 1);
-    unsigned char nothing[RS3D_TAG_BYTES];
     uint32_t frame = first;
-    int status = ctx ? 0 : -1, produced;
+    int status = context ? 0 : -1;
 
     /* One round at least: an empty body is one empty final frame. */
     while (status == 0) {
         size_t bytes = in_bytes < RS3D_FRAME_BYTES ? in_bytes : RS3D_FRAME_BYTES;
         int last = in_bytes == bytes;
 
-        status = run_frame(ctx, f, frame, ends && last, 1, in, bytes, out);
-        if (status == 0 && (crypto.final(ctx, nothing, &produced) != 1 ||
-                            crypto.ctx_ctrl(ctx, CTRL_AEAD_GET_TAG, RS3D_TAG_BYTES, out + bytes) != 1))
-            status = -1;
+        rs3d_frame_names(f, frame, ends && last, nonce, aad);
+        status = e->seal(context, nonce, aad, f->aad_bytes, in, bytes, out);
         if (last)
             break;
         in += bytes;
@@ -155,32 +325,29 @@ int rs3d_frames_seal(const rs3d_frames *f, uint32_t first, int ends, const unsig
         out += bytes + RS3D_TAG_BYTES;
         frame++;
     }
-    crypto.ctx_free(ctx);
+    if (context)
+        e->end(context);
     return status;
 }
 
-int rs3d_frames_open(const rs3d_frames *f, uint32_t first, int ends, const unsigned char *in, size_t in_bytes,
-                     unsigned char *out, uint32_t *bad)
+int rs3d_frames_open(int library, const rs3d_frames *f, uint32_t first, int ends, const unsigned char *in,
+                     size_t in_bytes, unsigned char *out, uint32_t *bad)
 {
-    EVP_CIPHER_CTX *ctx = new_context(f, 0);
-    unsigned char nothing[RS3D_TAG_BYTES], tag[RS3D_TAG_BYTES], *written = out;
+    const engine *e = &engines[library];
+    void *context = e->start(f, 0);
+    unsigned char nonce[RS3D_NONCE_BYTES], aad[sizeof f->aad], *written = out;
     uint32_t frame = first;
-    int status = ctx ? 0 : -1, produced;
+    int status = context ? 0 : -1;
 
     while (status == 0) {
         size_t sealed = in_bytes < RS3D_FRAME_BYTES + RS3D_TAG_BYTES ? in_bytes : RS3D_FRAME_BYTES + RS3D_TAG_BYTES;
         size_t bytes = sealed - RS3D_TAG_BYTES;
         int last = in_bytes == sealed;
 
-        status = run_frame(ctx, f, frame, ends && last, 0, in, bytes, written);
+        rs3d_frame_names(f, frame, ends && last, nonce, aad);
+        status = e->open(context, nonce, aad, f->aad_bytes, in, bytes, written);
         written += bytes;
-        memcpy(tag, in + bytes, RS3D_TAG_BYTES);
-        if (status == 0 && crypto.ctx_ctrl(ctx, CTRL_AEAD_SET_TAG, RS3D_TAG_BYTES, tag) != 1)
-            status = -1;
-        if (status == 0 && crypto.final(ctx, nothing, &produced) != 1) {
-            *bad = frame;
-            status = 1;
-        }
+        *bad = frame;
         if (last)
             break;
         in += sealed;
@@ -189,6 +356,7 @@ int rs3d_frames_open(const rs3d_frames *f, uint32_t first, int ends, const unsig
     }
     if (status != 0)
         memset(out, 0, (size_t)(written - out));
-    crypto.ctx_free(ctx);
+    if (context)
+        e->end(context);
     return status;
 }

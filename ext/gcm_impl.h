@@ -1,4 +1,4 @@
-/* Frames of a sealed blob: the loop over frames around libcrypto's AEAD. The format is described in gcm.pyx. */
+/* Frames of a sealed blob: the loop over frames around a library's AEAD. The format is described in gcm.pyx. */
 #ifndef RS3D_GCM_IMPL_H
 #define RS3D_GCM_IMPL_H
 
@@ -17,6 +17,8 @@ enum {
 
 enum { RS3D_AES_256_GCM = 1, RS3D_CHACHA20_POLY1305 = 2 };
 
+enum { RS3D_BY_LIBCRYPTO = 0, RS3D_BY_LIBGCRYPT = 1 };
+
 typedef struct {
     int algorithm;
     unsigned char key[RS3D_KEY_BYTES];
@@ -33,19 +35,20 @@ void rs3d_frames_wipe(rs3d_frames *f);
 /* Nonce and AAD of one frame; `aad` has room for sizeof f->aad bytes. */
 void rs3d_frame_names(const rs3d_frames *f, uint32_t frame, int final, unsigned char *nonce, unsigned char *aad);
 
-/* Bind libcrypto's EVP interface at run time. Returns 0, or -1 where there is no libcrypto 3. Call with the GIL. */
+/* Bind a library at run time. Returns 0, or -1 where there is no libcrypto 3, no libgcrypt 1.10. Call with the GIL. */
 int rs3d_libcrypto_load(void);
 unsigned long rs3d_libcrypto_version(void);
+int rs3d_libgcrypt_load(void);
 
-/* Seal `in_bytes` as frames `first`, `first` + 1 ...; `ends` marks the last of them as final. Returns 0, or -1 when
- * libcrypto fails (out of memory, a provider that refuses the cipher). `out` takes in_bytes + 16 a frame and must not
+/* Seal `in_bytes` as frames `first`, `first` + 1 ...; `ends` marks the last of them as final. Returns 0, or -1 when the
+ * library fails (out of memory, a provider that refuses the cipher). `out` takes in_bytes + 16 a frame and must not
  * overlap `in`. */
-int rs3d_frames_seal(const rs3d_frames *f, uint32_t first, int ends, const unsigned char *in, size_t in_bytes,
-                     unsigned char *out);
+int rs3d_frames_seal(int library, const rs3d_frames *f, uint32_t first, int ends, const unsigned char *in,
+                     size_t in_bytes, unsigned char *out);
 
 /* The reverse. Returns 0; -1 as above; or 1 when a frame is not what was sealed there, with its number in *bad. In both
  * failures everything written to `out` by this call is wiped: no byte that was not authenticated is ever handed on. */
-int rs3d_frames_open(const rs3d_frames *f, uint32_t first, int ends, const unsigned char *in, size_t in_bytes,
-                     unsigned char *out, uint32_t *bad);
+int rs3d_frames_open(int library, const rs3d_frames *f, uint32_t first, int ends, const unsigned char *in,
+                     size_t in_bytes, unsigned char *out, uint32_t *bad);
 
 #endif

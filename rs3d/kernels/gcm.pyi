@@ -3,8 +3,8 @@
 Format and reasons stand in `ext/gcm.pyx`; the oracle, by an independent library, is `tests/oracles/gcm.py`.
 
 All calls block: run them in a thread for more than a frame or two (64 KiB take some 25 µs). The GIL is dropped around
-the whole loop (variant `libcrypto`) or around each frame (variant `cryptography`). Input and output must not overlap;
-both must be left alone by other threads until the call returns.
+the whole loop (variants `libcrypto`, `libgcrypt`) or around each frame (variant `cryptography`). Input and output must
+not overlap; both must be left alone by other threads until the call returns.
 Source: Hoang, Reyhanitabar, Rogaway, Vizár, CRYPTO 2015 (STREAM); NIST SP 800-38D (GCM); RFC 8439 (ChaCha20-Poly1305).
 """
 
@@ -169,7 +169,7 @@ class FrameOpener:
         """
 
 def variant() -> str:
-    """The library in use: `libcrypto` or `cryptography`."""
+    """The library in use: `libcrypto`, `libgcrypt` or `cryptography`."""
 
 def variants() -> tuple[str, ...]:
     """The libraries usable here."""
