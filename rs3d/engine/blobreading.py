@@ -77,7 +77,8 @@ class BlobPieces:
         self._opened = 0
         """Extents below this number have been opened (and perhaps closed again)."""
         self._current: tuple[Piece, Lease | None] | None = None
-        self._next: tuple[_Slice, Job[Piece] | Ready, Lease | None] | None = None
+        self._next: tuple[Job[Piece] | Ready, Lease | None] | None = None
+        self._failed: ObjectDamaged | None = None
         self._only = len(extents) == 1
         self._begun_with: Piece | None = None
 
@@ -111,6 +112,8 @@ class BlobPieces:
         Raises:
             ObjectDamaged
         """
+        if self._failed is not None:
+            raise self._failed
         if self._begun_with is not None:
             piece, self._begun_with = self._begun_with, None
             self._start_next()
@@ -148,8 +151,7 @@ class BlobPieces:
         self._reading.leave()
         under_way, self._next = self._next, None
         self._slices = iter(())
-        job = None if under_way is None else under_way[1]
-        lease = None if under_way is None else under_way[2]
+        job, lease = (None, None) if under_way is None else under_way
         if isinstance(job, Ready):
             job = None
         if job is None or job.is_done:
@@ -177,7 +179,7 @@ class BlobPieces:
         if self._in_spans and self._is_verified(upcoming):
             # Verified lately and still in memory: no thread is needed.
             span = FileSpan(self._readers[upcoming.index].fileno(), upcoming.offset, upcoming.length)
-            self._next = (upcoming, Ready(span), None)
+            self._next = (Ready(span), None)
             return
         lease: Lease | None = None
         view: memoryview | None = None
@@ -194,7 +196,7 @@ class BlobPieces:
                 upcoming = _Slice(upcoming.index, upcoming.offset, len(view))
                 self._slices = itertools.chain((rest,), self._slices)
         job = self._runtime.threads.start(lambda: self._prepare(upcoming, view))
-        self._next = (upcoming, job, lease)
+        self._next = (job, lease)
 
     def _is_verified(self, upcoming: _Slice) -> bool:
         """Whether the piece can be handed out without a thread: its blob is open, or can be opened at once."""
@@ -214,11 +216,14 @@ class BlobPieces:
     async def _take_next(self) -> Piece:
         if self._next is None:
             raise ValueError("no piece was started")
-        _, job, lease = self._next
+        job, lease = self._next
         try:
             piece = await job.wait()
         except BlobDamaged as damage:
-            raise ObjectDamaged(bucket=self._bucket, key=self._key, blob=damage.blob, reason=damage.reason) from damage
+            self._failed = ObjectDamaged(
+                bucket=self._bucket, key=self._key, blob=damage.blob, reason=damage.reason
+            )
+            raise self._failed from damage
         self._next = None
         self._current = (piece, lease)
         return piece
