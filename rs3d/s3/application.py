@@ -50,7 +50,7 @@ class Application:
             s3 = read_request(request.head, self.services.config.domains)
             bucket = self.services.find_bucket(s3.bucket)
             if s3.method == "OPTIONS":
-                return self._finish(self.cors.preflight(request.head, bucket), request)
+                return self._finish(self.cors.preflight(request.head, bucket), request.request_id)
             operation = find_operation(s3)
             logs.operation.set(operation.name)  # the label of this request's metrics
             if operation.name == "PostObject" and is_form_upload(request.head):
@@ -58,10 +58,10 @@ class Application:
             else:
                 response = await self._run(request, s3, operation, bucket)
         except Rs3dError as error:
-            response = self.render(error, request, request.request_id)
+            response = self._refusal(error, request, request.request_id)
         if bucket is not None:
             self.cors.add_headers(response, request.head, bucket)
-        return self._finish(response, request)
+        return self._finish(response, request.request_id)
 
     async def _run(self, request: Request, s3: S3Request, operation: Operation, bucket: Bucket | None) -> Response:
         now_ns = self.services.clock.wall_ns()
@@ -107,16 +107,20 @@ class Application:
         action = operation.version_action if operation.version_action and "versionId" in s3.query else operation.action
         authorizer.check(identity, action, bucket, s3.key)
 
-    def _finish(self, response: Response, request: Request) -> Response:
-        response.headers.append((b"x-amz-request-id", request.request_id.encode("ascii")))
+    def _finish(self, response: Response, request_id: str) -> Response:
+        response.headers.append((b"x-amz-request-id", request_id.encode("ascii")))
         response.headers.append((b"x-amz-id-2", self.services.config.host_id.encode("ascii")))
         return response
 
     def render(self, error: Exception, request: Request | None, request_id: str) -> Response:
-        """The error response of S3 for `error`: XML, or headers alone for HEAD and 304.
+        """The error response of S3 for an `error` that never was, or was not answered as, a request of S3.
 
         An unexpected error is logged with its traceback; the client learns the request id only.
         """
+        return self._finish(self._refusal(error, request, request_id), request_id)
+
+    def _refusal(self, error: Exception, request: Request | None, request_id: str) -> Response:
+        """XML, or headers alone for HEAD and 304."""
         rendered = describe(error)
         status = rendered.code.status
         if status >= 500 and not isinstance(error, RetryLater | RequestError):

@@ -31,9 +31,9 @@ VICTIMS = ("worker", "committer", "steward", "all", "worker", "committer", "supe
 def strike(server: MiniProcess, victim: str) -> bool:
     """Kill; returns whether the whole daemon has to be started again."""
     if victim in ("all", "supervisor"):
-        pids = [server.pid] if victim == "supervisor" else [server.pid, *server.children().values()]
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+        doomed = [server.pid] if victim == "supervisor" else [server.pid, *server.children().values()]
+        for process in doomed:
+            os.kill(process, signal.SIGKILL)
         server.kill()
         return True
     pid = server.children().get(victim)
@@ -90,8 +90,8 @@ def main() -> int:
             check_store(str(server.directory), mode=CheckMode.REPAIR)
             report = assert_files_reachable(str(server.directory))
             print(
-                f"{done} kills: {load.acknowledged} acknowledged, {load.failed} without an answer; {checked} read back; "
-                f"{report.versions} versions, {report.blobs} blobs, all as they should be",
+                f"{done} kills: {load.acknowledged} acknowledged, {load.failed} without an answer; "
+                f"{checked} read back; {report.versions} versions, {report.blobs} blobs, all as they should be",
                 flush=True,
             )
     return 0

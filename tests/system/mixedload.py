@@ -1,5 +1,5 @@
-"""The load of the chaos runs: what `Load` does, and copies, versions, aborted uploads and lists, each answer held against
-what was acknowledged."""
+"""The load of the chaos runs: what `Load` does, and copies, versions, aborted uploads and lists, each answer held
+against what was acknowledged."""
 
 from __future__ import annotations
 

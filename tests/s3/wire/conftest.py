@@ -1,0 +1,76 @@
+"""Servers shared by the tests of this folder, and a fresh bucket for each test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from rs3d.engine.configuration import EngineConfig
+from rs3d.http.limits import HttpLimits
+from rs3d.s3.configuration import RegionCheck, S3Config
+from tests.s3.wire.client import Caller
+from tests.s3.wire.server import Setup, WireServer
+
+MIB = 1024 * 1024
+DOMAIN = "s3.wire.test"
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireServer]:
+    """A server with default settings but for a domain and parts that may be small."""
+    setup = Setup(s3=S3Config(domains=(DOMAIN,)), engine=EngineConfig(minimum_part_bytes=MIB))
+    with WireServer(tmp_path_factory.mktemp("wire") / "store", setup) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireServer]:
+    """A server in another region, strict about it, whose limits are small enough to be reached."""
+    setup = Setup(
+        s3=S3Config(region="eu-west-3", region_check=RegionCheck.STRICT),
+        limits=HttpLimits(
+            body_bytes=4 * MIB, head_bytes=8192, uri_bytes=4096, connections=12, head_timeout_s=0.5, stall_timeout_s=0.5
+        ),
+        engine=EngineConfig(maximum_buckets=3, maximum_put_bytes=MIB),
+    )
+    with WireServer(tmp_path_factory.mktemp("narrow") / "store", setup) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def root(wire: WireServer) -> Caller:
+    return Caller(wire.address, wire.root)
+
+
+@pytest.fixture(scope="session")
+def anonymous(wire: WireServer) -> Caller:
+    return Caller(wire.address, None)
+
+
+@pytest.fixture(scope="session")
+def anna(wire: WireServer) -> Caller:
+    """A user without any right but to her own buckets."""
+    return Caller(wire.address, wire.add_user("anna"))
+
+
+@pytest.fixture(scope="session")
+def berta(wire: WireServer) -> Caller:
+    """Another one."""
+    return Caller(wire.address, wire.add_user("berta"))
+
+
+@pytest.fixture
+def bucket(root: Caller) -> str:
+    """The name of a new bucket of root's."""
+    return make_bucket(root)
+
+
+def make_bucket(caller: Caller, *headers: tuple[str, str]) -> str:
+    name = f"bucket-{next(_NUMBERS)}"
+    answer = caller.put(f"/{name}", b"", *headers)
+    assert answer.status == 200, answer.body
+    return name
