@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextvars
 import logging
 
 import pytest
@@ -58,15 +59,21 @@ def observer(page: MetricsPage) -> WorkerObserver:
     return WorkerObserver(page.install(metrics.WORKER_FAMILIES), log_requests=False)
 
 
-def serve(observer: WorkerObserver, operation: str, status: int) -> None:
-    observer.request_started(REQUEST)
-    logs.operation.set(operation)
-    observer.request_finished(exchange(status))
+def serve(observer: WorkerObserver, operation: str, finished: Exchange) -> None:
+    """One exchange in a context of its own, as each connection's task has one."""
+
+    def run() -> None:
+        if finished.request is not None:
+            observer.request_started(finished.request)
+        logs.operation.set(operation)
+        observer.request_finished(finished)
+
+    contextvars.copy_context().run(run)
 
 
 def test_requests_are_counted_by_operation_and_class(page: MetricsPage, observer: WorkerObserver) -> None:
     for status in (200, 206, 404):
-        serve(observer, "GetObject", status)
+        serve(observer, "GetObject", exchange(status))
     text = render([page.sample()])
     assert 'rs3d_requests_total{operation="GetObject",status="2xx"} 2' in text
     assert 'rs3d_requests_total{operation="GetObject",status="4xx"} 1' in text
@@ -79,16 +86,14 @@ def test_requests_are_counted_by_operation_and_class(page: MetricsPage, observer
 
 
 def test_a_head_that_was_refused_counts_as_other(page: MetricsPage, observer: WorkerObserver) -> None:
-    logs.operation.set("PutObject")
-    observer.request_finished(exchange(400, request=None))
+    serve(observer, "PutObject", exchange(400, request=None))
     text = render([page.sample()])
     assert 'rs3d_requests_total{operation="other",status="4xx"} 1' in text
     assert "rs3d_requests_in_flight 0" in text
 
 
 def test_a_lost_connection_is_told_apart(page: MetricsPage, observer: WorkerObserver) -> None:
-    observer.request_started(REQUEST)
-    observer.request_finished(exchange(0, outcome=SendOutcome.CUT))
+    serve(observer, "", exchange(0, outcome=SendOutcome.CUT))
     text = render([page.sample()])
     assert 'status="lost"} 1' in text
     assert "rs3d_cut_responses_total 1" in text
@@ -98,7 +103,7 @@ def test_s10_a_trace_and_a_log_line_have_no_query(observer: WorkerObserver, capl
     records: list[RequestRecord] = []
     observer.trace = records.append
     with caplog.at_level(logging.INFO, logger="rs3d.request"):
-        serve(observer, "GetObject", 503)
+        serve(observer, "GetObject", exchange(503))
     assert records[0].path == "/bucket/key"
     assert len(caplog.records) == 1
     assert "abcdef" not in str(vars(caplog.records[0]))
@@ -106,8 +111,8 @@ def test_s10_a_trace_and_a_log_line_have_no_query(observer: WorkerObserver, capl
 
 def test_successes_are_logged_only_when_asked(observer: WorkerObserver, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="rs3d.request"):
-        serve(observer, "GetObject", 200)
+        serve(observer, "GetObject", exchange(200))
         assert caplog.records == []
         observer.log_requests = True
-        serve(observer, "GetObject", 200)
+        serve(observer, "GetObject", exchange(200))
     assert len(caplog.records) == 1
