@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from rs3d.errors import InvalidArgument
 from rs3d.types.buckets import BucketCounters
@@ -136,6 +136,10 @@ CURRENT: Final = struct.Struct(">QQQIIIIIIIBH32sB32sBBB")
 """size, last modified, sequence, body place (4), state place (3), etag (3), class, owner, checksum (2), flags."""
 
 
+SEALED_CURRENT: Final = struct.Struct(CURRENT.format + "I")
+"""CURRENT and the CRC that the catalog puts behind each value: a LIST unpacks both at once."""
+
+
 class CurrentRow(NamedTuple):
     """The newest version of a key, when it is an object: what LIST shows, and where its records are."""
 
@@ -159,15 +163,15 @@ class CurrentRow(NamedTuple):
     flags: int
 
 
-def listed_object(key: str, row: CurrentRow) -> ListedObject:
-    """The row as LIST shows it."""
+def listed_object(key: str, row: tuple[Any, ...]) -> ListedObject:
+    """The row (as CURRENT or SEALED_CURRENT unpacks it) as LIST shows it."""
     return ListedObject(
         key,
         row[0],
         row[1],
-        unpack_etag(row[10], row[11], row[12]),
+        row[12][:16].hex() if row[10] == ETAG_MD5 and not row[11] else unpack_etag(row[10], row[11], row[12]),
         STORAGE_CLASSES[row[13]],
-        row[14].hex(),  # type: ignore[arg-type]  # CanonicalId is its hex text
+        row[14].hex(),
         CHECKSUM_ALGORITHMS[row[15]],
         CHECKSUM_TYPES[row[16]],
     )

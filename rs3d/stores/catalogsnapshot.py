@@ -25,12 +25,12 @@ from rs3d.format.rows import (
     LOG_DEAD,
     LOG_SEGMENT,
     ORIGIN,
+    SEALED_CURRENT,
     SET,
     STORAGE_CLASSES,
     TAIL,
     VERSION,
     BlobRow,
-    CurrentRow,
     LogSegmentRow,
     Place,
     SetRow,
@@ -345,9 +345,13 @@ class Snapshot:
     # ------------------------------------------------------------------------------------------------------ lists
 
     def list_objects(self, bucket: BucketId, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, ListedObject]]:
-        unseal, unpack = self._tables.current.unseal, CURRENT.unpack
-        for row_key, text, sealed in walk(self._lmdb, self._tables.current, bucket, prefix, start):
-            row = CurrentRow._make(unpack(unseal(row_key, sealed)))
+        table, unpack, seed = self._tables.current, SEALED_CURRENT.unpack, self._tables.current.seed
+        for row_key, text, sealed in walk(self._lmdb, table, bucket, prefix, start):
+            if len(sealed) != SEALED_CURRENT.size:
+                raise table.damaged(row_key)
+            row = unpack(sealed)
+            if crc32c(sealed[:-4], crc32c(row_key, seed)) != row[-1]:
+                raise table.damaged(row_key)
             yield text, listed_object(text.decode("utf-8"), row)
 
     def list_versions(

@@ -7,7 +7,7 @@ entered and never shown.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from rs3d.format.keys import CHUNK_BYTES, branch_row_key, bucket_prefix, node_prefix
 from rs3d.stores.catalogtables import Table
@@ -20,12 +20,8 @@ BRANCH_VALUE_BYTES = 8
 """u32 count of the rows in the node, and the CRC: no other value in these tables has that length."""
 
 
-class WalkedRow(NamedTuple):
-    """A row met by a walk: its LMDB key, the key's text with the chunks above it put in front, its stored value."""
-
-    row_key: bytes
-    text: bytes
-    sealed: bytes
+WalkedRow = tuple[bytes, bytes, bytes]
+"""A row met by a walk: its LMDB key, the key's text with the chunks above it put in front, its stored value."""
 
 
 def walk(
@@ -88,4 +84,4 @@ def _walk_space(
             continue
         if after_row is not None and row_key <= after_row and after_row.startswith(space):
             continue
-        yield WalkedRow(row_key, text, sealed)
+        yield row_key, text, sealed

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 from rs3d.types.identifiers import BlobId, BucketId, LogPosition, Sequence, UploadId, VersionId
 from rs3d.types.recipe import PLAIN, Recipe
@@ -167,8 +167,7 @@ class ObjectVersion:
         return "null" if self.is_null else self.version.text()
 
 
-@dataclass(frozen=True, slots=True)
-class ListedObject:
+class ListedObject(NamedTuple):
     """One row of a LIST: what `current` holds (FORMAT.md: at most 128 bytes and the key). `checksum_algorithm` and `checksum_type` may be ''."""
 
     key: str
