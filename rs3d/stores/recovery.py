@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Final
 
 from rs3d.errors import FormatUnknown
 from rs3d.format.logsegment import (
@@ -32,6 +33,9 @@ from rs3d.stores.logreader import ScanEnd
 from rs3d.stores.rebuild import replay_sealed
 from rs3d.stores.replay import LastSegment, applicable, apply_all, apply_segment, read_last
 from rs3d.types.identifiers import Sequence
+
+_SEAL_ROOM_BYTES: Final = 64 << 10
+"""Beside the records that were copied, and an eighth of them for their index: room for header, seal and footer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,7 @@ def _copy_survivors(
 ) -> None:
     """Write the surviving tail to a new segment, make it durable, then apply it (STORE.md 1)."""
     needed = sum(record.head.total_bytes for record in last.survivors)
-    capacity = max(log.preparation.segment_bytes, (needed + (1 << 20) + 4095) & -4096)
+    capacity = max(log.preparation.segment_bytes, (needed + needed // 8 + _SEAL_ROOM_BYTES + 4095) & -4096)
     header = SegmentHeader(
         store_id=store_id,
         number=number,
