@@ -73,13 +73,27 @@ class OpenedStore:
 async def open_engine(
     root: str, config: EngineConfig, options: StoreOptions = DEFAULT_OPTIONS
 ) -> AsyncIterator[StorageEngine]:
-    """See `StorageEngine.open`."""
-    async with open_store_parts(root, config, options) as opened, trio.open_nursery() as nursery:
-        nursery.start_soon(opened.collector.run, options.garbage_interval_s)
-        try:
-            yield opened.engine
-        finally:
-            nursery.cancel_scope.cancel()
+    """See `StorageEngine.open`. An error of the caller's block leaves it as it is, not in the groups of the nurseries
+    here."""
+    try:
+        async with open_store_parts(root, config, options) as opened, trio.open_nursery() as nursery:
+            nursery.start_soon(opened.collector.run, options.garbage_interval_s)
+            try:
+                yield opened.engine
+            finally:
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        error = _only_error(group)
+        if error is group:
+            raise
+        raise error from error.__cause__
+
+
+def _only_error(error: BaseException) -> BaseException:
+    """What is in a group of one, in as many groups as it may be; else the group."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 @asynccontextmanager

@@ -264,3 +264,17 @@ async def test_a_blob_verified_lately_is_opened_without_a_thread(tmp_path: Path)
             patch.setattr(engine._runtime.threads, "start", counting)
             assert await lengths() == first
         assert (jobs, sum(first)) == (0, 2_500_000)
+
+
+async def test_an_error_of_the_callers_block_comes_out_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(rs3d.errors.NoSuchBucket) as caught:
+        async with StorageEngine.open(tmp_path / "store", options=SMALL_STORE) as engine:
+            engine.bucket("nowhere")
+    assert caught.value.bucket == "nowhere"
+    with trio.CancelScope() as scope:
+        async with StorageEngine.open(tmp_path / "store", options=SMALL_STORE):
+            scope.cancel()
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+    async with StorageEngine.open(tmp_path / "store", options=SMALL_STORE) as engine:
+        assert engine.list_buckets().buckets == []
