@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
@@ -163,3 +165,29 @@ def test_nothing_is_written_outside_the_directory(server: MiniProcess) -> None:
         paths = [path for path in open_for_writing(pid) if path.startswith("/")]
         harmless = (str(server.directory), "/dev/", "/memfd:")
         assert [path for path in paths if not path.startswith(harmless)] == []
+
+
+def test_an_ephemeral_store_with_given_keys_leaves_nothing_behind(tmp_path: Path) -> None:
+    given = {"RS3D_ROOT_ACCESS_KEY": "GIVENROOTKEY", "RS3D_ROOT_SECRET_KEY": "a-given-secret-of-good-length"}
+    command = [sys.executable, "-m", "rs3d", "mini", "--ephemeral", "--workers", "1"]
+    command += ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]
+    environment = {**os.environ, **given, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as daemon:
+        lines: list[str] = []
+        for line in daemon.stdout or ():
+            lines.append(line)
+            if line.startswith("rs3d ready"):
+                break
+        client = boto3.client(
+            "s3",
+            endpoint_url=lines[-1].split()[2],
+            aws_access_key_id=given["RS3D_ROOT_ACCESS_KEY"],
+            aws_secret_access_key=given["RS3D_ROOT_SECRET_KEY"],
+            region_name="us-east-1",
+        )
+        client.create_bucket(Bucket="passing")
+        client.close()
+        assert given["RS3D_ROOT_SECRET_KEY"] not in "".join(lines)
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(120) == 0
+    assert list(tmp_path.iterdir()) == []
