@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -47,7 +48,8 @@ def _peers(group: str, average: int, body: bytes) -> list[Case]:
     rows: list[Case] = []
     for name, module, make in (
         ("fastcdc (Cython)", "fastcdc.fastcdc_cy", _fastcdc),
-        ("borg buzhash", "borg.chunker", _borg),
+        ("borg buzhash", "borg.chunkers.buzhash", _borg_buzhash),
+        ("borg fastcdc", "borg.chunkers.fastcdc", _borg_fastcdc),
     ):
         try:
             cut = make(importlib.import_module(module), average)
@@ -66,16 +68,23 @@ def _fastcdc(module: Any, average: int) -> Cut:
     return cut
 
 
-def _borg(module: Any, average: int) -> Cut:
-    """borg 1.x: sizes are powers of two, the window is 4,095 bytes as borg's default."""
-    io = importlib.import_module("io")
+def _borg_buzhash(module: Any, average: int) -> Cut:
+    """borg 2: sizes are powers of two, the window is 4,095 bytes as borg's default."""
     bits = average.bit_length() - 1
+    return _chunkify(lambda: module.Chunker(1, bits - 2, bits + 2, bits, 4095))
 
+
+def _borg_fastcdc(module: Any, average: int) -> Cut:
+    """borg 2, normalised like ours; BORG_FASTCDC_KERNEL chooses its kernel, the plainest without."""
+    bits = average.bit_length() - 1
+    return _chunkify(lambda: module.ChunkerFastCDC(bytes(32), bits - 2, bits + 2, bits, 2))
+
+
+def _chunkify(make: Callable[[], Any]) -> Cut:
     def cut(body: bytes) -> Sequence[int]:
-        chunker = module.Chunker(1, bits - 2, bits + 2, bits, 4095)
         ends = [0]
-        for chunk in chunker.chunkify(io.BytesIO(body)):
-            ends.append(ends[-1] + (len(chunk) if isinstance(chunk, memoryview) else chunk.meta["size"]))
+        for chunk in make().chunkify(io.BytesIO(body)):
+            ends.append(ends[-1] + chunk.meta["size"])
         return ends[1:]
 
     return cut
