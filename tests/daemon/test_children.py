@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from rs3d.daemon.children import (
+    FIRST_DELAY_S,
+    LONGEST_DELAY_S,
+    SETTLED_S,
+    START_PATIENCE_S,
+    ChildProcess,
+    Role,
+    State,
+)
+
+
+@pytest.fixture
+def child() -> Iterator[ChildProcess]:
+    made = ChildProcess.make("worker-0", Role.WORKER)
+    yield made
+    os.close(made.metrics_fd)
+
+
+def die(child: ChildProcess, *, after_s: float, now_s: float, returncode: int = -signal.SIGKILL) -> float:
+    """Let a child that ran for `after_s` end; returns the pause before its successor."""
+    child.state = State.SERVING
+    child.started_at_s = now_s - after_s
+    child.buried(returncode, now_s)
+    assert child.start_at_s is not None
+    return round(child.start_at_s - now_s, 6)
+
+
+def test_pauses_between_restarts_double_up_to_a_bound(child: ChildProcess) -> None:
+    pauses = [die(child, after_s=1, now_s=100.0 * turn) for turn in range(1, 12)]
+    assert pauses[:3] == [FIRST_DELAY_S, 2 * FIRST_DELAY_S, 4 * FIRST_DELAY_S]
+    assert pauses[-1] == LONGEST_DELAY_S
+    assert child.restarts == 11
+
+
+def test_a_child_that_settled_is_forgiven(child: ChildProcess) -> None:
+    for turn in range(1, 8):
+        die(child, after_s=1, now_s=100.0 * turn)
+    assert die(child, after_s=SETTLED_S, now_s=5000.0) == FIRST_DELAY_S
+
+
+def test_a_drained_child_has_no_successor(child: ChildProcess) -> None:
+    child.state = State.DRAINING
+    child.start_at_s = None
+    child.buried(0, 10.0)
+    assert child.state is State.DOWN
+    assert child.start_at_s is None
+    assert child.restarts == 0
+
+
+def test_deaths_by_signal_are_remembered_with_their_time(child: ChildProcess) -> None:
+    for now_s in (1.0, 2.0):
+        die(child, after_s=1, now_s=now_s, returncode=-signal.SIGBUS)
+    die(child, after_s=1, now_s=3.0, returncode=1)
+    assert child.deaths_by_signal == [(signal.SIGBUS, 1.0), (signal.SIGBUS, 2.0)]
+
+
+def test_a_starting_child_is_given_more_patience_than_a_silent_one(
+    child: ChildProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ChildProcess, "alive", True)
+    child.heard_at_s = 100.0
+    assert not child.is_overdue(100.0 + START_PATIENCE_S, 10.0)
+    assert child.is_overdue(100.1 + START_PATIENCE_S, 10.0)
+    child.has_beaten = True
+    assert not child.is_overdue(110.0, 10.0)
+    assert child.is_overdue(110.1, 10.0)
