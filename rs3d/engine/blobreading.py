@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from rs3d.engine.buffers import Lease
+from rs3d.engine.layers import LayeredBlob
 from rs3d.engine.results import FileSpan
 from rs3d.engine.runtime import Reading, Runtime
 from rs3d.engine.threads import Job
-from rs3d.errors import BlobDamaged, NotImplementedHere, ObjectDamaged
+from rs3d.errors import BlobDamaged, ObjectDamaged
+from rs3d.rio.keys import EncryptionKey
 from rs3d.stores.interfaces import BlobReader
 from rs3d.types.objects import Extent
 
@@ -65,19 +67,27 @@ class BlobPieces:
     """The pieces of some extents, in order."""
 
     def __init__(
-        self, runtime: Runtime, extents: list[Extent], reading: Reading, *, in_spans: bool, what: tuple[str, str]
+        self,
+        runtime: Runtime,
+        extents: list[Extent],
+        reading: Reading,
+        *,
+        in_spans: bool,
+        what: tuple[str, str],
+        data_key: EncryptionKey | None = None,
     ) -> None:
         self._runtime = runtime
+        self._data_key = data_key
         self._extents = extents = [extent for extent in extents if extent.length]
         self._reading = reading
         self._in_spans = in_spans
         self._bucket, self._key = what
         self._slices = _cut(extents, runtime.config.piece_bytes)
-        self._readers: dict[int, BlobReader] = {}
+        self._readers: dict[int, BlobReader | LayeredBlob] = {}
         self._opened = 0
         """Extents below this number have been opened (and perhaps closed again)."""
         self._current: tuple[Piece, Lease | None] | None = None
-        self._next: tuple[Job[Piece] | Ready, Lease | None] | None = None
+        self._next: tuple[Job[Piece | None] | Ready, Lease | None, _Slice] | None = None
         self._failed: ObjectDamaged | None = None
         self._only = len(extents) == 1
         self._begun_with: Piece | None = None
@@ -151,7 +161,7 @@ class BlobPieces:
         self._reading.leave()
         under_way, self._next = self._next, None
         self._slices = iter(())
-        job, lease = (None, None) if under_way is None else under_way
+        job, lease, _ = (None, None, None) if under_way is None else under_way
         if isinstance(job, Ready):
             job = None
         if job is None or job.is_done:
@@ -176,10 +186,10 @@ class BlobPieces:
         upcoming = next(self._slices, None)
         if upcoming is None:
             return
-        if self._in_spans and self._is_verified(upcoming):
+        span = self._verified_span(upcoming) if self._in_spans else None
+        if span is not None:
             # Verified lately and still in memory: no thread is needed.
-            span = FileSpan(self._readers[upcoming.index].fileno(), upcoming.offset, upcoming.length)
-            self._next = (Ready(span), None)
+            self._next = (Ready(span), None, upcoming)
             return
         lease: Lease | None = None
         view: memoryview | None = None
@@ -196,29 +206,36 @@ class BlobPieces:
                 upcoming = _Slice(upcoming.index, upcoming.offset, len(view))
                 self._slices = itertools.chain((rest,), self._slices)
         job = self._runtime.threads.start(lambda: self._prepare(upcoming, view))
-        self._next = (job, lease)
+        self._next = (job, lease, upcoming)
 
-    def _is_verified(self, upcoming: _Slice) -> bool:
-        """Whether the piece can be handed out without a thread: its blob is open, or can be opened at once."""
-        reader = self._readers.get(upcoming.index)
-        if reader is not None:
-            return reader.is_verified(upcoming.offset, upcoming.length)
-        if upcoming.index != self._opened or self._opened + 1 != len(self._extents):
-            return False
-        blob = self._extents[upcoming.index].blob
-        reader = self._runtime.blobs.open_verified(blob, upcoming.offset, upcoming.length)
-        if reader is None:
-            return False
-        self._readers[upcoming.index] = reader
-        self._opened += 1
-        return reader.info.recipe.is_plain
+    def _verified_span(self, upcoming: _Slice) -> FileSpan | None:
+        """The piece, if it can be handed out without a thread: its blob is open, or can be opened at once."""
+        found = self._readers.get(upcoming.index)
+        if found is None and upcoming.index == self._opened and self._opened + 1 == len(self._extents):
+            blob = self._extents[upcoming.index].blob
+            reader = self._runtime.blobs.open_verified(blob, upcoming.offset, upcoming.length)
+            if reader is None:
+                return None
+            self._readers[upcoming.index] = opened = self._opened_blob(reader)
+            self._opened += 1
+            return None if isinstance(opened, LayeredBlob) else _span(opened, upcoming)
+        if found is None or isinstance(found, LayeredBlob):
+            return None
+        return _span(found, upcoming) if found.is_verified(upcoming.offset, upcoming.length) else None
 
     async def _take_next(self) -> Piece:
         if self._next is None:
             raise ValueError("no piece was started")
-        job, lease = self._next
+        job, lease, upcoming = self._next
         try:
             piece = await job.wait()
+            if piece is None:
+                self._next = None
+                # From here on bytes have to be made: buffers instead of spans.
+                self._in_spans = False
+                self._slices = itertools.chain((upcoming,), self._slices)
+                self._start_next()
+                return await self._take_next()
         except BlobDamaged as damage:
             self._failed = ObjectDamaged(
                 bucket=self._bucket, key=self._key, blob=damage.blob, reason=damage.reason
@@ -235,7 +252,8 @@ class BlobPieces:
 
     # -- for a thread ------------------------------------------------------------------------------------------------
 
-    def _prepare(self, piece: _Slice, buffer: memoryview | None) -> Piece:
+    def _prepare(self, piece: _Slice, buffer: memoryview | None) -> Piece | None:
+        """The piece, verified; None when it was wanted as a span, but its stored bytes are not the client's."""
         # The consumer may still send the piece before this one, which lies in this extent or the one before.
         self._close_below(piece.index - 1)
         self._open_up_to(piece.index)
@@ -243,9 +261,11 @@ class BlobPieces:
         if buffer is not None:
             reader.read_into(piece.offset, buffer)
             return buffer
+        if isinstance(reader, LayeredBlob):
+            return None
         if not reader.is_verified(piece.offset, piece.length):
             reader.verify(piece.offset, piece.length)
-        return FileSpan(reader.fileno(), piece.offset, piece.length)
+        return _span(reader, piece)
 
     def _open_up_to(self, index: int) -> None:
         """Open what the piece needs, and all the rest as soon as it fits: then the horizon can be left."""
@@ -255,12 +275,16 @@ class BlobPieces:
             last = len(self._extents)
         while self._opened < last:
             reader = self._runtime.blobs.open(self._extents[self._opened].blob)
-            self._readers[self._opened] = reader
+            self._readers[self._opened] = self._opened_blob(reader)
             self._opened += 1
-            if not reader.info.recipe.is_plain:
-                names = ", ".join(layer.name for layer in reader.info.recipe.layers)
-                raise NotImplementedHere(what=f"reading bytes made with {names}")
+
+    def _opened_blob(self, reader: BlobReader) -> BlobReader | LayeredBlob:
+        return reader if reader.info.recipe.is_plain else LayeredBlob(reader, self._data_key)
 
     def _close_below(self, index: int) -> None:
         for number in [number for number in self._readers if number < index]:
             self._readers.pop(number).close()
+
+
+def _span(reader: BlobReader, piece: _Slice) -> FileSpan:
+    return FileSpan(reader.fileno(), piece.offset, piece.length)

@@ -16,17 +16,20 @@ import trio
 from rs3d.engine.buffers import Lease
 from rs3d.engine.checksums import check_equal, check_well_formed
 from rs3d.engine.digests import SLOWEST, DigestSet
+from rs3d.engine.layers import INLINE_CONTEXT
 from rs3d.engine.plan import BodyPlan, check_declared_length
 from rs3d.engine.runtime import Runtime
 from rs3d.engine.threads import Job
 from rs3d.errors import EntityTooLarge, IncompleteBody, InvalidArgument
 from rs3d.kernels import crc
+from rs3d.rio.encoder import Encoder
 from rs3d.stores.interfaces import BlobOrigin, BlobWriter
 from rs3d.types.blobs import BlobInfo
 from rs3d.types.body import BodySource
 from rs3d.types.identifiers import BlobId
 from rs3d.types.objects import Checksum, Extent, Inline
 from rs3d.types.operations import NewBlob
+from rs3d.types.recipe import PLAIN, Recipe
 
 _PROCESSORS: Final = len(os.sched_getaffinity(0))
 
@@ -79,9 +82,18 @@ def _inline(plan: BodyPlan, body: BodySource, data: memoryview) -> StoredBody:
     digests = DigestSet(plan.digests)
     digests.update(data)
     checksums = _settle(plan, digests, body)
-    payload = bytes(data)
-    placement = Inline(len(payload), plan.recipe, payload, crc.crc32c(payload))
+    payload, recipe = _layered(plan, data)
+    placement = Inline(len(payload), recipe, payload, crc.crc32c(payload))
     return _stored(plan, digests, checksums, placement, b"")
+
+
+def _layered(plan: BodyPlan, data: memoryview) -> tuple[bytes, Recipe]:
+    """The stored bytes of an inlined body, and how they were made. On the loop: it is small."""
+    encoder = plan.layers.encoder(INLINE_CONTEXT)
+    if encoder is None:
+        return bytes(data), PLAIN
+    stored = b"".join(encoder.finish(data))
+    return stored, encoder.recipe
 
 
 async def _receive_small(body: BodySource, declared: int) -> memoryview:
@@ -113,6 +125,7 @@ class _BlobJob:
         self._origin = origin
         self._size_hint = size_hint
         self._writer: BlobWriter | None = None
+        self._encoder = plan.layers.encoder(blob.to_bytes())
         self.digests = DigestSet(plan.digests)
 
     def start(self, view: memoryview) -> Job[None]:
@@ -138,6 +151,9 @@ class _BlobJob:
             hashing.join()
 
     def _write(self, view: memoryview) -> None:
+        if self._encoder is not None:
+            self._write_layered(self._encoder, view)
+            return
         if self._writer is None:
             self._writer = self._runtime.blobs.create(self._blob, size_hint_bytes=self._size_hint)
         is_whole = self.digests.size_bytes == 0 and len(view) == self._size_hint and len(view) <= LEAF_BYTES
@@ -146,13 +162,26 @@ class _BlobJob:
         leaf = self.digests.value("SHA256") if is_whole and self.digests.has("SHA256") else None
         self._writer.write(view, leaf=leaf)
 
+    def _write_layered(self, encoder: Encoder, view: memoryview) -> None:
+        if self._writer is None:
+            # How much is stored is known at the end only, so no blocks are reserved.
+            self._writer = self._runtime.blobs.create(self._blob, size_hint_bytes=None)
+        self.digests.update_others(view)
+        for piece in encoder.encode(view):
+            self._writer.write(memoryview(piece))
+
     def finish(self) -> BlobInfo:
-        """Sync. Blocks."""
+        """Write what the layers still hold, and sync. Blocks."""
         if self._writer is None:
             self._writer = self._runtime.blobs.create(self._blob, size_hint_bytes=0)
+        recipe = PLAIN
+        if self._encoder is not None:
+            for piece in self._encoder.finish():
+                self._writer.write(memoryview(piece))
+            recipe = self._encoder.recipe
         md5 = self.digests.value("MD5") if self.digests.has("MD5") else b""
         info = self._writer.finish(
-            client_bytes=self.digests.size_bytes, recipe=self._plan.recipe, md5=md5, origin=self._origin
+            client_bytes=self.digests.size_bytes, recipe=recipe, md5=md5, origin=self._origin
         )
         self._writer = None
         return info

@@ -41,6 +41,8 @@ class EngineConfig:
     """Threads for hashing, writing and verifying bodies."""
     hash_aside_bytes: int = 256 * KIB
     """From this piece size on, MD5 and the file's own hashes run in two threads at once."""
+    compression: str = "off"
+    """How buckets without a `compression` setting of their own store new objects: off, lz4, zstd:LEVEL, adaptive."""
     maximum_object_bytes: int = 5 * TIB
     maximum_put_bytes: int = 5 * GIB
     """Most bytes of one PutObject or one part, as in S3."""

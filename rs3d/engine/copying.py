@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from rs3d.engine.conditions import check_copy_source, may_hold
 from rs3d.engine.digests import DigestSet
 from rs3d.engine.get import find_version, open_extents
+from rs3d.engine.layers import decode_inline
 from rs3d.engine.plan import check_object_quota, check_storage_class
 from rs3d.engine.put import latest_object
 from rs3d.engine.requests import CopyRequest, CopySource, Delivery, Directive
 from rs3d.engine.results import CopyResult, FileSpan, ObjectHead
 from rs3d.engine.runtime import Reading, Runtime, find_bucket
-from rs3d.errors import InvalidArgument, ObjectDamaged, RecordDamaged
+from rs3d.errors import DamageError, InvalidArgument, ObjectDamaged, RecordDamaged
 from rs3d.kernels import crc
 from rs3d.stores.interfaces import CatalogSnapshot
 from rs3d.types.buckets import Bucket
@@ -31,13 +32,31 @@ class Source:
 
     head: ObjectHead
     payload: bytes
-    """The bytes of an inlined source."""
+    """The stored bytes of an inlined source."""
     extents: list[Extent]
     """Those of any other, in order."""
 
     @property
     def version(self) -> ObjectVersion:
         return self.head.version
+
+    def client_payload(self) -> memoryview:
+        """The client's bytes of an inlined source, or of the range that its head selects.
+
+        Raises:
+            ObjectDamaged
+        """
+        placement = self.version.placement
+        if not isinstance(placement, Inline):
+            raise ValueError("the source is not inlined")
+        try:
+            view = memoryview(decode_inline(placement.recipe, self.payload, None))
+        except DamageError as damage:
+            raise ObjectDamaged(
+                bucket=self.head.bucket.name, key=self.version.key, blob="inline", reason=str(damage)
+            ) from damage
+        selected = self.head.content_range
+        return view if selected is None else view[selected.first : selected.last + 1]
 
 
 def find_source(view: CatalogSnapshot, source: CopySource) -> Source:
@@ -74,12 +93,9 @@ async def hash_bytes(
 ) -> None:
     """Read the bytes of `source` (its head's range, if it has one), verified, through `digests`; takes over
     `reading`."""
-    selected = source.head.content_range
     if not source.extents:
         reading.leave()
-        view = memoryview(source.payload)
-        if selected is not None:
-            view = view[selected.first : selected.last + 1]
+        view = source.client_payload()
         digests.update(view)
         if each is not None:
             each(view)

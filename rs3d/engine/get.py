@@ -16,17 +16,18 @@ from typing import NamedTuple
 from rs3d.engine.blobreading import BlobPieces, Piece
 from rs3d.engine.conditions import check_read
 from rs3d.engine.configuration import Verify
+from rs3d.engine.layers import decode_inline
 from rs3d.engine.ranges import resolve_range
 from rs3d.engine.requests import NO_CONDITIONS, Delivery, ReadConditions
 from rs3d.engine.results import ContentRange, FileSpan, ObjectHead
 from rs3d.engine.runtime import PARTS_ON_LOOP, Reading, Runtime, find_bucket
 from rs3d.errors import (
+    DamageError,
     InvalidRange,
     LatestIsDeleteMarker,
     NoSuchKey,
     NoSuchVersion,
     ObjectDamaged,
-    RecordDamaged,
     VersionIsDeleteMarker,
 )
 from rs3d.stores.interfaces import CatalogSnapshot
@@ -187,7 +188,7 @@ class Where(Enum):
 class _Found:
     head: ObjectHead
     payload: bytes | None
-    """The stored bytes of an inlined version."""
+    """The client's bytes of an inlined version."""
     extents: list[Extent]
     """Those of any other, in order."""
 
@@ -209,16 +210,26 @@ def _find(view: CatalogSnapshot, wanted: _Wanted, where: Where) -> _Found | None
     head, parts = _described(view, bucket, version, wanted)
     placement = version.placement
     if isinstance(placement, Inline):
-        try:
-            return _Found(head, view.inline_payload(version), [])
-        except RecordDamaged as damage:
-            raise ObjectDamaged(
-                bucket=wanted.bucket, key=wanted.key, blob="inline", reason=str(damage)
-            ) from damage
+        return _Found(head, read_inline(view, bucket, version), [])
     if isinstance(placement, Extent):
         return _Found(head, None, [placement])
     table = view.set_parts(version) if parts is None else parts
     return _Found(head, None, [part.extent for part in table])
+
+
+def read_inline(view: CatalogSnapshot, bucket: Bucket, version: ObjectVersion) -> bytes:
+    """The client's bytes of an inlined version.
+
+    Raises:
+        ObjectDamaged
+    """
+    placement = version.placement
+    if not isinstance(placement, Inline):
+        raise ValueError("the version is not inlined")
+    try:
+        return decode_inline(placement.recipe, view.inline_payload(version), None)
+    except DamageError as damage:
+        raise ObjectDamaged(bucket=bucket.name, key=version.key, blob="inline", reason=str(damage)) from damage
 
 
 async def open_extents(

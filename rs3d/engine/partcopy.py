@@ -80,10 +80,7 @@ async def _stored(
     origin = part_origin(runtime, bucket.name, upload, number)
     if not source.extents:
         reading.leave()
-        payload = memoryview(source.payload)
-        if selected is not None:
-            payload = payload[selected.first : selected.last + 1]
-        return await store_body(runtime, plan, BytesSource(payload), origin)
+        return await store_body(runtime, plan, BytesSource(source.client_payload()), origin)
     reader = await open_extents(runtime, source.head, source.extents, reading, Delivery.BUFFERS)
     async with reader:
         return await store_body(runtime, plan, _ReaderSource(reader), origin)

@@ -13,16 +13,19 @@ from rs3d.engine.checksums import check_well_formed, upload_type
 from rs3d.engine.configuration import EngineConfig
 from rs3d.engine.digests import digest_bytes
 from rs3d.engine.etags import EtagAlgorithm
+from rs3d.engine.layers import OFF, LayersPlan
 from rs3d.engine.requests import NO_CHECKS, BodyChecks
 from rs3d.errors import EntityTooLarge, InvalidArgument, InvalidDigest, NotImplementedHere, QuotaExceeded
+from rs3d.rio.keys import EncryptionKey
 from rs3d.stores.interfaces import CatalogSnapshot
 from rs3d.types.buckets import Bucket, BucketCounters, Versioning
 from rs3d.types.identifiers import NULL_VERSION
 from rs3d.types.objects import ChecksumType, Upload, VersionKind
-from rs3d.types.recipe import PLAIN, Recipe
 
 STORAGE_CLASS: Final = "STANDARD"
 _ETAG_SETTING: Final = "etag"
+_COMPRESSION: Final = "compression"
+_PARITY: Final = "parity"
 _QUOTA_BYTES: Final = "quota_bytes"
 _QUOTA_OBJECTS: Final = "quota_objects"
 _NEVER: Final = -1
@@ -39,24 +42,29 @@ class BodyPlan:
     """The additional checksum to keep; empty = none."""
     declared: tuple[tuple[str, bytes], ...]
     """(algorithm, digest) pairs that the body must have."""
-    recipe: Recipe
+    layers: LayersPlan
     inline_limit_bytes: int
     """Bodies up to this size go into the log record; negative = never."""
     maximum_bytes: int
 
 
-def plan_object(bucket: Bucket, checks: BodyChecks, storage_class: str, config: EngineConfig) -> BodyPlan:
-    """The plan of a PutObject.
+def plan_object(
+    bucket: Bucket, checks: BodyChecks, storage_class: str, config: EngineConfig, data_key: EncryptionKey | None = None
+) -> BodyPlan:
+    """The plan of a PutObject; `data_key` seals it.
 
     Raises:
         InvalidArgument, InvalidDigest: the declared checks are malformed.
         NotImplementedHere: the storage class does not exist here.
     """
     check_storage_class(storage_class)
-    return _plan(etag_algorithm(bucket), checks, "", config.inline_limit_bytes, config.maximum_put_bytes)
+    layers = bucket_layers(bucket, config, data_key)
+    return _plan(etag_algorithm(bucket), checks, "", config.inline_limit_bytes, config.maximum_put_bytes, layers)
 
 
-def plan_part(bucket: Bucket, upload: Upload, checks: BodyChecks, config: EngineConfig) -> BodyPlan:
+def plan_part(
+    bucket: Bucket, upload: Upload, checks: BodyChecks, config: EngineConfig, data_key: EncryptionKey | None = None
+) -> BodyPlan:
     """The plan of a part: the upload's checksum algorithm is computed whether or not the client sends it.
 
     Raises:
@@ -69,16 +77,42 @@ def plan_part(bucket: Bucket, upload: Upload, checks: BodyChecks, config: Engine
         raise InvalidArgument(
             name="checksum algorithm", value=sent, reason=f"the upload was begun with {upload.checksum_algorithm}"
         )
-    return _plan(etag, checks, upload.checksum_algorithm, _NEVER, config.maximum_put_bytes)
+    layers = upload_layers(upload, data_key)
+    return _plan(etag, checks, upload.checksum_algorithm, _NEVER, config.maximum_put_bytes, layers)
 
 
-def plan_copied_part(bucket: Bucket, upload: Upload, config: EngineConfig) -> BodyPlan:
+def plan_copied_part(
+    bucket: Bucket, upload: Upload, config: EngineConfig, data_key: EncryptionKey | None = None
+) -> BodyPlan:
     """The plan for bytes that are copied within the store and have to be hashed, and perhaps written, anew."""
-    return _plan(upload_etag(upload, bucket), NO_CHECKS, upload.checksum_algorithm, _NEVER, config.maximum_put_bytes)
+    etag, layers = upload_etag(upload, bucket), upload_layers(upload, data_key)
+    return _plan(etag, NO_CHECKS, upload.checksum_algorithm, _NEVER, config.maximum_put_bytes, layers)
+
+
+def bucket_layers(bucket: Bucket, config: EngineConfig, data_key: EncryptionKey | None) -> LayersPlan:
+    """How a new object of the bucket is stored: its own settings, else the store's."""
+    return LayersPlan(
+        compression=bucket.setting(_COMPRESSION) or config.compression,
+        parity=bucket.setting(_PARITY) or OFF,
+        data_key=data_key,
+    )
+
+
+def upload_layers(upload: Upload, data_key: EncryptionKey | None) -> LayersPlan:
+    """How the parts of an upload are stored, fixed when it began."""
+    settings = dict(upload.settings)
+    return LayersPlan(
+        compression=settings.get(_COMPRESSION, OFF), parity=settings.get(_PARITY, OFF), data_key=data_key
+    )
 
 
 def _plan(
-    etag: EtagAlgorithm, checks: BodyChecks, algorithm: str, inline_limit_bytes: int, maximum_bytes: int
+    etag: EtagAlgorithm,
+    checks: BodyChecks,
+    algorithm: str,
+    inline_limit_bytes: int,
+    maximum_bytes: int,
+    layers: LayersPlan,
 ) -> BodyPlan:
     check_well_formed(checks.checksums)
     algorithm = algorithm or checks.checksum_algorithm
@@ -110,7 +144,7 @@ def _plan(
         digests=tuple(digests),
         checksum_algorithm=algorithm,
         declared=tuple(declared),
-        recipe=PLAIN,
+        layers=layers,
         inline_limit_bytes=inline_limit_bytes,
         maximum_bytes=maximum_bytes,
     )
@@ -121,9 +155,15 @@ def etag_algorithm(bucket: Bucket) -> EtagAlgorithm:
     return EtagAlgorithm(bucket.setting(_ETAG_SETTING) or EtagAlgorithm.MD5.value)
 
 
-def upload_settings(bucket: Bucket) -> tuple[tuple[str, str], ...]:
+def upload_settings(bucket: Bucket, config: EngineConfig) -> tuple[tuple[str, str], ...]:
     """What is fixed for every part when an upload begins, kept in the upload's record."""
-    return ((_ETAG_SETTING, etag_algorithm(bucket).value),)
+    layers = bucket_layers(bucket, config, None)
+    fixed = [(_ETAG_SETTING, etag_algorithm(bucket).value)]
+    if layers.compression != OFF:
+        fixed.append((_COMPRESSION, layers.compression))
+    if layers.parity != OFF:
+        fixed.append((_PARITY, layers.parity))
+    return tuple(fixed)
 
 
 def upload_etag(upload: Upload, bucket: Bucket) -> EtagAlgorithm:

@@ -68,7 +68,7 @@ async def create_multipart_upload(runtime: Runtime, bucket: str, key: str, reque
             mutable=MutablePart(tags=request.tags, storage_class=request.storage_class),
             checksum_algorithm=request.checksum_algorithm,
             checksum_type=checksum_type,
-            settings=upload_settings(record),
+            settings=upload_settings(record, runtime.config),
         )
     )
     if outcome.upload is None:

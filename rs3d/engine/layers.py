@@ -1,0 +1,178 @@
+"""Stream layers on the data path: from bucket settings to an encoder for a body, from a recipe to a reader of client
+bytes.
+
+What is stored for a blob is bound to the blob's id, so that the bytes of one never pass for another's; an inlined
+payload is bound to `INLINE_CONTEXT`, and, when it is sealed, to the data key of its version alone. Nothing here waits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from rs3d.errors import BlobDamaged, DamageError, InvalidArgument
+from rs3d.rio.adaptive import CompressionHistory
+from rs3d.rio.codecs import LEVELS, Codec
+from rs3d.rio.decoder import Decoder
+from rs3d.rio.encoder import Encoder, build_encoder
+from rs3d.rio.encryption import Cipher
+from rs3d.rio.keys import EncryptionKey, Purpose
+from rs3d.rio.plans import AdaptivePlan, CompressPlan, EncryptPlan, LayerPlan, ParityPlan
+from rs3d.stores.interfaces import BlobReader
+from rs3d.types.recipe import Recipe
+
+INLINE_CONTEXT: Final = b"inline"
+"""What an inlined payload's layers are bound to; it travels with its record when a version is copied."""
+
+OFF: Final = "off"
+_ADAPTIVE: Final = "adaptive"
+_PARITY_SHARDS: Final = 32
+"""Most blocks of a stripe that a setting may ask for: 32 of 64 KiB are 2 MiB, what one reader holds at once."""
+
+_history = CompressionHistory()
+"""What adaptive compression has seen in this process: shared by all bodies, as it is about the data, not about one."""
+
+
+def check_compression(text: str) -> None:
+    """Whether `text` is a value of the setting `compression`: off, lz4, zstd, zstd:LEVEL, adaptive.
+
+    Raises:
+        InvalidArgument
+    """
+    if text in (OFF, "lz4", "zstd", _ADAPTIVE):
+        return
+    codec, colon, level = text.partition(":")
+    low, high, _usual = LEVELS[Codec.ZSTD]
+    if codec == "zstd" and colon and level.isascii() and level.isdigit() and low <= int(level[:3]) <= high:
+        return
+    raise InvalidArgument(
+        name="compression", value=text, reason=f"must be off, lz4, zstd, zstd:{low} to zstd:{high}, or adaptive"
+    )
+
+
+def check_parity(text: str) -> None:
+    """Whether `text` is a value of the setting `parity`: off, or K+M blocks such as 8+2.
+
+    Raises:
+        InvalidArgument
+    """
+    if text != OFF and _shards(text) is None:
+        raise InvalidArgument(
+            name="parity", value=text, reason=f"must be off, or K+M with at most {_PARITY_SHARDS} blocks in all, as 8+2"
+        )
+
+
+def _shards(text: str) -> tuple[int, int] | None:
+    data, plus, parity = text.partition("+")
+    if not (plus and data.isascii() and data.isdigit() and parity.isascii() and parity.isdigit()):
+        return None
+    k, m = int(data[:3]), int(parity[:3])
+    return (k, m) if k >= 1 and m >= 1 and k + m <= _PARITY_SHARDS else None
+
+
+@dataclass(frozen=True, slots=True)
+class LayersPlan:
+    """How the stored bytes of one body are made. Empty texts and no key = they are the client's bytes."""
+
+    compression: str = OFF
+    parity: str = OFF
+    data_key: EncryptionKey | None = None
+    """Seals the body; every blob of the version has a key derived from it for that blob alone."""
+    cipher: Cipher = Cipher.AES_256_GCM
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether stored bytes are the client's."""
+        return self.compression == OFF and self.parity == OFF and self.data_key is None
+
+    def encoder(self, context: bytes) -> Encoder | None:
+        """An encoder for what `context` names (a blob's id), or None where nothing is to be done."""
+        return None if self.is_plain else build_encoder(self._plans(context), context=context)
+
+    def _plans(self, context: bytes) -> list[LayerPlan]:
+        plans: list[LayerPlan] = []
+        if self.compression == _ADAPTIVE:
+            plans.append(AdaptivePlan(history=_history))
+        elif self.compression != OFF:
+            codec, _, level = self.compression.partition(":")
+            plans.append(CompressPlan(Codec[codec.upper()], int(level) if level else None))
+        if self.data_key is not None:
+            plans.append(EncryptPlan(self.data_key.derive(Purpose.STREAM, context), self.cipher))
+        shards = _shards(self.parity) if self.parity != OFF else None
+        if shards is not None:
+            plans.append(ParityPlan(*shards))
+        return plans
+
+
+NO_LAYERS: Final = LayersPlan()
+
+
+def open_decoder(recipe: Recipe, stored_bytes: int, context: bytes, data_key: EncryptionKey | None) -> Decoder:
+    """A decoder of stored bytes.
+
+    Raises:
+        FormatUnknown, StreamDamaged; KeyMissing: they are sealed and no data key is given.
+    """
+    keys = {} if data_key is None else {"": data_key.derive(Purpose.STREAM, context)}
+    return Decoder(recipe, stored_bytes, context=context, keys=keys)
+
+
+def decode_inline(recipe: Recipe, payload: bytes, data_key: EncryptionKey | None) -> bytes:
+    """The client's bytes of an inlined payload.
+
+    Raises:
+        DamageError, FormatUnknown, KeyMissing
+    """
+    if recipe.is_plain:
+        return payload
+    decoder = open_decoder(recipe, len(payload), INLINE_CONTEXT, data_key)
+    out = bytearray(decoder.client_bytes)
+    stored = memoryview(payload)
+
+    def read(offset: int, buffer: memoryview) -> None:
+        buffer[:] = stored[offset : offset + len(buffer)]
+
+    decoder.read_into(0, memoryview(out), read)
+    return bytes(out)
+
+
+class LayeredBlob:
+    """A blob whose stored bytes are not the client's, read in terms of client bytes. One reading at a time."""
+
+    __slots__ = ("_decoder", "_reader", "info")
+
+    def __init__(self, reader: BlobReader, data_key: EncryptionKey | None) -> None:
+        """Takes over `reader`.
+
+        Raises:
+            BlobDamaged, FormatUnknown, KeyMissing
+        """
+        self._reader = reader
+        self.info = reader.info
+        info = reader.info
+        try:
+            self._decoder = open_decoder(info.recipe, info.stored_bytes, info.blob.to_bytes(), data_key)
+            if self._decoder.client_bytes != info.client_bytes:
+                raise BlobDamaged(blob=info.blob.text(), reason="recipe and length contradict each other")
+        except BaseException as error:
+            reader.close()
+            if isinstance(error, DamageError) and not isinstance(error, BlobDamaged):
+                raise BlobDamaged(blob=info.blob.text(), reason=str(error)) from error
+            raise
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` with client bytes from `offset`. Blocks.
+
+        Raises:
+            BlobDamaged: and parity, where there is any, could not mend it.
+        """
+        try:
+            self._decoder.read_into(offset, buffer, self._reader.read_into)
+        except BlobDamaged:
+            raise
+        except DamageError as error:
+            raise BlobDamaged(blob=self.info.blob.text(), reason=str(error)) from error
+
+    def close(self) -> None:
+        """Close the blob's descriptors."""
+        self._reader.close()

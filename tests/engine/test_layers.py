@@ -1,0 +1,126 @@
+"""Compression and parity on the data path: what went in comes out, whole and by ranges, copied or in parts."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from rs3d.engine import StorageEngine
+from rs3d.engine.requests import (
+    BucketChange,
+    BucketRequest,
+    CompletedPart,
+    CompleteRequest,
+    CopyRequest,
+    CopySource,
+    PartCopyRequest,
+)
+from rs3d.errors import InvalidArgument
+from rs3d.types.objects import Extent, Inline
+from tests.fakes.deps import MemoryWorld
+
+SETTINGS = [
+    (("compression", "lz4"),),
+    (("compression", "zstd:3"),),
+    (("compression", "adaptive"),),
+    (("parity", "4+2"),),
+    (("compression", "zstd"), ("parity", "8+2")),
+]
+
+
+def text_of(size_bytes: int) -> bytes:
+    """Bytes that shrink, and some that do not."""
+    words = b"".join(b"line %d of a log that repeats itself\n" % number for number in range(size_bytes // 36 + 1))
+    noise = random.Random(size_bytes).randbytes(size_bytes // 10)
+    return (words + noise)[-size_bytes:] if size_bytes else b""
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("size_bytes", [0, 1, 1000, 32 * 1024 + 1, 3_000_000])
+async def test_ranges_of_layered_objects_are_those_of_the_clients_bytes(
+    engine: StorageEngine, settings: tuple[tuple[str, str], ...], size_bytes: int
+) -> None:
+    await engine.create_bucket("layered", BucketRequest(settings=settings))
+    data = text_of(size_bytes)
+    await engine.put_object("layered", "k", data)
+    assert await engine.get_object("layered", "k") == data
+    dice = random.Random(7)
+    for _ in range(20 if size_bytes else 0):
+        first = dice.randrange(size_bytes)
+        last = dice.randrange(first, size_bytes)
+        assert await engine.get_object("layered", "k", range=f"bytes={first}-{last}") == data[first : last + 1]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+async def test_recipes_hold_the_layers_that_the_bucket_asks_for(
+    world: MemoryWorld, settings: tuple[tuple[str, str], ...]
+) -> None:
+    engine = world.engine
+    await engine.create_bucket("layered", BucketRequest(settings=settings))
+    for size_bytes in (900, 2_000_000):
+        await engine.put_object("layered", "k", text_of(size_bytes))
+        placement = engine.head_object("layered", "k").version.placement
+        if isinstance(placement, Inline):
+            recipe, stored = placement.recipe, placement.stored_bytes
+        else:
+            assert isinstance(placement, Extent)
+            reader = world.blobs.open(placement.blob)
+            recipe, stored = reader.info.recipe, reader.info.stored_bytes
+            reader.close()
+        names = [layer.name for layer in recipe.layers]
+        assert names == [{"compression": "compress", "parity": "parity"}[name] for name, _ in settings]
+        if settings[0][0] == "compression" and size_bytes > 900:
+            assert stored < size_bytes
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+async def test_layered_parts_copies_and_copied_ranges_keep_their_bytes(
+    engine: StorageEngine, settings: tuple[tuple[str, str], ...]
+) -> None:
+    await engine.create_bucket("layered", BucketRequest(settings=settings))
+    await engine.create_bucket("plain")
+    data = text_of(6_000_000)
+    await engine.put_object("layered", "source", data)
+    await engine.put_object("layered", "small", b"small " * 50)
+    upload = await engine.create_multipart_upload("plain", "joined")
+    copied = PartCopyRequest(source=CopySource(bucket="layered", key="source"), source_range="bytes=100000-5499999")
+    first = await engine.upload_part_copy("plain", "joined", upload, 1, copied)
+    small = PartCopyRequest(source=CopySource(bucket="layered", key="small"))
+    second = await engine.upload_part_copy("plain", "joined", upload, 2, small)
+    parts = (CompletedPart(number=1, etag=first.etag), CompletedPart(number=2, etag=second.etag))
+    await engine.complete_multipart_upload("plain", "joined", upload, CompleteRequest(parts=parts))
+    assert await engine.get_object("plain", "joined") == data[100_000:5_500_000] + b"small " * 50
+    await engine.copy_object("plain", "copy", CopyRequest(source=CopySource(bucket="layered", key="source")))
+    await engine.copy_object("plain", "tiny", CopyRequest(source=CopySource(bucket="layered", key="small")))
+    await engine.delete_object("layered", "source")
+    assert await engine.get_object("plain", "copy") == data
+    assert await engine.get_object("plain", "tiny") == b"small " * 50
+
+
+async def test_old_objects_are_read_by_their_recipe_when_settings_change(engine: StorageEngine) -> None:
+    await engine.create_bucket("layered", BucketRequest(settings=(("compression", "zstd:9"),)))
+    data = text_of(500_000)
+    await engine.put_object("layered", "old", data)
+    await engine.change_bucket("layered", BucketChange(settings={"compression": None, "parity": "2+1"}))
+    await engine.put_object("layered", "new", data)
+    assert await engine.get_object("layered", "old") == data
+    assert await engine.get_object("layered", "new") == data
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("compression", "brotli"),
+        ("compression", "zstd:0"),
+        ("compression", "zstd:99"),
+        ("compression", "zstd:"),
+        ("parity", "8"),
+        ("parity", "0+1"),
+        ("parity", "30+3"),
+        ("parity", "a+b"),
+    ],
+)
+async def test_settings_that_mean_nothing_are_refused(engine: StorageEngine, name: str, value: str) -> None:
+    with pytest.raises(InvalidArgument):
+        await engine.create_bucket("layered", BucketRequest(settings=((name, value),)))
