@@ -42,8 +42,9 @@ def write_svg(path: Path, rows: Sequence[Bar]) -> None:
     width = _LEFT + sum(len(group) * _BAR + _GAP for group in groups.values()) + 20
     unit = (_HEIGHT - 20) / most
     pieces = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{_HEIGHT + 150}" font-family="sans-serif"
-        font-size="10">', f'<rect width="{width}" height="{_HEIGHT + 150}" fill="white"/>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{_HEIGHT + 150}" '
+        'font-family="sans-serif" font-size="10">',
+        f'<rect width="{width}" height="{_HEIGHT + 150}" fill="white"/>',
     ]
     x = float(_LEFT)
     for label, group in groups.items():
@@ -53,8 +54,9 @@ def write_svg(path: Path, rows: Sequence[Bar]) -> None:
             height = min(ratio, most) * unit
             colour = _COLOURS.get(row.server, "#888888")
             pieces.append(
-                f'<rect x="{x:.0f}" y="{_HEIGHT - height:.1f}" width="{_BAR - 2}" height="{height:.1f}"
-                fill="{colour}">' f"<title>{row.server} {label}: {row.requests_per_s:,.0f}/s</title></rect>"
+                f'<rect x="{x:.0f}" y="{_HEIGHT - height:.1f}" width="{_BAR - 2}" height="{height:.1f}" '
+                f'fill="{colour}">'
+                f"<title>{row.server} {label}: {row.requests_per_s:,.0f}/s</title></rect>"
             )
             if row.server == "rs3d":
                 pieces.append(f'<text x="{x:.0f}" y="{_HEIGHT - height - 3:.1f}" fill="{colour}">{ratio:.1f}×</text>')
@@ -64,8 +66,9 @@ def write_svg(path: Path, rows: Sequence[Bar]) -> None:
         )
         x += _GAP
     pieces.append(
-        f'<line x1="{_LEFT}" x2="{width - 10}" y1="{_HEIGHT - unit:.1f}" y2="{_HEIGHT - unit:.1f}" stroke="black"
-        stroke-dasharray="4"/>' f'<text x="4" y="{_HEIGHT - unit + 3:.1f}">best peer</text>'
+        f'<line x1="{_LEFT}" x2="{width - 10}" y1="{_HEIGHT - unit:.1f}" y2="{_HEIGHT - unit:.1f}" stroke="black" '
+        'stroke-dasharray="4"/>'
+        f'<text x="4" y="{_HEIGHT - unit + 3:.1f}">best peer</text>'
     )
     for i, (name, colour) in enumerate(_COLOURS.items()):
         pieces.append(
