@@ -15,6 +15,7 @@ from collections.abc import Sequence as Items
 from typing import Any, Final, NamedTuple
 
 import lmdb
+import msgspec
 
 from rs3d.errors import (
     InvalidArgument,
@@ -26,7 +27,7 @@ from rs3d.errors import (
     StoreReadOnly,
 )
 from rs3d.format.record import RecordKind
-from rs3d.format.recordbodies import Body, encode_body
+from rs3d.format.recordbodies import Body, SettingPut, encode_body
 from rs3d.format.rows import ORIGIN
 from rs3d.stores import committerbuckets, committerstate, committeruploads, committerversions
 from rs3d.stores.catalogapply import Applicable, apply
@@ -39,6 +40,7 @@ from rs3d.stores.committerspace import SpaceGuard
 from rs3d.stores.log import LogWriter, Mark
 from rs3d.stores.outcomes import decode_outcome
 from rs3d.stores.putmessage import PutMessage
+from rs3d.stores.replay import LostRecords
 from rs3d.types import operations as ops
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import Sequence
@@ -95,6 +97,13 @@ _UNUSABLE: Final = (lmdb.Error, struct.error, ValueError, OverflowError)
 committer's."""
 
 
+DAMAGE_SETTING: Final = "store damage"
+"""Name of the setting that says which records a rebuild had to do without. PutSetting with an empty value acknowledges
+it. While it is there, nobody may unlink blobs: those without a row are to be moved to quarantine (STORE.md 7)."""
+
+DAMAGE_REASON: Final = "part of the log was lost and the catalog was rebuilt without it; see rs3d check"
+
+
 class Submitted(NamedTuple):
     """An operation as it came: who sent it, and below which counter all of the sender's are answered."""
 
@@ -143,11 +152,16 @@ class CommitterCore:
         self.open_epochs: dict[int, str] = {}
         self._buckets: dict[int, Bucket] = {}
         self._segment_owners: dict[int, int] = {}
+        self.damage = ""
+        """What of the log is lost and was not acknowledged yet; while it is set, nothing but that is committed."""
         with tables.environment.begin() as view:
             for key, sealed in view.cursor(db=tables.epochs.handle):
                 row = EPOCH_DECODER.decode(memoryview(tables.epochs.unseal(key, sealed))[ORIGIN.size :])
                 if not row.closed:
                     self.open_epochs[int.from_bytes(key, "big")] = row.role
+            sealed_damage = view.get(DAMAGE_SETTING.encode("ascii"), db=tables.settings.handle)
+            if sealed_damage is not None:
+                self.damage = DAMAGE_REASON
 
     def execute(self, batch: Items[Submitted]) -> list[Reply]:
         """Commit a batch (in as many transactions as its size needs). Every operation has its reply when this
@@ -256,6 +270,8 @@ class CommitterCore:
             raise InvalidArgument(name="epoch", value=f"{submitted.epoch:016x}", reason="is not open")
         if operation.id.epoch != submitted.epoch:
             raise InvalidArgument(name="operation id", value=str(operation.id), reason="is of another epoch")
+        if self.damage and not _is_allowed_when_damaged(operation):
+            raise StoreReadOnly(reason=self.damage)
         planner = _PLANS.get(kind)
         if planner is None:
             raise NotImplementedHere(what=kind.__name__)
@@ -284,6 +300,17 @@ class CommitterCore:
             if not merged:
                 transaction.abandon(child)
                 self.log.rewind(mark)
+
+    def note_damage(self, lost: Items[LostRecords]) -> None:
+        """Remember in the log itself that records are lost, until DAMAGE_SETTING is removed.
+
+        Raises:
+            OutcomeUnknown, StoreFull: as an operation's.
+        """
+        value = encode_lost(lost)
+        body = SettingPut(name=DAMAGE_SETTING, value=value)
+        self.commit_record(RecordKind.SETTING_PUT, body, lambda transaction: None)
+        self.damage = DAMAGE_REASON
 
     def commit_record(self, kind: RecordKind, body: Body, before: Callable[[CatalogTransaction], None]) -> Sequence:
         """Commit a record that no operation made (compaction's), with the rows that `before` sets.
@@ -383,11 +410,25 @@ class CommitterCore:
                 self.open_epochs[decode_outcome(reply.outcome).sequence] = operation.role
             elif isinstance(operation, ops.CloseEpoch):
                 self.open_epochs.pop(operation.epoch, None)
+            elif isinstance(operation, ops.PutSetting) and operation.name == DAMAGE_SETTING:
+                self.damage = DAMAGE_REASON if operation.value else ""
 
     def close(self) -> None:
         """Sync what the last commit left to the next, and close the log. The environment is its opener's."""
         self.log.close()
         self.tables.environment.sync(True)
+
+
+def _is_allowed_when_damaged(operation: Operation | PutMessage) -> bool:
+    """Workers come and go, and an operator may acknowledge what is lost."""
+    if isinstance(operation, ops.PutSetting):
+        return operation.name == DAMAGE_SETTING
+    return isinstance(operation, ops.OpenEpoch | ops.CloseEpoch)
+
+
+def encode_lost(lost: Items[LostRecords]) -> bytes:
+    """The value of DAMAGE_SETTING: msgpack [[after, before, reason], ...]."""
+    return msgspec.msgpack.encode([tuple(found) for found in lost])
 
 
 def _refusal(failed: Exception) -> Rs3dError:

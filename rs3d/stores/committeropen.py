@@ -18,6 +18,7 @@ from rs3d.stores.committerspace import SpaceGuard
 from rs3d.stores.files import SYSTEM_FILES, Files
 from rs3d.stores.log import DEFAULT_SEGMENT_BYTES, LogWriter
 from rs3d.stores.recovery import Recovered, open_log
+from rs3d.stores.replay import Loss
 
 LOG_DIRECTORY = "log"
 CATALOG_DIRECTORY = "catalog"
@@ -36,6 +37,9 @@ class CommitterSettings:
     map_bytes: int = DEFAULT_MAP_BYTES
     reserve_bytes: int = 0
     """Adding is refused when the file system has less free than this."""
+    loss: Loss = Loss.REFUSE
+    """Whether a rebuild (no catalog) goes on where the log is damaged; the store is read-only afterwards, until an
+    operator has acknowledged it (`committer.DAMAGE_SETTING`)."""
     ballast_bytes: int = 0
     """Reserved for compaction on a full disk (ballast.SpaceConfig says how much a daemon keeps); 0 keeps none, and no
     blocks behind the catalog's end either."""
@@ -73,11 +77,13 @@ def open_committer(
     log: LogWriter | None = None
     try:
         log = LogWriter(log_path, settings.store_id, segment_bytes=settings.segment_bytes, files=files)
-        recovered = open_log(tables, log, log_path, settings.store_id, files, machine_clock.wall_ns())
+        recovered = open_log(tables, log, log_path, settings.store_id, files, machine_clock.wall_ns(), settings.loss)
         hybrid = HybridClock(machine_clock, recovered.last_sequence)
         reserve = _reserve(root, settings.ballast_bytes, files) if settings.ballast_bytes else None
         space = SpaceGuard(root, tables, log.preparation, reserve_bytes=settings.reserve_bytes, reserve=reserve)
         core = CommitterCore(tables, log, hybrid, space)
+        if recovered.lost:
+            core.note_damage(recovered.lost)
     except BaseException:
         if log is not None:
             log.close()

@@ -9,35 +9,44 @@ from itertools import pairwise
 from rs3d.format.logsegment import COMPACTED, FOOTER_BYTES, RECORDS_START, SegmentFooter, decode_footer
 from rs3d.format.record import RecordKind
 from rs3d.format.recordbodies import SegmentsReplaced, decode_body
-from rs3d.format.rows import LOG_SEALED, LogSegmentRow
+from rs3d.format.rows import LOG_DEAD, LOG_SEALED, LogSegmentRow
 from rs3d.stores.catalogtables import Tables
 from rs3d.stores.catalogwriter import CatalogTransaction
 from rs3d.stores.logchain import LogDirectory, LogFile
 from rs3d.stores.logreader import ScanEnd, scan_records
-from rs3d.stores.replay import LastSegment, apply_segment, read_last
+from rs3d.stores.replay import LastSegment, LostRecords, apply_segment, read_last
 
 
-def replay_sealed(tables: Tables, directory: LogDirectory) -> tuple[int, LastSegment]:
+def replay_sealed(
+    tables: Tables, directory: LogDirectory, lost: list[LostRecords] | None = None
+) -> tuple[int, LastSegment]:
     """Apply the whole log but the last segment's records, which are returned, to an empty catalog.
+
+    Args:
+        lost: go on where something is missing, and note it here; None: refuse.
 
     Raises:
         StoreDamaged: a segment is missing, or is invalid before its end.
     """
-    files = files_in_order(directory)
+    files = files_in_order(directory, lost)
     applied = 0
     for file, following in pairwise(files):
         stop_offset = following.header.previous_end
         if file.is_run:
             footer = read_footer(directory, file)
-            if footer is None:
+            if footer is None and lost is None:
                 raise directory.damaged(f"{file.file_name} has no seal")
-            stop_offset = footer.seal_offset
+            stop_offset = footer.seal_offset if footer is not None else file.header.capacity_bytes
             _announce_run(tables, file)
-        applied += apply_segment(tables, directory, file, ScanEnd(RECORDS_START, 0, 0), stop_offset)
+        elif following.header.previous_number != file.header.number:  # the one between is lost, and with it this end
+            footer = read_footer(directory, file)
+            stop_offset = footer.seal_offset if footer is not None else file.header.capacity_bytes
+        applied += apply_segment(tables, directory, file, ScanEnd(RECORDS_START, 0, 0), stop_offset, lost)
+    _note_replaced(tables, directory)
     return applied, read_last(directory, files[-1], ScanEnd(RECORDS_START, 0, 0))
 
 
-def files_in_order(directory: LogDirectory) -> list[LogFile]:
+def files_in_order(directory: LogDirectory, lost: list[LostRecords] | None = None) -> list[LogFile]:
     """The files that make up the log, in the order of their records: compacted runs in the place of their sources.
 
     Raises:
@@ -54,7 +63,10 @@ def files_in_order(directory: LogDirectory) -> list[LogFile]:
     previous = 0
     for file in files:
         if file.header.previous_number != previous:
-            raise directory.damaged(f"the log between segment {previous} and segment {file.header.first} is missing")
+            reason = f"the log between segment {previous} and segment {file.header.first} is missing"
+            if lost is None:
+                raise directory.damaged(reason)
+            lost.append(LostRecords(0, 0, reason))
         previous = file.header.last
     if files and files[-1].is_run:
         raise directory.damaged("the log's last segment is missing")
@@ -85,6 +97,20 @@ def _replacements(directory: LogDirectory) -> dict[int, tuple[int, ...]]:
             if isinstance(body, SegmentsReplaced) and body.number in runs:
                 found[body.number] = body.sources
     return found
+
+
+def _note_replaced(tables: Tables, directory: LogDirectory) -> None:
+    """Sources of runs that still lie on disk are dead: they get rows, so that they are dropped like others."""
+    transaction = CatalogTransaction(tables)
+    death = transaction.tail.sequence
+    for sources in _replacements(directory).values():
+        for number in sources:
+            file = directory.segments.get(number)
+            if file is not None:
+                header = file.header
+                row = LogSegmentRow(LOG_DEAD, header.first, header.last, header.generation, 0, 0, 0, death, 0, 0)
+                transaction.put_log_segment(number, row)
+    transaction.commit()
 
 
 def _announce_run(tables: Tables, file: LogFile) -> None:

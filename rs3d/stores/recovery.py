@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from rs3d.errors import FormatUnknown
@@ -31,11 +32,15 @@ from rs3d.stores.log import LogWriter
 from rs3d.stores.logchain import LogDirectory, read_directory
 from rs3d.stores.logreader import ScanEnd
 from rs3d.stores.rebuild import replay_sealed
-from rs3d.stores.replay import LastSegment, applicable, apply_all, apply_segment, read_last
+from rs3d.stores.replay import LastSegment, Loss, LostRecords, applicable, apply_all, apply_segment, read_last
 from rs3d.types.identifiers import Sequence
 
 _SEAL_ROOM_BYTES: Final = 64 << 10
 """Beside the records that were copied, and an eighth of them for their index: room for header, seal and footer."""
+
+
+REBUILDING_KEY: Final = b"rebuilding"
+"""Row of table `state` while the catalog is being rebuilt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +51,13 @@ class Recovered:
     """The highest that was ever seen, the dropped tail included."""
     applied: int
     dropped_bytes: int
+    lost: tuple[LostRecords, ...] = ()
+    """What a rebuild that accepts loss had to do without."""
 
 
-def open_log(tables: Tables, log: LogWriter, log_path: str, store_id: bytes, files: Files, now_ns: int) -> Recovered:
+def open_log(
+    tables: Tables, log: LogWriter, log_path: str, store_id: bytes, files: Files, now_ns: int, loss: Loss = Loss.REFUSE
+) -> Recovered:
     """Bring the catalog up to the log's last valid record and make `log` ready to append.
 
     Raises:
@@ -59,14 +68,16 @@ def open_log(tables: Tables, log: LogWriter, log_path: str, store_id: bytes, fil
     directory = read_directory(log_path, store_id)
     tail = _check_catalog(tables, directory, store_id)
     applied = 0
-    if tail.segment == 0 and directory.segments:
-        applied, last = replay_sealed(tables, directory)
+    lost: list[LostRecords] = []
+    rebuilds = tail.segment == 0 and bool(directory.segments)
+    if rebuilds:
+        _mark_rebuilding(tables, Rebuilding.BEGUN)
+        applied, last = replay_sealed(tables, directory, lost if loss is Loss.ACCEPT else None)
     else:
         applied, last = _roll_forward(tables, directory, tail)
     for number in directory.broken:
-        if (
-            number < COMPACTED and number > last.number
-        ):  # its header never became durable, so nothing in it was acknowledged
+        # A header that never became durable: nothing in that segment was acknowledged.
+        if last.number < number < COMPACTED:
             files.unlink(segment_name(number), directory=log.directory)
     _remove_leftover_runs(tables, log, directory, files)
     number = max(last.number, _highest_used(directory)) + 1
@@ -75,11 +86,13 @@ def open_log(tables: Tables, log: LogWriter, log_path: str, store_id: bytes, fil
         applied += len(last.survivors)
     else:
         log.start(number, last.number, last.end, now_ns)
+    if rebuilds:
+        _mark_rebuilding(tables, Rebuilding.ENDED)
     with tables.environment.begin() as view:
         value = view.get(TAIL_KEY, db=tables.state.handle)
     tail_sequence = 0 if value is None else Tail(*TAIL.unpack(tables.state.unseal(TAIL_KEY, value))).sequence
     last_sequence = max(tail_sequence, last.dropped_sequence)
-    return Recovered(Sequence(last_sequence), applied, last.dropped_bytes)
+    return Recovered(Sequence(last_sequence), applied, last.dropped_bytes, tuple(lost))
 
 
 def remove_leftovers(log: LogWriter, files: Files) -> None:
@@ -103,12 +116,37 @@ def _highest_used(directory: LogDirectory) -> int:
     return max([0, *(n for n in directory.segments if n < COMPACTED), *(n for n in directory.broken if n < COMPACTED)])
 
 
+class Rebuilding(Enum):
+    """A catalog that is being rebuilt is marked, so that a crash meanwhile does not leave half of one."""
+
+    BEGUN = "begun"
+    ENDED = "ended"
+
+
+def _mark_rebuilding(tables: Tables, state: Rebuilding) -> None:
+    transaction = CatalogTransaction(tables)
+    if state is Rebuilding.BEGUN:
+        transaction.put(tables.state, REBUILDING_KEY, b"")
+    else:
+        transaction.delete(tables.state, REBUILDING_KEY)
+    transaction.commit()
+
+
+def _clear_unfinished(tables: Tables) -> None:
+    """Empty a catalog whose rebuild did not end: the next one begins anew."""
+    with tables.environment.begin(write=True) as transaction:
+        if transaction.get(REBUILDING_KEY, db=tables.state.handle) is not None:
+            for table in tables.all:
+                transaction.drop(table.handle, delete=False)
+
+
 def _check_catalog(tables: Tables, directory: LogDirectory, store_id: bytes) -> Tail:
     """The catalog's tail; every segment that the catalog knows is there.
 
     Raises:
         StoreDamaged, FormatUnknown
     """
+    _clear_unfinished(tables)
     transaction = CatalogTransaction(tables)
     try:
         known = transaction.get(tables.state, STORE_KEY)

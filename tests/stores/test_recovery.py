@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,13 @@ import pytest
 from rs3d.errors import FormatUnknown, NoSuchBucket, OutcomeUnknown, RecordDamaged, StoreDamaged, StoreReadOnly
 from rs3d.format.logsegment import HEADER_BYTES, decode_header
 from rs3d.format.record import append_record
+from rs3d.stores.catalogsnapshot import Snapshot
+from rs3d.stores.committer import DAMAGE_SETTING
 from rs3d.stores.committeropen import CommitterSettings, open_committer
 from rs3d.stores.logreader import ScanEnd, read_header, scan_records, segment_names
+from rs3d.stores.replay import Loss
 from rs3d.types.identifiers import BucketId
+from rs3d.types.operations import PutSetting
 from tests.stores.committed import STORE_ID, CommittedStore, rows_without_positions
 from tests.stores.faultfiles import IO_ERROR, Fault, FaultFiles
 
@@ -260,6 +265,57 @@ def test_store_rule_07_an_invalid_record_before_the_tail_is_damage_to_a_rebuild(
     store.root = store.root.parent / "another"
     store.root.mkdir()
     store.open()
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize("damage", ["a record", "a segment"])
+def test_store_rule_07_a_rebuild_that_accepts_loss_is_read_only_until_acknowledged(
+    store: CommittedStore, sealed: bool, damage: str
+) -> None:
+    bucket = store.bucket()
+    places = []
+    for number in range(40):
+        begin = store.core.log.number, store.core.log.offset
+        store.put(bucket, f"{number:02d}", bytes(4000))
+        places.append(begin if store.core.log.number == begin[0] else (0, 0))
+    with store.view() as view:
+        segments = {
+            key: found.body_position.segment for key in store_keys(view, bucket) if (found := view.latest(bucket, key))
+        }
+    store.close()
+    path = store.root / "log" / f"{2:010d}.meta"
+    lost_segment = 2
+    if damage == "a segment":
+        path.unlink()
+        lost = {key for key, segment in segments.items() if segment == lost_segment}
+    else:
+        raw = bytearray(path.read_bytes())
+        offset = next(place[1] for place in places if place[0] == 2 and place[1] > 10_000)
+        raw[offset + 100] ^= 1
+        if not sealed:
+            raw[-32:] = bytes(32)
+        path.write_bytes(raw)
+        lost = {f"{places.index((2, offset)):02d}"}
+    for name in ("data.mdb", "lock.mdb"):
+        (store.root / "catalog" / name).unlink()
+    with pytest.raises(StoreDamaged):
+        store.open()
+    store.settings = replace(store.settings, loss=Loss.ACCEPT)
+    store.open()
+    assert store.opened.recovered.lost
+    assert set(segments) - set(store.keys(bucket)) == lost
+    store.settings = replace(store.settings, loss=Loss.REFUSE)
+    store.reopen()
+    with pytest.raises(StoreReadOnly, match="lost"):
+        store.put(bucket, "new")
+    store.commit(PutSetting(id=store.id(), name=DAMAGE_SETTING, value=b""))
+    store.put(bucket, "new")
+    store.reopen()
+    store.put(bucket, "newer")
+
+
+def store_keys(view: Snapshot, bucket: BucketId) -> list[str]:
+    return [key.decode() for key, _ in view.list_objects(bucket, b"", b"")]
 
 
 def test_another_stores_log_is_refused(store: CommittedStore, tmp_path: Path) -> None:
