@@ -16,6 +16,7 @@ from typing import Protocol, cast
 
 KERNELS: tuple[str, ...] = (
     "awschunked",
+    "catalogrows",
     "cdc",
     "crc",
     "directio",

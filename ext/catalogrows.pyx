@@ -1,0 +1,157 @@
+"""Rows of the catalog's table `current` as a LIST shows them: see catalogrows.pyi for the contract."""
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_SET_ITEM
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcmp
+
+from variant cimport RS3D_CPU_SSE42, rs3d_cpu_features
+
+cdef extern from "Python.h":
+    ctypedef struct PyTypeObject:
+        object (*tp_alloc)(PyTypeObject *, Py_ssize_t)
+    object PyUnicode_New(Py_ssize_t, Py_UCS4)
+    void *PyUnicode_DATA(object)
+    bint PyType_IsSubtype(PyTypeObject *, PyTypeObject *)
+    PyTypeObject PyTuple_Type
+
+cdef extern from "crc_impl.h" nogil:
+    enum:
+        CRC_SCALAR, CRC_SSE42
+    ctypedef struct crc_poly:
+        pass
+    crc_poly crc_poly_32c
+    void crc_setup()
+    uint64_t crc_update(const crc_poly *, int, uint64_t, const unsigned char *, size_t)
+
+cdef extern from "catalogrows_impl.h" nogil:
+    enum:
+        CURRENT_BYTES, CRC_BYTES, SIZE_AT, MODIFIED_AT, ETAG_KIND_AT, ETAG_PARTS_AT, ETAG_AT, CLASS_AT, OWNER_AT
+        ALGORITHM_AT, TYPE_AT, ETAG_MD5, ETAG_SHA256
+    uint64_t load_big(const unsigned char *, int)
+    void write_hex(unsigned char *, const unsigned char *, size_t)
+
+crc_setup()
+# Rows are too short for wider variants to pay.
+cdef int variant = CRC_SSE42 if rs3d_cpu_features() & RS3D_CPU_SSE42 else CRC_SCALAR
+
+cdef enum:
+    FIELDS = 8
+    OWNER_BYTES = 32
+
+
+cdef str hex_of(const unsigned char *data, Py_ssize_t length):
+    text = PyUnicode_New(length * 2, 127)
+    write_hex(<unsigned char *>PyUnicode_DATA(text), data, length)
+    return <str>text
+
+
+cdef str etag_of(const unsigned char *value):
+    cdef int kind = value[ETAG_KIND_AT]
+    cdef int parts = <int>load_big(value + ETAG_PARTS_AT, 2)
+    cdef str text = ""
+    if kind == ETAG_MD5:
+        text = hex_of(value + ETAG_AT, 16)
+    elif kind == ETAG_SHA256:
+        text = hex_of(value + ETAG_AT, 32)
+    return f"{text}-{parts}" if parts else text
+
+
+cdef inline object member(tuple names, unsigned number):
+    if <Py_ssize_t>number >= PyTuple_GET_SIZE(names):
+        raise IndexError("a row names what this build does not know")
+    return <object>PyTuple_GET_ITEM(names, number)
+
+
+cdef inline void place(object row, Py_ssize_t index, object value):
+    Py_INCREF(value)  # PyTuple_SET_ITEM takes the reference over
+    PyTuple_SET_ITEM(row, index, value)
+
+
+@cython.final
+cdef class ListedRows:
+    cdef object rows, kind, damaged
+    cdef tuple classes, algorithms, types
+    cdef uint32_t seed
+    cdef bytes owner
+    cdef str owner_hex
+
+    def __init__(self, rows, uint32_t seed, kind not None, tuple classes not None, tuple algorithms not None,
+                 tuple types not None, damaged not None):
+        if not isinstance(kind, type) or not PyType_IsSubtype(<PyTypeObject *>kind, &PyTuple_Type):
+            raise TypeError("a row's class must be a tuple's")
+        self.rows = iter(rows)
+        self.seed = seed
+        self.kind = kind
+        self.classes, self.algorithms, self.types = classes, algorithms, types
+        self.damaged = damaged
+        self.owner, self.owner_hex = b"", ""
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef object triple = next(self.rows)
+        if not PyTuple_CheckExact(triple) or PyTuple_GET_SIZE(triple) != 3:
+            raise TypeError("a row is a key, a text and a value")
+        key = <object>PyTuple_GET_ITEM(triple, 0)
+        text = <object>PyTuple_GET_ITEM(triple, 1)
+        sealed = <object>PyTuple_GET_ITEM(triple, 2)
+        if not (PyBytes_CheckExact(key) and PyBytes_CheckExact(text) and PyBytes_CheckExact(sealed)):
+            raise TypeError("a row is made of bytes")
+        return text, self.listed(key, text, sealed)
+
+    cdef object listed(self, key, text, sealed):
+        cdef const unsigned char *value = <const unsigned char *>PyBytes_AS_STRING(sealed)
+        cdef uint64_t crc
+        if PyBytes_GET_SIZE(sealed) != CURRENT_BYTES + CRC_BYTES:
+            raise self.damaged(key)
+        crc = crc_update(&crc_poly_32c, variant, self.seed, <const unsigned char *>PyBytes_AS_STRING(key),
+                         PyBytes_GET_SIZE(key))
+        crc = crc_update(&crc_poly_32c, variant, crc, value, CURRENT_BYTES)
+        if crc != load_big(value + CURRENT_BYTES, CRC_BYTES):
+            raise self.damaged(key)
+        if memcmp(value + OWNER_AT, PyBytes_AS_STRING(self.owner), PyBytes_GET_SIZE(self.owner)) != 0 or not self.owner:
+            self.owner = PyBytes_FromStringAndSize(<const char *>value + OWNER_AT, OWNER_BYTES)
+            self.owner_hex = hex_of(value + OWNER_AT, OWNER_BYTES)
+        name = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text), NULL)
+        size, modified = load_big(value + SIZE_AT, 8), load_big(value + MODIFIED_AT, 8)
+        etag = etag_of(value)
+        storage_class = member(self.classes, value[CLASS_AT])
+        algorithm, kind = member(self.algorithms, value[ALGORITHM_AT]), member(self.types, value[TYPE_AT])
+        # What a named tuple's own constructor does, without its Python frame.
+        row = (<PyTypeObject *>self.kind).tp_alloc(<PyTypeObject *>self.kind, FIELDS)
+        place(row, 0, name)
+        place(row, 1, size)
+        place(row, 2, modified)
+        place(row, 3, etag)
+        place(row, 4, storage_class)
+        place(row, 5, self.owner_hex)
+        place(row, 6, algorithm)
+        place(row, 7, kind)
+        return row
+
+
+def selftest():
+    """See the .pyi."""
+    value = bytearray(CURRENT_BYTES)
+    value[SIZE_AT + 7] = 5
+    value[MODIFIED_AT + 7] = 9
+    value[ETAG_KIND_AT], value[ETAG_PARTS_AT + 1] = ETAG_MD5, 2
+    value[ETAG_AT:ETAG_AT + 16] = bytes(range(0xF0, 0x100))
+    value[OWNER_AT] = 0xAB
+    value[ALGORITHM_AT] = 1
+    # 0xE3069283 is the CRC32C of "123456789" (RFC 3720, B.4), here continued over the value.
+    cdef bytes raw = bytes(value)
+    cdef uint64_t crc = crc_update(&crc_poly_32c, CRC_SCALAR, 0, b"123456789", 9)
+    if crc != 0xE3069283:
+        raise RuntimeError("catalogrows: wrong CRC32C")
+    crc = crc_update(&crc_poly_32c, CRC_SCALAR, crc, <const unsigned char *>PyBytes_AS_STRING(raw), CURRENT_BYTES)
+    rows = ListedRows([(b"123456789", b"k", raw + int(crc).to_bytes(CRC_BYTES, "big"))], 0, tuple, ("S",), ("", "C"),
+                      ("T",), KeyError)
+    expected = ("k", 5, 9, bytes(range(0xF0, 0x100)).hex() + "-2", "S", "ab" + "00" * 31, "C", "T")
+    if list(rows) != [(b"k", expected)]:
+        raise RuntimeError("catalogrows: a row was read wrongly")
+    return 2
