@@ -50,6 +50,8 @@ class Completion(NamedTuple):
     """Bytes moved, perhaps fewer than asked; 0 for a sync or at the end of a file; -errno for a failure."""
 
 class Probe(NamedTuple):
+    """What `probe` found."""
+
     works: bool
     reason: str
     """Why not; empty where it works."""
