@@ -60,7 +60,7 @@ async def test_a_user_may_own_so_many_buckets() -> None:
 
 async def test_settings_that_do_not_exist_are_refused(engine: StorageEngine) -> None:
     for name, text in (
-        ("compression", "zstd"),
+        ("dedup", "zstd"),
         ("etag", "sha512"),
         ("quota_bytes", "-1"),
         ("quota_bytes", "1e9"),
