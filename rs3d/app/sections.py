@@ -12,7 +12,8 @@ from typing import Final
 
 from rs3d.config.schema import Schema, Section
 from rs3d.engine.configuration import EngineConfig
-from rs3d.errors import ConfigurationError
+from rs3d.engine.layers import check_compression
+from rs3d.errors import ConfigurationError, InvalidArgument
 from rs3d.http.limits import HttpLimits
 from rs3d.s3.configuration import S3Config
 from rs3d.stores.ballast import SpaceConfig
@@ -26,11 +27,18 @@ class StorageConfig:
 
     root: Path | None = None
     """Directory of the store; made, with its store, when it does not exist or is empty. Required."""
+    compression: str = "off"
+    """How buckets without a `compression` setting of their own store new objects: off, lz4, zstd, zstd:LEVEL,
+    adaptive."""
     map_bytes: int = 64 * 1024 * 1024 * 1024
     """Size of the catalog's map when a store is made: address space, and the most the catalog can grow to. Fixed
     afterwards."""
 
     def __post_init__(self) -> None:
+        try:
+            check_compression(self.compression)
+        except InvalidArgument as wrong:
+            raise ConfigurationError(source="storage", key="compression", reason=wrong.reason) from None
         if self.map_bytes < 64 * 1024 * 1024 or self.map_bytes % 4096:
             raise ConfigurationError(source="storage", key="map_bytes", reason="at least 64 MiB in pages of 4 KiB")
 
@@ -141,7 +149,6 @@ class ServicesConfig:
 
 
 PLANNED: Final[dict[str, str]] = {
-    "storage.compression": "transparent compression",
     "storage.dedup": "deduplication",
     "storage.zerocopy": "the choice of direct I/O, splice and mapped reads",
     "storage.cache": "the smart cache",
@@ -158,7 +165,7 @@ SCHEMA: Final = Schema(
         Section("server", ServerConfig),
         Section("http", HttpLimits),
         Section("s3", S3Config),
-        Section("engine", EngineConfig, derived=frozenset({"region"})),
+        Section("engine", EngineConfig, derived=frozenset({"region", "compression"})),
         Section("ops", OpsConfig),
         Section("admin", AdminConfig),
         Section("daemon", DaemonConfig),

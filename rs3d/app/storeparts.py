@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import trio
 
 from rs3d.app.opening import master_key, storage_root
+from rs3d.app.sections import StorageConfig
 from rs3d.clock import SystemClock
 from rs3d.config.loading import Configuration
 from rs3d.engine import StorageEngine
@@ -44,8 +45,12 @@ class StoreParts:
 
 
 def engine_config(configuration: Configuration) -> EngineConfig:
-    """Section `[engine]`, with the region that `[s3]` names."""
-    return dataclasses.replace(configuration.get(EngineConfig), region=configuration.get(S3Config).region)
+    """Section `[engine]`, with the region of `[s3]` and the compression of `[storage]`."""
+    return dataclasses.replace(
+        configuration.get(EngineConfig),
+        region=configuration.get(S3Config).region,
+        compression=configuration.get(StorageConfig).compression,
+    )
 
 
 @asynccontextmanager

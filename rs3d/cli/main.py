@@ -109,7 +109,8 @@ def _add_administration(commands: argparse._SubParsersAction[argparse.ArgumentPa
 def _add_buckets(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     bucket = commands.add_parser("bucket", help="create, list, show, set, delete", allow_abbrev=False)
     verbs = bucket.add_subparsers(dest="verb", required=True, metavar="VERB")
-    settings = "NAME=VALUE: etag=md5|sha256, quota_bytes=N, quota_objects=N, versioning=enabled|suspended"
+    settings = "etag=md5|sha256, compression=off|lz4|zstd:LEVEL|adaptive, parity=off|K+M, quota_bytes=N, "
+    settings += "quota_objects=N, versioning=enabled|suspended"
     create = _remote(verbs.add_parser("create", help="make a bucket"), "bucket create")
     create.add_argument("name", metavar="BUCKET")
     create.add_argument("settings", nargs="*", metavar="NAME=VALUE", help=settings)

@@ -89,7 +89,7 @@ def test_config_show_tells_value_and_source(
     ("text", "said"),
     [
         ('[storage]\nrot = "/x"\n', "rs3d.toml:2: storage.rot: there is no such setting; did you mean storage.root?"),
-        ('[storage]\ncompression = "zstd:3"\n', "rs3d.toml:2: storage.compression: cannot be set"),
+        ('[storage]\ncompression = "zstd:99"\n', "rs3d.toml:2: storage.compression: must be off, lz4"),
         ("[storage.dedup]\nenabled = true\n", "deduplication is not in this build"),
         ("[storage.zerocopy]\nsplice = true\n", "is not in this build"),
         ("[storage.cache]\nttl_seconds = 300\n", "is not in this build"),

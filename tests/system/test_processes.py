@@ -172,3 +172,19 @@ def test_a_process_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
         wait_until(lambda: replaced(server, "worker", pid))
         assert "killing a silent child" in server.output
         assert answers(s3_client(server, attempts=5))
+
+
+def test_the_configured_compression_reaches_the_disk_and_survives_being_turned_off(tmp_path: Path) -> None:
+    body = b"all work and no play " * 100_000
+    with MiniProcess(tmp_path / "data", environment={"RS3D_STORAGE__COMPRESSION": "zstd:3"}) as server:
+        client = s3_client(server)
+        client.create_bucket(Bucket="packed")
+        client.put_object(Bucket="packed", Key="k", Body=body)
+    stored = sum(path.stat().st_size for path in (tmp_path / "data" / "blobs").rglob("*.data"))
+    assert 0 < stored < len(body) // 10
+    server = MiniProcess(tmp_path / "data")
+    with server:
+        client = s3_client(server)
+        assert client.get_object(Bucket="packed", Key="k")["Body"].read() == body
+        assert client.get_object(Bucket="packed", Key="k", Range="bytes=21000-21007")["Body"].read() == b"all work"
+    check_everything(server)
