@@ -21,7 +21,7 @@ The AEAD itself is a library's, in one of three ways:
 * libcrypto: the system's OpenSSL, bound at run time; the whole loop runs without the GIL in one go;
 * libgcrypt: likewise, from 1.10 on;
 * cryptography: that package's own OpenSSL through `encrypt_into`; the GIL is dropped and taken again at every frame,
-  which costs up to a switch interval (5 ms) a frame while another thread computes.
+  which is a wait at every frame while another thread computes (measured: a MiB takes twice as long then).
 Which is fastest depends on the processor. OpenSSL uses VAES only in its AVX-512 form, and only from 3.1 on; so with
 AVX-512 it is libcrypto, or the package where libcrypto is older. libgcrypt uses VAES with AVX2: it is the default where
 there is VAES without AVX-512 (Zen 3, Alder Lake), and runs AES-GCM and ChaCha20-Poly1305 1.3 to 1.6 times as fast there

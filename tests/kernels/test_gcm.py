@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +24,7 @@ F = gcm.FRAME_BYTES
 S = gcm.SEALED_FRAME_BYTES
 LENGTHS = [0, 1, 15, 16, 17, F - 1, F, F + 1, 2 * F, 3 * F + 1000]
 
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "sealed_frames.json").read_text())
 BOTH = pytest.mark.parametrize("algorithm", list(Algorithm))
 
 
@@ -54,6 +58,15 @@ def test_sealed_bytes_equal_those_of_another_library(algorithm: Algorithm, lengt
     sealed = seal(algorithm, body(length))
     assert sealed == oracle.seal(algorithm, KEY, PREFIX, BLOB, body(length))
     assert open_all(algorithm, sealed, length) == body(length)
+
+
+@pytest.mark.parametrize("name", list(GOLDEN))
+def test_sealed_bytes_are_those_of_every_version_before(name: str) -> None:
+    algorithm, length = name.split("/")
+    plain = bytes(at * at >> 3 & 255 for at in range(int(length)))
+    sealed = seal(Algorithm[algorithm], plain)
+    assert hashlib.sha256(sealed).hexdigest() == GOLDEN[name]
+    assert open_all(Algorithm[algorithm], sealed, len(plain)) == plain
 
 
 @BOTH

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from rs3d.kernels.merkle import TreeAppender
 from tests.oracles import merkle as oracle
 
 BLOCK = 100
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "merkle_roots.json").read_text())
 
 
 @pytest.fixture(autouse=True, params=merkle.variants())
@@ -73,6 +76,12 @@ def test_leaves_and_root_equal_the_twins(length: int) -> None:
     table = merkle.leaves(body(length), BLOCK)
     assert split(table) == expected
     assert merkle.root(table, length) == oracle.root(expected, length)
+
+
+@pytest.mark.parametrize("length", list(GOLDEN))
+def test_roots_are_those_of_every_version_before(length: str) -> None:
+    data = (bytes(range(251)) * (int(length) // 251 + 1))[: int(length)]
+    assert merkle.root(merkle.leaves(data), len(data)).hex() == GOLDEN[length]
 
 
 def test_default_blocks_are_one_mebibyte() -> None:
