@@ -131,6 +131,9 @@ class Server:
             except OSError:
                 time.sleep(0.1)
                 continue
+            if self.kind.name == "rs3d" and b"rs3d ready" not in (self.root / "server.log").read_bytes():
+                time.sleep(0.1)  # the port is open from the start; requests wait there for the first worker
+                continue
             # A port that answers is not a server that serves: SeaweedFS needs some seconds to find its volumes.
             time.sleep(6 if self.kind.name == "seaweedfs" else 1)
             return

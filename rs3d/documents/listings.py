@@ -158,15 +158,18 @@ class ListVersionsResult:
 
 
 def _contents(rows: Sequence[ListedObject], encoding: NameEncoding, display_names: DisplayNames | None) -> bytes:
-    owners = _owner_elements(display_names)
+    if not rows:
+        return b""
+    # A row is a tuple: turning a page's rows into columns in one call takes a third of eight comprehensions.
+    keys, sizes, modified_ns, etags, classes, owners, algorithms, types = zip(*rows, strict=True)
     return contents(
-        [row.key for row in rows],
-        [row.size_bytes for row in rows],
-        [row.last_modified_ns for row in rows],
-        [row.etag for row in rows],
-        [row.storage_class for row in rows],
-        checksums=[_checksum(row.checksum_algorithm, row.checksum_type) for row in rows],
-        owners=None if display_names is None else [owners(row.owner) for row in rows],
+        keys,
+        sizes,
+        modified_ns,
+        etags,
+        classes,
+        checksums=map(_checksum, algorithms, types) if any(algorithms) else None,
+        owners=None if display_names is None else map(_owner_elements(display_names), owners),
         encoding=encoding.kernel_name,
     )
 

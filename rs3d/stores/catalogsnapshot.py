@@ -25,7 +25,6 @@ from rs3d.format.rows import (
     LOG_DEAD,
     LOG_SEGMENT,
     ORIGIN,
-    SEALED_CURRENT,
     SET,
     STORAGE_CLASSES,
     TAIL,
@@ -36,10 +35,10 @@ from rs3d.format.rows import (
     SetRow,
     Tail,
     VersionRow,
-    listed_object,
     unpack_part,
     unpack_part_table,
 )
+from rs3d.kernels.catalogrows import ListedRows
 from rs3d.kernels.crc import crc32c
 from rs3d.stores.catalogstate import (
     ACCESS_KEY_DECODER,
@@ -345,14 +344,11 @@ class Snapshot:
     # ------------------------------------------------------------------------------------------------------ lists
 
     def list_objects(self, bucket: BucketId, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, ListedObject]]:
-        table, unpack, seed = self._tables.current, SEALED_CURRENT.unpack, self._tables.current.seed
-        for row_key, text, sealed in walk(self._lmdb, table, bucket, prefix, start):
-            if len(sealed) != SEALED_CURRENT.size:
-                raise table.damaged(row_key)
-            row = unpack(sealed)
-            if crc32c(sealed[:-4], crc32c(row_key, seed)) != row[-1]:
-                raise table.damaged(row_key)
-            yield text, listed_object(text.decode("utf-8"), row)
+        table = self._tables.current
+        rows = walk(self._lmdb, table, bucket, prefix, start)
+        return ListedRows(
+            rows, table.seed, ListedObject, STORAGE_CLASSES, CHECKSUM_ALGORITHMS, CHECKSUM_TYPES, table.damaged
+        )
 
     def list_versions(
         self, bucket: BucketId, prefix: bytes, start: bytes, after_version: VersionId | str | None = None
