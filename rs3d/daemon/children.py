@@ -7,11 +7,11 @@ import enum
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from typing import Final
 
+from rs3d.app.interpreter import own_environment, own_python
 from rs3d.daemon.control import Channel, ProcessRow, channel_pair
 from rs3d.telemetry.metrics import create_page
 
@@ -82,10 +82,14 @@ class ChildProcess:
         thread only."""
         channel, theirs = channel_pair()
         try:
-            command = [sys.executable, "-m", f"rs3d.daemon.{self.role.value}"]
+            command = [*own_python(), f"rs3d.daemon.{self.role.value}"]
             command += ["--control", str(theirs.fileno()), "--parent", str(os.getpid())]
             self.process = subprocess.Popen(
-                command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, process_group=0
+                command,
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                process_group=0,
+                env=own_environment(os.environ),
             )
         except OSError:
             channel.close()

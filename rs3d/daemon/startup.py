@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from rs3d.app import rootcredentials
+from rs3d.app.listeners import ADMIN, OPS, S3, S3_TLS, Listeners, inherited, open_tcp, open_unix
 from rs3d.app.opening import MissingKey, OpenedStore, claim_store
 from rs3d.app.rootcredentials import RootCredentials
 from rs3d.app.sections import AdminConfig, LogConfig, OpsConfig, RootConfig, ServerConfig
 from rs3d.app.tlscertificates import load_certificates
 from rs3d.config.loading import Configuration
-from rs3d.app.listeners import ADMIN, OPS, S3, S3_TLS, Listeners, inherited, open_tcp, open_unix
 from rs3d.daemon.notify import Notifier
 from rs3d.daemon.supervisor import Supervisor, SupervisorDeps
 from rs3d.telemetry import logs

@@ -16,6 +16,7 @@ from rs3d.admin.identities import IdentityVerbs
 from rs3d.admin.server import AdminServer, Verb
 from rs3d.admin.state import Compaction, StateVerbs
 from rs3d.app import metrics, rootcredentials
+from rs3d.app.listeners import ADMIN, OPS
 from rs3d.app.opening import storage_root
 from rs3d.app.ops import ops_handler
 from rs3d.app.sections import SCHEMA, LogConfig, ServicesConfig
@@ -37,7 +38,6 @@ from rs3d.daemon.control import (
     TraceSwitch,
     close_all,
 )
-from rs3d.app.listeners import ADMIN, OPS
 from rs3d.daemon.startup import read_sealed
 from rs3d.errors import ConfigurationError
 from rs3d.http.server import ServerControl, serve

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, cast
 
+from rs3d.app.listeners import ADMIN, OPS, S3, S3_TLS, Listeners
 from rs3d.app.sections import DaemonConfig
 from rs3d.config.loading import Configuration
 from rs3d.daemon.children import ChildProcess, Role, State
@@ -40,7 +41,6 @@ from rs3d.daemon.control import (
     TraceSwitch,
     close_all,
 )
-from rs3d.app.listeners import ADMIN, OPS, S3, S3_TLS, Listeners
 from rs3d.daemon.notify import Notifier
 from rs3d.daemon.reloading import merge_reloadable
 from rs3d.errors import ConfigurationError, ProtocolMismatch, Rs3dError, WireValue, from_wire

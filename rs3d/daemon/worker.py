@@ -12,6 +12,7 @@ import trio
 
 from rs3d import kernels
 from rs3d.app import metrics
+from rs3d.app.listeners import S3, S3_TLS
 from rs3d.app.observing import RequestRecord, WorkerObserver
 from rs3d.app.sections import SCHEMA, LogConfig, ServerConfig
 from rs3d.app.storeparts import StoreParts, open_parts
@@ -30,7 +31,6 @@ from rs3d.daemon.control import (
     TraceSwitch,
     close_all,
 )
-from rs3d.app.listeners import S3, S3_TLS
 from rs3d.errors import ConfigurationError
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import Request, Response

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
@@ -14,10 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from rs3d.app.interpreter import own_environment, own_python
+
 _READY = re.compile(r"rs3d ready (\S+)(?: ops (\S+))?")
 
-START_TIMEOUT_S: Final = 60.0
-STOP_TIMEOUT_S: Final = 60.0
+START_TIMEOUT_S: Final = 180.0
+STOP_TIMEOUT_S: Final = 120.0
 
 
 class MiniProcess:
@@ -60,7 +61,7 @@ class MiniProcess:
         Raises:
             RuntimeError: it ended, or did not serve in time; its output is in the message.
         """
-        command = [sys.executable, "-m", "rs3d", "mini", str(self.directory)]
+        command = [*own_python(), "rs3d", "mini", str(self.directory)]
         command += ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]
         if self._workers is not None:
             command += ["--workers", str(self._workers)]
@@ -73,7 +74,7 @@ class MiniProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**environment, **self._environment},
+            env=own_environment({**environment, **self._environment}),
             process_group=0,
         )
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)

@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 
 import trio
 
+from rs3d.app.listeners import address_text, open_tcp
 from rs3d.app.rootcredentials import RootCredentials, generate
 from rs3d.clock import SystemClock
-from rs3d.app.listeners import address_text, open_tcp
 from rs3d.engine import StorageEngine
 from rs3d.engine.configuration import EngineConfig
 from rs3d.engine.requests import KeyRequest, UserRequest

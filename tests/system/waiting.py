@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 def wait_until(look: Callable[[], T], *, patience_s: float = PATIENCE_S) -> T:
