@@ -226,6 +226,13 @@ class Decoder:
         return 0 if correcting is None else correcting.repair_count
 
     @property
+    def key_slots(self) -> frozenset[str]:
+        """The slots of the keys that were used. Compare with the keys that a record has: a forged recipe may leave a
+        layer out, and bytes that should have been sealed would pass unsealed."""
+        sealed = (layer for layer in self.recipe.layers if layer.name == encryption.NAME)
+        return frozenset(str(layer.get("key") or "") for layer in sealed)
+
+    @property
     def layers(self) -> tuple[DecodingLayer, ...]:
         """The layers, outermost first, for what only they know: a Merkle layer's proofs."""
         return tuple(self._chain[1:])

@@ -87,13 +87,13 @@ class Encoder:
         """
         return self._run([view] if memoryview(view).nbytes else [], ends=False)
 
-    def finish(self) -> list[Buffer]:
-        """Give the rest of the stored bytes. Afterwards `recipe` is complete.
+    def finish(self, view: Buffer = b"") -> list[Buffer]:
+        """Take the last bytes, if any, and give the rest of the stored bytes. Afterwards `recipe` is complete.
 
         Raises:
             StreamClosed: it was finished already. Whatever failed once.
         """
-        return self._run([], ends=True)
+        return self._run([view] if memoryview(view).nbytes else [], ends=True)
 
     def _run(self, pieces: list[Buffer], *, ends: bool) -> list[Buffer]:
         if self._failure is not None:
