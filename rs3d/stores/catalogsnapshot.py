@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -15,61 +15,38 @@ from rs3d.format import recordbodies as bodies
 from rs3d.format.keys import CHUNK_BYTES, escape, inverted, plain_path, sequence_of, suffixed_path, unescape
 from rs3d.format.record import HEAD_BYTES
 from rs3d.format.rows import (
-    BLOB,
     CHECKSUM_ALGORITHMS,
     CHECKSUM_TYPES,
     COUNTERS,
     CURRENT,
     FLAG_NULL,
     KIND_OBJECT,
-    LOG_DEAD,
-    LOG_SEGMENT,
     ORIGIN,
     SET,
     STORAGE_CLASSES,
-    TAIL,
     VERSION,
-    BlobRow,
-    LogSegmentRow,
     Place,
     SetRow,
-    Tail,
     VersionRow,
     unpack_part,
     unpack_part_table,
 )
 from rs3d.kernels.catalogrows import ListedRows
 from rs3d.kernels.crc import crc32c
-from rs3d.stores.catalogstate import (
-    ACCESS_KEY_DECODER,
-    CURSOR_DECODER,
-    EPOCH_DECODER,
-    SEGMENT_DECODER,
-    SETTING_DECODER,
-    USER_DECODER,
-    access_key_key,
-    canonical_key,
-    owned_key_key,
-    user_key,
-)
-from rs3d.stores.catalogtables import PACK_CRC, Table, Tables
+from rs3d.stores.catalogtables import PACK_CRC, Tables
 from rs3d.stores.catalogtrie import walk
 from rs3d.stores.cataloguploads import UPLOAD_DECODER, UploadRow, part_key
-from rs3d.stores.catalogwriter import EMPTY_TAIL, TAIL_KEY
+from rs3d.stores.catalogview import CatalogView
 from rs3d.stores.logreader import LogReader
 from rs3d.types.buckets import Bucket, BucketCounters
 from rs3d.types.identifiers import (
     NULL_VERSION,
-    BlobId,
     BucketId,
-    Epoch,
     LogPosition,
-    SegmentId,
     Sequence,
     UploadId,
     VersionId,
 )
-from rs3d.types.identities import AccessKey, User
 from rs3d.types.objects import (
     BlobSet,
     CanonicalId,
@@ -86,55 +63,21 @@ from rs3d.types.objects import (
 )
 
 if TYPE_CHECKING:
-    import lmdb
-
     from rs3d.stores.catalog import LocalCatalog
 
 _U64 = struct.Struct(">Q")
 BUCKET_DECODER: Final = msgspec.msgpack.Decoder(Bucket)
 _PATCH_DECODER: Final = msgspec.msgpack.Decoder(bodies.VersionPatched)
-Row = TypeVar("Row")
 
 
-class GarbageBlob(NamedTuple):
-    """A blob that nothing refers to since `death`."""
-
-    blob: BlobId
-    death: Sequence
-
-
-class GarbageSet(NamedTuple):
-    """A set (or aborted upload) some of whose members wait to be freed (operation FreeSetMembers)."""
-
-    upload: UploadId
-    death: Sequence
-
-
-class EpochState(NamedTuple):
-    epoch: Epoch
-    role: str
-    closed: bool
-
-
-class SegmentState(NamedTuple):
-    """A directory of blobs. It may be swept when `closed`, and needs it while not `swept`."""
-
-    segment: SegmentId
-    epoch: Epoch
-    closed: bool
-    swept: bool
-
-
-class Snapshot:
+class Snapshot(CatalogView):
     """A view; made by `LocalCatalog.snapshot`, valid inside its `with`."""
 
     def __init__(self, catalog: LocalCatalog, tables: Tables, log: LogReader) -> None:
+        super().__init__(tables)
         self._catalog = catalog
-        self._tables = tables
         self._log = log
         self._begin = tables.environment.begin  # renews one of the environment's spare read transactions
-        self._lmdb: lmdb.Transaction[bytes]
-        self._tail: Tail | None = None
         current, versions = tables.current, tables.versions
         self._current, self._current_seed = current.handle, current.seed
         self._versions, self._versions_seed = versions.handle, versions.seed
@@ -149,29 +92,6 @@ class Snapshot:
     ) -> None:
         self._lmdb.abort()
         self._catalog.give_back(self)
-
-    # ------------------------------------------------------------------------------------------------------ state
-
-    @property
-    def tail(self) -> Tail:
-        """The log's end in this view, and the generations."""
-        if self._tail is None:
-            value = self._get(self._tables.state, TAIL_KEY)
-            self._tail = EMPTY_TAIL if value is None else Tail(*TAIL.unpack(value))
-        return self._tail
-
-    @property
-    def sequence(self) -> Sequence:
-        return Sequence(self.tail.sequence)
-
-    @property
-    def identity_generation(self) -> int:
-        return self.tail.identity_generation
-
-    @property
-    def bucket_generation(self) -> int:
-        """Changes whenever any bucket's record changes."""
-        return self.tail.bucket_generation
 
     # ---------------------------------------------------------------------------------------------------- buckets
 
@@ -435,116 +355,6 @@ class Snapshot:
     def inline_payload(self, version: ObjectVersion) -> bytes:
         position = version.body_position
         return self._log.payload(self._log.place_of(position[0], position[1]))
-
-    # ---------------------------------------------------------------------------------------- blobs and services
-
-    def blob_references(self, blob: BlobId) -> int:
-        value = self._get(self._tables.blobs, blob.to_bytes())
-        return 0 if value is None else BlobRow(*BLOB.unpack(value)).references
-
-    def blobs(self, segment: SegmentId | None = None) -> Iterator[tuple[BlobId, BlobRow]]:
-        """Every blob that is referred to, in the order of ids (of one segment only)."""
-        prefix = b"" if segment is None else _U64.pack(segment)
-        for key, value in self._scan(self._tables.blobs, prefix, prefix):
-            if len(key) == 12:
-                yield BlobId.from_bytes(key), BlobRow(*BLOB.unpack(value))
-
-    def garbage(self, after: BlobId | None = None) -> Iterator[GarbageBlob]:
-        """Blobs that nothing refers to, in the order of ids."""
-        start = b"" if after is None else after.to_bytes() + b"\x00"
-        for key, value in self._scan(self._tables.garbage, start):
-            if len(key) == 12:
-                yield GarbageBlob(BlobId.from_bytes(key), Sequence(_U64.unpack(value)[0]))
-
-    def garbage_sets(self) -> Iterator[GarbageSet]:
-        """Sets with members to free."""
-        for key, value in self._scan(self._tables.garbage, b""):
-            if len(key) == 24:
-                yield GarbageSet(UploadId.from_bytes(key), Sequence(_U64.unpack(value)[0]))
-
-    def epochs(self) -> Iterator[EpochState]:
-        """Epochs that are open or have segments not swept since they closed."""
-        for key, value in self._scan(self._tables.epochs, b""):
-            row = EPOCH_DECODER.decode(memoryview(value)[ORIGIN.size :])
-            yield EpochState(Epoch(_U64.unpack(key)[0]), row.role, row.closed)
-
-    def blob_segments(self) -> Iterator[SegmentState]:
-        """Every directory of blobs."""
-        open_epochs = {state.epoch for state in self.epochs() if not state.closed}
-        for key, value in self._scan(self._tables.blob_segments, b""):
-            row = SEGMENT_DECODER.decode(memoryview(value)[ORIGIN.size :])
-            epoch = Epoch(row.epoch)
-            yield SegmentState(SegmentId(_U64.unpack(key)[0]), epoch, epoch not in open_epochs, row.swept)
-
-    def log_segments(self) -> Iterator[tuple[int, LogSegmentRow]]:
-        """Every segment of the log that has records, or had when it was replaced."""
-        for key, value in self._scan(self._tables.log_segments, b""):
-            yield int.from_bytes(key, "big"), LogSegmentRow(*LOG_SEGMENT.unpack(value))
-
-    def replaced_log_segments(self) -> Iterator[tuple[int, Sequence]]:
-        """Log segments that compaction replaced, none of whose records is referred to any more, with their death: they
-        may be dropped (operation DropLogSegments) when no reader's horizon is below it (STORE.md 15)."""
-        for number, row in self.log_segments():
-            if row.state == LOG_DEAD:
-                yield number, Sequence(row.last_sequence)
-
-    def cursor(self, consumer: str) -> Sequence | None:
-        """Up to which sequence a consumer of the feed has come."""
-        value = self._get(self._tables.cursors, consumer.encode("utf-8"))
-        return None if value is None else Sequence(CURSOR_DECODER.decode(memoryview(value)[ORIGIN.size :]).sequence)
-
-    def setting(self, name: str) -> bytes | None:
-        value = self._get(self._tables.settings, name.encode("utf-8"))
-        return None if value is None else SETTING_DECODER.decode(memoryview(value)[ORIGIN.size :]).value
-
-    # ------------------------------------------------------------------------------------------------- identities
-
-    def user(self, name: str) -> User | None:
-        value = self._get(self._tables.identities, user_key(name))
-        return None if value is None else USER_DECODER.decode(memoryview(value)[ORIGIN.size :])
-
-    def user_by_canonical_id(self, canonical_id: CanonicalId) -> User | None:
-        name = self._get(self._tables.identities, canonical_key(canonical_id))
-        return None if name is None else self.user(name.decode("utf-8"))
-
-    def users(self) -> Iterator[User]:
-        for _, value in self._scan(self._tables.identities, b"u", b"u"):
-            yield USER_DECODER.decode(memoryview(value)[ORIGIN.size :])
-
-    def access_key(self, access_key: str) -> AccessKey | None:
-        value = self._get(self._tables.identities, access_key_key(access_key))
-        return None if value is None else ACCESS_KEY_DECODER.decode(memoryview(value)[ORIGIN.size :])
-
-    def access_keys(self, user: str | None = None) -> Iterator[AccessKey]:
-        if user is None:
-            for _, value in self._scan(self._tables.identities, b"k", b"k"):
-                yield ACCESS_KEY_DECODER.decode(memoryview(value)[ORIGIN.size :])
-            return
-        prefix = owned_key_key(user)
-        for key, _ in self._scan(self._tables.identities, prefix, prefix):
-            found = self.access_key(key[len(prefix) :].decode("utf-8"))
-            if found is not None:
-                yield found
-
-    # ---------------------------------------------------------------------------------------------------- reading
-
-    def _get(self, table: Table, key: bytes) -> bytes | None:
-        sealed = self._lmdb.get(key, db=table.handle)
-        if sealed is None:
-            return None
-        value: bytes = sealed[:-4]
-        if PACK_CRC(crc32c(value, crc32c(key, table.seed))) != sealed[-4:]:
-            raise table.damaged(key)
-        return value
-
-    def _scan(self, table: Table, start: bytes, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        cursor = self._lmdb.cursor(db=table.handle)
-        if not cursor.set_range(start):
-            return
-        for key, sealed in cursor.iternext(keys=True, values=True):
-            if not key.startswith(prefix):
-                return
-            yield key, table.unseal(key, sealed)
 
 
 def _listed_version(key: bytes, row: VersionRow, suffix: bytes, is_latest: bool) -> ListedVersion:

@@ -8,6 +8,7 @@ while it is referred to. Reads block only on cold pages.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -22,6 +23,9 @@ DESCRIPTORS_LIMIT: Final = 256
 """Segments kept open; 256 × 64 MiB is more log than most stores ever have."""
 
 SCAN_WINDOW_BYTES: Final = 4 << 20
+RETIREMENT_S: Final = 60.0
+"""Far longer than any single read."""
+
 PAYLOAD_WITH_BODY_BYTES: Final = 16 << 10
 """Payloads up to this are read along with the body: a GET of a small object is one system call."""
 
@@ -59,8 +63,8 @@ class LogReader:
         self._path = log_path
         self._store_id = store_id
         self._segments: dict[int, _Segment] = {}
-        self._remembered_place: Place | None = None
-        self._remembered = b""
+        self._remembered: tuple[Place | None, bytes] = (None, b"")
+        self._retired: list[tuple[float, int]] = []
 
     def read(self, place: Place) -> bytes:
         """Head and body of the record at `place`, checked; with its payload when that is small.
@@ -84,8 +88,7 @@ class LogReader:
             raise self._damaged(place, "no such record begins here")
         if crc32c(raw[CHECKED_FROM:head_bytes], segment[1]) != crc:
             raise self._damaged(place, "its CRC does not hold")
-        self._remembered_place = place
-        self._remembered = raw
+        self._remembered = (place, raw)
         return raw
 
     def payload(self, place: Place) -> bytes:
@@ -94,7 +97,9 @@ class LogReader:
         Raises:
             RecordDamaged
         """
-        raw = self._remembered if self._remembered_place == place else self.read(place)
+        remembered, raw = self._remembered
+        if remembered != place:
+            raw = self.read(place)
         head = decode_head(raw)
         if head is None:
             raise self._damaged(place, "no such record begins here")
@@ -112,7 +117,7 @@ class LogReader:
         Raises:
             RecordDamaged: no head is there.
         """
-        remembered = self._remembered_place
+        remembered = self._remembered[0]
         if remembered is not None and remembered[0] == segment and remembered[1] == offset:
             return remembered
         head = decode_head(self._pread(segment, HEAD_BYTES, offset))
@@ -125,13 +130,25 @@ class LogReader:
         segments, self._segments = self._segments, {}
         for segment in segments.values():
             os.close(segment.descriptor)
-        self._remembered_place, self._remembered = None, b""
+        retired, self._retired = self._retired, []
+        for _, descriptor in retired:
+            os.close(descriptor)
+        self._remembered = (None, b"")
 
-    def forget(self, number: int) -> None:
-        """Close the descriptor of a segment that is no longer part of the log."""
+    def release_unlinked(self) -> None:
+        """Let go of segments that compaction replaced and that were unlinked: their blocks are freed only then."""
+        now_s = time.monotonic()
+        for number, segment in list(self._segments.items()):
+            if os.fstat(segment.descriptor).st_nlink == 0:
+                self._retire(number, now_s)
+        while self._retired and now_s - self._retired[0][0] > RETIREMENT_S:
+            os.close(self._retired.pop(0)[1])
+
+    def _retire(self, number: int, now_s: float) -> None:
+        """Use a descriptor no more; it is closed later, when no read of another thread can be in the middle of it."""
         segment = self._segments.pop(number, None)
         if segment is not None:
-            os.close(segment.descriptor)
+            self._retired.append((now_s, segment.descriptor))
 
     def _pread(self, number: int, length: int, offset: int) -> bytes:
         segment = self._segments.get(number)
@@ -160,7 +177,8 @@ class LogReader:
             os.close(descriptor)
             raise self._damaged(place, "the file belongs to another store or segment")
         if len(self._segments) >= DESCRIPTORS_LIMIT:
-            self.forget(next(iter(self._segments)))
+            self._retire(next(iter(self._segments)), time.monotonic())
+        self.release_unlinked()
         segment = self._segments[number] = _Segment(descriptor, crc_seed(header.nonce))
         return segment
 
