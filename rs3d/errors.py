@@ -305,6 +305,33 @@ class NotConfigured(RequestError):
 
 
 @dataclass(eq=False)
+class CustomerKeyMissing(RequestError):
+    """The object is sealed under a key that the client has to send (SSE-C), and did not."""
+
+    bucket: str
+    key: str
+    sentence: ClassVar[str] = "object {key!r} in bucket {bucket!r} is sealed under a customer's key, which was not sent"
+
+
+@dataclass(eq=False)
+class CustomerKeyWrong(RequestError):
+    """Not the key that the object was sealed under."""
+
+    bucket: str
+    key: str
+    sentence: ClassVar[str] = "object {key!r} in bucket {bucket!r} was sealed under another customer's key"
+
+
+@dataclass(eq=False)
+class CustomerKeyNotApplicable(RequestError):
+    """A customer's key was sent for an object that is not sealed under one."""
+
+    bucket: str
+    key: str
+    sentence: ClassVar[str] = "object {key!r} in bucket {bucket!r} is not sealed under a customer's key"
+
+
+@dataclass(eq=False)
 class NoSuchIdentity(RequestError):
     name: str
     sentence: ClassVar[str] = "there is no user or access key {name!r}"

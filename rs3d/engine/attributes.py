@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from rs3d.engine.encryption import check_customer_key
 from rs3d.engine.get import find_version
-from rs3d.engine.requests import MAXIMUM_PAGE, ListPartsRequest
+from rs3d.engine.requests import MAXIMUM_PAGE, CustomerKey, ListPartsRequest
 from rs3d.engine.results import ObjectAttributes, ObjectHead, PartPage
 from rs3d.engine.runtime import Runtime, find_bucket
 from rs3d.stores.interfaces import CatalogSnapshot
@@ -12,7 +13,12 @@ from rs3d.types.objects import BlobSet, ObjectVersion, PartEntry
 
 
 def object_attributes(
-    runtime: Runtime, bucket: str, key: str, version: str | None, parts: ListPartsRequest
+    runtime: Runtime,
+    bucket: str,
+    key: str,
+    version: str | None,
+    parts: ListPartsRequest,
+    customer_key: CustomerKey | None = None,
 ) -> ObjectAttributes:
     """The version, and its parts behind `parts.after`. Part numbers are those of the upload.
 
@@ -23,6 +29,7 @@ def object_attributes(
     def read(view: CatalogSnapshot) -> tuple[Bucket, ObjectVersion, list[PartEntry] | None]:
         record = find_bucket(view, bucket)
         found = find_version(view, record, key, version)
+        check_customer_key(runtime.bucket_keys, record, found, customer_key)
         return record, found, view.set_parts(found) if isinstance(found.placement, BlobSet) else None
 
     record, found, table = runtime.read(read)

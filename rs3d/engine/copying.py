@@ -7,23 +7,36 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rs3d.engine.bodies import store_body
 from rs3d.engine.conditions import check_copy_source, may_hold
 from rs3d.engine.digests import DigestSet
+from rs3d.engine.encryption import data_key_of, seal, token_of, wanted_encryption
 from rs3d.engine.get import find_version, open_extents
 from rs3d.engine.layers import decode_inline
-from rs3d.engine.plan import check_object_quota, check_storage_class
+from rs3d.engine.plan import check_object_quota, check_storage_class, plan_object
 from rs3d.engine.put import latest_object
-from rs3d.engine.requests import CopyRequest, CopySource, Delivery, Directive
+from rs3d.engine.readersource import ReaderSource
+from rs3d.engine.requests import (
+    BodyChecks,
+    CopyRequest,
+    CopySource,
+    Delivery,
+    Directive,
+    EncryptionMode,
+    EncryptionRequest,
+)
 from rs3d.engine.results import CopyResult, FileSpan, ObjectHead
 from rs3d.engine.runtime import Reading, Runtime, find_bucket
 from rs3d.errors import DamageError, InvalidArgument, ObjectDamaged, RecordDamaged
 from rs3d.kernels import crc
-from rs3d.stores.interfaces import CatalogSnapshot
+from rs3d.rio.keys import EncryptionKey
+from rs3d.stores.interfaces import BlobOrigin, CatalogSnapshot
+from rs3d.types.body import BytesSource
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import TOKEN_BYTES
 from rs3d.types.names import check_object_key
 from rs3d.types.objects import BlobSet, Checksum, Extent, Inline, MutablePart, ObjectMeta, ObjectVersion
-from rs3d.types.operations import NO_PRECONDITIONS, PutVersion
+from rs3d.types.operations import NO_PRECONDITIONS, NewBlob, PutVersion
 
 
 @dataclass(slots=True)
@@ -35,6 +48,7 @@ class Source:
     """The stored bytes of an inlined source."""
     extents: list[Extent]
     """Those of any other, in order."""
+    data_key: EncryptionKey | None
 
     @property
     def version(self) -> ObjectVersion:
@@ -50,7 +64,7 @@ class Source:
         if not isinstance(placement, Inline):
             raise ValueError("the source is not inlined")
         try:
-            view = memoryview(decode_inline(placement.recipe, self.payload, None))
+            view = memoryview(decode_inline(placement.recipe, self.payload, self.data_key))
         except DamageError as damage:
             raise ObjectDamaged(
                 bucket=self.head.bucket.name, key=self.version.key, blob="inline", reason=str(damage)
@@ -59,17 +73,19 @@ class Source:
         return view if selected is None else view[selected.first : selected.last + 1]
 
 
-def find_source(view: CatalogSnapshot, source: CopySource) -> Source:
+def find_source(runtime: Runtime, view: CatalogSnapshot, source: CopySource) -> Source:
     """The source of a copy, its conditions checked.
 
     Raises:
-        NoSuchBucket, NoSuchKey, NoSuchVersion, VersionIsDeleteMarker, PreconditionFailed, ObjectDamaged
+        NoSuchBucket, NoSuchKey, NoSuchVersion, VersionIsDeleteMarker, PreconditionFailed, ObjectDamaged,
+        CustomerKeyMissing, CustomerKeyWrong, CustomerKeyNotApplicable
     """
     bucket = find_bucket(view, source.bucket)
     version = find_version(view, bucket, source.key, source.version)
     check_copy_source(source.conditions, version)
     placement = version.placement
-    found = Source(ObjectHead(bucket, version), b"", [])
+    data_key = data_key_of(runtime.bucket_keys, bucket, version, source.customer_key)
+    found = Source(ObjectHead(bucket, version), b"", [], data_key)
     if isinstance(placement, Inline):
         try:
             found.payload = view.inline_payload(version)
@@ -100,7 +116,9 @@ async def hash_bytes(
         if each is not None:
             each(view)
         return
-    reader = await open_extents(runtime, source.head, source.extents, reading, Delivery.BUFFERS)
+    reader = await open_extents(
+        runtime, source.head, source.extents, reading, Delivery.BUFFERS, source.data_key
+    )
     async with reader:
         async for piece in reader.pieces():
             if isinstance(piece, FileSpan):
@@ -128,13 +146,27 @@ async def copy_object(runtime: Runtime, bucket: str, key: str, request: CopyRequ
     async def attempt() -> CopyResult:
         with runtime.reading() as (view, reading):
             record = find_bucket(view, bucket)
-            source = find_source(view, request.source)
+            source = find_source(runtime, view, request.source)
             _refuse_copy_to_itself(record, key, source.version, request)
             check_object_quota(view, record, key, source.version.meta.size_bytes)
             if request.preconditions is not NO_PRECONDITIONS:
                 may_hold(request.preconditions, latest_object(view, record, key))
+        encryption = wanted_encryption(record, request.encryption)
+        if encryption is not None and source.data_key is None:
+            return await _copy_sealed(runtime, record, key, source, request, encryption, reading)
         checksums = await _checksums(runtime, source, reading, request.checksum_algorithm)
-        return await _commit_copy(runtime, record, key, source, request, checksums)
+        token = secrets.token_bytes(TOKEN_BYTES)
+        wrapped_key = b""
+        if source.data_key is not None:
+            # The bytes stay as they are; their data key gets an envelope of the new version's own.
+            bound_to = token_of(source.version) if isinstance(source.version.placement, BlobSet) else token
+            kept = encryption or EncryptionRequest(EncryptionMode.STORE)
+            wrapped_key = await seal(runtime.bucket_keys, record, key, bound_to, source.data_key, kept)
+        copied = source.version.meta
+        shared = _Made(
+            copied.size_bytes, copied.etag, checksums, copied.part_count, copied.merkle_root, _placement_again(source)
+        )
+        return await _commit_copy(runtime, record, key, source, request, shared, token, wrapped_key)
 
     return await runtime.replanning(attempt)
 
@@ -148,6 +180,7 @@ def _refuse_copy_to_itself(bucket: Bucket, key: str, source: ObjectVersion, requ
         and request.metadata_directive is Directive.COPY
         and request.tagging_directive is Directive.COPY
         and not request.checksum_algorithm
+        and request.encryption is None
         and request.storage_class == source.mutable.storage_class
     ):
         raise InvalidArgument(
@@ -166,25 +199,82 @@ async def _checksums(runtime: Runtime, source: Source, reading: Reading, algorit
     return (Checksum(algorithm, digests.value(algorithm)),)
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What a copy's version consists of."""
+
+    size_bytes: int
+    etag: str
+    checksums: tuple[Checksum, ...]
+    part_count: int
+    merkle_root: bytes
+    placement: Inline | Extent | BlobSet
+    new_blobs: tuple[NewBlob, ...] = ()
+
+
+async def _copy_sealed(
+    runtime: Runtime,
+    bucket: Bucket,
+    key: str,
+    source: Source,
+    request: CopyRequest,
+    encryption: EncryptionRequest,
+    reading: Reading,
+) -> CopyResult:
+    """A sealed copy of a source that is not: its bytes are read and made anew, in one piece, with an ETag of their
+    own."""
+    token = secrets.token_bytes(TOKEN_BYTES)
+    data_key = EncryptionKey.generate()
+    try:
+        wrapped_key = await seal(runtime.bucket_keys, bucket, key, token, data_key, encryption)
+    except BaseException:
+        reading.leave()
+        raise
+    have = source.version.meta.checksums
+    algorithm = request.checksum_algorithm or (have[0].algorithm if have else "")
+    checks = BodyChecks(checksum_algorithm=algorithm)
+    plan = plan_object(bucket, checks, request.storage_class, runtime.config, data_key)
+    origin = BlobOrigin(bucket=bucket.name, key=key, written_ns=runtime.clock.wall_ns())
+    if not source.extents:
+        reading.leave()
+        stored = await store_body(runtime, plan, BytesSource(source.client_payload()), origin)
+    else:
+        reader = await open_extents(runtime, source.head, source.extents, reading, Delivery.BUFFERS)
+        async with reader:
+            stored = await store_body(runtime, plan, ReaderSource(reader), origin)
+    made = _Made(
+        stored.size_bytes,
+        stored.etag,
+        stored.checksums,
+        0,
+        stored.merkle_root,
+        stored.placement,
+        stored.new_blobs,
+    )
+    return await _commit_copy(runtime, bucket, key, source, request, made, token, wrapped_key)
+
+
 async def _commit_copy(
     runtime: Runtime,
     bucket: Bucket,
     key: str,
     source: Source,
     request: CopyRequest,
-    checksums: tuple[Checksum, ...],
+    made: _Made,
+    token: bytes,
+    wrapped_key: bytes,
 ) -> CopyResult:
     copied = source.version.meta
     replace = request.metadata_directive is Directive.REPLACE
     meta = ObjectMeta(
-        size_bytes=copied.size_bytes,
-        etag=copied.etag,
+        size_bytes=made.size_bytes,
+        etag=made.etag,
         owner=request.owner or bucket.owner,
         headers=request.headers if replace else copied.headers,
         user_metadata=request.user_metadata if replace else copied.user_metadata,
-        checksums=checksums,
-        part_count=copied.part_count,
-        merkle_root=copied.merkle_root,
+        checksums=made.checksums,
+        part_count=made.part_count,
+        merkle_root=made.merkle_root,
     )
     tags = request.tags if request.tagging_directive is Directive.REPLACE else source.version.mutable.tags
     outcome = await runtime.commit(
@@ -192,12 +282,14 @@ async def _commit_copy(
             id=runtime.committer.next_id(),
             bucket=bucket.bucket_id,
             key=key,
-            token=secrets.token_bytes(TOKEN_BYTES),
+            token=token,
             meta=meta,
-            mutable=MutablePart(tags=tags, storage_class=request.storage_class),
-            placement=_placement_again(source),
+            mutable=MutablePart(tags=tags, storage_class=request.storage_class, wrapped_key=wrapped_key),
+            placement=made.placement,
+            new_blobs=made.new_blobs,
             preconditions=request.preconditions,
-        )
+        ),
+        made.new_blobs,
     )
     return CopyResult(
         etag=meta.etag,
@@ -205,7 +297,7 @@ async def _commit_copy(
         version_text=outcome.version_text,
         reports_version=outcome.reports_version,
         source=source.head,
-        checksums=checksums,
+        checksums=made.checksums,
         sequence=outcome.sequence,
     )
 

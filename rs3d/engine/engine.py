@@ -24,6 +24,7 @@ from rs3d.engine.requests import (
     BucketRequest,
     CompleteRequest,
     CopyRequest,
+    CustomerKey,
     DeleteItem,
     DeleteRequest,
     Delivery,
@@ -137,6 +138,7 @@ class StorageEngine:
         range: str | None = None,
         part_number: int | None = None,
         conditions: ReadConditions = NO_CONDITIONS,
+        customer_key: CustomerKey | None = None,
     ) -> ObjectHead:
         """See `get.head_object`. `range` is the text of a Range header."""
         return get.head_object(
@@ -147,6 +149,7 @@ class StorageEngine:
             range=range,
             part_number=part_number,
             conditions=conditions,
+            customer_key=customer_key,
         )
 
     async def open_object(
@@ -158,6 +161,7 @@ class StorageEngine:
         range: str | None = None,
         part_number: int | None = None,
         conditions: ReadConditions = NO_CONDITIONS,
+        customer_key: CustomerKey | None = None,
         delivery: Delivery = Delivery.BUFFERS,
     ) -> ObjectReader:
         """See `get.open_object`. The caller closes the reader."""
@@ -169,6 +173,7 @@ class StorageEngine:
             range=range,
             part_number=part_number,
             conditions=conditions,
+            customer_key=customer_key,
             delivery=delivery,
         )
 
@@ -186,9 +191,10 @@ class StorageEngine:
         *,
         version: str | None = None,
         parts: ListPartsRequest = _LIST_PARTS,
+        customer_key: CustomerKey | None = None,
     ) -> ObjectAttributes:
         """See `attributes.object_attributes`."""
-        return object_attributes(self._runtime, bucket, key, version, parts)
+        return object_attributes(self._runtime, bucket, key, version, parts, customer_key)
 
     async def copy_object(self, bucket: str, key: str, request: CopyRequest) -> CopyResult:
         """See `copying.copy_object`. `bucket` and `key` are the target."""
@@ -234,11 +240,19 @@ class StorageEngine:
         return uploads.upload(self._runtime, bucket, key, upload_id)
 
     async def upload_part(
-        self, bucket: str, key: str, upload_id: str, number: int, body: Body, checks: BodyChecks = NO_CHECKS
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        number: int,
+        body: Body,
+        checks: BodyChecks = NO_CHECKS,
+        *,
+        customer_key: CustomerKey | None = None,
     ) -> PartResult:
         """See `multipart.upload_part`."""
         return await multipart.upload_part(
-            self._runtime, bucket, key, upload_id, number, _source(body), checks
+            self._runtime, bucket, key, upload_id, number, _source(body), checks, customer_key
         )
 
     async def upload_part_copy(

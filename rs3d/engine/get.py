@@ -14,11 +14,13 @@ from types import TracebackType
 from typing import NamedTuple
 
 from rs3d.engine.blobreading import BlobPieces, Piece
+from rs3d.engine.bucketkeys import BucketKeys
 from rs3d.engine.conditions import check_read
 from rs3d.engine.configuration import Verify
+from rs3d.engine.encryption import check_customer_key, data_key_of
 from rs3d.engine.layers import decode_inline
 from rs3d.engine.ranges import resolve_range
-from rs3d.engine.requests import NO_CONDITIONS, Delivery, ReadConditions
+from rs3d.engine.requests import NO_CONDITIONS, CustomerKey, Delivery, ReadConditions
 from rs3d.engine.results import ContentRange, FileSpan, ObjectHead
 from rs3d.engine.runtime import PARTS_ON_LOOP, Reading, Runtime, find_bucket
 from rs3d.errors import (
@@ -30,6 +32,7 @@ from rs3d.errors import (
     ObjectDamaged,
     VersionIsDeleteMarker,
 )
+from rs3d.rio.keys import EncryptionKey
 from rs3d.stores.interfaces import CatalogSnapshot
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import NULL_VERSION, VersionId
@@ -86,6 +89,7 @@ class _Wanted(NamedTuple):
     range: str | None
     part_number: int | None
     conditions: ReadConditions
+    customer_key: CustomerKey | None
 
 
 def head_object(
@@ -97,18 +101,20 @@ def head_object(
     range: str | None = None,
     part_number: int | None = None,
     conditions: ReadConditions = NO_CONDITIONS,
+    customer_key: CustomerKey | None = None,
 ) -> ObjectHead:
     """HeadObject: catalog only, never waits.
 
     Raises: as `open_object`, but ObjectDamaged; RecordDamaged when the log or the catalog is.
     """
-    wanted = _Wanted(bucket, key, version, range, part_number, conditions)
-    return runtime.read(lambda view: _head(view, wanted))
+    wanted = _Wanted(bucket, key, version, range, part_number, conditions, customer_key)
+    return runtime.read(lambda view: _head(runtime.bucket_keys, view, wanted))
 
 
-def _head(view: CatalogSnapshot, wanted: _Wanted) -> ObjectHead:
+def _head(keys: BucketKeys, view: CatalogSnapshot, wanted: _Wanted) -> ObjectHead:
     record = find_bucket(view, wanted.bucket)
     found = find_version(view, record, wanted.key, wanted.version)
+    check_customer_key(keys, record, found, wanted.customer_key)
     return _described(view, record, found, wanted)[0]
 
 
@@ -152,6 +158,7 @@ async def open_object(
     range: str | None = None,
     part_number: int | None = None,
     conditions: ReadConditions = NO_CONDITIONS,
+    customer_key: CustomerKey | None = None,
     delivery: Delivery = Delivery.BUFFERS,
 ) -> ObjectReader:
     """GetObject up to its first piece. The caller closes the reader.
@@ -161,9 +168,9 @@ async def open_object(
         ObjectDamaged, SlowDown
     """
 
-    wanted = _Wanted(bucket, key, version, range, part_number, conditions)
+    wanted = _Wanted(bucket, key, version, range, part_number, conditions, customer_key)
     with runtime.reading() as (view, reading):
-        found = _find(view, wanted, Where.LOOP)
+        found = _find(runtime.bucket_keys, view, wanted, Where.LOOP)
     if found is None:
         # Looked up anew, table and all, for what one view says belongs together. The place in the horizon covers it.
         try:
@@ -174,7 +181,7 @@ async def open_object(
     if found.payload is not None:
         reading.leave()
         return ObjectReader(runtime, found.head, inline=found.payload)
-    return await open_extents(runtime, found.head, found.extents, reading, delivery)
+    return await open_extents(runtime, found.head, found.extents, reading, delivery, found.data_key)
 
 
 class Where(Enum):
@@ -191,34 +198,38 @@ class _Found:
     """The client's bytes of an inlined version."""
     extents: list[Extent]
     """Those of any other, in order."""
+    data_key: EncryptionKey | None
 
 
 def _find_in_thread(runtime: Runtime, wanted: _Wanted) -> _Found:
     with runtime.catalog.snapshot() as view:
-        found = _find(view, wanted, Where.THREAD)
+        found = _find(runtime.bucket_keys, view, wanted, Where.THREAD)
     if found is None:
         raise ValueError("nothing takes too long for a thread")
     return found
 
 
-def _find(view: CatalogSnapshot, wanted: _Wanted, where: Where) -> _Found | None:
+def _find(keys: BucketKeys, view: CatalogSnapshot, wanted: _Wanted, where: Where) -> _Found | None:
     """What a GET needs of the catalog; None when that takes too long for the loop."""
     bucket = find_bucket(view, wanted.bucket)
     version = find_version(view, bucket, wanted.key, wanted.version)
     if where is Where.LOOP and version.meta.part_count > PARTS_ON_LOOP:
         return None
+    data_key = data_key_of(keys, bucket, version, wanted.customer_key)
     head, parts = _described(view, bucket, version, wanted)
     placement = version.placement
     if isinstance(placement, Inline):
-        return _Found(head, read_inline(view, bucket, version), [])
+        return _Found(head, read_inline(view, bucket, version, data_key), [], data_key)
     if isinstance(placement, Extent):
-        return _Found(head, None, [placement])
+        return _Found(head, None, [placement], data_key)
     table = view.set_parts(version) if parts is None else parts
-    return _Found(head, None, [part.extent for part in table])
+    return _Found(head, None, [part.extent for part in table], data_key)
 
 
-def read_inline(view: CatalogSnapshot, bucket: Bucket, version: ObjectVersion) -> bytes:
-    """The client's bytes of an inlined version.
+def read_inline(
+    view: CatalogSnapshot, bucket: Bucket, version: ObjectVersion, data_key: EncryptionKey | None
+) -> bytes:
+    """The client's bytes of an inlined version; `data_key` where it is sealed.
 
     Raises:
         ObjectDamaged
@@ -227,20 +238,26 @@ def read_inline(view: CatalogSnapshot, bucket: Bucket, version: ObjectVersion) -
     if not isinstance(placement, Inline):
         raise ValueError("the version is not inlined")
     try:
-        return decode_inline(placement.recipe, view.inline_payload(version), None)
+        return decode_inline(placement.recipe, view.inline_payload(version), data_key)
     except DamageError as damage:
         raise ObjectDamaged(bucket=bucket.name, key=version.key, blob="inline", reason=str(damage)) from damage
 
 
 async def open_extents(
-    runtime: Runtime, head: ObjectHead, extents: list[Extent], reading: Reading, delivery: Delivery
+    runtime: Runtime,
+    head: ObjectHead,
+    extents: list[Extent],
+    reading: Reading,
+    delivery: Delivery,
+    data_key: EncryptionKey | None = None,
 ) -> ObjectReader:
     """A reader over these extents; takes over `reading`."""
     selected = head.content_range
     if selected is not None:
         extents = clip(extents, selected.first, selected.length)
     spans = delivery is Delivery.SPANS and runtime.config.verify is Verify.MEMO
-    pieces = BlobPieces(runtime, extents, reading, in_spans=spans, what=(head.bucket.name, head.version.key))
+    what = (head.bucket.name, head.version.key)
+    pieces = BlobPieces(runtime, extents, reading, in_spans=spans, what=what, data_key=data_key)
     try:
         await pieces.begin()
     except BaseException:

@@ -61,7 +61,7 @@ class Identities:
         if user is None:
             return None
         secret = self._sealer.unseal(SEAL_PURPOSE, access_key.encode(), key.sealed_secret).decode()
-        return Credentials(Identity(user, access_key, key.grants), secret)
+        return Credentials(Identity(user, access_key, key.grants), secret, view.identity_generation)
 
     def user(self, name: str) -> User:
         """Raises NoSuchIdentity."""

@@ -9,10 +9,11 @@ from typing import Final
 from rs3d.engine.bodies import StoredBody, store_body
 from rs3d.engine.checksums import check_equal, check_well_formed, whole_checksum
 from rs3d.engine.conditions import may_hold
+from rs3d.engine.encryption import data_key_of_upload, upload_envelope
 from rs3d.engine.etags import EtagAlgorithm, multipart_etag
 from rs3d.engine.plan import check_declared_length, check_part_quota, plan_part, upload_etag
 from rs3d.engine.put import latest_object, put_result
-from rs3d.engine.requests import BodyChecks, CompletedPart, CompleteRequest
+from rs3d.engine.requests import BodyChecks, CompletedPart, CompleteRequest, CustomerKey
 from rs3d.engine.results import PartResult, PutResult
 from rs3d.engine.runtime import PARTS_ON_LOOP, Runtime, find_bucket
 from rs3d.engine.uploads import find_open_upload, find_upload
@@ -44,7 +45,14 @@ def check_part_number(number: int) -> None:
 
 
 async def upload_part(
-    runtime: Runtime, bucket: str, key: str, upload_id: str, number: int, body: BodySource, checks: BodyChecks
+    runtime: Runtime,
+    bucket: str,
+    key: str,
+    upload_id: str,
+    number: int,
+    body: BodySource,
+    checks: BodyChecks,
+    customer_key: CustomerKey | None = None,
 ) -> PartResult:
     """Store a part of an open upload, replacing one of the same number.
 
@@ -56,7 +64,8 @@ async def upload_part(
     with runtime.catalog.snapshot() as view:
         record = find_bucket(view, bucket)
         upload = find_upload(view, record, key, upload_id)
-        plan = plan_part(record, upload, checks, runtime.config)
+        data_key = data_key_of_upload(runtime.bucket_keys, record, upload, customer_key)
+        plan = plan_part(record, upload, checks, runtime.config, data_key)
         check_declared_length(plan, body.declared_bytes)
         check_part_quota(view, record, body.declared_bytes or 0)
     stored = await store_body(runtime, plan, body, part_origin(runtime, bucket, upload, number))
@@ -157,6 +166,7 @@ async def complete_multipart_upload(
                     retention=upload.retention,
                     legal_hold=upload.legal_hold,
                     storage_class=upload.storage_class,
+                    wrapped_key=upload_envelope(upload),
                 ),
                 preconditions=request.preconditions,
             )

@@ -7,13 +7,15 @@ from __future__ import annotations
 from rs3d.engine.bodies import LEAF_BYTES, StoredBody, store_body
 from rs3d.engine.copying import Source, find_source, hash_bytes
 from rs3d.engine.digests import DigestSet, digest_of
+from rs3d.engine.encryption import data_key_of_upload
 from rs3d.engine.etags import EtagAlgorithm
-from rs3d.engine.get import ObjectReader, clip, open_extents
+from rs3d.engine.get import clip, open_extents
 from rs3d.engine.multipart import check_part_number, commit_part, part_origin
 from rs3d.engine.plan import BodyPlan, check_part_quota, plan_copied_part
 from rs3d.engine.ranges import resolve_copy_range
+from rs3d.engine.readersource import ReaderSource
 from rs3d.engine.requests import Delivery, PartCopyRequest
-from rs3d.engine.results import FileSpan, PartResult
+from rs3d.engine.results import PartResult
 from rs3d.engine.runtime import Reading, Runtime, find_bucket
 from rs3d.engine.uploads import find_upload
 from rs3d.errors import EntityTooLarge
@@ -40,7 +42,8 @@ async def upload_part_copy(
         with runtime.reading() as (view, reading):
             record = find_bucket(view, bucket)
             upload = find_upload(view, record, key, upload_id)
-            source = find_source(view, request.source)
+            source = find_source(runtime, view, request.source)
+            data_key = data_key_of_upload(runtime.bucket_keys, record, upload, request.customer_key)
             if request.source_range is not None:
                 source.head.content_range = resolve_copy_range(
                     request.source_range, source.version.meta.size_bytes
@@ -49,7 +52,7 @@ async def upload_part_copy(
             if length > runtime.config.maximum_put_bytes:
                 raise EntityTooLarge(size_bytes=length, maximum_bytes=runtime.config.maximum_put_bytes)
             check_part_quota(view, record, length)
-        plan = plan_copied_part(record, upload, runtime.config)
+        plan = plan_copied_part(record, upload, runtime.config, data_key)
         stored = await _stored(runtime, record, upload, number, plan, source, reading)
         result = await commit_part(runtime, record, upload, number, stored)
         result.source = source.head
@@ -71,7 +74,8 @@ async def _stored(
     extents = source.extents
     if selected is not None:
         extents = clip(extents, selected.first, selected.length)
-    if len(extents) == 1:
+    # Sealed bytes belong to their version's data key: a part of another upload has them made anew under its own.
+    if len(extents) == 1 and source.data_key is None and plan.layers.data_key is None:
         known = _known(plan, source, extents[0])
         if known is not None:
             reading.leave()
@@ -81,9 +85,11 @@ async def _stored(
     if not source.extents:
         reading.leave()
         return await store_body(runtime, plan, BytesSource(source.client_payload()), origin)
-    reader = await open_extents(runtime, source.head, source.extents, reading, Delivery.BUFFERS)
+    reader = await open_extents(
+        runtime, source.head, source.extents, reading, Delivery.BUFFERS, source.data_key
+    )
     async with reader:
-        return await store_body(runtime, plan, _ReaderSource(reader), origin)
+        return await store_body(runtime, plan, ReaderSource(reader), origin)
 
 
 def _known(plan: BodyPlan, source: Source, extent: Extent) -> StoredBody | None:
@@ -145,35 +151,3 @@ class _Leaves:
             self._leaves.append(digest_of("SHA256", self._begun))
             self._begun = bytearray()
         return b"".join(self._leaves)
-
-
-class _ReaderSource:
-    """A reader as a body source."""
-
-    def __init__(self, reader: ObjectReader) -> None:
-        self._pieces = reader.pieces()
-        self._length = reader.length_bytes
-        self._rest = memoryview(b"")
-
-    @property
-    def declared_bytes(self) -> int | None:
-        return self._length
-
-    def whole(self) -> memoryview | None:
-        return None
-
-    async def receive_into(self, buffer: memoryview) -> int:
-        if not self._rest:
-            piece = await anext(self._pieces, None)
-            if piece is None:
-                return 0
-            if isinstance(piece, FileSpan):
-                raise ValueError("buffers were asked for")
-            self._rest = piece
-        taken = min(len(buffer), len(self._rest))
-        buffer[:taken] = self._rest[:taken]
-        self._rest = self._rest[taken:]
-        return taken
-
-    def trailing_checksums(self) -> tuple[Checksum, ...]:
-        return ()

@@ -6,10 +6,12 @@ import secrets
 
 from rs3d.engine.bodies import StoredBody, store_body
 from rs3d.engine.conditions import may_hold
+from rs3d.engine.encryption import seal, wanted_encryption
 from rs3d.engine.plan import BodyPlan, check_declared_length, check_object_quota, plan_object
 from rs3d.engine.requests import PutRequest
 from rs3d.engine.results import PutResult
 from rs3d.engine.runtime import Runtime, find_bucket
+from rs3d.rio.keys import EncryptionKey
 from rs3d.stores.interfaces import BlobOrigin, CatalogSnapshot
 from rs3d.types.body import BodySource
 from rs3d.types.buckets import Bucket
@@ -31,9 +33,14 @@ async def put_object(runtime: Runtime, bucket: str, key: str, body: BodySource, 
     """
     check_object_key(key)
 
+    data_key = EncryptionKey.generate() if request.encryption is not None else None
+
     def look(view: CatalogSnapshot) -> tuple[Bucket, BodyPlan]:
+        nonlocal data_key
         record = find_bucket(view, bucket)
-        plan = plan_object(record, request.checks, request.storage_class, runtime.config)
+        if data_key is None and wanted_encryption(record, request.encryption) is not None:
+            data_key = EncryptionKey.generate()
+        plan = plan_object(record, request.checks, request.storage_class, runtime.config, data_key)
         # What can be refused now is refused before the body is asked for, so that it need not be sent.
         check_declared_length(plan, body.declared_bytes)
         check_object_quota(view, record, key, body.declared_bytes or 0)
@@ -44,14 +51,20 @@ async def put_object(runtime: Runtime, bucket: str, key: str, body: BodySource, 
     record, plan = runtime.read(look)
     owner = request.owner or record.owner
     origin = BlobOrigin(bucket=bucket, key=key, headers=request.headers, written_ns=runtime.clock.wall_ns())
+    token = secrets.token_bytes(TOKEN_BYTES)
+    wrapped_key = b""
+    encryption = wanted_encryption(record, request.encryption)
+    if data_key is not None and encryption is not None:
+        # Before the body: a bucket whose key cannot be made or opened takes nothing.
+        wrapped_key = await seal(runtime.bucket_keys, record, key, token, data_key, encryption)
     stored = await store_body(runtime, plan, body, origin)
     operation = PutVersion(
         id=runtime.committer.next_id(),
         bucket=record.bucket_id,
         key=key,
-        token=secrets.token_bytes(TOKEN_BYTES),
+        token=token,
         meta=object_meta(stored, request, owner),
-        mutable=MutablePart(tags=request.tags, storage_class=request.storage_class),
+        mutable=MutablePart(tags=request.tags, storage_class=request.storage_class, wrapped_key=wrapped_key),
         placement=stored.placement,
         new_blobs=stored.new_blobs,
         preconditions=request.preconditions,

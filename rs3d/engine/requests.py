@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from rs3d.rio.keys import EncryptionKey
 from rs3d.types.buckets import Versioning
 from rs3d.types.identities import BucketGrant, UserRole
 from rs3d.types.objects import CanonicalId, Checksum, ChecksumType, Pairs
@@ -70,6 +71,31 @@ class BodyChecks:
 NO_CHECKS = BodyChecks()
 
 
+class EncryptionMode(Enum):
+    """S3's server-side encryption, as far as it is built."""
+
+    STORE = "AES256"
+    """SSE-S3: the store keeps the keys."""
+    CUSTOMER = "SSE-C"
+    """The client sends its key with every request."""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerKey:
+    """A key that came with a request, and its MD5 as the client gave it. Never stored."""
+
+    key: EncryptionKey
+    md5: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptionRequest:
+    """How a put wants its bytes sealed. `customer_key` exactly for CUSTOMER."""
+
+    mode: EncryptionMode
+    customer_key: CustomerKey | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutRequest:
     """PutObject. `headers` and `user_metadata` as in `ObjectMeta`: lowercase names, user metadata without its
@@ -80,6 +106,8 @@ class PutRequest:
     user_metadata: Pairs = ()
     tags: Pairs = ()
     storage_class: str = "STANDARD"
+    encryption: EncryptionRequest | None = None
+    """None: as the bucket's default says."""
     checks: BodyChecks = NO_CHECKS
     preconditions: Preconditions = NO_PRECONDITIONS
 
@@ -92,6 +120,7 @@ class CopySource:
     key: str
     version: str | None = None
     conditions: ReadConditions = NO_CONDITIONS
+    customer_key: CustomerKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +135,8 @@ class CopyRequest:
     tagging_directive: Directive = Directive.COPY
     tags: Pairs = ()
     storage_class: str = "STANDARD"
+    encryption: EncryptionRequest | None = None
+    """None: as the bucket's default says; a source that is sealed stays sealed."""
     checksum_algorithm: str = ""
     """A checksum to store; empty = those of the source."""
     preconditions: Preconditions = NO_PRECONDITIONS
@@ -144,6 +175,7 @@ class UploadRequest:
     user_metadata: Pairs = ()
     tags: Pairs = ()
     storage_class: str = "STANDARD"
+    encryption: EncryptionRequest | None = None
     checksum_algorithm: str = ""
     checksum_type: ChecksumType | None = None
 
@@ -155,6 +187,8 @@ class PartCopyRequest:
 
     source: CopySource
     source_range: str | None = None
+    customer_key: CustomerKey | None = None
+    """Of the upload, where it was begun with one; the source's is in `source`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -201,6 +201,8 @@ class Credentials:
 
     identity: Identity
     secret: str = field(repr=False)
+    generation: int = 0
+    """The generation of identities in which they were looked up: what is derived from the secret is valid in it."""
 
 
 @dataclass(frozen=True, slots=True)

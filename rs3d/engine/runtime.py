@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 import trio
 
+from rs3d.engine.bucketkeys import BucketKeys
 from rs3d.engine.buffers import BufferPool
 from rs3d.engine.configuration import EngineDeps
 from rs3d.engine.placement import BlobNumbers
@@ -55,6 +56,7 @@ class Runtime:
         self.buffers = BufferPool(
             deps.config.buffer_count, deps.config.piece_bytes, deps.config.small_buffer_count
         )
+        self.bucket_keys = BucketKeys(deps)
         self.numbers = BlobNumbers(deps.committer, deps.blobs, self.threads)
         self._sequence = Sequence(0)
 

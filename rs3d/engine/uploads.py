@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import secrets
 
+from rs3d.engine.encryption import UPLOAD_SETTING, seal, wanted_encryption
 from rs3d.engine.plan import check_storage_class, upload_checksum, upload_settings
 from rs3d.engine.requests import UploadRequest
 from rs3d.engine.runtime import Runtime, find_bucket
 from rs3d.errors import NoSuchUpload, OutcomeUnknown
+from rs3d.rio.keys import EncryptionKey
 from rs3d.stores.interfaces import CatalogSnapshot
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import TOKEN_BYTES, UploadId
@@ -55,12 +57,20 @@ async def create_multipart_upload(runtime: Runtime, bucket: str, key: str, reque
     with runtime.catalog.snapshot() as view:
         record = find_bucket(view, bucket)
     owner = request.owner or record.owner
+    token = secrets.token_bytes(TOKEN_BYTES)
+    settings = upload_settings(record, runtime.config)
+    encryption = wanted_encryption(record, request.encryption)
+    if encryption is not None:
+        # One data key for all parts; each part's blob has a key derived from it.
+        data_key = EncryptionKey.generate()
+        envelope = await seal(runtime.bucket_keys, record, key, token, data_key, encryption)
+        settings = (*settings, (UPLOAD_SETTING, envelope.hex()))
     outcome = await runtime.commit(
         OpenUpload(
             id=runtime.committer.next_id(),
             bucket=record.bucket_id,
             key=key,
-            token=secrets.token_bytes(TOKEN_BYTES),
+            token=token,
             owner=owner,
             initiator=request.initiator or owner,
             headers=request.headers,
@@ -68,7 +78,7 @@ async def create_multipart_upload(runtime: Runtime, bucket: str, key: str, reque
             mutable=MutablePart(tags=request.tags, storage_class=request.storage_class),
             checksum_algorithm=request.checksum_algorithm,
             checksum_type=checksum_type,
-            settings=upload_settings(record, runtime.config),
+            settings=settings,
         )
     )
     if outcome.upload is None:

@@ -1,0 +1,115 @@
+"""The keys of buckets: each under its epoch in the bucket's record, sealed under the store's master key.
+
+A bucket gets its first key when something is to be sealed in it. Losing one loses what it wrapped, so they travel
+with the record: log, catalog and rebuild keep them like any other part of it.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import trio
+
+from rs3d.engine.configuration import EngineDeps
+from rs3d.errors import NoSuchBucket, RecordDamaged, StaleRevision
+from rs3d.rio.keys import EncryptionKey
+from rs3d.types.buckets import Bucket
+from rs3d.types.identifiers import BucketId
+from rs3d.types.operations import ChangeBucket
+
+KEYS_CONFIGURATION: Final = "rs3d-bucket-keys"
+"""Where a bucket's sealed keys lie in its record. Not a sub-resource: no request can name it."""
+
+_PURPOSE: Final = "bucket key"
+_ENTRY: Final = struct.Struct(">IH")
+_CACHED_KEYS: Final = 1024
+_ATTEMPTS: Final = 4
+"""Two workers that make a bucket's first key at once: one of them reads again. Other changes of the bucket may
+interfere too."""
+
+
+class BucketKeys:
+    """The keys of buckets, opened once a process. For one loop."""
+
+    def __init__(self, deps: EngineDeps) -> None:
+        self._deps = deps
+        self._opened: dict[tuple[BucketId, int], EncryptionKey] = {}
+
+    async def newest(self, bucket: Bucket) -> tuple[int, EncryptionKey]:
+        """Epoch and key that new data keys of the bucket are wrapped by; made, durably, if it has none.
+
+        Raises:
+            NoSuchBucket: it was removed meanwhile. StaleRevision: it is being changed all the time.
+        """
+        if not _entries(bucket):
+            bucket = await self._make_first(bucket.bucket_id, bucket.name)
+        epoch = max(_entries(bucket))
+        return epoch, self.key(bucket, epoch)
+
+    def key(self, bucket: Bucket, epoch: int) -> EncryptionKey:
+        """The bucket's key of `epoch`.
+
+        Raises:
+            RecordDamaged: the bucket has none, so what it wrapped cannot be opened. None is ever invented.
+        """
+        found = self._opened.get((bucket.bucket_id, epoch))
+        if found is None:
+            sealed = _entries(bucket).get(epoch)
+            if sealed is None:
+                raise RecordDamaged(what=f"bucket {bucket.name}", reason=f"it has no key of epoch {epoch}")
+            found = EncryptionKey(self._deps.sealer.unseal(_PURPOSE, _context(bucket.bucket_id, epoch), sealed))
+            if len(self._opened) >= _CACHED_KEYS:
+                self._opened.clear()
+            self._opened[bucket.bucket_id, epoch] = found
+        return found
+
+    async def _make_first(self, bucket_id: BucketId, name: str) -> Bucket:
+        for attempt in range(_ATTEMPTS):
+            bucket = self._read(bucket_id, name)
+            if _entries(bucket):
+                break
+            try:
+                with trio.CancelScope(shield=True):
+                    await self._deps.committer.commit(self._with_first_key(bucket))
+            except StaleRevision:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        return self._read(bucket_id, name)
+
+    def _with_first_key(self, bucket: Bucket) -> ChangeBucket:
+        made = EncryptionKey.generate()
+        sealed = self._deps.sealer.seal(_PURPOSE, _context(bucket.bucket_id, 1), made.reveal())
+        others = tuple(pair for pair in bucket.configurations if pair[0] != KEYS_CONFIGURATION)
+        return ChangeBucket(
+            id=self._deps.committer.next_id(),
+            bucket=bucket.bucket_id,
+            revision=bucket.revision,
+            owner=bucket.owner,
+            versioning=bucket.versioning,
+            settings=bucket.settings,
+            configurations=(*others, (KEYS_CONFIGURATION, _ENTRY.pack(1, len(sealed)) + sealed)),
+        )
+
+    def _read(self, bucket_id: BucketId, name: str) -> Bucket:
+        with self._deps.catalog.snapshot() as view:
+            found = view.bucket_by_id(bucket_id)
+        if found is None:
+            raise NoSuchBucket(bucket=name)
+        return found
+
+
+def _entries(bucket: Bucket) -> dict[int, bytes]:
+    raw = bucket.configuration(KEYS_CONFIGURATION) or b""
+    found: dict[int, bytes] = {}
+    offset = 0
+    while offset < len(raw):
+        epoch, length = _ENTRY.unpack_from(raw, offset)
+        offset += _ENTRY.size
+        found[epoch] = raw[offset : offset + length]
+        offset += length
+    return found
+
+
+def _context(bucket: BucketId, epoch: int) -> bytes:
+    return bucket.to_bytes(8, "big") + epoch.to_bytes(4, "big")
