@@ -43,7 +43,14 @@ class CommitClient:
     `run` must be running (in a nursery of the opener's) while `commit` is used.
     """
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, on_given_up: Callable[[bytes], None] | None = None) -> None:
+        """Begin on one end of a SEQPACKET pair, whose other end is the committer's.
+
+        Args:
+            on_given_up: gets the message of an operation that saw two committers die, to be kept for whoever looks into it
+                (`messages.decode_operation` reads it).
+        """
+        self._on_given_up = on_given_up
         channel.setblocking(False)
         self._socket = channel
         self._epoch = 0
@@ -227,6 +234,8 @@ class CommitClient:
         for counter in [counter for counter, waiting in self._waiting.items() if is_lost(waiting)]:
             waiting = self._waiting.pop(counter)
             self._outstanding_bytes -= waiting.size_bytes
+            if waiting.deaths > DEATHS_SURVIVED and self._on_given_up is not None:
+                self._on_given_up(b"".join(waiting.parts))
             reason = self._gone or "the store is closed"
             error = OutcomeUnknown(reason=reason) if waiting.sent else CommitterGone(reason=reason)
             trio.lowlevel.reschedule(waiting.task, outcome.Error(error))

@@ -1,4 +1,7 @@
-"""The committer as a service and the client under Trio: limits, shielding, large operations, a committer that dies (STORE.md 9-12)."""
+"""The committer as a service and the client under Trio: limits, shielding, large operations, a committer that dies.
+
+STORE.md 9-12.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,7 @@ async def test_store_rule_12_a_large_operation_travels_in_a_memfd(tmp_path: Path
 
 
 async def test_a_refusal_reaches_the_caller_with_its_fields(tmp_path: Path) -> None:
-    async with opened(tmp_path) as (store, bucket):
+    async with opened(tmp_path) as (store, _):
         client = store.committer
         with pytest.raises(errors.BucketAlreadyOwnedByYou) as refused:
             await client.commit(
@@ -196,7 +199,8 @@ async def test_store_rule_11_operations_without_answer_are_asked_again_of_the_su
 
 async def test_store_rule_11_an_operation_outstanding_at_two_deaths_is_unknown(tmp_path: Path) -> None:
     worker, first = channel_pair()
-    client = CommitClient(worker)
+    given_up: list[bytes] = []
+    client = CommitClient(worker, given_up.append)
     first.send(messages.encode_hello(7, 1))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.run)
@@ -216,6 +220,7 @@ async def test_store_rule_11_an_operation_outstanding_at_two_deaths_is_unknown(t
         assert frame.operation.id == OperationId(Epoch(7), 1)
         second.close()
         await trio.testing.wait_all_tasks_blocked()
+        assert [messages.decode_operation(memoryview(raw)).operation.id.counter for raw in given_up] == [1]
         client.close()
 
 

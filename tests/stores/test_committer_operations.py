@@ -82,8 +82,14 @@ def test_a_bucket_made_anew_is_another(store: CommittedStore, bucket: BucketId) 
 def test_a_bucket_changes_only_from_the_revision_that_was_read(store: CommittedStore, bucket: BucketId) -> None:
     store.versioning(bucket, Versioning.ENABLED)
     change = ops.ChangeBucket(
-        id=store.id(), bucket=bucket, revision=0, owner=OWNER, versioning=Versioning.ENABLED, settings=(), configurations=()
-    )  # fmt: skip
+        id=store.id(),
+        bucket=bucket,
+        revision=0,
+        owner=OWNER,
+        versioning=Versioning.ENABLED,
+        settings=(),
+        configurations=(),
+    )
     with pytest.raises(errors.StaleRevision):
         store.commit(change)
 
