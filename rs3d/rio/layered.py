@@ -12,7 +12,7 @@ Errors are final. Work on more than 64 KiB is done in a thread. One task at a ti
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, TypeVar
 
@@ -112,8 +112,7 @@ class MultiLayerWriter:
                 digest.update(view)
             return self._encoder.write(view)
 
-        self._check()
-        await self._send(await on_thread(work, len(view)))
+        await self._pass(work, len(view))
 
     async def send_all(self, data: Buffer) -> None:
         """As `write_all`."""
@@ -125,8 +124,7 @@ class MultiLayerWriter:
         Raises:
             StreamClosed: it was finished already. Whatever failed once.
         """
-        self._check()
-        await self._send(await on_thread(self._encoder.finish, self._encoder.held_bytes))
+        await self._pass(self._encoder.finish, self._encoder.held_bytes)
         self._failure = StreamClosed(reason="it was finished")
         return self._encoder.summary
 
@@ -152,17 +150,16 @@ class MultiLayerWriter:
         if kind is None and self._failure is None:
             await self.finalize()
 
-    async def _send(self, pieces: list[Buffer]) -> None:
-        try:
-            for piece in pieces:
-                await self._sink.send_all(piece)
-        except BaseException as failure:
-            self._failure = failure if isinstance(failure, Exception) else StreamClosed(reason="it was cancelled")
-            raise
-
-    def _check(self) -> None:
+    async def _pass(self, work: Callable[[], list[Buffer]], size_bytes: int) -> None:
         if self._failure is not None:
             raise self._failure
+        try:
+            for piece in await on_thread(work, size_bytes):
+                await self._sink.send_all(piece)
+        except BaseException as failure:
+            # Also when cancelled: a stream that goes on behind a gap would look whole.
+            self._failure = failure if isinstance(failure, Exception) else StreamClosed(reason="it was cancelled")
+            raise
 
 
 class MultiLayerReader:

@@ -16,7 +16,7 @@ from typing import Protocol
 from rs3d.rio.codecs import CompressionDictionary
 from rs3d.rio.digests import ChecksumAlgorithm, new_digest
 from rs3d.rio.encryption import Cipher
-from rs3d.rio.errors import LayersRefused, StreamDamaged
+from rs3d.rio.errors import LayersRefused, StreamClosed, StreamDamaged
 from rs3d.rio.keys import EncryptionKey
 from rs3d.rio.layered import CompressionAlgorithm, Layer
 from rs3d.rio.layers import Buffer
@@ -201,7 +201,7 @@ class AsyncStreamProcessor:
         except StopAsyncIteration:
             raise
         except BaseException as failure:
-            self._failure = failure
+            self._failure = failure if isinstance(failure, Exception) else StreamClosed(reason="it was cancelled")
             raise
         piece = self._ready.pop(0)
         self.bytes_out += len(piece)
