@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import threading
 
+from rs3d.format.rows import Place
 from rs3d.stores.catalogsnapshot import Snapshot
 from rs3d.stores.catalogtables import Tables
 from rs3d.stores.logreader import LogReader
 from rs3d.types.buckets import Bucket
+from rs3d.types.objects import ObjectVersion
 
 KNOWN_BUCKETS_LIMIT = 4096
+KNOWN_VERSIONS_LIMIT = 4096
+"""Some 1.5 KiB each, 4 KiB with the most user metadata that S3 allows."""
 
 
 class LocalCatalog:
@@ -25,6 +29,9 @@ class LocalCatalog:
         self.log = log
         self.known_buckets: dict[str, tuple[bytes, Bucket]] = {}
         """Decoded bucket records by name, valid only for exactly these stored bytes: so never stale."""
+        self.known_versions: dict[bytes, tuple[bytes, ObjectVersion, Place]] = {}
+        """The newest versions of keys by the keys of their rows, valid only for exactly these stored rows: a row holds
+        the sequence and the places of all that a version is made of, so what is remembered is never stale."""
         self._idle: list[Snapshot] = []
         self._busy: dict[int, Snapshot] = {}
         self._closed = False
@@ -34,13 +41,15 @@ class LocalCatalog:
 
         Raises:
             RuntimeError: this thread has one open, or the catalog is closed.
+            SlowDown: by `with`: all of the catalog's reader slots are in use.
         """
-        thread = threading.get_ident()
-        if thread in self._busy or self._closed:
+        if threading.get_ident() in self._busy or self._closed:
             raise RuntimeError("the catalog is closed" if self._closed else "a snapshot is open in this thread already")
-        view = self._idle.pop() if self._idle else Snapshot(self, self.tables, self.log)
-        self._busy[thread] = view
-        return view
+        return self._idle.pop() if self._idle else Snapshot(self, self.tables, self.log)
+
+    def begun(self, view: Snapshot) -> None:
+        """Called by the view when its `with` has begun."""
+        self._busy[threading.get_ident()] = view
 
     def give_back(self, view: Snapshot) -> None:
         """Called by the view when its `with` ends."""
@@ -52,6 +61,12 @@ class LocalCatalog:
         if len(self.known_buckets) >= KNOWN_BUCKETS_LIMIT:
             self.known_buckets.clear()
         self.known_buckets[name] = (sealed, bucket)
+
+    def remember_version(self, row_key: bytes, sealed: bytes, version: ObjectVersion, place: Place) -> None:
+        """Keep the version that a row leads to, and the place of its record, while the stored row stays the same."""
+        if len(self.known_versions) >= KNOWN_VERSIONS_LIMIT:
+            self.known_versions.clear()
+        self.known_versions[row_key] = (sealed, version, place)
 
     def check_readers(self) -> int:
         """Free the reader slots of processes that died. Returns their number."""

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
+import lmdb
 import msgspec
 
-from rs3d.errors import RecordDamaged
+from rs3d.errors import RecordDamaged, SlowDown
 from rs3d.format import recordbodies as bodies
 from rs3d.format.keys import CHUNK_BYTES, escape, inverted, plain_path, sequence_of, suffixed_path, unescape
 from rs3d.format.record import HEAD_BYTES
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from rs3d.stores.catalog import LocalCatalog
 
 _U64 = struct.Struct(">Q")
+NOWHERE: Final = Place(0, 0, 0, 0)
 BUCKET_DECODER: Final = msgspec.msgpack.Decoder(Bucket)
 _PATCH_DECODER: Final = msgspec.msgpack.Decoder(bodies.VersionPatched)
 
@@ -77,14 +79,21 @@ class Snapshot(CatalogView):
         super().__init__(tables)
         self._catalog = catalog
         self._log = log
+        self._place = NOWHERE
+        """Where the record of the version looked up last lies."""
         self._begin = tables.environment.begin  # renews one of the environment's spare read transactions
         current, versions = tables.current, tables.versions
         self._current, self._current_seed = current.handle, current.seed
         self._versions, self._versions_seed = versions.handle, versions.seed
 
     def __enter__(self) -> Snapshot:
-        self._lmdb = self._begin()
-        self._tail = None
+        try:
+            self._lmdb = self._begin()
+        except lmdb.ReadersFullError as error:
+            raise SlowDown(what="the catalog's reader slots") from error
+        self._catalog.begun(self)
+        self._fields = None
+        self._place = NOWHERE
         return self
 
     def __exit__(
@@ -133,13 +142,20 @@ class Snapshot(CatalogView):
         sealed = self._lmdb.get(row_key, db=self._current)
         if sealed is None:
             return self._latest_marker(bucket, key, text)
+        known = self._catalog.known_versions.get(row_key)
+        if known is not None and known[0] == sealed and known[1].key == key:
+            self._place = known[2]
+            return known[1]
         value = sealed[:-4]
         if PACK_CRC(crc32c(value, crc32c(row_key, self._current_seed))) != sealed[-4:]:
             raise self._tables.current.damaged(row_key)
         row = CURRENT.unpack(value)
-        raw = self._log.read(Place(row[3], row[4], row[5], row[6]))
-        body = self._version_body(raw, row[5])
-        return self._object(bucket, key, row[2], body, row[1], Place(*row[3:7]), Place(row[7], row[8], row[9], 0), True)
+        place = self._place = Place(row[3], row[4], row[5], row[6])
+        body = self._version_body(self._log.read(place), row[5])
+        found = self._object(bucket, key, row[2], body, row[1], place, Place(row[7], row[8], row[9], 0), True)
+        if type(found.placement) is not BlobSet:  # the table of a set may move without its row's knowing
+            self._catalog.remember_version(row_key, sealed, found, place)
+        return found
 
     def _latest_marker(self, bucket: BucketId, key: str, text: bytes) -> ObjectVersion | None:
         found = self._newest_row(suffixed_path(bucket, text).row_key)
@@ -354,7 +370,10 @@ class Snapshot(CatalogView):
 
     def inline_payload(self, version: ObjectVersion) -> bytes:
         position = version.body_position
-        return self._log.payload(self._log.place_of(position[0], position[1]))
+        place = self._place
+        if place[0] != position[0] or place[1] != position[1]:
+            place = self._log.place_of(position[0], position[1])
+        return self._log.payload(place)
 
 
 def _listed_version(key: bytes, row: VersionRow, suffix: bytes, is_latest: bool) -> ListedVersion:

@@ -47,8 +47,8 @@ class CommitClient:
         """Begin on one end of a SEQPACKET pair, whose other end is the committer's.
 
         Args:
-            on_given_up: gets the message of an operation that saw two committers die, to be kept for whoever looks into it
-                (`messages.decode_operation` reads it).
+            on_given_up: gets the message of an operation that saw two committers die, to be kept for whoever looks
+                into it (`messages.decode_operation` reads it).
         """
         self._on_given_up = on_given_up
         channel.setblocking(False)

@@ -416,7 +416,7 @@ class CommitterCore:
     def close(self) -> None:
         """Sync what the last commit left to the next, and close the log. The environment is its opener's."""
         self.log.close()
-        self.tables.environment.sync(True)
+        self.tables.sync()
 
 
 def _is_allowed_when_damaged(operation: Operation | PutMessage) -> bool:

@@ -27,12 +27,12 @@ from rs3d.format.rows import LOG_DEAD, LOG_REPLACED, LOG_SEGMENT, TAIL, LogSegme
 from rs3d.stores.catalogapply import Applicable
 from rs3d.stores.catalogtables import Tables
 from rs3d.stores.catalogwriter import STORE_KEY, TAIL_KEY, CatalogTransaction
-from rs3d.stores.files import Files, write_whole
+from rs3d.stores.files import Files, read_whole, write_whole
 from rs3d.stores.log import LogWriter
 from rs3d.stores.logchain import LogDirectory, read_directory
 from rs3d.stores.logreader import ScanEnd
 from rs3d.stores.rebuild import replay_sealed
-from rs3d.stores.replay import LastSegment, Loss, LostRecords, applicable, apply_all, apply_segment, read_last
+from rs3d.stores.replay import LastSegment, Loss, LostRecords, applicable, apply_all, apply_segment, reaches, read_last
 from rs3d.types.identifiers import Sequence
 
 _SEAL_ROOM_BYTES: Final = 64 << 10
@@ -80,6 +80,8 @@ def open_log(
         if last.number < number < COMPACTED:
             files.unlink(segment_name(number), directory=log.directory)
     _remove_leftover_runs(tables, log, directory, files)
+    if last.number and last.end == RECORDS_START:
+        _make_header_durable(log, files, directory.segments[last.number].file_name)
     number = max(last.number, _highest_used(directory)) + 1
     if last.survivors:
         _copy_survivors(tables, log, files, last, number, store_id, now_ns)
@@ -93,6 +95,19 @@ def open_log(
     tail_sequence = 0 if value is None else Tail(*TAIL.unpack(tables.state.unseal(TAIL_KEY, value))).sequence
     last_sequence = max(tail_sequence, last.dropped_sequence)
     return Recovered(Sequence(last_sequence), applied, last.dropped_bytes, tuple(lost))
+
+
+def _make_header_durable(log: LogWriter, files: Files, file_name: str) -> None:
+    """Nothing of this segment is in the catalog, so even its header may lie in the page cache only; the next segment's
+    header is about to name it. Written again, for a page whose sync failed once counts as clean."""
+    descriptor = files.open_for_writing(file_name, directory=log.directory)
+    try:
+        header = bytearray(RECORDS_START)
+        read_whole(files, descriptor, memoryview(header), 0)
+        write_whole(files, descriptor, header, 0)
+        files.sync_data(descriptor)
+    finally:
+        files.close(descriptor)
 
 
 def remove_leftovers(log: LogWriter, files: Files) -> None:
@@ -175,6 +190,8 @@ def _roll_forward(tables: Tables, directory: LogDirectory, tail: Tail) -> tuple[
     if tail.segment == 0:
         return 0, LastSegment(0, 0, [], 0, 0)
     file = directory.segments[tail.segment]
+    if not reaches(directory, file, tail.offset, tail.crc):
+        raise directory.damaged(f"log segment {tail.segment} ends before offset {tail.offset}, which the catalog knows")
     start = ScanEnd(tail.offset, tail.crc, tail.records)
     applied = 0
     visited = {file.header.number}

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from rs3d.errors import RecordDamaged
-from rs3d.format.logsegment import FOOTER_BYTES, crc_seed, decode_footer, decode_index
+from rs3d.format.logsegment import FOOTER_BYTES, RECORDS_START, crc_seed, decode_footer, decode_index
 from rs3d.format.record import HEAD_BYTES, RECORD_ALIGNMENT, RecordKind, decode_head, is_valid
 from rs3d.format.recordbodies import decode_body
 from rs3d.format.rows import Place
@@ -118,6 +118,21 @@ def apply_segment(
         lost.append(LostRecords(last_sequence, following.sequence if following else 0, reason))
         if following is None:
             return count
+        start = ScanEnd(following.offset, following.previous_crc, 0)
+
+
+def reaches(directory: LogDirectory, file: LogFile, offset: int, crc: int) -> bool:
+    """Whether a segment holds a record that ends at `offset` and has this CRC: what the catalog was brought up to is
+    really there. Damage before it does not matter here (STORE.md 7). Reads the segment up to `offset`."""
+    start = ScanEnd(RECORDS_START, 0, 0)
+    while True:
+        for _ in scan_records(directory.path_of(file), file.header, start, offset):
+            pass
+        if start.offset == offset:
+            return start.crc == crc
+        following = _next_valid(directory, file, start.offset, offset)
+        if following is None:
+            return False
         start = ScanEnd(following.offset, following.previous_crc, 0)
 
 

@@ -318,6 +318,24 @@ def store_keys(view: Snapshot, bucket: BucketId) -> list[str]:
     return [key.decode() for key, _ in view.list_objects(bucket, b"", b"")]
 
 
+def test_store_rule_01_a_log_older_than_the_catalog_is_damage(store: CommittedStore) -> None:
+    bucket = store.bucket()
+    store.put(bucket, "kept")
+    before, path = store.core.log.offset, active_segment(store)
+    for key in ("a", "b"):
+        store.put(bucket, key)
+    store.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:before] + bytes(len(whole) - before))
+    with pytest.raises(StoreDamaged, match="ends before"):
+        store.open()
+    raw = bytearray(whole)
+    raw[200] ^= 1  # damage before the last record leaves the store usable
+    path.write_bytes(raw)
+    store.open()
+    assert store.keys(bucket) == ["a", "b", "kept"]
+
+
 def test_another_stores_log_is_refused(store: CommittedStore, tmp_path: Path) -> None:
     store.bucket()
     store.close()
