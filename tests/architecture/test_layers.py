@@ -116,7 +116,7 @@ def sources() -> list[Source]:
 SOURCES = sources()
 
 
-def refuse(problems: list[str]) -> None:
+def check_none(problems: list[str]) -> None:
     assert not problems, "\n".join(["", *problems])
 
 
@@ -125,7 +125,7 @@ def test_there_is_something_to_read() -> None:
 
 
 def test_every_package_has_a_rank() -> None:
-    refuse([source.name for source in SOURCES if source.unit not in RANKS and source.name != "__init__.py"])
+    check_none([source.name for source in SOURCES if source.unit not in RANKS and source.name != "__init__.py"])
 
 
 def test_imports_point_down() -> None:
@@ -139,11 +139,11 @@ def test_imports_point_down() -> None:
                 continue
             if RANKS.get(parts[1], 99) >= RANKS[source.unit]:
                 problems.append(f"{source.name}:{line}: {source.unit} imports {module}")
-    refuse(problems)
+    check_none(problems)
 
 
 def test_no_relative_imports() -> None:
-    refuse([f"{s.name}:{line}" for s in SOURCES for line, module in s.imports() if module.startswith(".")])
+    check_none([f"{s.name}:{line}" for s in SOURCES for line, module in s.imports() if module.startswith(".")])
 
 
 def test_only_the_composition_reads_configuration() -> None:
@@ -152,7 +152,7 @@ def test_only_the_composition_reads_configuration() -> None:
         for line, module in source.imports():
             if (module == "rs3d.config" or module.startswith("rs3d.config.")) and source.unit not in CONFIG_READERS:
                 problems.append(f"{source.name}:{line}")
-    refuse(problems)
+    check_none(problems)
 
 
 def test_pure_packages_do_not_import_trio() -> None:
@@ -162,7 +162,7 @@ def test_pure_packages_do_not_import_trio() -> None:
         if not pure and source.name not in TRIO_FREE_MODULES:
             continue
         problems += [f"{source.name}:{line}" for line, module in source.imports() if module.split(".")[0] == "trio"]
-    refuse(problems)
+    check_none(problems)
 
 
 def test_kernels_are_leaves() -> None:
@@ -172,17 +172,17 @@ def test_kernels_are_leaves() -> None:
             words = line.split()
             if words[:1] in (["from"], ["import"], ["cimport"]) and any(word.startswith("rs3d") for word in words[1:2]):
                 problems.append(f"{path.name}:{number}: {line.strip()}")
-    refuse(problems)
+    check_none(problems)
 
 
 def test_rs3d_does_not_import_its_tests() -> None:
-    refuse([f"{s.name}:{line}" for s in SOURCES for line, module in s.imports() if module.split(".")[0] == "tests"])
+    check_none([f"{s.name}:{line}" for s in SOURCES for line, module in s.imports() if module.split(".")[0] == "tests"])
 
 
 def test_files_are_named_by_a_noun_not_a_drawer() -> None:
     tracked = [*PACKAGE.rglob("*.py"), *(ROOT / "ext").glob("*.pyx"), *(ROOT / "tests").rglob("*.py")]
     tracked += (ROOT / "perf").rglob("*.py")
-    refuse([str(path.relative_to(ROOT)) for path in tracked if path.stem in REFUSED_STEMS])
+    check_none([str(path.relative_to(ROOT)) for path in tracked if path.stem in REFUSED_STEMS])
 
 
 def test_files_keep_to_one_subject() -> None:
@@ -190,7 +190,7 @@ def test_files_keep_to_one_subject() -> None:
     for source in SOURCES:
         if source.lines > MAXIMUM_FILE_LINES and source.name not in LONG_FILES:
             problems.append(f"{source.name}: {source.lines} lines, {MAXIMUM_FILE_LINES} are allowed")
-    refuse(problems)
+    check_none(problems)
 
 
 def test_functions_fit_a_screen_or_two() -> None:
@@ -201,13 +201,13 @@ def test_functions_fit_a_screen_or_two() -> None:
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
                 if lines > MAXIMUM_FUNCTION_LINES and f"{source.name}:{node.name}" not in LONG_FUNCTIONS:
                     problems.append(f"{source.name}:{node.lineno}: {node.name} has {lines} lines")
-    refuse(problems)
+    check_none(problems)
 
 
 def test_the_exceptions_are_still_needed() -> None:
     names = {source.name for source in SOURCES}
-    refuse([name for name in LONG_FILES if name not in names])
-    refuse([entry for entry in LONG_FUNCTIONS if entry.split(":")[0] not in names])
+    check_none([name for name in LONG_FILES if name not in names])
+    check_none([entry for entry in LONG_FUNCTIONS if entry.split(":")[0] not in names])
 
 
 def test_records_are_not_dictionaries_of_anything() -> None:
@@ -220,7 +220,7 @@ def test_records_are_not_dictionaries_of_anything() -> None:
                 "Mapping[str,Any]",
             ):
                 problems.append(f"{source.name}:{node.lineno}")
-    refuse(problems)
+    check_none(problems)
 
 
 def test_everything_is_caught_only_at_the_named_boundaries() -> None:
@@ -235,14 +235,14 @@ def test_everything_is_caught_only_at_the_named_boundaries() -> None:
             raises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
             if name in ("everything", "Exception", "BaseException") and not raises:
                 problems.append(f"{source.name}:{node.lineno}: except {name}")
-    refuse(problems)
+    check_none(problems)
 
 
 def test_values_from_outside_are_not_checked_by_assert() -> None:
     problems = []
     for source in SOURCES:
         problems += [f"{source.name}:{n.lineno}" for n in ast.walk(source.tree) if isinstance(n, ast.Assert)]
-    refuse(problems)
+    check_none(problems)
 
 
 @pytest.mark.parametrize("folder_name", ["work", "root", "farm"])
@@ -253,4 +253,4 @@ def test_no_path_of_one_machine_is_in_the_tree(folder_name: str) -> None:
         for path in sorted((ROOT / folder).rglob("*")):
             if path.suffix in TEXT_SUFFIXES and word in path.read_text():
                 problems.append(str(path.relative_to(ROOT)))
-    refuse(problems)
+    check_none(problems)

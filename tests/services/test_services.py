@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import pytest
 import trio
@@ -50,7 +51,7 @@ async def test_a_service_waits_as_long_as_it_says(autojump_clock: trio.testing.M
 async def test_failures_back_off_and_are_counted(autojump_clock: trio.testing.MockClock) -> None:
     failures: list[float | Exception] = [CommitterGone(reason="killed") for _ in range(9)]
     times, state = await run_script([*failures, 1.0])
-    pauses = [after - before for before, after in zip(times, times[1:], strict=False)]
+    pauses = [after - before for before, after in pairwise(times)]
     assert pauses[0] == FIRST_PAUSE_S
     assert max(pauses) == LONGEST_PAUSE_S
     assert state.failures == 9
