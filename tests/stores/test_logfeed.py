@@ -116,4 +116,4 @@ def test_unlinked_segments_are_let_go(store: CommittedStore) -> None:
     (store.root / "log" / f"{store.core.log.number:010d}.meta").unlink()
     reader.release_unlinked()
     with store.view() as view, pytest.raises(RecordDamaged, match="no such segment"):
-        view.latest(bucket, "key")
+        view.version(bucket, "key", "null")
