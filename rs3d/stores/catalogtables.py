@@ -108,6 +108,10 @@ class Tables:
         self.cursors = tables[TableName.CURSORS]
         self.state = tables[TableName.STATE]
 
+    def sync(self) -> None:
+        """Make the last commit durable now; commits leave the page that names them to the next one. Blocks."""
+        self.environment.sync(True)
+
 
 class Access(Enum):
     READ = "read"
@@ -158,7 +162,8 @@ def open_tables(catalog_path: str, *, access: Access, map_bytes: int = DEFAULT_M
                 for name in TableName:
                     handles[name] = environment.open_db(name.value.encode("ascii"), txn=transaction, create=True)
         else:
-            # Not in a transaction of ours: the binding resets a reading one instead of committing it, and its handles with it.
+            # Not in a transaction of ours: the binding resets a reading one instead of committing it, and its handles
+            # with it.
             for name in TableName:
                 handles[name] = environment.open_db(name.value.encode("ascii"), create=False)
     except lmdb.NotFoundError as error:

@@ -64,6 +64,7 @@ def drop_log_segments(desk: Desk, op: DropLogSegments) -> Plan:
             continue
         if row.state != LOG_DEAD:
             raise InvalidArgument(name="log segment", value=str(number), reason="is part of the log")
+    desk.tables.sync()  # a power cut must not take the catalog back to where positions point into them
     desk.unlink_segments(op.numbers)
     for number in op.numbers:
         desk.transaction.delete(desk.tables.log_segments, number.to_bytes(4, "big"))

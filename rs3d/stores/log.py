@@ -28,7 +28,7 @@ from rs3d.format.logsegment import (
     encode_index,
     segment_name,
 )
-from rs3d.format.record import HEAD_BYTES, RecordKind, append_record, record_bytes
+from rs3d.format.record import HEAD_BYTES, RECORD_ALIGNMENT, RecordKind, append_record
 from rs3d.format.recordbodies import SegmentSealed, encode_body
 from rs3d.format.rows import Place
 from rs3d.stores.files import SYSTEM_FILES, Files, read_whole, write_whole
@@ -38,6 +38,9 @@ DEFAULT_SEGMENT_BYTES: Final = 64 << 20
 _ZEROS: Final = bytes(1 << 20)
 _SEAL_BODY_BYTES: Final = 32
 """Room kept for the body of the seal."""
+
+_FIXED_BYTES: Final = 2 * HEAD_BYTES + _SEAL_BODY_BYTES + FOOTER_BYTES + 2 * RECORD_ALIGNMENT
+"""Of a record and of the seal: everything but body, payload and index."""
 
 
 class Mark(NamedTuple):
@@ -167,6 +170,12 @@ class LogPreparation:
         if any(first) or self._files.status(descriptor).st_size != capacity:
             self._files.close(descriptor)
             return None
+        try:  # whoever named it may have died before the name was durable
+            self._files.sync_data(descriptor)
+            self._files.sync(self._directory)
+        except OSError:
+            self._files.close(descriptor)
+            raise
         return descriptor
 
 
@@ -236,9 +245,8 @@ class LogWriter:
 
     def fits(self, body_bytes: int, payload_bytes: int) -> bool:
         """Whether one more record fits into the active segment beside its seal."""
-        index_bytes = INDEX_ENTRY.size * (len(self._offsets) + 1)
-        end = self.offset + len(self._buffer) + record_bytes(body_bytes, payload_bytes)
-        return end + record_bytes(_SEAL_BODY_BYTES, index_bytes) + FOOTER_BYTES <= self._capacity
+        record_and_index = body_bytes + payload_bytes + INDEX_ENTRY.size * (len(self._offsets) + 1)
+        return self.offset + len(self._buffer) + record_and_index + _FIXED_BYTES <= self._capacity
 
     @property
     def batch_bytes(self) -> int:
@@ -321,6 +329,7 @@ class LogWriter:
         if self._header:  # nothing was ever flushed here, but the chain of headers has to hold
             try:
                 write_whole(self._files, old_descriptor, self._header, 0)
+                self._files.sync_data(old_descriptor)
             except OSError as error:
                 self.failed = error
                 raise

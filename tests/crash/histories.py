@@ -1,0 +1,381 @@
+"""Histories: short lives of a store, driven through the engine, each step of which is acknowledged before the next.
+
+Everything that writes has its own; `mixed` draws one of any length from a seed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from rs3d.clock import SystemClock
+from rs3d.crypto.masterkey import MasterKey
+from rs3d.engine import EngineConfig, StorageEngine
+from rs3d.engine.configuration import EngineDeps
+from rs3d.engine.library import Collector
+from rs3d.engine.requests import (
+    BucketChange,
+    CompletedPart,
+    CompleteRequest,
+    CopyRequest,
+    CopySource,
+    DeleteRequest,
+    KeyRequest,
+    PutRequest,
+    UserRequest,
+)
+from rs3d.errors import Rs3dError
+from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
+from rs3d.stores.committerlocal import LocalStore, open_local
+from rs3d.stores.horizon import Horizon
+from rs3d.stores.layout import make_directories
+from rs3d.stores.sweep import sweep_once
+from rs3d.types import operations as ops
+from rs3d.types.buckets import Versioning
+from rs3d.types.identifiers import SegmentId
+from rs3d.types.identities import KeyStatus
+from tests.crash.disk import Acknowledged, Disk, Event, Issued
+from tests.crash.recording import RecordingFiles, commits_recorded, inline_preparation, read_disk
+from tests.crash.recovering import SETTINGS, Contents, contents_of, sha
+from tests.stores.committed import STORE_ID
+
+ENGINE: Final = EngineConfig(inline_limit_bytes=1000, minimum_part_bytes=100, threads=2, piece_bytes=65536)
+SEALER: Final = MasterKey(bytes(range(32)), "crash tests").sealer(STORE_ID)
+
+
+@dataclass
+class Recording:
+    """A history as it was: the disk before it, what happened, and what a client could see after each step."""
+
+    name: str
+    disk: Disk
+    events: list[Event]
+    states: list[Contents]
+
+
+@dataclass
+class Life:
+    """A store being recorded. Steps are awaited one at a time."""
+
+    root: Path
+    files: RecordingFiles
+    states: list[Contents] = field(default_factory=list)
+    steps: int = 0
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def open(self) -> None:
+        stack = self._stack = AsyncExitStack()
+        blobs = LocalBlobStore(str(self.root), BlobStoreConfig(verify=VerifyMode.ALWAYS), files=self.files)
+        stack.callback(blobs.close)
+        horizon = Horizon()
+        stack.callback(horizon.close)
+        self.store: LocalStore = await stack.enter_async_context(open_local(str(self.root), SETTINGS, files=self.files))
+        self.blobs = blobs
+        self.engine = StorageEngine(
+            EngineDeps(
+                catalog=self.store.catalog,
+                committer=self.store.committer,
+                blobs=blobs,
+                horizon=horizon,
+                sealer=SEALER,
+                clock=SystemClock(),
+                config=ENGINE,
+            )
+        )
+        stack.callback(self.engine.close)
+        self.collector = Collector(self.store, blobs, horizon)
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+    def look(self) -> Contents:
+        with self.store.catalog.snapshot() as view:
+            return contents_of(view, self.blobs)
+
+    async def step(self, kind: str, run: Callable[[], Awaitable[Any]]) -> Any:
+        """One request of a client, or one piece of the store's own work."""
+        self.files.note(Issued(kind))
+        result = await run()
+        self.files.note(Acknowledged())
+        self.states.append(self.look())
+        self.steps += 1
+        return result
+
+    # ---- the steps
+
+    async def bucket(self, name: str) -> None:
+        await self.step("bucket create", lambda: self.engine.create_bucket(name))
+
+    async def put(self, bucket: str, key: str, size: int, kind: str = "", **fields: Any) -> None:
+        body = random.Random(f"{key}{size}{self.steps}").randbytes(size)
+        kind = kind or ("put inline" if size <= ENGINE.inline_limit_bytes else "put blob")
+        await self.step(kind, lambda: self.engine.put_object(bucket, key, body, PutRequest(**fields)))
+        newest = [text for where, text in self.states[-1].items() if where.startswith(f"{bucket}/{key}?")]
+        if not any(text.startswith("object True") and text.endswith(sha(body)) for text in newest):
+            raise RuntimeError(f"{key} does not read back in the live store: {newest}")
+
+    async def delete(self, bucket: str, key: str, kind: str = "delete", **fields: Any) -> None:
+        await self.step(kind, lambda: self.engine.delete_object(bucket, key, DeleteRequest(**fields)))
+
+    async def collect(self) -> None:
+        await self.step("garbage collection", self.collector.collect)
+
+    async def sweep(self) -> None:
+        def swept(segment: SegmentId) -> None:
+            committer = self.store.committer
+            operation = ops.SegmentSwept(id=trio.from_thread.run_sync(committer.next_id), segment=segment)
+            trio.from_thread.run(committer.commit, operation)
+
+        await self.step("sweep", lambda: trio.to_thread.run_sync(sweep_once, self.store.catalog, self.blobs, swept))
+
+    async def compact(self) -> None:
+        committer = self.store.committer
+        with self.store.catalog.snapshot() as view:
+            sealed = [number for number, row in view.log_segments() if row.state == 1]
+        first, last = (0, 0) if len(sealed) < 2 else (min(sealed), max(n for n in sealed if n < 1 << 31))
+        with contextlib.suppress(Rs3dError):
+            await self.step(
+                "compaction", lambda: committer.commit(ops.CompactLog(id=committer.next_id(), first=first, last=last))
+            )
+            return
+        self.files.note(Acknowledged())
+        self.states.append(self.look())
+
+    async def drop_segments(self) -> None:
+        committer = self.store.committer
+        with self.store.catalog.snapshot() as view:
+            dead = tuple(number for number, _ in view.replaced_log_segments())
+        operation = ops.DropLogSegments(id=committer.next_id(), numbers=dead)
+        await self.step("log segments dropped", lambda: committer.commit(operation))
+
+    async def reopen(self) -> None:
+        async def again() -> None:
+            await self.close()
+            await self.open()
+
+        await self.step("close and open", again)
+
+
+History = Callable[[Life], Awaitable[None]]
+
+
+async def puts(life: Life) -> None:
+    await life.bucket("bkt")
+    await life.put("bkt", "small", 300)
+    await life.put("bkt", "large", 5000)
+    await life.put("bkt", "small", 310, kind="overwrite inline")
+    await life.put("bkt", "large", 5001, kind="overwrite blob")
+    await life.put("bkt", "empty", 0)
+    await life.collect()
+
+
+async def versions(life: Life) -> None:
+    await life.bucket("bkt")
+    await life.put("bkt", "k", 100)
+    await life.step("bucket change", lambda: life.engine.set_versioning("bkt", Versioning.ENABLED))
+    await life.put("bkt", "k", 3000, kind="put versioned")
+    await life.put("bkt", "k", 200, kind="put versioned")
+    await life.delete("bkt", "k", kind="delete marker")
+    version = next(where for where in life.states[-1] if where.startswith("bkt/k?") and "null" not in where)
+    await life.delete("bkt", "k", kind="delete version", version=version.partition("?")[2])
+    await life.delete("bkt", "k", kind="delete version", version="null")
+    await life.step("bucket change", lambda: life.engine.set_versioning("bkt", Versioning.SUSPENDED))
+    await life.put("bkt", "k", 70, kind="put suspended")
+    await life.delete("bkt", "k", kind="delete marker")
+    await life.collect()
+
+
+async def tags(life: Life) -> None:
+    await life.bucket("bkt")
+    await life.put("bkt", "k", 2500, tags=(("a", "1"),), user_metadata=(("m", "x"),))
+    await life.step("patch tags", lambda: life.engine.set_object_tags("bkt", "k", (("a", "2"), ("b", "3"))))
+    await life.step("patch tags", lambda: life.engine.set_object_tags("bkt", "k", ()))
+    await life.reopen()
+    await life.step("patch tags", lambda: life.engine.set_object_tags("bkt", "k", (("c", "4"),)))
+
+
+async def multipart(life: Life) -> None:
+    engine = life.engine
+    await life.bucket("bkt")
+    upload = await life.step("upload open", lambda: engine.create_multipart_upload("bkt", "big"))
+    found = {}
+    for number, size in ((1, 1500), (2, 2500), (1, 1600), (3, 90)):
+        body = random.Random(number * size).randbytes(size)
+        kind = "part again" if number in found else "part"
+        found[number] = await life.step(kind, partial(engine.upload_part, "bkt", "big", upload, number, body))
+    chosen = CompleteRequest(parts=tuple(CompletedPart(number=number, etag=found[number].etag) for number in (1, 3)))
+    await life.step("upload complete", lambda: engine.complete_multipart_upload("bkt", "big", upload, chosen))
+    source = CopySource(bucket="bkt", key="big")
+    await life.step("copy of a set", lambda: engine.copy_object("bkt", "copy", CopyRequest(source=source)))
+    await life.delete("bkt", "big", kind="delete of a set")
+    await life.collect()
+    upload = await life.step("upload open", lambda: engine.create_multipart_upload("bkt", "no"))
+    await life.step("part", lambda: engine.upload_part("bkt", "no", upload, 1, b"x" * 1200))
+    await life.step("upload abort", lambda: engine.abort_multipart_upload("bkt", "no", upload))
+    await life.delete("bkt", "copy", kind="delete of a set")
+    await life.collect()
+
+
+async def copies(life: Life) -> None:
+    await life.bucket("bkt")
+    await life.put("bkt", "blob", 4000)
+    await life.put("bkt", "inline", 40)
+    for key in ("blob", "inline"):
+        source = CopySource(bucket="bkt", key=key)
+        await life.step("copy", partial(life.engine.copy_object, "bkt", key + "2", CopyRequest(source=source)))
+    await life.delete("bkt", "blob")
+    await life.collect()
+    await life.delete("bkt", "blob2")
+    await life.collect()
+
+
+async def buckets_and_identities(life: Life) -> None:
+    engine = life.engine
+    await life.bucket("bkt")
+    await life.bucket("ckt")
+    change = BucketChange(configurations={"tagging": b"<Tagging/>"})
+    await life.step("bucket change", lambda: engine.change_bucket("bkt", change))
+    await life.step("bucket remove", lambda: engine.delete_bucket("ckt"))
+    await life.bucket("ckt")
+    await life.step("user", lambda: engine.create_user(UserRequest(name="ann")))
+    made = await life.step("key", lambda: engine.create_key(KeyRequest(user="ann")))
+    await life.step("key", lambda: engine.set_key_status(made.key.access_key, KeyStatus.INACTIVE))
+    await life.step("key", lambda: engine.remove_key(made.key.access_key))
+    await life.step("user", lambda: engine.remove_user("ann"))
+
+
+async def rotation(life: Life) -> None:
+    await life.bucket("bkt")
+    for number in range(26):
+        await life.put("bkt", f"k{number % 5}", 900, kind="put inline, log rotating")
+    await life.reopen()
+    for number in range(12):
+        await life.put("bkt", f"k{number % 3}", 950, kind="put inline, log rotating")
+
+
+async def compaction(life: Life) -> None:
+    await life.bucket("bkt")
+    await life.put("bkt", "blob", 2000)
+    for number in range(24):
+        await life.put("bkt", f"k{number % 4}", 900, kind="put inline, log rotating")
+    await life.delete("bkt", "k1")
+    await life.compact()
+    await life.put("bkt", "k2", 10)
+    await life.drop_segments()
+    await life.put("bkt", "blob", 2001, kind="overwrite blob")
+    for number in range(16):
+        await life.put("bkt", f"k{number % 3}", 990, kind="put inline, log rotating")
+    await life.compact()
+    await life.reopen()
+    await life.drop_segments()
+    await life.collect()
+
+
+async def sweeps(life: Life) -> None:
+    await life.bucket("bkt")
+    for number in range(3):
+        await life.put("bkt", f"blob {number}", 2000 + number)
+        await life.reopen()
+        await life.sweep()
+    await life.delete("bkt", "blob 1")
+    await life.collect()
+    await life.reopen()
+    await life.sweep()
+
+
+HISTORIES: Final[dict[str, History]] = {
+    "puts": puts,
+    "versions": versions,
+    "tags": tags,
+    "multipart": multipart,
+    "copies": copies,
+    "buckets and identities": buckets_and_identities,
+    "rotation": rotation,
+    "compaction": compaction,
+    "sweeps": sweeps,
+}
+
+
+def mixed(seed: int, steps: int = 40) -> History:
+    """A history of `steps` steps, drawn from a seed."""
+
+    async def history(life: Life) -> None:
+        rng = random.Random(seed)
+        await life.bucket("bkt")
+        if rng.random() < 0.5:
+            await life.step("bucket change", lambda: life.engine.set_versioning("bkt", Versioning.ENABLED))
+        for _ in range(steps):
+            await _mixed_step(life, rng)
+
+    return history
+
+
+async def _mixed_step(life: Life, rng: random.Random) -> None:
+    engine, key = life.engine, f"k{rng.randrange(4)}"
+    there = [where[4:].partition("?")[0] for where, text in life.look().items() if text.startswith("object True")]
+    choice = rng.choices(
+        ("inline", "blob", "delete", "tags", "copy", "multipart", "collect", "compact", "drop", "reopen", "sweep"),
+        (9, 8, 4, 2, 3, 2, 2, 1, 1, 1, 1),
+    )[0]
+    if choice == "inline":
+        await life.put("bkt", key, rng.choice((0, 1, 400, 1000)))
+    elif choice == "blob":
+        await life.put("bkt", key, rng.randrange(1001, 9000))
+    elif choice == "delete":
+        await life.delete("bkt", key)
+    elif choice == "tags" and there:
+        target = rng.choice(there)
+        await life.step("patch tags", lambda: engine.set_object_tags("bkt", target, (("n", str(rng.random())),)))
+    elif choice == "copy" and there:
+        source = CopySource(bucket="bkt", key=rng.choice([name for name in there if name != key] or ["-"]))
+        if source.key != "-":
+            await life.step("copy", lambda: engine.copy_object("bkt", key, CopyRequest(source=source)))
+    elif choice == "multipart":
+        upload = await life.step("upload open", lambda: engine.create_multipart_upload("bkt", key))
+        body = rng.randbytes(rng.randrange(100, 4000))
+        part = await life.step("part", lambda: engine.upload_part("bkt", key, upload, 1, body))
+        done = CompleteRequest(parts=(CompletedPart(number=1, etag=part.etag),))
+        if rng.random() < 0.7:
+            await life.step("upload complete", lambda: engine.complete_multipart_upload("bkt", key, upload, done))
+        else:
+            await life.step("upload abort", lambda: engine.abort_multipart_upload("bkt", key, upload))
+    elif choice == "collect":
+        await life.collect()
+    elif choice == "compact":
+        await life.compact()
+    elif choice == "drop":
+        await life.drop_segments()
+    elif choice == "reopen":
+        await life.reopen()
+    elif choice == "sweep":
+        await life.sweep()
+
+
+def record(name: str, history: History, root: Path) -> Recording:
+    """Live a history in the empty directory `root` and tell all of it."""
+    make_directories(str(root))
+
+    async def live() -> tuple[Disk, Life]:
+        with inline_preparation():
+            life = Life(root, RecordingFiles(root, read_disk(root)[1]))
+            await life.open()  # the store's creation is settled before anything is recorded
+            await life.close()
+            disk, paths = read_disk(root)
+            life = Life(root, RecordingFiles(root, paths))
+            with commits_recorded(life.files):
+                await life.open()
+                life.states.append(life.look())
+                await history(life)
+                await life.close()
+            return disk, life
+
+    disk, life = trio.run(live)
+    return Recording(name, disk, life.files.events, life.states)

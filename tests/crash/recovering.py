@@ -1,0 +1,293 @@
+"""Opening a store as it was left, doing what a daemon does then, and looking at everything in it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from rs3d.clock import Clock, SystemClock
+from rs3d.errors import Rs3dError
+from rs3d.format.logsegment import COMPACTED
+from rs3d.stores import catalogtables, checkfiles
+from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
+from rs3d.stores.catalog import LocalCatalog
+from rs3d.stores.catalogsnapshot import Snapshot
+from rs3d.stores.checkcatalog import check_catalog
+from rs3d.stores.checkfiles import CheckDepth, OrphanJudgement, check_files
+from rs3d.stores.checklog import check_log
+from rs3d.stores.checkreport import CheckReport, Severity, no_progress
+from rs3d.stores.committer import Submitted
+from rs3d.stores.committeropen import CommitterSettings, OpenedCommitter, open_committer
+from rs3d.stores.committerservice import CommitterService
+from rs3d.stores.compactionmoves import unfinished_moves
+from rs3d.stores.files import Files
+from rs3d.stores.garbage import collect_once
+from rs3d.stores.horizon import NO_READERS
+from rs3d.stores.layout import DIRECTORIES
+from rs3d.stores.logreader import LogReader, segment_names
+from rs3d.stores.outcomes import decode_outcome
+from rs3d.stores.sweep import sweep_once
+from rs3d.types import operations as ops
+from rs3d.types.identifiers import NULL_VERSION, BlobId, Epoch, OperationId, SegmentId, UploadId, VersionId
+from rs3d.types.objects import BlobSet, Extent, Inline, ObjectVersion
+from tests.crash.disk import CATALOG_FILE, Image
+from tests.crash.recording import inline_preparation, replaced
+from tests.stores.committed import STORE_ID, UnsyncedFiles
+
+SETTINGS = CommitterSettings(store_id=STORE_ID, segment_bytes=16 << 10, map_bytes=4 << 20)
+
+MACHINE = SystemClock()
+_ZEROS = bytes(4096)
+
+Contents = dict[str, str]
+"""All that a client could see of a store, by what it is called."""
+
+
+@dataclass
+class Recovered:
+    """A store after its recovery."""
+
+    contents: Contents = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def lay_out(image: Image, root: Path) -> None:
+    """Make `root` that image."""
+    base = f"{root}/"
+    shutil.rmtree(base, ignore_errors=True)
+    os.mkdir(base)
+    for path in image.directories:
+        os.mkdir(base + path)
+    for path, content in image.files:
+        _write(base + path, content)
+    os.mkdir(base + "catalog")
+    if image.catalog is not None:
+        _write(base + CATALOG_FILE, image.catalog)
+
+
+def _write(path: str, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    end = len(content)
+    while end > len(_ZEROS) and content[end - len(_ZEROS) : end] == _ZEROS:  # holes cost nothing
+        end -= len(_ZEROS)
+    os.pwrite(descriptor, content[:end], 0)
+    os.ftruncate(descriptor, len(content))
+    os.close(descriptor)
+
+
+class QuickFiles(UnsyncedFiles):
+    """Nothing is waited for, and zeros behind the end of a file are a hole."""
+
+    __slots__ = ()
+
+    def pwrite(self, descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> int:
+        if len(data) >= 4096 and offset >= os.fstat(descriptor).st_size and not any(memoryview(data)[:64]):
+            content = bytes(data)
+            if content == bytes(len(content)):
+                os.ftruncate(descriptor, offset + len(content))
+                return len(content)
+        return super().pwrite(descriptor, data, offset)
+
+
+class _QuickLmdb:
+    """liblmdb without its lock file, whose locks nobody else could want, and without waiting for the disk."""
+
+    Error = lmdb.Error
+    NotFoundError = lmdb.NotFoundError
+
+    @staticmethod
+    def open(path: str, **options: Any) -> lmdb.Environment:
+        return lmdb.open(path, **{**options, "lock": False, "sync": False})
+
+
+@contextmanager
+def small_and_quick() -> Iterator[None]:
+    """For a great many tiny stores: no lock file of LMDB, small buffers, no thread to prepare log segments."""
+    with (
+        inline_preparation(),
+        replaced((checkfiles, "_READ_BYTES", 128 << 10), (catalogtables, "lmdb", _QuickLmdb)),
+    ):
+        yield
+
+
+class Store:
+    """The parts of a store below the engine, opened in this thread alone."""
+
+    def __init__(self, root: Path, files: Files | None = None, clock: Clock = MACHINE) -> None:
+        self.root = root
+        files = files or QuickFiles()
+        self.opened: OpenedCommitter = open_committer(str(root), SETTINGS, files=files, clock=clock)
+        self.core = self.opened.core
+        self.catalog = LocalCatalog(self.opened.tables, LogReader(str(root / "log"), STORE_ID))
+        self.blobs = LocalBlobStore(str(root), BlobStoreConfig(verify=VerifyMode.ALWAYS), files=files)
+
+    def close(self) -> None:
+        self.blobs.close()
+        self.catalog.close()
+        self.opened.close()
+
+    def abandon(self) -> None:
+        """As when the process dies: nothing is synced."""
+        self.blobs.close()
+        self.catalog.close()
+        self.core.log.close()
+        self.opened.tables.environment.close()
+
+    def commit(self, operation: ops.Operation) -> ops.Outcome:
+        """Commit and return the outcome; raise the refusal."""
+        reply = self.core.execute([Submitted(operation, operation.id.epoch)])[0]
+        if reply.error is not None:
+            raise reply.error
+        if reply.outcome is None:
+            raise RuntimeError("a reply without outcome or error")
+        return decode_outcome(reply.outcome)
+
+    def settle(self) -> None:
+        """What committer and steward do after a start: close epochs of the dead, end compactions, sweep, collect."""
+        service = CommitterService(self.core)
+        service.close_stale_epochs()
+        service.close()
+        for _ in unfinished_moves(self.core):
+            pass
+        own = OperationId(Epoch(0), 0)
+
+        def swept(segment: SegmentId) -> None:
+            self.commit(ops.SegmentSwept(id=own, segment=segment))
+
+        def drop(blobs: tuple[BlobId, ...]) -> None:
+            self.commit(ops.DropGarbage(id=own, blobs=blobs))
+
+        def free(upload: UploadId) -> int:
+            return self.commit(ops.FreeSetMembers(id=own, upload=upload)).remaining
+
+        sweep_once(self.catalog, self.blobs, swept)
+        collect_once(self.catalog, lambda: NO_READERS, self.blobs, drop, free)
+        with self.catalog.snapshot() as view:
+            dead = tuple(number for number, _ in view.replaced_log_segments())
+        if dead:
+            self.commit(ops.DropLogSegments(id=own, numbers=dead))
+
+    def contents(self) -> Contents:
+        with self.catalog.snapshot() as view:
+            return contents_of(view, self.blobs)
+
+    def problems(self) -> list[str]:
+        """Counters and references counted anew, the whole log read, files == rows, all bytes checked."""
+        report = CheckReport(str(self.root))
+        log = LogReader(str(self.root / "log"), STORE_ID)
+        with self.catalog.snapshot() as view:
+            tail = view.tail
+            check_log(str(self.root), STORE_ID, tail, report, no_progress)
+        check_catalog(self.catalog, log, report, no_progress)
+        log.close()
+        with self.catalog.snapshot() as view:
+            check_files(
+                str(self.root), view, report, no_progress, depth=CheckDepth.ALL_BYTES, judgement=OrphanJudgement.CERTAIN
+            )
+            garbage = [row.blob for row in view.garbage()]
+            unswept = [row.segment for row in view.blob_segments() if row.closed and not row.swept]
+        found = [f"{bad.what}: {bad.reason}" for bad in report.findings if bad.severity > Severity.INFO]
+        if garbage or unswept:
+            found.append(f"left after sweep and collection: {garbage} {unswept}")
+        with self.catalog.snapshot() as view:
+            rows = dict(view.log_segments())
+        runs = [range(row.first, row.last + 1) for number, row in rows.items() if number >= COMPACTED]
+        for name in segment_names(str(self.root / "log")).values():
+            if name.number not in rows and any(name.number in run for run in runs):
+                found.append(f"log segment {name.number} was replaced, but its file is left for good")
+        known = {*DIRECTORIES, "store.meta", "store.lock"}
+        found += [f"{name}: a stranger" for name in os.listdir(self.root) if name not in known]
+        return found
+
+
+@contextmanager
+def opened_store(root: Path, files: Files | None = None) -> Iterator[Store]:
+    store = Store(root, files)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def recover(root: Path, files: Files | None = None) -> Recovered:
+    """Open the store in `root`, settle it, and tell what is in it and what is wrong with it."""
+    found = Recovered()
+    try:
+        with opened_store(root, files) as store:
+            store.settle()
+            found.contents = store.contents()
+            found.problems = store.problems()
+    except (Rs3dError, OSError, ValueError, KeyError, LookupError, lmdb.Error) as error:
+        found.problems.append(f"{type(error).__name__}: {error}")
+    return found
+
+
+def contents_of(view: Snapshot, blobs: LocalBlobStore) -> Contents:
+    """Buckets, versions with their bytes, uploads, identities, counters."""
+    found: Contents = {}
+    for bucket in view.buckets():
+        settings = sorted(bucket.configurations)
+        found[f"bucket {bucket.name}"] = f"{bucket.bucket_id} {bucket.owner} {bucket.versioning.value} {settings}"
+        found[f"counters {bucket.name}"] = str(view.counters(bucket.bucket_id))
+        for key, listed in view.list_versions(bucket.bucket_id, b"", b""):
+            text = key.decode()
+            where = f"{bucket.name}/{text}?{listed.version_text}"
+            version = view.version(
+                bucket.bucket_id, text, VersionId.parse(listed.version_text) or NULL_VERSION
+            )
+            if version is None:
+                found[where] = "listed, but not there"
+                continue
+            digest = _digest(view, blobs, version)
+            found[where] = (
+                f"{listed.kind.value} {listed.is_latest} {version.version.text()} {version.meta.size_bytes} "
+                f"{version.meta.etag} {version.meta.user_metadata} {version.mutable.tags} {version.mutable.revision} "
+                f"{digest}"
+            )
+        for key, upload in view.list_uploads(bucket.bucket_id, b"", b""):
+            parts = [f"{part.number}:{part.size_bytes}:{part.etag}" for part in view.parts(upload.upload)]
+            bytes_of = [_blob_digest(blobs, part.extent) for part in view.parts(upload.upload)]
+            found[f"upload {bucket.name}/{key.decode()}?{upload.upload.text()}"] = f"{parts} {bytes_of}"
+        found[f"listed {bucket.name}"] = str([key for key, _ in view.list_objects(bucket.bucket_id, b"", b"")])
+    for user in view.users():
+        found[f"user {user.name}"] = str(user)
+    for access_key in view.access_keys():
+        found[f"key {access_key.access_key}"] = str(access_key)
+    return found
+
+
+def _digest(view: Snapshot, blobs: LocalBlobStore, version: ObjectVersion) -> str:
+    placement = version.placement
+    if isinstance(placement, Inline):
+        return sha(view.inline_payload(version))
+    if isinstance(placement, Extent):
+        return sha(_read(blobs, placement))
+    if isinstance(placement, BlobSet):
+        return sha(b"".join(_read(blobs, part.extent) for part in view.set_parts(version)))
+    return "-"
+
+
+def _blob_digest(blobs: LocalBlobStore, extent: Extent) -> str:
+    return sha(_read(blobs, extent))
+
+
+def _read(blobs: LocalBlobStore, extent: Extent) -> bytes:
+    reader = blobs.open(extent.blob)
+    try:
+        buffer = bytearray(extent.length)
+        reader.read_into(extent.offset, memoryview(buffer))
+        return bytes(buffer)
+    finally:
+        reader.close()
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,70 @@
+"""`python -m tests.crash.run --states 100000`: explore until so many distinct disks were recovered and judged.
+
+Every fixed history first, then histories drawn from seeds, each cut after every event; recoveries are cut in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import multiprocessing
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.crash.exploring import Explorer, Tally
+from tests.crash.histories import HISTORIES, History, mixed, record
+
+Task = tuple[str, int, int, float]
+
+
+def explore(task: Task) -> Tally:
+    """One history, recorded and explored in this process."""
+    name, seed, limit, nested = task
+    history: History = HISTORIES[name] if name in HISTORIES else mixed(seed)
+    memory = Path("/dev/shm")
+    work = Path(tempfile.mkdtemp(prefix="rs3d-crash-", dir=memory if memory.is_dir() else None))
+    tally = Tally()
+    try:
+        (work / "live").mkdir()
+        recording = record(name, history, work / "live")
+        Explorer(work / "image", tally).explore(recording, limit=limit, seed=seed, nested=nested)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return tally
+
+
+def main() -> int:
+    """Returns 1 when any disk was bad."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--states", type=int, default=100_000, help="distinct disks to check")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--limit", type=int, default=16, help="disks after each event; all when there are fewer")
+    parser.add_argument("--nested", type=float, default=0.05, help="share of recoveries that are cut in turn")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    limit, nested = arguments.limit, arguments.nested
+    fixed = ((name, arguments.seed, limit, nested) for name in HISTORIES)
+    drawn = ((f"mixed {seed}", seed, limit, nested) for seed in itertools.count(arguments.seed))
+    tasks = itertools.chain(fixed, drawn)
+    total, started = Tally(), time.monotonic()
+    with multiprocessing.Pool(arguments.jobs, maxtasksperchild=8) as pool:
+        running = [pool.apply_async(explore, (task,)) for task in itertools.islice(tasks, arguments.jobs * 2)]
+        while running:
+            total.merge(running.pop(0).get())
+            print(f"{total.states:,} disks, {time.monotonic() - started:.0f} s, bad: {len(total.bad)}", flush=True)
+            if total.states < arguments.states and not total.bad:
+                running.append(pool.apply_async(explore, (next(tasks),)))
+            elif total.bad:
+                pool.terminate()
+                break
+    print(total.table())
+    for bad in total.bad:
+        print(f"BAD: {bad}")
+    return 1 if total.bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
