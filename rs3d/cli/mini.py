@@ -58,6 +58,8 @@ def generated_configuration(
         Override("storage.root", str(directory), "rs3d mini DIR"),
         Override("keys.master_file", str(directory / MASTER_KEY_FILE), "rs3d mini DIR"),
         Override("admin.socket", str(directory / "admin.sock"), "rs3d mini DIR"),
+        # It listens on the loopback address unless told otherwise, where nobody reads along.
+        Override("s3.customer_keys", "any", "rs3d mini DIR"),
     ]
     if arguments.listen:
         overrides.append(Override("server.listen", list(arguments.listen), "--listen"))

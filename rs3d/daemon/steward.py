@@ -13,6 +13,7 @@ import trio
 from rs3d import kernels
 from rs3d.admin.buckets import BucketVerbs
 from rs3d.admin.identities import IdentityVerbs
+from rs3d.admin.quarantine import QuarantineVerbs
 from rs3d.admin.server import AdminServer, Verb
 from rs3d.admin.state import Compaction, StateVerbs
 from rs3d.app import metrics, rootcredentials
@@ -167,7 +168,12 @@ class Steward:
             self._child.channel.send(AcceptClock())
 
         state = StateVerbs(status=board.status, compact=compact, accept_clock=accept_clock, traced=self._hub.listen)
-        verbs = [*state.verbs(), *BucketVerbs(parts.engine).verbs(), *IdentityVerbs(parts.engine).verbs()]
+        verbs = [
+            *state.verbs(),
+            *BucketVerbs(parts.engine).verbs(),
+            *IdentityVerbs(parts.engine).verbs(),
+            *QuarantineVerbs(parts.engine, parts.blobs.quarantined).verbs(),
+        ]
         return {verb.name: verb for verb in verbs}
 
     def _switch_trace(self, on: bool) -> None:

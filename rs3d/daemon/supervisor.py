@@ -16,7 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import ClassVar, Final, cast
 
 from rs3d.app.listeners import ADMIN, OPS, S3, S3_TLS, Listeners
 from rs3d.app.sections import DaemonConfig
@@ -43,7 +43,7 @@ from rs3d.daemon.control import (
 )
 from rs3d.daemon.notify import Notifier
 from rs3d.daemon.reloading import merge_reloadable
-from rs3d.errors import ConfigurationError, ProtocolMismatch, Rs3dError, WireValue, from_wire
+from rs3d.errors import ConfigurationError, ProtocolMismatch, RetryLater, Rs3dError, WireValue, from_wire
 from rs3d.stores.committerlocal import channel_pair
 from rs3d.stores.horizon import clear_horizon_page, make_horizon_page
 from rs3d.telemetry.logs import fields
@@ -64,6 +64,15 @@ ever."""
 
 SIGBUS_WINDOW_S: Final = 60.0
 """Two deaths by SIGBUS within this time mean that the catalog's file is damaged or cut short (STORE.md 23)."""
+
+
+@dataclass(eq=False)
+class StartFailed(RetryLater):
+    """A child ends again and again before it serves, and gives no reason: another start may go better."""
+
+    process: str
+    attempts: int
+    sentence: ClassVar[str] = "{process} ended {attempts} times before it served; its own messages are above"
 
 
 class Phase(enum.Enum):
@@ -263,8 +272,7 @@ class Supervisor:
             self._tell(StopWriting(reason=self._damage), Role.COMMITTER)
         unexplained = self._phase is Phase.STARTING and child.restarts >= START_ATTEMPTS
         if unexplained and self._failure is None:
-            reason = f"{child.name} ended {child.restarts} times while starting; its messages are in the log"
-            self._fail(ProtocolMismatch(what=reason))
+            self._fail(StartFailed(process=child.name, attempts=child.restarts))
         self._reload_waits.discard(child.name)
         self._publish()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -171,6 +172,25 @@ def test_trace_shows_live_requests_without_their_queries(
     row = json.loads(capsys.readouterr().out.splitlines()[0])
     assert (row["method"], row["status"], row["process"]) == ("GET", 200, "worker-0")
     assert "secret-in-query" not in json.dumps(row)
+
+
+def test_a_quarantined_blob_is_listed_and_adopted(server: MiniProcess, run: Run, fail: Callable[..., str]) -> None:
+    client = s3_client(server)
+    client.create_bucket(Bucket="rescued")
+    client.put_object(Bucket="rescued", Key="lost", Body=b"precious" * 10_000)
+    blob = run("locate", "rescued", "lost")["blobs"][0]["blob"]
+    segment, number = blob.split("/")
+    for suffix in (".data", ".meta"):
+        source = server.directory / "blobs" / segment / (number + suffix)
+        shutil.copy(source, server.directory / "quarantine" / f"{segment}-{number}{suffix}")
+    client.delete_object(Bucket="rescued", Key="lost")
+    row = run("quarantine", "list")[0]
+    assert (row["blob"], row["bucket"], row["key"], row["readable"]) == (blob, "rescued", "lost", True)
+    assert run("adopt", blob)["size_bytes"] == 80_000
+    assert client.get_object(Bucket="rescued", Key="lost")["Body"].read() == b"precious" * 10_000
+    assert run("adopt", blob, "--key", "again")["key"] == "again"
+    assert "is not in quarantine" in fail("adopt", "0" * 16 + "/" + "0" * 8)
+    assert "is not an id" in fail("adopt", "../../etc/passwd")
 
 
 def test_a_young_log_has_no_run_worth_compacting(run: Run) -> None:
