@@ -98,9 +98,12 @@ class CredentialScope:
         return f"{self.date}/{self.region}/{self.service}/{TERMINATOR}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SignatureClaim:
-    """What a request says about its signer, structurally checked and within its time, nothing of it proven yet."""
+    """What a request says about its signer, structurally checked and within its time, nothing of it proven yet.
+
+    Nobody changes it; a frozen one costs 1 µs more to make.
+    """
 
     form: SignatureForm
     access_key: str
@@ -118,9 +121,9 @@ class SignatureClaim:
     """Lifetime of a presigned URL; 0 in the other forms."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class VerifiedSignature:
-    """A claim that its secret has proven; what the chunk signatures of the body build on."""
+    """A claim that its secret has proven; what the chunk signatures of the body build on. Nobody changes it."""
 
     form: SignatureForm
     access_key: str
@@ -151,7 +154,7 @@ class SigningKeys:
 
     def __init__(self, capacity: int = _SIGNING_KEYS) -> None:
         self._capacity = capacity
-        self._keys: OrderedDict[tuple[str, int, CredentialScope], bytes] = OrderedDict()
+        self._keys: OrderedDict[tuple[str, int, str, str, str], bytes] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -165,7 +168,8 @@ class SigningKeys:
             secret: the secret access key; used only if the signing key is not cached.
             scope: as claimed by the request.
         """
-        name = (access_key, generation, scope)
+        # Strings keep their hash, a scope computes its own each time.
+        name = (access_key, generation, scope.date, scope.region, scope.service)
         key = self._keys.get(name)
         if key is not None:
             self._keys.move_to_end(name)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from rs3d.engine.requests import EncryptionRequest
 from rs3d.errors import Rs3dError
 from rs3d.types.buckets import Bucket, BucketCounters
 from rs3d.types.identifiers import Sequence
@@ -90,6 +91,8 @@ class CopyResult:
     reports_version: bool
     source: ObjectHead
     checksums: tuple[Checksum, ...] = ()
+    encryption: EncryptionRequest | None = None
+    """How the copy is sealed."""
     sequence: Sequence = _NOTHING_LOGGED
 
 

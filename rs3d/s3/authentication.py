@@ -49,9 +49,7 @@ class Authenticator:
         if claim is None:
             raise AccessDenied(action="any action", resource="the store", reason="the request is anonymous")
         credentials = self.credentials(claim.access_key)
-        key = self.keys.signing_key(
-            claim.access_key, self.engine.identity_generation(), credentials.secret, claim.scope
-        )
+        key = self.keys.signing_key(claim.access_key, credentials.generation, credentials.secret, claim.scope)
         return credentials.identity, verify(claim, head.method, head.target, head.headers, key)
 
     def credentials(self, access_key: str) -> Credentials:

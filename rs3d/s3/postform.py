@@ -174,8 +174,7 @@ def _authenticate(fields: dict[str, str], authenticator: Authenticator) -> Ident
     if claim is None:
         raise AccessDenied(action="s3:PutObject", resource="the store", reason="the form is anonymous")
     credentials = authenticator.credentials(claim.access_key)
-    generation = authenticator.engine.identity_generation()
-    key = authenticator.keys.signing_key(claim.access_key, generation, credentials.secret, claim.scope)
+    key = authenticator.keys.signing_key(claim.access_key, credentials.generation, credentials.secret, claim.scope)
     verify_post(claim, fields["policy"], key)
     return credentials.identity
 
