@@ -76,7 +76,7 @@ class CatalogView:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._lmdb: lmdb.Transaction[bytes]
-        self._tail: Tail | None = None
+        self._fields: tuple[int, ...] | None = None
 
     def _get(self, table: Table, key: bytes) -> bytes | None:
         sealed = self._lmdb.get(key, db=table.handle)
@@ -99,23 +99,29 @@ class CatalogView:
     @property
     def tail(self) -> Tail:
         """The log's end in this view, and the generations."""
-        if self._tail is None:
+        return Tail._make(self._tail_fields())
+
+    def _tail_fields(self) -> tuple[int, ...]:
+        """The fields of Tail: every request asks for one or two of them, and making a Tail takes longer than reading
+        it."""
+        fields = self._fields
+        if fields is None:
             value = self._get(self._tables.state, TAIL_KEY)
-            self._tail = EMPTY_TAIL if value is None else Tail(*TAIL.unpack(value))
-        return self._tail
+            fields = self._fields = EMPTY_TAIL if value is None else TAIL.unpack(value)
+        return fields
 
     @property
     def sequence(self) -> Sequence:
-        return Sequence(self.tail.sequence)
+        return Sequence(self._tail_fields()[3])
 
     @property
     def identity_generation(self) -> int:
-        return self.tail.identity_generation
+        return self._tail_fields()[4]
 
     @property
     def bucket_generation(self) -> int:
         """Changes whenever any bucket's record changes."""
-        return self.tail.bucket_generation
+        return self._tail_fields()[5]
 
     # ---------------------------------------------------------------------------------------- blobs and services
 

@@ -100,14 +100,13 @@ class LogReader:
         remembered, raw = self._remembered
         if remembered != place:
             raw = self.read(place)
-        head = decode_head(raw)
-        if head is None:
-            raise self._damaged(place, "no such record begins here")
-        if len(raw) > place.head_bytes or not place.payload_bytes:
-            payload = raw[place.head_bytes :]
+        segment, offset, head_bytes, payload_bytes = place
+        if len(raw) > head_bytes or not payload_bytes:
+            payload = raw[head_bytes:]
         else:
-            payload = self._pread(place.segment, place.payload_bytes, place.offset + place.head_bytes)
-        if len(payload) != head.payload_bytes or crc32c(payload) != head.payload_crc:
+            payload = self._pread(segment, payload_bytes, offset + head_bytes)
+        # `read` has checked the head.
+        if len(payload) != payload_bytes or crc32c(payload) != _UNPACK_HEAD(raw)[8]:
             raise self._damaged(place, "the CRC of its payload does not hold")
         return payload
 
