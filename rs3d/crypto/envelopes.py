@@ -1,8 +1,8 @@
 """How a version's data key is kept: wrapped, with what is needed to find the key that opens it.
 
 The envelope is the value `wrapped_key` of a version's mutable part (or, for an open upload, of its settings); FORMAT.md
-section "Keys". What it is bound to (AAD) is not in it: bucket, key, token and epoch, so that an envelope moved to another
-version, key or bucket does not open. Source: NIST SP 800-38D (AES-GCM); the wrapping itself is
+section "Keys". What it is bound to (AAD) is not in it: bucket, key, token and epoch, so that an envelope moved to
+another version, key or bucket does not open. Source: NIST SP 800-38D (AES-GCM); the wrapping itself is
 `rs3d.rio.keys.EncryptionKey.wrap`.
 """
 

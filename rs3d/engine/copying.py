@@ -166,7 +166,9 @@ async def copy_object(runtime: Runtime, bucket: str, key: str, request: CopyRequ
         shared = _Made(
             copied.size_bytes, copied.etag, checksums, copied.part_count, copied.merkle_root, _placement_again(source)
         )
-        return await _commit_copy(runtime, record, key, source, request, shared, token, wrapped_key)
+        result = await _commit_copy(runtime, record, key, source, request, shared, token, wrapped_key)
+        result.encryption = None if source.data_key is None else encryption or EncryptionRequest(EncryptionMode.STORE)
+        return result
 
     return await runtime.replanning(attempt)
 
@@ -251,7 +253,9 @@ async def _copy_sealed(
         stored.placement,
         stored.new_blobs,
     )
-    return await _commit_copy(runtime, bucket, key, source, request, made, token, wrapped_key)
+    result = await _commit_copy(runtime, bucket, key, source, request, made, token, wrapped_key)
+    result.encryption = encryption
+    return result
 
 
 async def _commit_copy(

@@ -64,6 +64,11 @@ _TABLE: tuple[tuple[str, int, str], ...] = (
     ("InvalidBucketName", 400, "The specified bucket is not valid."),
     ("InvalidBucketState", 409, "The request is not valid for the current state of the bucket."),
     ("InvalidDigest", 400, "The Content-MD5 or checksum value that you specified is not valid."),
+    (
+        "InvalidEncryptionAlgorithmError",
+        400,
+        "The encryption request you specified is not valid. Supported value: AES256.",
+    ),
     ("InvalidLocationConstraint", 400, "The specified location constraint is not valid."),
     (
         "InvalidPart",

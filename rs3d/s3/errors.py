@@ -212,6 +212,17 @@ _ROWS: Final[dict[type[BaseException], _Row]] = {
     e.BodyMalformed: _sentence("InvalidRequest"),
     e.QuotaExceeded: _sentence("QuotaExceeded"),
     e.ObjectLocked: _plain("AccessDenied"),
+    e.CustomerKeyMissing: _plain(
+        "InvalidRequest",
+        says=lambda error: (
+            "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to "
+            "retrieve the object."
+        ),
+    ),
+    e.CustomerKeyWrong: _plain("AccessDenied"),
+    e.CustomerKeyNotApplicable: _plain(
+        "InvalidRequest", says=lambda error: "The encryption parameters are not applicable to this object."
+    ),
     e.InvalidBucketState: _sentence("InvalidBucketState"),
     e.NotConfigured: _not_configured,
     e.SlowDown: _retry("SlowDown"),

@@ -38,6 +38,9 @@ _ENFORCED: Final[frozenset[bytes]] = frozenset(
         b"x-amz-copy-source-if-none-match",
         b"x-amz-copy-source-if-unmodified-since",
         b"x-amz-copy-source-range",
+        b"x-amz-copy-source-server-side-encryption-customer-algorithm",
+        b"x-amz-copy-source-server-side-encryption-customer-key",
+        b"x-amz-copy-source-server-side-encryption-customer-key-md5",
         b"x-amz-date",
         b"x-amz-decoded-content-length",
         b"x-amz-expected-bucket-owner",
@@ -50,6 +53,10 @@ _ENFORCED: Final[frozenset[bytes]] = frozenset(
         b"x-amz-object-ownership",
         b"x-amz-part-number-marker",
         b"x-amz-sdk-checksum-algorithm",
+        b"x-amz-server-side-encryption",
+        b"x-amz-server-side-encryption-customer-algorithm",
+        b"x-amz-server-side-encryption-customer-key",
+        b"x-amz-server-side-encryption-customer-key-md5",
         b"x-amz-security-token",
         b"x-amz-source-expected-bucket-owner",
         b"x-amz-storage-class",
@@ -83,8 +90,7 @@ REFUSED: Final[dict[bytes, str]] = {
 """Known headers of systems that are not built: what to call them in the answer."""
 
 _REFUSED_PREFIXES: Final[tuple[tuple[bytes, str], ...]] = (
-    (b"x-amz-server-side-encryption", "Server-side encryption"),
-    (b"x-amz-copy-source-server-side-encryption", "Server-side encryption"),
+    (b"x-amz-server-side-encryption", "Server-side encryption with KMS keys"),
     (b"x-amz-fwd-", "Object Lambda"),
 )
 

@@ -13,6 +13,7 @@ from rs3d.documents.dates import http_date
 from rs3d.engine.results import ObjectHead
 from rs3d.http.messages import Head
 from rs3d.s3.checksums import checksum_headers
+from rs3d.s3.encryption import version_headers
 from rs3d.s3.errors import S3Refusal
 from rs3d.types.objects import Pairs
 
@@ -152,6 +153,8 @@ def object_headers(found: ObjectHead, query: dict[str, str], *, with_checksums: 
         headers.append((b"x-amz-mp-parts-count", b"%d" % found.part_count))
     if with_checksums:
         headers.extend(_checksums(found))
+    if mutable.wrapped_key:
+        headers.extend(version_headers(version))
     if found.content_range is not None:
         first, last, size = found.content_range
         headers.append((b"Content-Range", b"bytes %d-%d/%d" % (first, last, size)))

@@ -16,8 +16,6 @@ def check(name: bytes, value: bytes) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "code"),
     [
-        (b"x-amz-server-side-encryption", b"AES256", "NotImplemented"),
-        (b"x-amz-server-side-encryption-customer-algorithm", b"AES256", "NotImplemented"),
         (b"x-amz-object-lock-mode", b"GOVERNANCE", "NotImplemented"),
         (b"x-amz-object-lock-legal-hold", b"ON", "NotImplemented"),
         (b"x-amz-website-redirect-location", b"/x", "NotImplemented"),

@@ -17,7 +17,6 @@ from rs3d.s3.responses import xml_response
 _NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 _ERRORS: Final[dict[str, str]] = {
-    "GetBucketEncryption": "ServerSideEncryptionConfigurationNotFoundError",
     "GetBucketLifecycleConfiguration": "NoSuchLifecycleConfiguration",
     "GetBucketReplication": "ReplicationConfigurationNotFoundError",
     "GetBucketWebsite": "NoSuchWebsiteConfiguration",

@@ -11,6 +11,7 @@ from rs3d.access.errors import MalformedPolicy
 from rs3d.access.policy import Policy, parse_policy
 from rs3d.documents.buckets import VersioningConfiguration
 from rs3d.documents.cors import CORSConfiguration
+from rs3d.documents.encryption import ServerSideEncryptionConfiguration
 from rs3d.documents.publicaccess import OwnershipControls, PublicAccessBlock
 from rs3d.documents.tagging import Tagging
 from rs3d.documents.xmlwriter import document
@@ -106,6 +107,24 @@ async def delete_public_access_block(call: Call) -> Response:
     return empty_response(204)
 
 
+async def get_encryption(call: Call) -> Response:
+    """GetBucketEncryption."""
+    return xml_response(_stored(call, "encryption", "ServerSideEncryptionConfigurationNotFoundError"))
+
+
+async def put_encryption(call: Call) -> Response:
+    """PutBucketEncryption: from now on, objects put without a word are sealed under the store's keys."""
+    configuration = ServerSideEncryptionConfiguration.parse(await read_document(call))
+    await _store(call, "encryption", configuration.render())
+    return empty_response()
+
+
+async def delete_encryption(call: Call) -> Response:
+    """DeleteBucketEncryption."""
+    await _store(call, "encryption", None)
+    return empty_response(204)
+
+
 async def get_ownership_controls(call: Call) -> Response:
     """GetBucketOwnershipControls."""
     return xml_response(_stored(call, "ownershipControls", "OwnershipControlsNotFoundError"))
@@ -176,6 +195,9 @@ HANDLERS: Final[dict[str, OperationHandler]] = {
     "GetBucketCors": get_cors,
     "PutBucketCors": put_cors,
     "DeleteBucketCors": delete_cors,
+    "GetBucketEncryption": get_encryption,
+    "PutBucketEncryption": put_encryption,
+    "DeleteBucketEncryption": delete_encryption,
     "GetPublicAccessBlock": get_public_access_block,
     "PutPublicAccessBlock": put_public_access_block,
     "DeletePublicAccessBlock": delete_public_access_block,

@@ -13,6 +13,7 @@ from rs3d.documents.uploads import (
     InitiateMultipartUploadResult,
 )
 from rs3d.documents.uploads import CompletedPart as NamedPart
+from rs3d.engine.encryption import wanted_encryption
 from rs3d.engine.requests import CompletedPart, CompleteRequest, PartCopyRequest, UploadRequest
 from rs3d.errors import BadDigest, InvalidArgument, InvalidDigest
 from rs3d.http.messages import NoBody, Response
@@ -26,6 +27,7 @@ from rs3d.s3.checksums import (
     decode_value,
 )
 from rs3d.s3.conditions import write_preconditions
+from rs3d.s3.encryption import customer_headers, customer_key, request_headers, requested_encryption
 from rs3d.s3.errors import S3Refusal
 from rs3d.s3.metadata import stored_headers, user_metadata
 from rs3d.s3.operations.object_copy import authorized_source
@@ -57,16 +59,19 @@ async def create_multipart_upload(call: Call) -> Response:
             "InvalidRequest",
             "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.",
         )
+    encryption = wanted_encryption(bucket, requested_encryption(call))
     request = UploadRequest(
         initiator=call.identity.user.canonical_id,
         headers=stored_headers(head),
         user_metadata=user_metadata(head),
         tags=tags_of(call),
+        encryption=encryption,
         checksum_algorithm=algorithm,
         checksum_type=kind,
     )
     upload_id = await call.engine.create_multipart_upload(bucket.name, call.s3.key, request)
     response = xml_response(InitiateMultipartUploadResult(bucket.name, call.s3.key, upload_id).render())
+    response.headers.extend(request_headers(encryption))
     if algorithm:
         upload = call.engine.upload(bucket.name, call.s3.key, upload_id)
         response.headers.append((b"x-amz-checksum-algorithm", upload.checksum_algorithm.encode("ascii")))
@@ -85,14 +90,23 @@ async def upload_part(call: Call) -> Response:
     """UploadPart."""
     bucket = call.existing_bucket()
     number = _part_number(call)
+    customer = customer_key(call)
     try:
         result = await call.engine.upload_part(
-            bucket.name, call.s3.key, call.s3.query["uploadId"], number, body_source(call), body_checks(call)
+            bucket.name,
+            call.s3.key,
+            call.s3.query["uploadId"],
+            number,
+            body_source(call),
+            body_checks(call),
+            customer_key=customer,
         )
     except BadDigest as error:
         raise payload_error(call, error) from None
     headers = [(b"ETag", b'"' + result.etag.encode("ascii") + b'"')]
     headers.extend(pair for pair in checksum_headers(result.checksums, 0) if pair[0] != b"x-amz-checksum-type")
+    if customer is not None:
+        headers.extend(customer_headers(customer))
     return Response(200, headers, NoBody())
 
 
@@ -101,7 +115,11 @@ async def upload_part_copy(call: Call) -> Response:
     bucket = call.existing_bucket()
     number = _part_number(call)
     source = authorized_source(call)
-    request = PartCopyRequest(source=source, source_range=call.s3.header(b"x-amz-copy-source-range"))
+    request = PartCopyRequest(
+        source=source,
+        source_range=call.s3.header(b"x-amz-copy-source-range"),
+        customer_key=customer_key(call),
+    )
     result = await call.engine.upload_part_copy(bucket.name, call.s3.key, call.s3.query["uploadId"], number, request)
     document = CopyPartResult(result.etag, result.last_modified_ns, checksum_texts(result.checksums))
     response = xml_response(document.render())

@@ -12,6 +12,7 @@ from rs3d.errors import InvalidArgument, NoSuchKey
 from rs3d.http.messages import Response
 from rs3d.s3.call import Call, OperationHandler
 from rs3d.s3.checksums import checksum_texts, checksum_type
+from rs3d.s3.encryption import customer_key
 from rs3d.s3.operations.multipart_lists import part_marker
 from rs3d.s3.operations.object_get import hide_missing
 from rs3d.s3.pages import page_size
@@ -54,7 +55,11 @@ async def get_object_attributes(call: Call) -> Response:
     after = part_marker(call.s3.header(b"x-amz-part-number-marker"))
     try:
         found = call.engine.object_attributes(
-            bucket.name, call.s3.key, version=call.version, parts=ListPartsRequest(after=after, maximum=maximum)
+            bucket.name,
+            call.s3.key,
+            version=call.version,
+            parts=ListPartsRequest(after=after, maximum=maximum),
+            customer_key=customer_key(call),
         )
     except NoSuchKey as error:
         raise hide_missing(call, error) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from rs3d.documents.objects import CopyObjectResult
@@ -12,6 +13,7 @@ from rs3d.s3.call import Call, OperationHandler
 from rs3d.s3.checksums import algorithm_of, checksum_texts, checksum_type
 from rs3d.s3.conditions import write_preconditions
 from rs3d.s3.copysource import parse_copy_source
+from rs3d.s3.encryption import COPY_SOURCE, customer_key, request_headers, requested_encryption
 from rs3d.s3.errors import S3Refusal
 from rs3d.s3.metadata import stored_headers, user_metadata
 from rs3d.s3.operations.object_put import tags_of
@@ -34,7 +36,7 @@ def authorized_source(call: Call) -> CopySource:
         )
     action = "s3:GetObject" if source.version is None else "s3:GetObjectVersion"
     call.services.authorizer.check(call.identity, action, bucket, source.key)
-    return source
+    return replace(source, customer_key=customer_key(call, COPY_SOURCE))
 
 
 def _directive(call: Call, name: bytes) -> Directive:
@@ -56,12 +58,19 @@ async def copy_object(call: Call) -> Response:
     tagging = _directive(call, b"x-amz-tagging-directive")
     replaces = metadata is Directive.REPLACE
     to_itself = source.bucket == bucket.name and source.key == call.s3.key and source.version is None
-    if to_itself and not replaces and tagging is Directive.COPY and head.get(b"x-amz-storage-class") is None:
+    changes = (
+        b"x-amz-storage-class",
+        b"x-amz-server-side-encryption",
+        b"x-amz-server-side-encryption-customer-algorithm",
+    )
+    unchanged = all(head.get(name) is None for name in changes)
+    if to_itself and not replaces and tagging is Directive.COPY and unchanged:
         raise S3Refusal(
             "InvalidRequest",
             "This copy request is illegal because it is trying to copy an object to itself without changing the "
             "object's metadata, storage class, website redirect location or encryption attributes.",
         )
+    encryption = requested_encryption(call)
     request = CopyRequest(
         source=source,
         metadata_directive=metadata,
@@ -69,6 +78,7 @@ async def copy_object(call: Call) -> Response:
         user_metadata=user_metadata(head) if replaces else (),
         tagging_directive=tagging,
         tags=tags_of(call) if tagging is Directive.REPLACE else (),
+        encryption=encryption,
         checksum_algorithm=algorithm_of(call.s3.header(b"x-amz-checksum-algorithm")),
         preconditions=write_preconditions(head),
     )
@@ -80,6 +90,7 @@ async def copy_object(call: Call) -> Response:
         checksum_type=checksum_type(result.checksums),
     )
     response = xml_response(document.render())
+    response.headers.extend(request_headers(result.encryption))
     if result.reports_version and result.version_text != NULL_VERSION:
         response.headers.append((b"x-amz-version-id", result.version_text.encode("ascii")))
     if result.source.reports_version:

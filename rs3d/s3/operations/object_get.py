@@ -14,6 +14,7 @@ from rs3d.http.messages import Buffer as HttpBuffer
 from rs3d.http.messages import Bytes, FdOwnership, FileSpan, NoBody, Response, Scheme, Stream
 from rs3d.s3.call import Call, OperationHandler
 from rs3d.s3.conditions import read_conditions
+from rs3d.s3.encryption import customer_key, refuse_on_read
 from rs3d.s3.errors import S3Refusal
 from rs3d.s3.metadata import object_headers
 
@@ -58,6 +59,7 @@ async def head_object(call: Call) -> Response:
     """HeadObject."""
     bucket = call.existing_bucket()
     head = call.http.head
+    refuse_on_read(call)
     try:
         found = call.engine.head_object(
             bucket.name,
@@ -66,6 +68,7 @@ async def head_object(call: Call) -> Response:
             range=call.s3.header(b"range"),
             part_number=part_number(call),
             conditions=read_conditions(head),
+            customer_key=customer_key(call),
         )
     except NoSuchKey as error:
         raise hide_missing(call, error) from None
@@ -75,6 +78,7 @@ async def head_object(call: Call) -> Response:
 async def get_object(call: Call) -> Response:
     """GetObject: verified bytes, by sendfile where they are stored plainly and the connection is not encrypted."""
     bucket = call.existing_bucket()
+    refuse_on_read(call)
     delivery = Delivery.SPANS if call.http.scheme is Scheme.HTTP else Delivery.BUFFERS
     try:
         reader = await call.engine.open_object(
@@ -84,6 +88,7 @@ async def get_object(call: Call) -> Response:
             range=call.s3.header(b"range"),
             part_number=part_number(call),
             conditions=read_conditions(call.http.head),
+            customer_key=customer_key(call),
             delivery=delivery,
         )
     except NoSuchKey as error:

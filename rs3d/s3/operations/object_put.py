@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from rs3d.documents.tagging import TagSet
+from rs3d.engine.encryption import wanted_encryption
 from rs3d.engine.requests import PutRequest
 from rs3d.errors import BadDigest
 from rs3d.http.messages import NoBody, Response
 from rs3d.s3.call import Call, OperationHandler
 from rs3d.s3.checksums import checksum_headers
 from rs3d.s3.conditions import write_preconditions
+from rs3d.s3.encryption import request_headers, requested_encryption
 from rs3d.s3.metadata import stored_headers, user_metadata
 from rs3d.s3.payload import body_checks, body_source, payload_error
 from rs3d.types.identifiers import NULL_VERSION
@@ -36,10 +38,12 @@ async def put_object(call: Call) -> Response:
     """PutObject."""
     bucket = call.existing_bucket()
     head = call.http.head
+    encryption = wanted_encryption(bucket, requested_encryption(call))
     request = PutRequest(
         headers=stored_headers(head),
         user_metadata=user_metadata(head),
         tags=tags_of(call),
+        encryption=encryption,
         checks=body_checks(call),
         preconditions=write_preconditions(head),
     )
@@ -49,6 +53,7 @@ async def put_object(call: Call) -> Response:
         raise payload_error(call, error) from None
     headers = [(b"ETag", b'"' + result.etag.encode("ascii") + b'"')]
     headers.extend(checksum_headers(result.checksums, 0))
+    headers.extend(request_headers(encryption))
     # As on S3: while versioning is suspended a put reports no version id.
     if result.reports_version and result.version_text != NULL_VERSION:
         headers.append((b"x-amz-version-id", result.version_text.encode("ascii")))

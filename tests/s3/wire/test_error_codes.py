@@ -224,6 +224,7 @@ CASES: dict[str, tuple[int, Callable[[Stage], Answer]]] = {
 ELSEWHERE = {
     "BucketAlreadyOwnedByYou": "test_a_bucket_of_ones_own_is_a_conflict_outside_us_east_1",
     "EntityTooLarge": "test_bodies_beyond_the_limit_are_refused",
+    "InvalidEncryptionAlgorithmError": "test_what_is_asked_for_wrongly_is_refused_and_nothing_stored",
     "InternalError": "test_a_lost_data_file_is_an_internal_error_and_never_a_short_body",
     "NotModified": "test_not_modified_has_no_body",
     "RequestTimeout": "test_a_head_that_does_not_come_is_given_up",
