@@ -27,7 +27,9 @@ MAXIMUM_PAYLOAD_BYTES: Final = 16 << 20
 CHECKED_FROM: Final = 8
 """The CRC covers the record from here to the end of the body."""
 
-_CRC_AT = struct.Struct(">I")
+_MAGIC_AND_CRC = struct.Struct(">II")
+_CHECKED_HEAD = struct.Struct(">IHHQIIII")
+"""HEAD in two pieces: the second is what the CRC of the first covers."""
 
 
 class RecordKind(IntEnum):
@@ -101,11 +103,10 @@ def append_record(
     payload_bytes = len(payload)
     body_bytes = len(body)
     payload_crc = crc32c(payload) if payload_bytes else 0
-    head = HEAD.pack(RECORD_MAGIC, 0, previous_crc, kind, 0, sequence, body_bytes, payload_bytes, payload_crc, 0)
-    crc = crc32c(body, crc32c(head[CHECKED_FROM:], seed))
-    buffer += head[:4]
-    buffer += _CRC_AT.pack(crc)
-    buffer += head[CHECKED_FROM:]
+    checked = _CHECKED_HEAD.pack(previous_crc, kind, 0, sequence, body_bytes, payload_bytes, payload_crc, 0)
+    crc = crc32c(body, crc32c(checked, seed))
+    buffer += _MAGIC_AND_CRC.pack(RECORD_MAGIC, crc)
+    buffer += checked
     buffer += body
     if payload_bytes:
         buffer += payload

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final, cast
 
 from rs3d.format import recordbodies as bodies
-from rs3d.format.keys import inverted, plain_path
+from rs3d.format.keys import bucket_prefix, inverted, plain_path
 from rs3d.format.record import RecordKind
 from rs3d.format.rows import (
     FLAG_LEGAL_HOLD,
@@ -61,7 +61,7 @@ def version_put(t: CatalogTransaction, r: Applicable) -> None:
     else:
         placement, placement_id = PLACED_SET, body.upload
     checksum = meta.checksums[0] if meta.checksums else None
-    retention_mode, retention_until = _retention(mutable)
+    retention_mode, retention_until = _retention(mutable) if mutable.retention is not None else (RETENTION_NONE, 0)
     row = VersionRow(
         KIND_OBJECT,
         (FLAG_NULL if body.null else 0) | (FLAG_LEGAL_HOLD if mutable.legal_hold is LegalHold.ON else 0),
@@ -224,7 +224,10 @@ def _drop_row(t: CatalogTransaction, r: Applicable, state: KeyState, sequence: i
 
 def put_current(t: CatalogTransaction, state: KeyState, sequence: int, row: VersionRow, existed: bool) -> None:
     """Set the LIST row of a key."""
-    path = plain_path(state.bucket, state.key.encode("utf-8"))
+    if not state.branches:  # a key that is short when escaped is short
+        t.put(t.tables.current, bucket_prefix(state.bucket) + state.text, pack_current(sequence, row))
+        return
+    path = plain_path(state.bucket, state.text)
     t.put(t.tables.current, path.row_key, pack_current(sequence, row))
     if path.branches and not existed:
         count_branches(t, t.tables.current, path.branches, 1)
@@ -232,7 +235,7 @@ def put_current(t: CatalogTransaction, state: KeyState, sequence: int, row: Vers
 
 def drop_current(t: CatalogTransaction, state: KeyState) -> None:
     """Remove the LIST row of a key."""
-    path = plain_path(state.bucket, state.key.encode("utf-8"))
+    path = plain_path(state.bucket, state.text)
     if t.delete(t.tables.current, path.row_key) and path.branches:
         count_branches(t, t.tables.current, path.branches, -1)
 

@@ -67,11 +67,13 @@ class KeyState:
         "null_row",
         "null_sequence",
         "row_key",
+        "text",
     )
 
-    def __init__(self, bucket: BucketId, key: str, row_key: bytes, branches: tuple[Branch, ...]) -> None:
+    def __init__(self, bucket: BucketId, key: str, text: bytes, row_key: bytes, branches: tuple[Branch, ...]) -> None:
         self.bucket = bucket
         self.key = key
+        self.text = text
         self.row_key = row_key
         self.branches = branches
         self.latest: VersionRow | None = None
@@ -191,8 +193,9 @@ class CatalogTransaction:
         state = self._key_state
         if state is not None and state.key == key and state.bucket == bucket:
             return state
-        row_key, branches = suffixed_path(bucket, key.encode("utf-8"))
-        state = KeyState(bucket, key, row_key, branches)
+        text = key.encode("utf-8")
+        row_key, branches = suffixed_path(bucket, text)
+        state = KeyState(bucket, key, text, row_key, branches)
         self.load_latest(state)
         self._key_state = state
         return state
