@@ -7,6 +7,7 @@ the new segment, which is synced and named before they are applied. Blocks.
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from enum import Enum
@@ -24,12 +25,13 @@ from rs3d.format.logsegment import (
 )
 from rs3d.format.record import append_record
 from rs3d.format.rows import LOG_DEAD, LOG_REPLACED, LOG_SEGMENT, TAIL, LogSegmentRow, Tail
+from rs3d.kernels import posix
 from rs3d.stores.catalogapply import Applicable
 from rs3d.stores.catalogtables import Tables
 from rs3d.stores.catalogwriter import STORE_KEY, TAIL_KEY, CatalogTransaction
 from rs3d.stores.files import Files, read_whole, write_whole
 from rs3d.stores.log import LogWriter
-from rs3d.stores.logchain import LogDirectory, read_directory
+from rs3d.stores.logchain import LogDirectory, LogFile, read_directory
 from rs3d.stores.logreader import ScanEnd
 from rs3d.stores.rebuild import replay_sealed
 from rs3d.stores.replay import LastSegment, Loss, LostRecords, applicable, apply_all, apply_segment, reaches, read_last
@@ -38,6 +40,9 @@ from rs3d.types.identifiers import Sequence
 _SEAL_ROOM_BYTES: Final = 64 << 10
 """Beside the records that were copied, and an eighth of them for their index: room for header, seal and footer."""
 
+
+PAGE_BYTES: Final = 4096
+"""What holes are made of."""
 
 REBUILDING_KEY: Final = b"rebuilding"
 """Row of table `state` while the catalog is being rebuilt."""
@@ -88,6 +93,8 @@ def open_log(
         applied += len(last.survivors)
     else:
         log.start(number, last.number, last.end, now_ns)
+    if last.number:
+        _release_rest(directory, directory.segments[last.number], last.end)
     if rebuilds:
         _mark_rebuilding(tables, Rebuilding.ENDED)
     with tables.environment.begin() as view:
@@ -129,6 +136,23 @@ def _remove_leftover_runs(tables: Tables, log: LogWriter, directory: LogDirector
 
 def _highest_used(directory: LogDirectory) -> int:
     return max([0, *(n for n in directory.segments if n < COMPACTED), *(n for n in directory.broken if n < COMPACTED)])
+
+
+def _release_rest(directory: LogDirectory, file: LogFile, end: int) -> None:
+    """Give back the blocks behind a segment's end: it was prepared for more, and nothing is ever written to it again.
+    Its length stays. What was valid there has been copied, and is durable, by now."""
+    begin = (end + PAGE_BYTES - 1) & -PAGE_BYTES
+    length = file.header.capacity_bytes - begin
+    if length <= 0:
+        return
+    descriptor = os.open(directory.path_of(file), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        posix.fallocate(descriptor, posix.FALLOC_FL_PUNCH_HOLE | posix.FALLOC_FL_KEEP_SIZE, begin, length)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 class Rebuilding(Enum):

@@ -352,6 +352,17 @@ def test_a_prepared_segment_is_used_by_the_next_opener(store: CommittedStore) ->
     assert active_segment(store).name == spare and active_segment(store).stat().st_ino == inode
 
 
+def test_an_opening_gives_back_what_a_segment_was_prepared_for(store: CommittedStore) -> None:
+    bucket = store.bucket()
+    store.put(bucket, "key")
+    old = active_segment(store)
+    assert old.stat().st_blocks * 512 >= 64 << 10
+    store.reopen()
+    assert old.stat().st_blocks * 512 <= 8192 and old.stat().st_size == 64 << 10
+    store.without_catalog()
+    assert store.keys(bucket) == ["key"]
+
+
 def test_a_segment_whose_header_was_torn_is_dropped(store: CommittedStore) -> None:
     bucket = store.bucket()
     store.put(bucket, "kept")
