@@ -130,8 +130,9 @@ def main() -> None:
         plain = statistics.median(writing["plain"]), statistics.median(reading["plain"])
         for name in STACKS:
             wrote, got = statistics.median(writing[name]), statistics.median(reading[name])
-            rates = f"{length / wrote / 1e9:10.2f} {plain[0] / wrote:10.2f} {length / got / 1e9:14.2f} {plain[1] / got:10.2f}"
-            print(f"  {name:22} {kept[name]:7.3f} {rates}")
+            out = f"{length / wrote / 1e9:10.2f} {plain[0] / wrote:10.2f}"
+            back = f"{length / got / 1e9:14.2f} {plain[1] / got:10.2f}"
+            print(f"  {name:22} {kept[name]:7.3f} {out} {back}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from time import perf_counter
+from time import thread_time
 from typing import Final
 
 from rs3d.errors import FormatUnknown
@@ -151,12 +151,12 @@ class CompressingLayer:
         codec, level = self._choose(self._frames, plain)
         kept: Buffer = plain
         if codec is not Codec.STORED:
-            started = perf_counter()
+            started = thread_time()
             packed = compress_frame(codec, level, plain, self._dictionary)
             shrinks = len(packed) + ROW.size <= len(plain) - len(plain) // LEAST_SAVING
             if self._watch is not None:
                 size = len(packed) if shrinks else len(plain)
-                self._watch(codec, len(plain), size, perf_counter() - started)
+                self._watch(codec, len(plain), size, thread_time() - started)
             if shrinks:
                 kept = packed
             else:
@@ -206,7 +206,7 @@ class DecompressingLayer:
             begin, stop, until = self._gather(number, number_last)
             packed = self._buffer(stop - begin)
             yield from self._outside.fill(begin, packed)
-            started = perf_counter()
+            started = thread_time()
             for frame in range(number, until):
                 offset = self._begin_of(frame) - begin
                 plain = self._decode(frame, packed[offset : offset + self._end_of(frame) - self._begin_of(frame)])
@@ -216,7 +216,7 @@ class DecompressingLayer:
                 if skip + copied < len(plain):
                     # Read on from here next time; a copy, because the buffer is used again.
                     self._cached_frame, self._cached = frame, bytes(plain)
-            self.seconds += perf_counter() - started
+            self.seconds += thread_time() - started
         self.bytes_out += len(out)
 
     def _copy(self, plain: Buffer, skip: int, out: memoryview) -> int:

@@ -255,6 +255,6 @@ def drive(reading: Reading, read_stored: Callable[[int, memoryview], None]) -> N
             else:
                 reading.filled()
     except StreamDamaged as damage:
-        if cause is not None and damage.layer in (StoredBytes.name, parity.NAME):
+        if cause is not None and damage.layer in (StoredBytes.NAME, parity.NAME):
             raise damage from cause
         raise

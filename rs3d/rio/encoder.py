@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from time import thread_time
 
 from rs3d.rio.adaptive import AdaptiveChooser
 from rs3d.rio.codecs import Codec
@@ -39,7 +39,7 @@ from rs3d.types.recipe import PLAIN, Recipe
 
 @dataclass(frozen=True, slots=True)
 class LayerReport:
-    """What one layer did so far: bytes that went in and came out, seconds of a thread's time."""
+    """What one layer did so far: bytes that went in and came out, seconds of processor time of its thread."""
 
     name: str
     bytes_in: int
@@ -104,9 +104,9 @@ class Encoder:
             self.bytes_in += _size(pieces)
             for meter in self._meters:
                 meter.bytes_in += _size(pieces)
-                started = perf_counter()
+                started = thread_time()
                 pieces = meter.layer.finish(pieces) if ends else meter.layer.encode(pieces)
-                meter.seconds += perf_counter() - started
+                meter.seconds += thread_time() - started
                 meter.bytes_out += _size(pieces)
             self.bytes_out += _size(pieces)
         except BaseException as failure:

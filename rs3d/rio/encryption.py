@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Generator
-from time import perf_counter
+from time import thread_time
 from typing import Final
 
 from rs3d.errors import FormatUnknown
@@ -172,7 +172,7 @@ class DecryptingLayer:
                 continue
             until = min((end - 1) // FRAME_BYTES + 1, frame + WINDOW_FRAMES)
             sealed = yield from self._read(frame, until)
-            started = perf_counter()
+            started = thread_time()
             position = frame
             while position < until:
                 # Whole frames go straight to where they belong; a partial one is opened aside, and kept.
@@ -188,7 +188,7 @@ class DecryptingLayer:
                     self._keep(sealed[(position - frame) * SEALED_FRAME_BYTES :][:SEALED_FRAME_BYTES], position)
                     at = self._from_cache(at, end, out[at - first :])
                     position += 1
-            self.seconds += perf_counter() - started
+            self.seconds += thread_time() - started
         self.bytes_out += len(out)
 
     def _read(self, frame: int, until: int) -> Generator[Need, bool, memoryview]:

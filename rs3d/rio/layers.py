@@ -72,7 +72,7 @@ class DecodingLayer(Protocol):
 
     @property
     def seconds(self) -> float:
-        """Time spent in this layer alone so far."""
+        """Processor time spent in this layer alone so far."""
         ...
 
     @property
@@ -92,11 +92,12 @@ class DecodingLayer(Protocol):
 class StoredBytes:
     """The outermost layer: the bytes on disk."""
 
-    __slots__ = ("bytes_out", "length", "seconds")
+    __slots__ = ("bytes_out", "length", "name", "seconds")
 
-    name: Final = "stored"
+    NAME: Final = "stored"
 
     def __init__(self, stored_bytes: int) -> None:
+        self.name: Final = self.NAME
         self.length = stored_bytes
         self.seconds = 0.0
         self.bytes_out = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from time import perf_counter
+from time import thread_time
 from typing import Final
 
 from rs3d.kernels import crc
@@ -189,7 +189,7 @@ class CorrectingLayer:
                 at = self._hand_out(memoryview(self._block), stripe, block, at, end, out[at - first :])
                 continue
             stored, readable = yield from self._read(stripe, block, last)
-            started = perf_counter()
+            started = thread_time()
             bad: list[int] = []
             begin = self._layout.stored_offset(stripe, block)
             for number in range(block, last + 1):
@@ -197,7 +197,7 @@ class CorrectingLayer:
                 piece = stored[offset : offset + self._layout.payload_bytes(stripe, number) + CHECK.size]
                 if number not in readable or not self._is_good(stripe, number, piece):
                     bad.append(number)
-            self.seconds += perf_counter() - started
+            self.seconds += thread_time() - started
             restored: dict[int, bytearray] = {}
             if bad:
                 restored = yield from self._restore(stripe, bad)
@@ -280,12 +280,12 @@ class CorrectingLayer:
         if len(present) < layout.data_blocks:
             reason = f"stripe {stripe.number} has more bad blocks than its {layout.parity_blocks} parity blocks restore"
             raise StreamDamaged(layer=NAME, offset=stripe.first, reason=reason)
-        started = perf_counter()
+        started = thread_time()
         restored = {block: bytearray(stripe.shard_bytes) for block in bad}
         self._code.reconstruct(present, restored)
         for block, shard in restored.items():
             self._note(stripe, block, shard)
-        self.seconds += perf_counter() - started
+        self.seconds += thread_time() - started
         return restored
 
     def _note(self, stripe: Stripe, block: int, shard: bytearray) -> None:
