@@ -31,6 +31,9 @@ PART_BYTES = 64 * MIB
 LIMIT_BYTES = 128 * MIB
 """The most anonymous memory that a process may take (DESIGN.md, budgets)."""
 
+ROUND_S = 50.0
+"""Between two requests of an idle connection: less than half of the server's idle timeout."""
+
 _PIECE = bytes(4 * MIB)
 _FIELD = re.compile(r"^(Anonymous|Pss_Shmem):\s+(\d+) kB$", re.MULTILINE)
 
@@ -78,12 +81,26 @@ class Watch:
 
 @contextmanager
 def idle_connections(caller: Caller, count: int) -> Iterator[Sequence[Connection]]:
-    """Connections that made one request each and are kept; at the end each has to answer another."""
+    """Connections that make one request each and are kept, and another one a minute, before the server would think
+    them abandoned; at the end each has to answer once more."""
     with ExitStack() as stack:
         held = [stack.enter_context(Connection(caller.address)) for _ in range(count)]
         for connection in held:
             _ask(caller, connection)
-        yield held
+        end = threading.Event()
+
+        def keep() -> None:
+            while not end.wait(ROUND_S):
+                for connection in held:
+                    _ask(caller, connection)
+
+        with ThreadPoolExecutor(1) as pool:
+            keeper = pool.submit(keep)
+            try:
+                yield held
+            finally:
+                end.set()
+            keeper.result()
         for connection in held:
             _ask(caller, connection)
 

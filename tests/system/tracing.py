@@ -1,0 +1,123 @@
+"""What a server syncs before it answers, as the kernel saw it: strace's record of one run, cut at the answers."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+STRACE = (
+    "strace",
+    "--follow-forks",
+    "--seccomp-bpf",
+    "--decode-fds=path,socket",
+    "--string-limit=16",
+    "--trace=fsync,fdatasync,msync,syncfs,sendto,sendmsg,write,writev",
+)
+"""Without `--output`, which the caller adds."""
+
+
+class Sync(Enum):
+    """What was put on stable storage."""
+
+    DATA = "data"
+    SIDECAR = "sidecar"
+    DIRECTORY = "directory"
+    LOG = "log"
+    CATALOG = "catalog"
+
+
+_KINDS: Sequence[tuple[re.Pattern[str], Sync]] = (
+    (re.compile(r"/blobs/[^/]+/[^/]+\.data$"), Sync.DATA),
+    (re.compile(r"/blobs/[^/]+/[^/]+\.meta$"), Sync.SIDECAR),
+    (re.compile(r"/blobs/[^/]+$"), Sync.DIRECTORY),
+    (re.compile(r"/log/[^/]+\.meta$"), Sync.LOG),
+    (re.compile(r"/catalog/data\.mdb$"), Sync.CATALOG),
+)
+
+_CALL = re.compile(r"^(?P<pid>\d+) +(?P<name>\w+)\((?P<rest>.*)$")
+_RESUMED = re.compile(r"^(?P<pid>\d+) +<\.\.\. (?P<name>\w+) resumed>(?P<rest>.*)$")
+_PATH = re.compile(r"^\d+<(?P<path>/[^>]*)>")
+_ANSWER = re.compile(r"^\d+<TCP:.*\"HTTP/1\.1 (?P<status>\d\d\d)")
+_SYNCS = ("fsync", "fdatasync")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happened before one answer: the syncs that had *ended* when its sending *began*, in the order they ended."""
+
+    status: int
+    syncs: tuple[Sync, ...]
+
+
+def kind_of(path: str) -> Sync | None:
+    return next((kind for pattern, kind in _KINDS if pattern.search(path)), None)
+
+
+def steps_of(lines: Iterable[str]) -> list[Step]:
+    """The run cut at its answers. Requests have to be made one after the other."""
+    steps: list[Step] = []
+    ended: list[Sync] = []
+    pending: dict[str, str] = {}
+    for line in lines:
+        resumed = _RESUMED.match(line)
+        if resumed is not None:
+            path = pending.pop(resumed["pid"], "")
+            if resumed["name"] in _SYNCS and resumed["rest"].endswith("= 0"):
+                _note(path, ended)
+            continue
+        call = _CALL.match(line)
+        if call is None:
+            continue
+        if call["name"] in _SYNCS:
+            found = _PATH.match(call["rest"])
+            path = found["path"] if found is not None else ""
+            if call["rest"].endswith("<unfinished ...>"):
+                pending[call["pid"]] = path
+            elif call["rest"].endswith("= 0"):
+                _note(path, ended)
+        else:
+            answer = _ANSWER.match(call["rest"])
+            if answer is not None and answer["status"] != "100":
+                steps.append(Step(int(answer["status"]), tuple(ended)))
+                ended.clear()
+    return steps
+
+
+def _note(path: str, ended: list[Sync]) -> None:
+    kind = kind_of(path)
+    if kind is not None:
+        ended.append(kind)
+
+
+def read_steps(record: Path) -> list[Step]:
+    return steps_of(record.read_text(errors="replace").splitlines())
+
+
+SMALL = (Sync.LOG, Sync.CATALOG)
+"""A change of state alone, a small body included: it travels in the log record."""
+LARGE = (Sync.DATA, Sync.SIDECAR, Sync.DIRECTORY, Sync.LOG, Sync.CATALOG)
+"""A body in a file of its own."""
+
+
+def check_order(step: Step, wanted: Sequence[Sync]) -> None:
+    """Each of `wanted` was synced before the answer, and the last sync of each before the first of the next.
+
+    Raises:
+        AssertionError: with what is missing, or out of order.
+    """
+    missing = [kind.value for kind in wanted if kind not in step.syncs]
+    if missing:
+        raise AssertionError(f"answered {step.status} without a sync of {', '.join(missing)}: {_shown(step)}")
+    for earlier, later in itertools.pairwise(wanted):
+        last = max(place for place, kind in enumerate(step.syncs) if kind is earlier)
+        first = min(place for place, kind in enumerate(step.syncs) if kind is later)
+        if last > first:
+            raise AssertionError(f"{later.value} was synced before {earlier.value}: {_shown(step)}")
+
+
+def _shown(step: Step) -> str:
+    return " → ".join(kind.value for kind in step.syncs) or "no sync at all"
