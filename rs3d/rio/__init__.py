@@ -152,7 +152,7 @@ from typing import TYPE_CHECKING
 
 from rs3d.rio.adaptive import CompressionHistory
 from rs3d.rio.codecs import Codec, CompressionDictionary
-from rs3d.rio.decoder import Decoder, Reading
+from rs3d.rio.decoder import Decoder, Reading, require_sealed
 from rs3d.rio.digests import ChecksumAlgorithm
 from rs3d.rio.encoder import Encoder, LayerReport, build_encoder
 from rs3d.rio.encryption import Cipher
@@ -330,4 +330,5 @@ __all__ = [
     "open_sink",
     "open_source",
     "read_to_end",
+    "require_sealed",
 ]

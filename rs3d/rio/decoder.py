@@ -63,6 +63,26 @@ def check_recipe(recipe: Recipe) -> None:
         raise FormatUnknown(what="recipe layer parity", reason="it is not the outermost one")
 
 
+def sealed_slots(recipe: Recipe) -> frozenset[str]:
+    """The key slots of the recipe's sealed layers; none for bytes that are not sealed."""
+    return frozenset(str(layer.get("key") or "") for layer in recipe.layers if layer.name == encryption.NAME)
+
+
+def require_sealed(recipe: Recipe, slots: frozenset[str]) -> None:
+    """Refuse bytes that are not sealed under just these keys, before any is read.
+
+    A recipe is not authenticated: whoever can write the store's files can put bytes of his own under a recipe without
+    an `encrypt` layer. So a reader who has a data key for an object asks this first, of plain recipes too.
+
+    Raises:
+        StreamDamaged: the slots differ.
+    """
+    found = sealed_slots(recipe)
+    if found != slots:
+        reason = f"sealed under the keys {sorted(found)}, where {sorted(slots)} were expected"
+        raise StreamDamaged(layer=encryption.NAME, offset=0, reason=reason)
+
+
 class Reading:
     """One range being decoded."""
 
@@ -227,10 +247,8 @@ class Decoder:
 
     @property
     def key_slots(self) -> frozenset[str]:
-        """The slots of the keys that were used. Compare with the keys that a record has: a forged recipe may leave a
-        layer out, and bytes that should have been sealed would pass unsealed."""
-        sealed = (layer for layer in self.recipe.layers if layer.name == encryption.NAME)
-        return frozenset(str(layer.get("key") or "") for layer in sealed)
+        """The slots of the keys that were used; see `require_sealed`."""
+        return sealed_slots(self.recipe)
 
     @property
     def layers(self) -> tuple[DecodingLayer, ...]:

@@ -14,7 +14,7 @@ import zstandard
 from rs3d.errors import FormatUnknown
 from rs3d.rio import compression
 from rs3d.rio.codecs import Codec, CompressionDictionary, FrameBroken, decompress_frame
-from rs3d.rio.decoder import Decoder
+from rs3d.rio.decoder import Decoder, require_sealed
 from rs3d.rio.encryption import Cipher
 from rs3d.rio.errors import KeyMissing, StreamDamaged
 from rs3d.rio.keys import EncryptionKey
@@ -296,3 +296,13 @@ def test_the_index_of_a_frame_elsewhere_fails_its_check() -> None:
     first, second = compression.ROW.iter_unpack(stored[-rows:])
     assert first[1] != second[1], "the check binds the frame's number"
     assert opened(recipe, stored).decode(stored) == data
+
+
+def test_bytes_that_should_be_sealed_and_are_not_are_refused() -> None:
+    _, sealed = encoded([CompressPlan(Codec.ZSTD, 3, FRAME), EncryptPlan(KEY)], WORDS)
+    _, unsealed = encoded([CompressPlan(Codec.ZSTD, 3, FRAME)], WORDS)
+    require_sealed(sealed, frozenset({""}))
+    require_sealed(unsealed, frozenset())
+    for recipe, slots in ((unsealed, {""}), (Recipe(), {""}), (sealed, set()), (sealed, {"", "second"})):
+        with pytest.raises(StreamDamaged, match="expected"):
+            require_sealed(recipe, frozenset(slots))
