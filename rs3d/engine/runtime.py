@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from types import TracebackType
 from typing import Final, TypeVar
 
 import trio
@@ -62,21 +62,13 @@ class Runtime:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def reading(self) -> Iterator[tuple[CatalogSnapshot, Reading]]:
+    def reading(self) -> ReadingView:
         """A view whose blobs stay readable until `Reading.leave` (STORE.md 15): the sequence is published first, then
         the view opened.
 
         If the block raises, the horizon is left.
         """
-        reading = Reading(self)
-        try:
-            with self.catalog.snapshot() as view:
-                self.note_sequence(view.sequence)
-                yield view, reading
-        except BaseException:
-            reading.leave()
-            raise
+        return ReadingView(self)
 
     def read(self, call: Callable[[CatalogSnapshot], T]) -> T:
         """Call with a view, without a place in the horizon: for reads that end before anything else runs.
@@ -157,6 +149,40 @@ class Reading:
         slot, self._slot = self._slot, None
         if slot is not None:
             self._runtime.deps.horizon.leave(slot)
+
+
+class ReadingView:
+    """What `Runtime.reading` gives to `with`: a class, because a generator made into one costs every GET 4 µs."""
+
+    __slots__ = ("_opened", "_reading", "_runtime")
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def __enter__(self) -> tuple[CatalogSnapshot, Reading]:
+        runtime = self._runtime
+        reading = self._reading = Reading(runtime)
+        try:
+            self._opened = runtime.catalog.snapshot()
+            view = self._opened.__enter__()
+            try:
+                runtime.note_sequence(view.sequence)
+            except BaseException:
+                self._opened.__exit__(None, None, None)
+                raise
+        except BaseException:
+            reading.leave()
+            raise
+        return view, reading
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._opened.__exit__(kind, error, trace)
+        finally:
+            if kind is not None:
+                self._reading.leave()
 
 
 def find_bucket(view: CatalogSnapshot, name: str) -> Bucket:
