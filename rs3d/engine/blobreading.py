@@ -279,7 +279,9 @@ class BlobPieces:
             self._opened += 1
 
     def _opened_blob(self, reader: BlobReader) -> BlobReader | LayeredBlob:
-        return reader if reader.info.recipe.is_plain else LayeredBlob(reader, self._data_key)
+        if reader.info.recipe.is_plain and self._data_key is None:
+            return reader
+        return LayeredBlob(reader, self._data_key)
 
     def _close_below(self, index: int) -> None:
         for number in [number for number in self._readers if number < index]:

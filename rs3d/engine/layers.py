@@ -13,7 +13,7 @@ from typing import Final
 from rs3d.errors import BlobDamaged, DamageError, InvalidArgument
 from rs3d.rio.adaptive import CompressionHistory
 from rs3d.rio.codecs import LEVELS, Codec
-from rs3d.rio.decoder import Decoder
+from rs3d.rio.decoder import Decoder, require_sealed
 from rs3d.rio.encoder import Encoder, build_encoder
 from rs3d.rio.encryption import Cipher
 from rs3d.rio.keys import EncryptionKey, Purpose
@@ -113,7 +113,11 @@ def open_decoder(recipe: Recipe, stored_bytes: int, context: bytes, data_key: En
     Raises:
         FormatUnknown, StreamDamaged; KeyMissing: they are sealed and no data key is given.
     """
-    keys = {} if data_key is None else {"": data_key.derive(Purpose.STREAM, context)}
+    if data_key is None:
+        return Decoder(recipe, stored_bytes, context=context)
+    # A sealed version whose stored bytes are not sealed was put there by somebody else than its writer.
+    require_sealed(recipe, frozenset({""}))
+    keys = {"": data_key.derive(Purpose.STREAM, context)}
     return Decoder(recipe, stored_bytes, context=context, keys=keys)
 
 
@@ -123,7 +127,7 @@ def decode_inline(recipe: Recipe, payload: bytes, data_key: EncryptionKey | None
     Raises:
         DamageError, FormatUnknown, KeyMissing
     """
-    if recipe.is_plain:
+    if recipe.is_plain and data_key is None:
         return payload
     decoder = open_decoder(recipe, len(payload), INLINE_CONTEXT, data_key)
     out = bytearray(decoder.client_bytes)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rs3d.engine import StorageEngine
+from rs3d.engine.encryption import seal
 from rs3d.engine.library import open_store_parts
 from rs3d.engine.requests import (
     BucketChange,
@@ -181,3 +182,23 @@ async def test_no_plaintext_lies_anywhere_and_sealed_objects_survive_a_restart(t
             assert await read(opened.engine, f"{name}-small", sent) == marker
             assert await read(opened.engine, f"{name}-large", sent) == marker * 2000
             assert await read(opened.engine, f"{name}-parts", sent) == marker * 2000
+
+
+async def test_bytes_that_are_not_sealed_do_not_pass_for_those_of_a_sealed_version(world: MemoryWorld) -> None:
+    engine = world.engine
+    for body in (b"plain", b"plain" * 1000):
+        await engine.put_object("bucket", "k", body)
+        plain = engine.head_object("bucket", "k").version
+        key = EncryptionKey.generate()
+        assert plain.version.token
+        envelope = await seal(
+            engine._runtime.bucket_keys, engine.bucket("bucket"), "k", plain.version.token, key, STORE
+        )
+        claimed = dataclasses.replace(plain.mutable, wrapped_key=envelope)
+        await world.committer.commit(
+            PatchVersion(
+                id=world.committer.next_id(), bucket=plain.bucket, key="k", version=plain.version, mutable=claimed
+            )
+        )
+        with pytest.raises(ObjectDamaged):
+            await read(engine, "k")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
 from rs3d.engine import StorageEngine
+from rs3d.engine.library import open_store_parts
 from rs3d.engine.requests import (
     BucketChange,
     BucketRequest,
@@ -16,8 +18,9 @@ from rs3d.engine.requests import (
     CopySource,
     PartCopyRequest,
 )
-from rs3d.errors import InvalidArgument
+from rs3d.errors import InvalidArgument, ObjectDamaged
 from rs3d.types.objects import Extent, Inline
+from tests.engine.conftest import SMALL_LIMITS, SMALL_STORE
 from tests.fakes.deps import MemoryWorld
 
 SETTINGS = [
@@ -124,3 +127,20 @@ async def test_old_objects_are_read_by_their_recipe_when_settings_change(engine:
 async def test_settings_that_mean_nothing_are_refused(engine: StorageEngine, name: str, value: str) -> None:
     with pytest.raises(InvalidArgument):
         await engine.create_bucket("layered", BucketRequest(settings=((name, value),)))
+
+
+async def test_parity_mends_a_damaged_block_and_no_more_than_it_can(tmp_path: Path) -> None:
+    data = random.Random(5).randbytes(1_000_000)
+    async with open_store_parts(str(tmp_path / "store"), SMALL_LIMITS, SMALL_STORE) as opened:
+        await opened.engine.create_bucket("layered", BucketRequest(settings=(("parity", "4+1"),)))
+        await opened.engine.put_object("layered", "k", data)
+        (file,) = (tmp_path / "store" / "blobs").rglob("*.data")
+        stored = bytearray(file.read_bytes())
+        stored[70_000] ^= 1
+        file.chmod(0o600)
+        file.write_bytes(stored)
+        assert await opened.engine.get_object("layered", "k") == data
+        stored[140_000] ^= 1
+        file.write_bytes(stored)
+        with pytest.raises(ObjectDamaged):
+            await opened.engine.get_object("layered", "k")
