@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -195,6 +196,34 @@ ptrdiff_t mapped_check_file(int variant, int fd, int64_t offset, size_t length, 
     return answer;
 }
 
+/* cachestat(2), Linux 6.5: counts cached pages without a mapping, some 2 µs a MiB where mmap and mincore take 28. C
+ * libraries have no wrapper yet; the number is the same on all architectures. */
+enum { CACHESTAT = 451 };
+
+typedef struct {
+    uint64_t offset, length;
+} cachestat_range_t;
+
+typedef struct {
+    uint64_t cached, dirty, writeback, evicted, recently_evicted;
+} cachestat_t;
+
+/* Whether every page of the range is in the page cache; 0 also where the kernel does not say. */
+static int all_cached(int fd, int64_t offset, int64_t length, size_t page)
+{
+    static _Atomic int unknown;
+    cachestat_range_t range = {(uint64_t)offset, (uint64_t)length};
+    cachestat_t found;
+    if (length == 0 || atomic_load_explicit(&unknown, memory_order_relaxed))
+        return 0;
+    if (syscall(CACHESTAT, fd, &range, &found, 0) != 0) {
+        if (errno == ENOSYS)
+            atomic_store_explicit(&unknown, 1, memory_order_relaxed);
+        return 0;
+    }
+    return found.cached == (range.offset + range.length - 1) / page - range.offset / page + 1;
+}
+
 enum { MINCORE_PAGES = 4096 }; /* 16 MiB a call */
 
 int64_t mapped_resident(int fd, int64_t offset, int64_t length)
@@ -202,6 +231,8 @@ int64_t mapped_resident(int fd, int64_t offset, int64_t length)
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     unsigned char seen[MINCORE_PAGES];
     int64_t resident = 0;
+    if (all_cached(fd, offset, length, page))
+        return length;
     const int64_t end = offset + length;
     int64_t start = offset - offset % (int64_t)page;
     while (start < end) {
