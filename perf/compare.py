@@ -113,7 +113,8 @@ def medians(figures: list[Figure]) -> list[Row]:
 def table(rows: list[Row]) -> str:
     """The rows as a Markdown table, with rs3d's ratios to the best peer in each figure."""
     lines = [
-        "| job | conns | server | req/s | MiB/s | p50 ms | p99 ms | CPU µs/req | memory MiB | spread | rs3d × best req/s | rs3d ÷ best CPU |",
+        "| job | conns | server | req/s | MiB/s | p50 ms | p99 ms | CPU µs/req | memory MiB | spread "
+        "| rs3d × best req/s | rs3d ÷ best CPU |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     by_job: dict[tuple[str, int], list[Row]] = {}
@@ -128,8 +129,9 @@ def table(rows: list[Row]) -> str:
                 cpu = row.cpu_us_per_request / min(peer.cpu_us_per_request for peer in peers)
                 ratios = f"{rate:.2f} | {cpu:.2f}"
             lines.append(
-                f"| {job} | {connections} | {row.server} | {row.requests_per_s:,.0f} | {row.mib_per_s:,.1f} | {row.p50_ms:.2f} | "
-                f"{row.p99_ms:.2f} | {row.cpu_us_per_request:,.0f} | {row.memory_mib:,.0f} | {row.spread:.0%} | {ratios} |"
+                f"| {job} | {connections} | {row.server} | {row.requests_per_s:,.0f} | {row.mib_per_s:,.1f} "
+                f"| {row.p50_ms:.2f} | {row.p99_ms:.2f} | {row.cpu_us_per_request:,.0f} | {row.memory_mib:,.0f} "
+                f"| {row.spread:.0%} | {ratios} |"
             )
     return "\n".join(lines)
 
@@ -194,7 +196,8 @@ def run_rounds(servers: list[Server], jobs: list[Job], rounds: int) -> list[Figu
                     continue
                 figures.append(figure)
                 print(
-                    f"{time.strftime('%H:%M:%S')} round {round_number} {job.name:12} x{job.connections:<4} {server.kind.name:10} "
+                    f"{time.strftime('%H:%M:%S')} round {round_number} {job.name:12} x{job.connections:<4} "
+                    f"{server.kind.name:10} "
                     f"{figure.requests_per_s:10,.0f}/s {figure.cpu_us_per_request:10,.0f} µs",
                     file=sys.stderr,
                     flush=True,

@@ -62,7 +62,8 @@ def main() -> None:
         }
         found.append(figure)
         print(
-            f"{job.name:14} x{job.connections:<4} {figure['requests_per_s']:10,.0f}/s {figure['mib_per_s']:9,.1f} MiB/s "
+            f"{job.name:14} x{job.connections:<4} {figure['requests_per_s']:10,.0f}/s "
+            f"{figure['mib_per_s']:9,.1f} MiB/s "
             f"p50 {figure['p50_ms']:8.2f} ms p99 {figure['p99_ms']:8.2f} ms  CPU {cpu_us:8,.0f} µs/request",
             flush=True,
         )

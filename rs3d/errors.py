@@ -1,7 +1,8 @@
 """Every error that rs3d raises on purpose, as one tree ordered by what the caller can do about it.
 
 * `RequestError`  – change the request: it will fail again as it is.
-* `RetryLater`    – the same request may succeed later; nothing was changed, or the error says that the outcome is unknown.
+* `RetryLater`    – the same request may succeed later; nothing was changed, or the error says that the outcome is
+unknown.
 * `DamageError`   – bytes on disk are not what was written; somebody has to look (`rs3d check`, `rs3d scrub`).
 * `OperatorError` – configuration, keys or environment are wrong; the daemon cannot do its work until they are mended.
 

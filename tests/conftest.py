@@ -1,4 +1,5 @@
-"""What every test may count on: the programs that tests call are there. The README's second line installs them as root."""
+"""What every test may count on: the programs that tests call are there. The README's second line installs them as
+root."""
 
 from __future__ import annotations
 

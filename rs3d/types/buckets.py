@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from rs3d.types.identifiers import BucketId, Sequence
+from rs3d.types.identifiers import NO_SEQUENCE, BucketId, Sequence
 from rs3d.types.names import BucketName
 from rs3d.types.objects import CanonicalId, Pairs
 
@@ -22,8 +22,10 @@ class Versioning(Enum):
 class Bucket:
     """A bucket as its newest record says.
 
-    `settings` are rs3d's own (etag, quota_bytes, compression …), validated by engine/plan.py, stored as text; `configurations` are S3's
-    sub-resources by their query name (tagging, cors, policy, …), stored as the canonical bytes that the document renders.
+    `settings` are rs3d's own (etag, quota_bytes, compression …), validated by engine/plan.py, stored as text;
+    `configurations` are S3's
+    sub-resources by their query name (tagging, cors, policy, …), stored as the canonical bytes that the document
+    renders.
     """
 
     bucket_id: BucketId
@@ -35,7 +37,7 @@ class Bucket:
     settings: Pairs = ()
     configurations: tuple[tuple[str, bytes], ...] = ()
     revision: int = 0
-    changed: Sequence = Sequence(0)
+    changed: Sequence = NO_SEQUENCE
 
     def setting(self, name: str) -> str | None:
         """The setting `name` as text, or None when the bucket has none of its own."""

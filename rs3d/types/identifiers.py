@@ -11,8 +11,12 @@ from typing import Final, NamedTuple, NewType
 Sequence = NewType("Sequence", int)
 """Position of a record in time: nanoseconds of a hybrid clock, max(now, last + 1), unique in a store; 64 bits."""
 
+NO_SEQUENCE: Final = Sequence(0)
+"""In an operation: the committer has not given one yet."""
+
 BucketId = NewType("BucketId", int)
-"""The sequence of the record that created the bucket; never reused, so a bucket made anew under an old name is another."""
+"""The sequence of the record that created the bucket; never reused, so a bucket made anew under an old name is
+another."""
 
 Epoch = NewType("Epoch", int)
 """The sequence of the record that opened a worker's epoch: one run of one process that may write blobs."""
@@ -47,7 +51,8 @@ class BlobId(NamedTuple):
 
 
 class VersionId(NamedTuple):
-    """Sequence of the put record and a random token chosen when the put was planned. 24 bytes; 48 hex digits to clients."""
+    """Sequence of the put record and a random token chosen when the put was planned. 24 bytes; 48 hex digits to
+    clients."""
 
     sequence: Sequence
     token: bytes

@@ -1,7 +1,7 @@
 """What is known about an object version, a part and an upload, apart from their bytes.
 
-Split by life time: `ObjectMeta` is chosen when a put is planned and never changes; `MutablePart` is replaced as a whole by
-a patch record (STORE.md 4). Times are nanoseconds since 1970 UTC.
+Split by life time: `ObjectMeta` is chosen when a put is planned and never changes; `MutablePart` is replaced as a
+whole by a patch record (STORE.md 4). Times are nanoseconds since 1970 UTC.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, NewType
 
-from rs3d.types.identifiers import BlobId, BucketId, LogPosition, Sequence, UploadId, VersionId
+from rs3d.types.identifiers import NO_SEQUENCE, BlobId, BucketId, LogPosition, Sequence, UploadId, VersionId
 from rs3d.types.recipe import PLAIN, Recipe
 
 CanonicalId = NewType("CanonicalId", str)
@@ -28,8 +28,10 @@ class ChecksumType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """One of S3's additional checksums. `algorithm` is S3's name in upper case: CRC32, CRC32C, CRC64NVME, SHA1, SHA256, SHA512,
-    MD5, XXHASH64, XXHASH3, XXHASH128. `value` is the raw digest, big-endian; clients see base64 (`-N` appended when composite)."""
+    """One of S3's additional checksums. `algorithm` is S3's name in upper case: CRC32, CRC32C, CRC64NVME, SHA1,
+    SHA256, SHA512,
+    MD5, XXHASH64, XXHASH3, XXHASH128. `value` is the raw digest, big-endian; clients see base64 (`-N` appended when
+    composite)."""
 
     algorithm: str
     value: bytes
@@ -61,9 +63,10 @@ class VersionKind(Enum):
 class ObjectMeta:
     """What a put fixes for ever.
 
-    `etag` is without quotes. `headers` are the response headers that S3 stores under their lowercase names (content-type,
-    cache-control, content-disposition, content-encoding, content-language, expires, website-redirect-location); `user_metadata` has lowercase
-    names without `x-amz-meta-`. `part_count` is 0 for an object put in one piece.
+    `etag` is without quotes. `headers` are the response headers that S3 stores under their lowercase names
+    (content-type,
+    cache-control, content-disposition, content-encoding, content-language, expires, website-redirect-location);
+    `user_metadata` has lowercase names without `x-amz-meta-`. `part_count` is 0 for an object put in one piece.
     """
 
     size_bytes: int
@@ -96,8 +99,8 @@ class MutablePart:
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """The stored bytes travel in the log record itself. In an operation `payload` holds them; in a record read back it is empty
-    and they are read by position."""
+    """The stored bytes travel in the log record itself. In an operation `payload` holds them; in a record read back
+    it is empty and they are read by position."""
 
     stored_bytes: int
     recipe: Recipe = PLAIN
@@ -134,7 +137,7 @@ class PartEntry:
     size_bytes: int
     md5: bytes
     extent: Extent
-    sequence: Sequence = Sequence(0)
+    sequence: Sequence = NO_SEQUENCE
     last_modified_ns: int = 0
     etag: str = ""
     """MD5 or SHA-256 in hex as the bucket's setting wants; what ListParts shows."""
@@ -168,7 +171,8 @@ class ObjectVersion:
 
 
 class ListedObject(NamedTuple):
-    """One row of a LIST: what `current` holds (FORMAT.md: at most 128 bytes and the key). `checksum_algorithm` and `checksum_type` may be ''."""
+    """One row of a LIST: what `current` holds (FORMAT.md: at most 128 bytes and the key). `checksum_algorithm` and
+    `checksum_type` may be ''."""
 
     key: str
     size_bytes: int

@@ -4,8 +4,8 @@ Each operation is atomic within one bucket and key, is checked again from the ca
 becomes exactly one log record (or a refusal, which leaves no trace). `OPERATIONS` lists them all. They travel
 between processes as msgpack of their fields (stores/messages.py); payloads are bytes.
 
-Who decides: the worker's plan chooses *how the bytes are made*; everything here that says *whether and where it lands* (preconditions,
-versioning state, quota, lock, revisions) is decided by the committer.
+Who decides: the worker's plan chooses *how the bytes are made*; everything here that says *whether and where it
+lands* (preconditions, versioning state, quota, lock, revisions) is decided by the committer.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ NO_PRECONDITIONS = Preconditions()
 
 @dataclass(frozen=True, slots=True)
 class NewBlob:
-    """A blob (written, synced, its directory synced) that the operation brings; it belongs to the committer until the answer."""
+    """A blob (written, synced, its directory synced) that the operation brings; it belongs to the committer until the
+    answer."""
 
     blob: BlobId
     stored_bytes: int
@@ -69,8 +70,8 @@ class Bypass(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutVersion:
-    """Add an object version. An Extent of a blob that is not in `new_blobs`, or a BlobSet, adds a reference (copy): StaleSource when that
-    blob's count is not ≥ 1."""
+    """Add an object version. An Extent of a blob that is not in `new_blobs`, or a BlobSet, adds a reference (copy):
+    StaleSource when that blob's count is not ≥ 1."""
 
     id: OperationId
     bucket: BucketId
@@ -85,7 +86,8 @@ class PutVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveVersion:
-    """DeleteObject. `version` None: S3's delete without version id (removes the null version when unversioned, else adds a delete
+    """DeleteObject. `version` None: S3's delete without version id (removes the null version when unversioned, else
+    adds a delete
     marker); `null` or an id: removes that version for good. Removing what does not exist succeeds, as in S3."""
 
     id: OperationId
@@ -100,7 +102,8 @@ class RemoveVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatchVersion:
-    """Replace the mutable part of a version. `mutable.revision` is the revision that was read; the record gets it + 1 (StaleRevision)."""
+    """Replace the mutable part of a version. `mutable.revision` is the revision that was read; the record gets it + 1
+    (StaleRevision)."""
 
     id: OperationId
     bucket: BucketId
@@ -143,9 +146,10 @@ class PutPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompleteUpload:
-    """Turn the selected parts into an object. The worker read the parts at `revision` and computed `meta` (size, ETag, checksums,
-    Merkle root) from them; StaleRevision when parts changed since. A repeated Complete of the same parts after success answers the same
-    (PITFALLS D24) as long as the version it made exists."""
+    """Turn the selected parts into an object. The worker read the parts at `revision` and computed `meta` (size,
+    ETag, checksums,
+    Merkle root) from them; StaleRevision when parts changed since. A repeated Complete of the same parts after
+    success answers the same (PITFALLS D24) as long as the version it made exists."""
 
     id: OperationId
     bucket: BucketId
@@ -261,7 +265,8 @@ class CloseEpoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenSegment:
-    """Make a new directory of blobs, owned by the sender's epoch. The outcome carries the id; the sender makes and syncs the directory."""
+    """Make a new directory of blobs, owned by the sender's epoch. The outcome carries the id; the sender makes and
+    syncs the directory."""
 
     id: OperationId
 
@@ -292,7 +297,8 @@ class DropGarbage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DropLogSegments:
-    """Unlink log segments that compaction replaced and no reader can need any more (STORE.md 15). Makes no log record."""
+    """Unlink log segments that compaction replaced and no reader can need any more (STORE.md 15). Makes no log
+    record."""
 
     id: OperationId
     numbers: tuple[int, ...]
@@ -357,8 +363,10 @@ Operation = (
 class Outcome:
     """What a committed operation did. Which fields are set depends on the operation.
 
-    Put/Complete: `version_text` (`null` or 48 hex digits), `last_modified_ns`, `etag`, `reports_version` (whether S3 shows the id: versioning was enabled or
-    suspended). Remove: `version_text` of the marker made or the version removed, `delete_marker`. Open: `upload`. CreateBucket: `bucket`.
+    Put/Complete: `version_text` (`null` or 48 hex digits), `last_modified_ns`, `etag`, `reports_version` (whether S3
+    shows the id: versioning was enabled or
+    suspended). Remove: `version_text` of the marker made or the version removed, `delete_marker`. Open: `upload`.
+    CreateBucket: `bucket`.
     OpenSegment: `segment`. FreeSetMembers: `remaining`. `sequence` is the record's, always (0 when nothing was logged).
     """
 
