@@ -77,6 +77,7 @@ class CatalogView:
         self._tables = tables
         self._lmdb: lmdb.Transaction[bytes]
         self._fields: tuple[int, ...] | None = None
+        self._known_tail: tuple[bytes, tuple[int, ...]] = (b"", EMPTY_TAIL)
 
     def _get(self, table: Table, key: bytes) -> bytes | None:
         sealed = self._lmdb.get(key, db=table.handle)
@@ -106,8 +107,15 @@ class CatalogView:
         it."""
         fields = self._fields
         if fields is None:
-            value = self._get(self._tables.state, TAIL_KEY)
-            fields = self._fields = EMPTY_TAIL if value is None else TAIL.unpack(value)
+            sealed = self._lmdb.get(TAIL_KEY, db=self._tables.state.handle)
+            if sealed is None:
+                fields = EMPTY_TAIL
+            elif sealed == self._known_tail[0]:  # views are used again, mostly before anything was written
+                fields = self._known_tail[1]
+            else:
+                fields = TAIL.unpack(self._tables.state.unseal(TAIL_KEY, sealed))
+                self._known_tail = (sealed, fields)
+            self._fields = fields
         return fields
 
     @property
