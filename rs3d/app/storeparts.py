@@ -55,12 +55,12 @@ def engine_config(configuration: Configuration) -> EngineConfig:
 
 @asynccontextmanager
 async def open_parts(
-    configuration: Configuration, channel: socket.socket, horizon_fd: int, role: str
+    configuration: Configuration, channels: trio.MemoryReceiveChannel[int], horizon_fd: int, role: str
 ) -> AsyncIterator[StoreParts]:
     """Open everything for one process of a daemon.
 
     Args:
-        channel: this process's SEQPACKET socket to the committer; owned from now on.
+        channels: descriptors of SEQPACKET sockets to the committer and to each of its successors; owned from now on.
         horizon_fd: its horizon page; owned from now on.
         role: who it is, for the store's lock.
 
@@ -68,6 +68,8 @@ async def open_parts(
         StoreBusy, MasterKeyWrong, FormatUnknown, StoreDamaged: the store cannot be opened.
     """
     root = str(storage_root(configuration))
+    # A committer that serves has opened, or made, the catalog.
+    first = socket.socket(fileno=await channels.receive())
     async with trio.open_nursery() as nursery, contextlib.AsyncExitStack() as stack:
         stack.enter_context(StoreLock.acquire(root, LockRange.USE, LockMode.SHARED, role))
         key = master_key(configuration, os.environ)
@@ -83,9 +85,11 @@ async def open_parts(
         horizon = Horizon(horizon_fd)
         stack.callback(horizon.close)
         os.close(horizon_fd)
-        client = CommitClient(channel)
+        client = CommitClient(first)
         stack.callback(client.close)
         nursery.start_soon(client.run)
+        # Before the first hello already: the committer may die while this process is still starting.
+        nursery.start_soon(_follow_committers, client, channels)
         await client.opened()
         engine = StorageEngine(
             EngineDeps(
@@ -102,6 +106,12 @@ async def open_parts(
         stack.callback(engine.close)
         yield StoreParts(meta.store_id.hex(), catalog, client, blobs, horizon, engine)
         nursery.cancel_scope.cancel()
+
+
+async def _follow_committers(client: CommitClient, channels: trio.MemoryReceiveChannel[int]) -> None:
+    """Take over the channel to each successor of the committer."""
+    async for descriptor in channels:
+        client.reattach(socket.socket(fileno=descriptor))
 
 
 def blob_config(configuration: Configuration, engine: EngineConfig) -> BlobStoreConfig:

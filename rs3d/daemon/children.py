@@ -58,6 +58,8 @@ class ChildProcess:
     has_beaten: bool = False
     has_start: bool = False
     """Whether it was sent its start message."""
+    has_channel: bool = False
+    """Whether it was given a channel to a committer, this one or an earlier one."""
     start_at_s: float | None = 0.0
     """When to start it next, on the monotonic clock; None = not at all."""
     deaths_by_signal: list[tuple[int, float]] = field(default_factory=list)
@@ -100,7 +102,7 @@ class ChildProcess:
         self.state = State.STARTING
         self.started_at_s = self.heard_at_s = now_s
         self.started_unix_s = time.time()
-        self.has_beaten = self.has_start = False
+        self.has_beaten = self.has_start = self.has_channel = False
         self.start_at_s = None
 
     def buried(self, returncode: int, now_s: float) -> None:
@@ -109,7 +111,7 @@ class ChildProcess:
             self.channel.close()
         self.channel = None
         self.process = None
-        self.has_beaten = self.has_start = False
+        self.has_beaten = self.has_start = self.has_channel = False
         self.trouble = ""
         if self.state is State.DRAINING:
             self.state = State.DOWN

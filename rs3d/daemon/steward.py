@@ -4,8 +4,8 @@ rs3d.daemon.steward`."""
 from __future__ import annotations
 
 import logging
+import math
 import os
-import socket
 from collections.abc import Callable
 
 import trio
@@ -72,7 +72,7 @@ class Steward:
         self._processes = Processes(rows=[])
         self._hub = TraceHub(self._switch_trace)
         self._parts: StoreParts | None = None
-        self._committer_send, self._committer_receive = trio.open_memory_channel[int](8)
+        self._committer_arrived, self._committers = trio.open_memory_channel[int](math.inf)
         self._drain_asked = trio.Event()
 
     async def run(self) -> None:
@@ -80,10 +80,9 @@ class Steward:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(beat, self._child.channel)
             nursery.start_soon(attend, self._child.channel, self._handle)
-            first = socket.socket(fileno=await self._committer_receive.receive())
-            async with open_parts(self._configuration, first, self._child.take("horizon"), self._child.name) as parts:
+            horizon = self._child.take("horizon")
+            async with open_parts(self._configuration, self._committers, horizon, self._child.name) as parts:
                 self._parts = parts
-                nursery.start_soon(self._follow_committers, parts)
                 await self._ensure_root(parts)
                 await self._work(parts)
             nursery.cancel_scope.cancel()
@@ -187,13 +186,9 @@ class Steward:
 
     # ------------------------------------------------------------------------------------------------ the supervisor
 
-    async def _follow_committers(self, parts: StoreParts) -> None:
-        async for descriptor in self._committer_receive:
-            parts.committer.reattach(socket.socket(fileno=descriptor))
-
     def _handle(self, message: Message, descriptors: list[int]) -> None:
         if isinstance(message, CommitterChannel) and len(descriptors) == 1:
-            self._committer_send.send_nowait(descriptors[0])
+            self._committer_arrived.send_nowait(descriptors[0])
             return
         if isinstance(message, Drain):
             self._drain_asked.set()

@@ -44,6 +44,7 @@ from rs3d.daemon.control import (
 from rs3d.daemon.notify import Notifier
 from rs3d.daemon.reloading import merge_reloadable
 from rs3d.errors import ConfigurationError, ProtocolMismatch, RetryLater, Rs3dError, WireValue, from_wire
+from rs3d.http.balance import SLOTS, clear_slot, make_board
 from rs3d.stores.committerlocal import channel_pair
 from rs3d.stores.horizon import clear_horizon_page, make_horizon_page
 from rs3d.telemetry.logs import fields
@@ -114,6 +115,8 @@ class Supervisor:
         self._children = self._places()
         self._committer = next(self._of(Role.COMMITTER))
         self._control: CommitterControl | None = None
+        self._board_fd = make_board()
+        """Where the workers see how many connections each of them has."""
         self._reaped: list[int] = []
         self._failure: Rs3dError | None = None
         self._degraded = ""
@@ -256,10 +259,13 @@ class Supervisor:
             self._after_death(child, now_s)
 
     def _after_death(self, child: ChildProcess, now_s: float) -> None:
-        if child is self._committer:
+        if child is self._committer and self._control is not None:
+            self._hear_committer(self._control)  # which epochs it opened counts for its successor
             self._drop_control()
         if child.horizon_fd is not None:
             clear_horizon_page(child.horizon_fd)
+        if child.role is Role.WORKER:
+            clear_slot(self._board_fd, self._slot_of(child))
         if child.epoch is not None:
             self._reaped.append(child.epoch)
             child.epoch = None
@@ -326,6 +332,11 @@ class Supervisor:
 
     # ------------------------------------------------------------------------------------------- a child's beginning
 
+    def _slot_of(self, worker: ChildProcess) -> int:
+        """A worker's place on the board of connections. More workers than places share the last ones, which makes them
+        less fair, not wrong."""
+        return min(list(self._of(Role.WORKER)).index(worker), SLOTS - 1)
+
     def _give_start(self, child: ChildProcess) -> None:
         """Answer a child's hello with all that it needs."""
         attached: list[tuple[str, int]] = [("metrics", child.metrics_fd)]
@@ -342,6 +353,7 @@ class Supervisor:
             self._watch_control(self._control)
         elif child.role is Role.WORKER:
             attached += [(f"listener:{name}", sock.fileno()) for name, sock in self._deps.listeners.of(S3, S3_TLS)]
+            attached.append((f"connections:{self._slot_of(child)}", self._board_fd))
         else:
             attached += [(f"listener:{name}", sock.fileno()) for name, sock in self._deps.listeners.of(OPS, ADMIN)]
             names = [place.name for place in self._children]
@@ -371,6 +383,12 @@ class Supervisor:
         """Give a child its channel to the committer, if there is one."""
         if self._control is None or child.channel is None or not self._committer_serves:
             return
+        if child.has_channel and child.epoch is None:
+            # The last committer died before it told which epoch it gave this one, which may know; start it afresh.
+            log.warning("restarting a child whose epoch is not known", extra=fields(child=child.name))
+            child.kill()
+            return
+        child.has_channel = True
         theirs, ours = channel_pair()
         with ours, theirs:
             self._control.add_channel(child.name, child.pid, ours, child.epoch or 0)
@@ -384,7 +402,8 @@ class Supervisor:
         try:
             answers = control.answers()
         except (EOFError, ProtocolMismatch) as error:
-            self._selector.unregister(control)
+            if control.fileno() in self._selector.get_map():
+                self._selector.unregister(control)
             if isinstance(error, ProtocolMismatch):
                 log.error("committer: %s", error)
                 self._committer.kill()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-import socket
 import ssl
 from dataclasses import dataclass
+from typing import Final
 
 import trio
 
@@ -32,6 +33,7 @@ from rs3d.daemon.control import (
     close_all,
 )
 from rs3d.errors import ConfigurationError
+from rs3d.http.balance import ConnectionBoard
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import Request, Response
 from rs3d.http.server import ServerControl, serve
@@ -41,6 +43,8 @@ from rs3d.telemetry import logs
 from rs3d.telemetry.metrics import MetricsPage
 
 log = logging.getLogger("rs3d.daemon.worker")
+
+_BOARD: Final = "connections:"
 
 
 @dataclass(slots=True)
@@ -66,10 +70,10 @@ class Worker:
         page = MetricsPage(child.take("metrics"))
         log_config = self._configuration.get(LogConfig)
         self._observer = WorkerObserver(page.install(metrics.WORKER_FAMILIES), log_requests=log_config.requests)
-        self._control = ServerControl()
+        self._control = ServerControl(_board(child))
         self._serving: Serving | None = None
         self._parts: StoreParts | None = None
-        self._committer_send, self._committer_receive = trio.open_memory_channel[int](8)
+        self._committer_arrived, self._committers = trio.open_memory_channel[int](math.inf)
         self._drain: Drain | None = None
         self._drain_asked = trio.Event()
 
@@ -78,10 +82,9 @@ class Worker:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(beat, self._child.channel)
             nursery.start_soon(attend, self._child.channel, self._handle)
-            first = socket.socket(fileno=await self._committer_receive.receive())
-            async with open_parts(self._configuration, first, self._child.take("horizon"), self._child.name) as parts:
+            horizon = self._child.take("horizon")
+            async with open_parts(self._configuration, self._committers, horizon, self._child.name) as parts:
                 self._parts = parts
-                nursery.start_soon(self._follow_committers)
                 await self._serve()
             nursery.cancel_scope.cancel()
 
@@ -127,15 +130,9 @@ class Worker:
 
     # ------------------------------------------------------------------------------------------------ the supervisor
 
-    async def _follow_committers(self) -> None:
-        """Take over the channel to each successor of the committer."""
-        async for descriptor in self._committer_receive:
-            if self._parts is not None:
-                self._parts.committer.reattach(socket.socket(fileno=descriptor))
-
     def _handle(self, message: Message, descriptors: list[int]) -> None:
         if isinstance(message, CommitterChannel) and len(descriptors) == 1:
-            self._committer_send.send_nowait(descriptors[0])
+            self._committer_arrived.send_nowait(descriptors[0])
         elif isinstance(message, Drain):
             self._drain = message
             self._drain_asked.set()
@@ -180,6 +177,16 @@ class Worker:
                 duration_us=record.duration_us,
             )
         )
+
+
+def _board(child: Child) -> ConnectionBoard:
+    """This worker's place among those that share its listeners; the descriptor's name tells which it is."""
+    name = next((name for name in child.descriptors if name.startswith(_BOARD)), _BOARD)
+    descriptor = child.take(name)
+    try:
+        return ConnectionBoard(descriptor, int(name.removeprefix(_BOARD)))
+    finally:
+        os.close(descriptor)
 
 
 def main(child: Child) -> None:
