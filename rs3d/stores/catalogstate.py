@@ -8,7 +8,7 @@ from typing import Final, cast
 import msgspec
 
 from rs3d.format import recordbodies as bodies
-from rs3d.format.rows import LOG_REPLACED
+from rs3d.format.rows import LOG_REPLACED, ORIGIN, Origin
 from rs3d.stores.catalogreferences import Applicable, origin_of
 from rs3d.stores.catalogwriter import CatalogTransaction
 from rs3d.types.identities import AccessKey, User
@@ -159,6 +159,17 @@ def segment_swept(t: CatalogTransaction, r: Applicable) -> None:
         return
     t.put_origin(t.tables.blob_segments, key, found[0], SegmentRow(found[1].epoch, True))
     _change_unswept(t, found[1].epoch, -1)
+
+
+def sweep_again(t: CatalogTransaction) -> None:
+    """Forget which directories were swept. For a rebuild from a compacted log: compaction drops the records of blobs
+    that are gone from the catalog but may not be gone from the disk, so no garbage row is made for them."""
+    for key, value in list(t.scan(t.tables.blob_segments, b"")):
+        row = SEGMENT_DECODER.decode(memoryview(value)[ORIGIN.size :])
+        if row.swept:
+            origin = Origin(*ORIGIN.unpack_from(value))
+            t.put_origin(t.tables.blob_segments, key, origin, SegmentRow(row.epoch, False))
+            _change_unswept(t, row.epoch, 1)
 
 
 def _change_unswept(t: CatalogTransaction, epoch: int, change: int) -> None:

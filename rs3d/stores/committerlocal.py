@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -12,12 +13,15 @@ from dataclasses import dataclass
 import trio
 
 from rs3d.clock import Clock
+from rs3d.errors import StoreReadOnly
 from rs3d.stores.catalog import LocalCatalog
 from rs3d.stores.commitclient import CommitClient
 from rs3d.stores.committeropen import LOG_DIRECTORY, CommitterSettings, OpenedCommitter, open_committer
 from rs3d.stores.committerservice import CommitterService
 from rs3d.stores.files import SYSTEM_FILES, Files
 from rs3d.stores.logreader import LogReader
+
+log = logging.getLogger(__name__)
 
 SOCKET_BUFFER_BYTES = 4 << 20
 
@@ -75,15 +79,21 @@ async def open_local(
         yield LocalStore(catalog, client, opened, service)
     finally:
         client.close()
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(_stop, service, thread)
-        catalog.close()
-        opened.close()
+        try:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(_stop, service, thread)
+        finally:
+            catalog.close()
+            opened.close()
 
 
 def _stop(service: CommitterService, thread: threading.Thread) -> None:
     """Let the committer answer what waits, close the client's epoch, and end its thread."""
     service.stop()
     thread.join()
-    service.close_stale_epochs()
-    service.close()
+    try:
+        service.close_stale_epochs()
+    except StoreReadOnly:
+        log.warning("the epoch stays open: the store takes no more writes until it is opened again")
+    finally:
+        service.close()

@@ -27,6 +27,7 @@ from rs3d.format.record import append_record
 from rs3d.format.rows import LOG_DEAD, LOG_REPLACED, LOG_SEGMENT, TAIL, LogSegmentRow, Tail
 from rs3d.kernels import posix
 from rs3d.stores.catalogapply import Applicable
+from rs3d.stores.catalogstate import sweep_again
 from rs3d.stores.catalogtables import Tables
 from rs3d.stores.catalogwriter import STORE_KEY, TAIL_KEY, CatalogTransaction
 from rs3d.stores.files import Files, read_whole, write_whole
@@ -96,6 +97,8 @@ def open_log(
     if last.number:
         _release_rest(directory, directory.segments[last.number], last.end)
     if rebuilds:
+        if any(file.is_run for file in directory.segments.values()):
+            _sweep_again(tables)
         _mark_rebuilding(tables, Rebuilding.ENDED)
     with tables.environment.begin() as view:
         value = view.get(TAIL_KEY, db=tables.state.handle)
@@ -160,6 +163,12 @@ class Rebuilding(Enum):
 
     BEGUN = "begun"
     ENDED = "ended"
+
+
+def _sweep_again(tables: Tables) -> None:
+    transaction = CatalogTransaction(tables)
+    sweep_again(transaction)
+    transaction.commit()
 
 
 def _mark_rebuilding(tables: Tables, state: Rebuilding) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import lmdb
 
 from rs3d.clock import Clock, SystemClock
-from rs3d.errors import Rs3dError
+from rs3d.errors import BlobDamaged, RecordDamaged, Rs3dError
 from rs3d.format.logsegment import COMPACTED
 from rs3d.stores import catalogtables, checkfiles
 from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
@@ -36,8 +36,8 @@ from rs3d.stores.logreader import LogReader, segment_names
 from rs3d.stores.outcomes import decode_outcome
 from rs3d.stores.sweep import sweep_once
 from rs3d.types import operations as ops
-from rs3d.types.identifiers import NULL_VERSION, BlobId, Epoch, OperationId, SegmentId, UploadId, VersionId
-from rs3d.types.objects import BlobSet, Extent, Inline, ObjectVersion
+from rs3d.types.identifiers import NULL_VERSION, BlobId, BucketId, Epoch, OperationId, SegmentId, UploadId, VersionId
+from rs3d.types.objects import BlobSet, Extent, Inline, ListedVersion, ObjectVersion
 from tests.crash.disk import CATALOG_FILE, Image
 from tests.crash.recording import inline_preparation, replaced
 from tests.stores.committed import STORE_ID, UnsyncedFiles
@@ -179,6 +179,13 @@ class Store:
         with self.catalog.snapshot() as view:
             return contents_of(view, self.blobs)
 
+    def unsettled(self) -> list[str]:
+        """What `settle` should have ended."""
+        with self.catalog.snapshot() as view:
+            garbage = [row.blob for row in view.garbage()]
+            unswept = [row.segment for row in view.blob_segments() if row.closed and not row.swept]
+        return [f"left after sweep and collection: {garbage} {unswept}"] if garbage or unswept else []
+
     def problems(self) -> list[str]:
         """Counters and references counted anew, the whole log read, files == rows, all bytes checked."""
         report = CheckReport(str(self.root))
@@ -192,11 +199,7 @@ class Store:
             check_files(
                 str(self.root), view, report, no_progress, depth=CheckDepth.ALL_BYTES, judgement=OrphanJudgement.CERTAIN
             )
-            garbage = [row.blob for row in view.garbage()]
-            unswept = [row.segment for row in view.blob_segments() if row.closed and not row.swept]
         found = [f"{bad.what}: {bad.reason}" for bad in report.findings if bad.severity > Severity.INFO]
-        if garbage or unswept:
-            found.append(f"left after sweep and collection: {garbage} {unswept}")
         with self.catalog.snapshot() as view:
             rows = dict(view.log_segments())
         runs = [range(row.first, row.last + 1) for number, row in rows.items() if number >= COMPACTED]
@@ -224,7 +227,7 @@ def recover(root: Path, files: Files | None = None) -> Recovered:
         with opened_store(root, files) as store:
             store.settle()
             found.contents = store.contents()
-            found.problems = store.problems()
+            found.problems = store.problems() + store.unsettled()
     except (Rs3dError, OSError, ValueError, KeyError, LookupError, lmdb.Error) as error:
         found.problems.append(f"{type(error).__name__}: {error}")
     return found
@@ -240,28 +243,35 @@ def contents_of(view: Snapshot, blobs: LocalBlobStore) -> Contents:
         for key, listed in view.list_versions(bucket.bucket_id, b"", b""):
             text = key.decode()
             where = f"{bucket.name}/{text}?{listed.version_text}"
-            version = view.version(
-                bucket.bucket_id, text, VersionId.parse(listed.version_text) or NULL_VERSION
-            )
-            if version is None:
-                found[where] = "listed, but not there"
-                continue
-            digest = _digest(view, blobs, version)
-            found[where] = (
-                f"{listed.kind.value} {listed.is_latest} {version.version.text()} {version.meta.size_bytes} "
-                f"{version.meta.etag} {version.meta.user_metadata} {version.mutable.tags} {version.mutable.revision} "
-                f"{digest}"
-            )
+            try:
+                found[where] = _version_text(view, blobs, bucket.bucket_id, text, listed)
+            except (RecordDamaged, BlobDamaged) as damage:
+                found[where] = f"error: {damage}"
         for key, upload in view.list_uploads(bucket.bucket_id, b"", b""):
-            parts = [f"{part.number}:{part.size_bytes}:{part.etag}" for part in view.parts(upload.upload)]
-            bytes_of = [_blob_digest(blobs, part.extent) for part in view.parts(upload.upload)]
-            found[f"upload {bucket.name}/{key.decode()}?{upload.upload.text()}"] = f"{parts} {bytes_of}"
+            where = f"upload {bucket.name}/{key.decode()}?{upload.upload.text()}"
+            try:
+                entries = list(view.parts(upload.upload))
+                parts = [f"{part.number}:{part.size_bytes}:{part.etag}" for part in entries]
+                found[where] = f"{parts} {[_blob_digest(blobs, part.extent) for part in entries]}"
+            except (RecordDamaged, BlobDamaged) as damage:
+                found[where] = f"error: {damage}"
         found[f"listed {bucket.name}"] = str([key for key, _ in view.list_objects(bucket.bucket_id, b"", b"")])
     for user in view.users():
         found[f"user {user.name}"] = str(user)
     for access_key in view.access_keys():
         found[f"key {access_key.access_key}"] = str(access_key)
     return found
+
+
+def _version_text(view: Snapshot, blobs: LocalBlobStore, bucket: BucketId, key: str, listed: ListedVersion) -> str:
+    version = view.version(bucket, key, VersionId.parse(listed.version_text) or NULL_VERSION)
+    if version is None:
+        return "error: listed, but not there"
+    digest = _digest(view, blobs, version)
+    return (
+        f"{listed.kind.value} {listed.is_latest} {version.version.text()} {version.meta.size_bytes} "
+        f"{version.meta.etag} {version.meta.user_metadata} {version.mutable.tags} {version.mutable.revision} {digest}"
+    )
 
 
 def _digest(view: Snapshot, blobs: LocalBlobStore, version: ObjectVersion) -> str:

@@ -8,14 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from rs3d.errors import OutcomeUnknown
 from rs3d.format.logsegment import RECORDS_START
 from rs3d.format.rows import LOG_DEAD
 from rs3d.stores.catalogtables import Tables
+from rs3d.stores.committerlocal import open_local
+from rs3d.stores.committeropen import CommitterSettings
 from rs3d.stores.compaction import Compacted, compact
 from rs3d.stores.files import SystemFiles
+from rs3d.stores.layout import make_directories
 from rs3d.types import operations as ops
+from tests.crash.histories import Life, record
 from tests.crash.recording import replaced
-from tests.stores.committed import CommittedStore
+from tests.crash.recovering import recover
+from tests.stores.committed import STORE_ID, CommittedStore
+from tests.stores.faultfiles import IO_ERROR, Fault, FaultFiles
 
 
 class Calls(SystemFiles):
@@ -154,3 +161,42 @@ def test_the_segment_of_survivors_has_room_for_them_and_their_seal(tmp_path: Pat
     store.reopen()
     assert store.keys(bucket) == sorted([*keys, "last"])
     store.close()
+
+
+def test_d19_a_rebuild_from_a_compacted_log_sweeps_again_what_was_swept(memory: Path) -> None:
+    """A blob dies, the log is compacted without its records, its directory was swept long ago; then the catalog is lost
+    before the collector has unlinked the file: only a sweep can still find it."""
+
+    async def history(life: Life) -> None:
+        await life.bucket("bkt")
+        await life.put("bkt", "blob", 3000)
+        await life.reopen()
+        await life.sweep()
+        await life.delete("bkt", "blob")
+        for number in range(30):
+            await life.put("bkt", f"k{number % 3}", 990)
+        await life.compact()
+
+    (memory / "live").mkdir()
+    recording = record("swept before", history, memory / "live")
+    shutil.rmtree(memory / "live" / "catalog")
+    (memory / "live" / "catalog").mkdir()
+    assert list((memory / "live" / "blobs").glob("*/*.data"))
+    after = recover(memory / "live")
+    assert after.problems == [] and after.contents == recording.states[-1]
+    assert not list((memory / "live" / "blobs").glob("*/*.data"))
+
+
+async def test_a_read_only_store_is_closed_without_leaving_its_catalog_open(tmp_path: Path) -> None:
+    make_directories(str(tmp_path))
+    settings = CommitterSettings(store_id=STORE_ID, map_bytes=4 << 20, segment_bytes=64 << 10)
+    files = FaultFiles()
+    async with open_local(str(tmp_path), settings, files=files.as_files()) as store:
+        operation = ops.PutSetting(id=store.committer.next_id(), name="n", value=b"v")
+        store.opened.core.log.preparation.wait()
+        files.faults.append(Fault("sync_data", IO_ERROR))
+        with pytest.raises(OutcomeUnknown):
+            await store.committer.commit(operation)
+        files.faults.clear()
+    async with open_local(str(tmp_path), settings, files=files.as_files()) as store:
+        await store.committer.commit(ops.PutSetting(id=store.committer.next_id(), name="n", value=b"w"))
