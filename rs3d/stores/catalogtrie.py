@@ -61,7 +61,14 @@ def _walk_space(
     if not cursor.set_range(seek):
         return
     first = True
+    wanted = space + prefix[len(above) :]
+    every_row = after_row is None
     for row_key, sealed in cursor.iternext(keys=True, values=True):
+        if every_row and row_key.startswith(wanted) and len(sealed) != BRANCH_VALUE_BYTES:
+            # Nearly all rows of nearly all walks.
+            first = False
+            yield row_key, above + row_key[width:] if above else row_key[width:], sealed
+            continue
         if row_key[:width] != space:
             return
         if len(sealed) == BRANCH_VALUE_BYTES:
