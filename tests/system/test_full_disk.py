@@ -1,0 +1,107 @@
+"""A full file system: deletes work, writes are refused with 507, and come back by themselves. On a small ext4 of its
+own, by a loop device."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rs3d.stores.check import assert_files_reachable
+from rs3d.testing import MiniProcess
+from tests.s3.wire.client import check_refusal
+from tests.system.races import caller_of
+from tests.system.waiting import wait_until
+
+MIB = 1024 * 1024
+DISK_BYTES = 288 * MIB
+"""Two log segments of 64 MiB, the reserves below, and some 100 MiB for objects."""
+RESERVES = {
+    "RS3D_STORAGE__SPACE__BALLAST_BYTES": str(16 * MIB),
+    "RS3D_STORAGE__SPACE__MINIMUM_FREE_BYTES": str(16 * MIB),
+}
+
+
+def run(*words: str) -> None:
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PATH": path}, timeout=120)
+    if done.returncode != 0:
+        raise OSError(f"{' '.join(words)}: {done.stderr}")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Where a file system of its own is mounted."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a file system of its own needs root: run this test as root to have it checked")
+    image, place = tmp_path / "image", tmp_path / "disk"
+    with image.open("wb") as file:
+        file.truncate(DISK_BYTES)
+    place.mkdir()
+    run("mkfs.ext4", "-q", "-F", "-m", "0", str(image))
+    try:
+        run("mount", "-o", "loop", str(image), str(place))
+    except OSError as error:
+        pytest.skip(f"this machine does not let root mount a loop device: {error}")
+    try:
+        yield place
+    finally:
+        run("umount", str(place))
+
+
+def fill_the_rest(place: Path) -> Path:
+    """Somebody else's file takes every block that is left."""
+    path = place / "foreign"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        step = MIB
+        offset = 0
+        while step >= 4096:
+            try:
+                os.posix_fallocate(descriptor, offset, step)
+                offset += step
+            except OSError:
+                step //= 2
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return path
+
+
+def test_d2_a_full_disk_takes_deletes_refuses_writes_and_recovers_without_a_restart(small_disk: Path) -> None:
+    directory = small_disk / "data"
+    with MiniProcess(directory, workers=1, environment=RESERVES) as server:
+        caller = caller_of(server)
+        assert caller.put("/full").status == 200
+        upload = caller.post("/full/parts?uploads").text("UploadId")
+        part = f"/full/parts?partNumber=1&uploadId={upload}"
+        assert caller.put(part, b"p" * MIB).status == 200
+        count = 0
+        while (answer := caller.put(f"/full/{count}", bytes([count % 256]) * MIB)).status == 200:
+            count += 1
+        check_refusal(answer, 507, "InsufficientStorage", f"/full/{count}")
+        assert 20 < count < 160
+        pid = server.children()
+        foreign = fill_the_rest(small_disk)
+        status = os.statvfs(small_disk)
+        assert status.f_bavail * status.f_frsize < 64 * 1024
+        wait_until(lambda: caller.put("/full/small", b"s" * 100).status == 507)
+        for target in ("/full/large", part):
+            check_refusal(caller.put(target, b"x" * MIB), 507, "InsufficientStorage")
+        assert caller.get("/full/0").body == bytes(MIB)
+        # Every delete and abort is committed on a disk without a free block.
+        assert caller.delete(f"/full/parts?uploadId={upload}").status == 204
+        for key in (*range(count), "small"):
+            assert caller.delete(f"/full/{key}").status == 204, key
+        assert caller.get("/full?list-type=2").text("KeyCount") == "0"
+        # Room comes back as garbage is unlinked, with the foreign file still there.
+        wait_until(lambda: caller.put("/full/again", b"a" * MIB).status == 200)
+        wait_until(lambda: caller.put("/full/small", b"s" * 100).status == 200)
+        assert foreign.exists()
+        assert server.children() == pid, "a process was restarted"
+        assert caller.get("/full/again").body == b"a" * MIB
+        foreign.unlink()
+    assert_files_reachable(str(directory))
