@@ -41,8 +41,13 @@ from rs3d.s3.application import Application, build_application
 from rs3d.s3.configuration import S3Config
 from rs3d.telemetry import logs
 from rs3d.telemetry.metrics import MetricsPage
+from rs3d.types.identities import UserRole
 
 log = logging.getLogger("rs3d.daemon.worker")
+
+ROOT_WAIT_S: Final = 10.0
+"""How long a worker waits for root's key before it accepts connections; putting it in takes one commit."""
+ROOT_POLL_S: Final = 0.02
 
 _BOARD: Final = "connections:"
 
@@ -93,6 +98,7 @@ class Worker:
             return
         server = self._configuration.get(ServerConfig)
         self._serving = Serving(self._application(), load_certificates(server, os.environ))
+        await self._wait_for_root()
         plain = self._listeners(S3)
         encrypted = self._listeners(S3_TLS)
         async with trio.open_nursery() as nursery:
@@ -103,6 +109,16 @@ class Worker:
             await self._drain_asked.wait()
             timeout_s = self._drain.timeout_s if self._drain is not None else 0.0
             await self._control.drain(timeout_s)
+
+    async def _wait_for_root(self) -> None:
+        """At a store's first start the steward puts root's key in; whoever came before that would be told that there is
+        no such key. Bounded, because a store may be served without a root user."""
+        if self._parts is None:
+            return
+        engine = self._parts.engine
+        with trio.move_on_after(ROOT_WAIT_S):
+            while not any(user.role is UserRole.ROOT and engine.access_keys(user.name) for user in engine.users()):
+                await trio.sleep(ROOT_POLL_S)
 
     async def _serve_on(self, listeners: list[trio.socket.SocketType], encrypted: bool) -> None:
         serving = self._serving
