@@ -32,6 +32,7 @@ from rs3d.daemon.control import (
     TraceSwitch,
     close_all,
 )
+from rs3d.engine import StorageEngine
 from rs3d.errors import ConfigurationError
 from rs3d.http.balance import ConnectionBoard
 from rs3d.http.limits import HttpLimits
@@ -117,7 +118,8 @@ class Worker:
             return
         engine = self._parts.engine
         with trio.move_on_after(ROOT_WAIT_S):
-            while not any(user.role is UserRole.ROOT and engine.access_keys(user.name) for user in engine.users()):
+            # Another process puts it in, so there is no event to wait for.
+            while not _has_root(engine):  # noqa: ASYNC110
                 await trio.sleep(ROOT_POLL_S)
 
     async def _serve_on(self, listeners: list[trio.socket.SocketType], encrypted: bool) -> None:
@@ -193,6 +195,10 @@ class Worker:
                 duration_us=record.duration_us,
             )
         )
+
+
+def _has_root(engine: StorageEngine) -> bool:
+    return any(user.role is UserRole.ROOT and engine.access_keys(user.name) for user in engine.users())
 
 
 def _board(child: Child) -> ConnectionBoard:
