@@ -10,7 +10,7 @@ import struct
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from rs3d.errors import InvalidArgument
+from rs3d.errors import InvalidArgument, RecordDamaged
 from rs3d.types.buckets import BucketCounters
 from rs3d.types.identifiers import BlobId, Sequence
 from rs3d.types.objects import Checksum, ChecksumType, Extent, ListedObject, PartEntry
@@ -282,10 +282,16 @@ def pack_part(part: PartEntry) -> bytes:
 
 
 def unpack_part(raw: bytes | memoryview, offset: int = 0) -> PartEntry:
-    """The part in the row at `offset`."""
+    """The part in the row at `offset`.
+
+    Raises:
+        RecordDamaged: its checksum is of no known kind.
+    """
     row = PART.unpack_from(raw, offset)
     checksum = None
     if row[11]:
+        if row[11] >= len(CHECKSUM_ALGORITHMS) or not 0 < row[12] < len(CHECKSUM_TYPES):
+            raise RecordDamaged(what="the row of a part", reason=f"checksum {row[11]} of type {row[12]} is unknown")
         checksum = Checksum(CHECKSUM_ALGORITHMS[row[11]], row[14][: row[13]], ChecksumType(CHECKSUM_TYPES[row[12]]))
     return PartEntry(
         number=row[0],

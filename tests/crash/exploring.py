@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,8 +64,10 @@ class Tally:
 class Explorer:
     """Explores recordings. `work` is a directory on a fast file system that it may fill and empty."""
 
-    def __init__(self, work: Path, tally: Tally, *, stop_at_bad: int = 5) -> None:
+    def __init__(self, work: Path, tally: Tally, *, stop_at_bad: int = 5, deadline_s: float = math.inf) -> None:
+        """`deadline_s`: when to stop, on the monotonic clock."""
         self.tally = tally
+        self._deadline_s = deadline_s
         self._work = work
         self._stop_at_bad = stop_at_bad
         self._known: dict[bytes, Recovered] = {}
@@ -102,7 +106,8 @@ class Explorer:
                     self._cut_recovery(recording.name, at, kind, disk, image, legal, rng)
 
     def _is_enough(self, states: int | None) -> bool:
-        return len(self.tally.bad) >= self._stop_at_bad or (states is not None and self.tally.states >= states)
+        is_over = time.monotonic() > self._deadline_s or len(self.tally.bad) >= self._stop_at_bad
+        return is_over or (states is not None and self.tally.states >= states)
 
     def _judge(self, name: str, at: int, kind: str, image: Image, legal: list[Contents]) -> Recovered:
         found = self._known.get(image.key)

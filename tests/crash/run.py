@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import multiprocessing
 import shutil
 import sys
@@ -17,12 +18,12 @@ from pathlib import Path
 from tests.crash.exploring import Explorer, Tally
 from tests.crash.histories import HISTORIES, History, mixed, record
 
-Task = tuple[str, int, int, float]
+Task = tuple[str, int, int, float, float]
 
 
 def explore(task: Task) -> Tally:
     """One history, recorded and explored in this process."""
-    name, seed, limit, nested = task
+    name, seed, limit, nested, deadline_s = task
     history: History = HISTORIES[name] if name in HISTORIES else mixed(seed)
     memory = Path("/dev/shm")
     work = Path(tempfile.mkdtemp(prefix="rs3d-crash-", dir=memory if memory.is_dir() else None))
@@ -30,7 +31,7 @@ def explore(task: Task) -> Tally:
     try:
         (work / "live").mkdir()
         recording = record(name, history, work / "live")
-        Explorer(work / "image", tally).explore(recording, limit=limit, seed=seed, nested=nested)
+        Explorer(work / "image", tally, deadline_s=deadline_s).explore(recording, limit=limit, seed=seed, nested=nested)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return tally
@@ -44,10 +45,12 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=16, help="disks after each event; all when there are fewer")
     parser.add_argument("--nested", type=float, default=0.05, help="share of recoveries that are cut in turn")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop after so long, however many there are")
     arguments = parser.parse_args()
     limit, nested = arguments.limit, arguments.nested
-    fixed = ((name, arguments.seed, limit, nested) for name in HISTORIES)
-    drawn = ((f"mixed {seed}", seed, limit, nested) for seed in itertools.count(arguments.seed))
+    deadline_s = time.monotonic() + arguments.seconds
+    fixed = ((name, arguments.seed, limit, nested, deadline_s) for name in HISTORIES)
+    drawn = ((f"mixed {seed}", seed, limit, nested, deadline_s) for seed in itertools.count(arguments.seed))
     tasks = itertools.chain(fixed, drawn)
     total, started = Tally(), time.monotonic()
     with multiprocessing.Pool(arguments.jobs, maxtasksperchild=8) as pool:
@@ -55,7 +58,7 @@ def main() -> int:
         while running:
             total.merge(running.pop(0).get())
             print(f"{total.states:,} disks, {time.monotonic() - started:.0f} s, bad: {len(total.bad)}", flush=True)
-            if total.states < arguments.states and not total.bad:
+            if total.states < arguments.states and not total.bad and time.monotonic() < deadline_s:
                 running.append(pool.apply_async(explore, (next(tasks),)))
             elif total.bad:
                 pool.terminate()
