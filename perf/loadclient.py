@@ -48,6 +48,10 @@ class Measurement:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
+class _ClosedBeforeAnswer(Exception):
+    """The server closed a connection before the first byte of an answer."""
+
+
 class _Connection:
     """One keep-alive connection that sends its share of the requests one after the other."""
 
@@ -57,6 +61,7 @@ class _Connection:
         "digest",
         "endpoint",
         "head",
+        "is_second_try",
         "outgoing",
         "prepared",
         "received",
@@ -75,6 +80,16 @@ class _Connection:
         self.received = 0
         self.started = 0.0
         self.digest: hashlib._Hash | None = None
+        self.is_second_try = False
+
+    def reconnect(self) -> None:
+        """Send the request again on a new connection. Its time goes on."""
+        assert self.prepared is not None
+        started = self.started
+        self.sock.close()
+        self.sock = self._connect()
+        self.begin(self.prepared)
+        self.started, self.is_second_try = started, True
 
     def _connect(self) -> socket.socket:
         sock = socket.create_connection(self.endpoint)
@@ -92,6 +107,7 @@ class _Connection:
         if len(prepared.body):
             self.outgoing.append(memoryview(prepared.body))
         self.started = time.perf_counter()
+        self.is_second_try = False
 
     def send(self) -> bool:
         """Send what the socket takes; whether everything is out."""
@@ -119,6 +135,8 @@ class _Connection:
                 count = self.sock.recv_into(self.buffer)
             except BlockingIOError:
                 return False
+            if count == 0 and self.body_left < 0 and not self.head and not self.is_second_try:
+                raise _ClosedBeforeAnswer
             if count == 0:
                 raise WrongAnswer(f"the server closed the connection inside an answer to {prepared.head[:60]!r}")
             piece = self.buffer[:count]
@@ -195,7 +213,16 @@ def run(
             link = by_fd[fd]
             if events & select.EPOLLOUT and link.send():
                 poll.modify(fd, select.EPOLLIN)
-            if not events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR) or not link.receive():
+            try:
+                if not events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR) or not link.receive():
+                    continue
+            except _ClosedBeforeAnswer:
+                # A server may end a connection between two answers (RFC 9112, 9.3.1); all requests here are idempotent.
+                poll.unregister(fd)
+                del by_fd[fd]
+                link.reconnect()
+                by_fd[link.sock.fileno()] = link
+                poll.register(link.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
                 continue
             now = time.perf_counter()
             measured.latencies_s.append(now - link.started)
