@@ -79,7 +79,10 @@ class SpaceGuard:
         if free_bytes < self._reserve_bytes:
             return StoreFull(what="the file system", free_bytes=free_bytes, needed_bytes=self._reserve_bytes)
         if self._reserve is not None:
-            missing = self._reserve.keep()
+            try:
+                missing = self._reserve.keep()
+            except OSError as error:  # the committer lives on; removals need no reserve
+                return StoreFull(what=f"the reserve of the store ({error})", free_bytes=free_bytes, needed_bytes=0)
             if missing is not None:
                 return missing
         failure = self._preparation.failure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rs3d.errors import InvalidArgument
+from rs3d.errors import InvalidArgument, SlowDown
 from rs3d.format import recordbodies as bodies
 from rs3d.format.record import RecordKind
 from rs3d.format.rows import LOG_DEAD
@@ -65,7 +65,10 @@ def drop_log_segments(desk: Desk, op: DropLogSegments) -> Plan:
         if row.state != LOG_DEAD:
             raise InvalidArgument(name="log segment", value=str(number), reason="is part of the log")
     desk.tables.sync()  # a power cut must not take the catalog back to where positions point into them
-    desk.unlink_segments(op.numbers)
+    try:
+        desk.unlink_segments(op.numbers)
+    except OSError as error:  # some may be gone: the rows stay, and the operation may be repeated
+        raise SlowDown(what=f"removing replaced log segments ({error})") from error
     for number in op.numbers:
         desk.transaction.delete(desk.tables.log_segments, number.to_bytes(4, "big"))
     desk.transaction.changed = True
