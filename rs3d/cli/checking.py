@@ -6,14 +6,20 @@ import argparse
 
 from rs3d.admin.protocol import JsonValue, Progress
 from rs3d.cli.output import ProgressLine, print_json, print_pairs, print_table
-from rs3d.stores.check import CheckMode, check_store
+from rs3d.errors import InvalidArgument
+from rs3d.stores.check import CheckMode, acknowledge_loss, check_store
 from rs3d.stores.checkfiles import CheckDepth
 from rs3d.stores.checkreport import CheckReport, Severity
+from rs3d.stores.replay import Loss
 
 EXIT_DAMAGED = 1
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.acknowledge_loss:
+        return _acknowledge(arguments)
+    if arguments.accept_loss and not arguments.rebuild:
+        raise InvalidArgument(name="--accept-loss", value="", reason="goes with --rebuild")
     mode = CheckMode.READ
     if arguments.rebuild:
         mode = CheckMode.REBUILD
@@ -25,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.data,
             mode=mode,
             depth=depth,
+            loss=Loss.ACCEPT if arguments.accept_loss else Loss.REFUSE,
             progress=lambda stage, done, total: line.update(Progress(what=stage, done=done, total=total)),
         )
     if arguments.json:
@@ -32,6 +39,15 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _show(report)
     return EXIT_DAMAGED if report.worst is Severity.ERROR else 0
+
+
+def _acknowledge(arguments: argparse.Namespace) -> int:
+    was_marked = acknowledge_loss(arguments.data)
+    if arguments.json:
+        print_json({"root": arguments.data, "acknowledged": was_marked})
+    else:
+        print("acknowledged: the store is writable again" if was_marked else "there is no loss to be acknowledged")
+    return 0
 
 
 def _counts(report: CheckReport) -> dict[str, JsonValue]:

@@ -165,6 +165,10 @@ def _add_offline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     check.add_argument("--data", required=True, metavar="DIR", help="the store")
     check.add_argument("--repair", action="store_true", help="repair what can be repaired")
     check.add_argument("--rebuild", action="store_true", help="make the catalog anew from the log")
+    check.add_argument("--accept-loss", action="store_true", help="with --rebuild: go on without what the log has lost")
+    check.add_argument(
+        "--acknowledge-loss", action="store_true", help="after that: make the store writable again (and nothing else)"
+    )
     check.add_argument("--deep", action="store_true", help="read and verify all bytes of all blobs")
     check.add_argument("--json", action="store_true", help="as JSON")
     check.set_defaults(module="checking")

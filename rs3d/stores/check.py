@@ -26,16 +26,19 @@ from rs3d.stores.checklog import RESTORE, check_log
 from rs3d.stores.checkreport import CheckReport, Progress, Severity, no_progress
 from rs3d.stores.committeropen import CommitterSettings, open_committer
 from rs3d.stores.committerservice import CommitterService
+from rs3d.stores.damage import is_marked
 from rs3d.stores.files import SYSTEM_FILES
 from rs3d.stores.layout import CATALOG, LOG, QUARANTINE, make_directories, segment_name
 from rs3d.stores.layoutmeta import read_store_meta
 from rs3d.stores.lock import LockMode, LockRange, StoreLock
 from rs3d.stores.logreader import LogReader
+from rs3d.stores.replay import Loss
 
 ROLE: Final = "check"
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
 """Of the log segment that a repair begins: it takes a few records, and the next daemon begins its own."""
 _REBUILD: Final = "rs3d check --rebuild --data DIR"
+ACKNOWLEDGE_COMMAND: Final = "rs3d check --acknowledge-loss --data DIR"
 
 
 class CheckMode(Enum):
@@ -54,10 +57,14 @@ def check_store(
     *,
     mode: CheckMode = CheckMode.READ,
     depth: CheckDepth = CheckDepth.SIDECARS,
+    loss: Loss = Loss.REFUSE,
     progress: Progress = no_progress,
     clock: Clock | None = None,
 ) -> CheckReport:
     """Check the store at `root`, which nothing else may have open.
+
+    With REBUILD and `Loss.ACCEPT` the catalog is made of what the log still has. The lost ranges are reported, the
+    store is marked (read-only until `acknowledge_loss`), and nothing is unlinked.
 
     Raises:
         StoreBusy: something has it open.
@@ -78,21 +85,27 @@ def check_store(
         if mode is not CheckMode.READ:
             stack.enter_context(StoreLock.acquire(root, LockRange.WRITER, LockMode.EXCLUSIVE, ROLE))
             make_directories(root)
-            if mode is CheckMode.REBUILD and not _log_is_whole(root, meta, report, progress):
+            accepts = mode is CheckMode.REBUILD and loss is Loss.ACCEPT
+            if mode is CheckMode.REBUILD and not accepts and not _log_is_whole(root, meta, report, progress):
                 return report
-            if not _bring_up_to_date(root, meta, mode, clock or SystemClock(), report):
+            accepted = loss if accepts else Loss.REFUSE
+            if not _bring_up_to_date(root, meta, mode, clock or SystemClock(), report, accepted):
                 return report
         orphans = _inspect(root, meta, depth, report, progress)
-        if mode is not CheckMode.READ and orphans.count:
+        if mode is not CheckMode.READ and orphans.count and loss is Loss.REFUSE and not _is_marked(root, meta):
             _remove(root, orphans, report)
     return report
 
 
-def _bring_up_to_date(root: str, meta: StoreMeta, mode: CheckMode, clock: Clock, report: CheckReport) -> bool:
+def _bring_up_to_date(
+    root: str, meta: StoreMeta, mode: CheckMode, clock: Clock, report: CheckReport, loss: Loss
+) -> bool:
     """Open the writing side once, as a daemon would: the log's end is applied, dead epochs are closed."""
     if mode is CheckMode.REBUILD:
         _put_catalog_aside(root, clock, report)
-    settings = CommitterSettings(store_id=meta.store_id, map_bytes=meta.map_bytes, segment_bytes=SEGMENT_BYTES)
+    settings = CommitterSettings(
+        store_id=meta.store_id, map_bytes=meta.map_bytes, segment_bytes=SEGMENT_BYTES, loss=loss
+    )
     try:
         opened = open_committer(root, settings, clock=clock)
     except Rs3dError as error:
@@ -104,8 +117,46 @@ def _bring_up_to_date(root: str, meta: StoreMeta, mode: CheckMode, clock: Clock,
         service.close_stale_epochs()
         service.close()
         report.repaired += opened.recovered.applied
+        for lost in opened.recovered.lost:
+            reason = f"records after sequence {lost.after} and before {lost.before} are lost: {lost.reason}"
+            report.add(Severity.WARNING, "log/", reason, ACKNOWLEDGE_COMMAND)
     finally:
         opened.close()
+    return True
+
+
+def _is_marked(root: str, meta: StoreMeta) -> bool:
+    tables = open_tables(os.path.join(root, CATALOG), access=Access.READ, map_bytes=meta.map_bytes)
+    catalog = LocalCatalog(tables, LogReader(os.path.join(root, LOG), meta.store_id))
+    try:
+        with catalog.snapshot() as view:
+            return is_marked(view)
+    finally:
+        catalog.close()
+        tables.environment.close()
+
+
+def acknowledge_loss(root: str, *, clock: Clock | None = None) -> bool:
+    """Take the mark from a store that was rebuilt without part of its log: it is writable again, and blobs without a
+    row are swept. Whether there was a mark.
+
+    Raises:
+        StoreBusy, FormatUnknown, StoreDamaged
+
+    Blocking: as long as opening the store takes.
+    """
+    with ExitStack() as stack:
+        for kind in (LockRange.DAEMON, LockRange.USE, LockRange.WRITER):
+            stack.enter_context(StoreLock.acquire(root, kind, LockMode.EXCLUSIVE, ROLE))
+        meta = read_store_meta(root)
+        if not _is_marked(root, meta):
+            return False
+        settings = CommitterSettings(store_id=meta.store_id, map_bytes=meta.map_bytes, segment_bytes=SEGMENT_BYTES)
+        opened = open_committer(root, settings, clock=clock or SystemClock())
+        try:
+            opened.core.acknowledge_damage()
+        finally:
+            opened.close()
     return True
 
 

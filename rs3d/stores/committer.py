@@ -37,6 +37,7 @@ from rs3d.stores.catalogwriter import CatalogTransaction
 from rs3d.stores.committerclock import HybridClock
 from rs3d.stores.committerplan import Desk, Done, Plan
 from rs3d.stores.committerspace import SpaceGuard
+from rs3d.stores.damage import DAMAGE_SETTING
 from rs3d.stores.log import LogWriter, Mark
 from rs3d.stores.outcomes import decode_outcome
 from rs3d.stores.putmessage import PutMessage
@@ -96,10 +97,6 @@ _UNUSABLE: Final = (lmdb.Error, struct.error, ValueError, OverflowError)
 """What the binding and packing raise for rows or fields that cannot be: one operation's failure, not the
 committer's."""
 
-
-DAMAGE_SETTING: Final = "store damage"
-"""Name of the setting that says which records a rebuild had to do without. PutSetting with an empty value acknowledges
-it. While it is there, nobody may unlink blobs: those without a row are to be moved to quarantine (STORE.md 7)."""
 
 DAMAGE_REASON: Final = "part of the log was lost and the catalog was rebuilt without it; see rs3d check"
 
@@ -311,6 +308,16 @@ class CommitterCore:
         body = SettingPut(name=DAMAGE_SETTING, value=value)
         self.commit_record(RecordKind.SETTING_PUT, body, lambda transaction: None)
         self.damage = DAMAGE_REASON
+
+    def acknowledge_damage(self) -> None:
+        """Take DAMAGE_SETTING away: an operator knows what is lost.
+
+        Raises:
+            OutcomeUnknown, StoreFull: as an operation's.
+        """
+        body = SettingPut(name=DAMAGE_SETTING, value=b"")
+        self.commit_record(RecordKind.SETTING_PUT, body, lambda transaction: None)
+        self.damage = ""
 
     def commit_record(self, kind: RecordKind, body: Body, before: Callable[[CatalogTransaction], None]) -> Sequence:
         """Commit a record that no operation made (compaction's), with the rows that `before` sets.

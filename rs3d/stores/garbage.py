@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol
 
+from rs3d.stores.damage import is_marked
 from rs3d.stores.interfaces import BlobStore
 from rs3d.types.identifiers import BlobId, Sequence, UploadId
 
@@ -40,6 +41,8 @@ class GarbageView(Protocol):
 
     def garbage_sets(self) -> Iterator[GarbageSetRow]: ...
 
+    def setting(self, name: str) -> bytes | None: ...
+
 
 class GarbageCatalog(Protocol):
     def snapshot(self) -> AbstractContextManager[GarbageView]: ...
@@ -64,7 +67,7 @@ def collect_once(
     commit: Callable[[tuple[BlobId, ...]], None],
     free_members: Callable[[UploadId], int] | None = None,
 ) -> Collected:
-    """One pass over all garbage, in steps of PAGE_ROWS.
+    """One pass over all garbage, in steps of PAGE_ROWS. Nothing is unlinked while the store is marked damaged.
 
     Args:
         horizon_minimum: reads all readers' pages (`horizon.horizon_minimum`); called after each step's rows were read.
@@ -79,7 +82,7 @@ def collect_once(
     freed_sets = 0
     if free_members is not None:
         with catalog.snapshot() as view:
-            uploads = [row.upload for row in islice(view.garbage_sets(), PAGE_ROWS)]
+            uploads = [] if is_marked(view) else [row.upload for row in islice(view.garbage_sets(), PAGE_ROWS)]
         for upload in uploads:
             while free_members(upload) > 0:
                 pass
@@ -88,7 +91,8 @@ def collect_once(
     after: BlobId | None = None
     while True:
         with catalog.snapshot() as view:
-            rows = [(row.blob, row.death) for row in islice(view.garbage(after), PAGE_ROWS)]
+            found = () if is_marked(view) else islice(view.garbage(after), PAGE_ROWS)
+            rows = [(row.blob, row.death) for row in found]
         if not rows:
             return Collected(unlinked, held, freed_sets)
         minimum = horizon_minimum()

@@ -15,6 +15,7 @@ from itertools import takewhile
 from typing import Protocol
 
 from rs3d.stores.blobs import LocalBlobStore
+from rs3d.stores.damage import is_marked
 from rs3d.stores.garbage import GarbageRow
 from rs3d.types.identifiers import BlobId, SegmentId
 
@@ -47,6 +48,8 @@ class SweepView(Protocol):
 
     def garbage(self, after: BlobId | None = None) -> Iterator[GarbageRow]: ...
 
+    def setting(self, name: str) -> bytes | None: ...
+
 
 class SweepCatalog(Protocol):
     def snapshot(self) -> AbstractContextManager[SweepView]: ...
@@ -66,7 +69,8 @@ def sweep_once(
     report_swept: Callable[[SegmentId], None],
     rule: OrphanRule = OrphanRule.UNLINK,
 ) -> Swept:
-    """Sweep every segment of a closed epoch that was not swept since it closed.
+    """Sweep every segment of a closed epoch that was not swept since it closed. Nothing while the store is marked
+    damaged: what has no row now may have had one in the part of the log that is lost.
 
     Args:
         report_swept: makes the operation that notes the sweep in the catalog, and returns when it is durable.
@@ -77,6 +81,8 @@ def sweep_once(
     Blocking: run it in a thread.
     """
     with catalog.snapshot() as view:
+        if is_marked(view):
+            return Swept(0, ())
         due = [row.segment for row in view.blob_segments() if row.closed and not row.swept]
     orphans: list[BlobId] = []
     for segment in due:

@@ -17,13 +17,14 @@ import trio
 from rs3d.engine import EngineConfig, StorageEngine
 from rs3d.engine.library import StoreOptions, open_store_parts
 from rs3d.engine.requests import CompletedPart, CompleteRequest, CopyRequest, CopySource, UploadRequest
-from rs3d.errors import FormatUnknown, StoreBusy
+from rs3d.errors import FormatUnknown, StoreBusy, StoreReadOnly
 from rs3d.format.logsegment import HEADER_BYTES
-from rs3d.stores.check import CheckMode, assert_files_reachable, check_store
+from rs3d.stores.check import CheckMode, acknowledge_loss, assert_files_reachable, check_store
 from rs3d.stores.checkfiles import CheckDepth, blob_path
 from rs3d.stores.checkreport import CheckReport, Severity
 from rs3d.stores.layout import BlobFile
 from rs3d.stores.lock import LockMode, LockRange, StoreLock
+from rs3d.stores.replay import Loss
 from rs3d.types.buckets import Versioning
 from rs3d.types.identifiers import BlobId, SegmentId
 from tests.engine.bodies import noise
@@ -341,3 +342,41 @@ def test_strangers_are_reported_and_left_alone(root: str) -> None:
     report = check_store(root, mode=CheckMode.REPAIR)
     assert {f.what for f in report.findings} >= {"notes", "blobs/x", "log/y"}
     assert all(os.path.exists(path) for path in paths)
+
+
+async def _more_records(root: str) -> None:
+    async with open_store_parts(root, CONFIG, OPTIONS) as opened:
+        for number in range(700):  # more than one log segment, so that one is sealed
+            await opened.engine.put_object("bucket", f"inline-{number:04d}", noise(900, number))
+            await opened.engine.put_object("bucket", f"inline-{number:04d}", noise(900, number + 1))
+
+
+async def _readable_and_writable(root: str) -> tuple[int, bool]:
+    """How many objects can be read, and whether one can be added."""
+    async with open_store_parts(root, CONFIG, OPTIONS) as opened:
+        entries = opened.engine.list_objects("bucket").entries
+        for entry in entries[:20]:
+            await opened.engine.get_object("bucket", entry.key)
+        try:
+            await opened.engine.put_object("bucket", "added", b"x")
+        except StoreReadOnly:
+            return len(entries), False
+        return len(entries), True
+
+
+def test_store_rule_07_accepted_loss_unlinks_nothing_and_is_read_only_until_acknowledged(root: str) -> None:
+    trio.run(_more_records, root)
+    first = sorted(os.listdir(os.path.join(root, "log")))[0]
+    flip(os.path.join(root, "log", first), 3 * 4096)
+    files = sorted(str(path) for path in pathlib.Path(root, "blobs").rglob("*.data"))
+    refused = check_store(root, mode=CheckMode.REBUILD)
+    assert errors(refused)
+    accepted = check_store(root, mode=CheckMode.REBUILD, loss=Loss.ACCEPT)
+    told = [finding for finding in accepted.findings if "are lost" in finding.reason]
+    assert told and "--acknowledge-loss" in told[0].command
+    count, writable = trio.run(_readable_and_writable, root)
+    assert count > 500 and not writable
+    assert check_store(root, mode=CheckMode.REPAIR) is not None
+    assert sorted(str(path) for path in pathlib.Path(root, "blobs").rglob("*.data")) == files
+    assert acknowledge_loss(root) and not acknowledge_loss(root)
+    assert trio.run(_readable_and_writable, root)[1]

@@ -11,6 +11,7 @@ import pytest
 
 from rs3d.errors import BlobDamaged, OutcomeUnknown
 from rs3d.stores.blobs import LocalBlobStore
+from rs3d.stores.damage import DAMAGE_SETTING
 from rs3d.stores.garbage import Collected, collect_once
 from rs3d.stores.horizon import Horizon
 from rs3d.stores.layout import make_directories
@@ -44,6 +45,10 @@ class Rows:
         self.segments: dict[SegmentId, Segment] = {}
         self.sets: dict[UploadId, int] = {}
         self.reads = 0
+        self.settings: dict[str, bytes] = {}
+
+    def setting(self, name: str) -> bytes | None:
+        return self.settings.get(name)
 
     @contextmanager
     def snapshot(self) -> Iterator[Rows]:
@@ -94,6 +99,17 @@ def test_store_rule_15_only_what_no_reader_can_see_is_unlinked(local: LocalBlobS
     horizon.leave(slot)
     assert collect_once(rows, horizon.minimum, local, rows.drop) == Collected(unlinked=2, held=0, freed_sets=0)
     assert local.list_segment(SEGMENT) == []
+
+
+def test_store_rule_07_nothing_is_unlinked_while_a_loss_is_not_acknowledged(local: LocalBlobStore) -> None:
+    rows = Rows()
+    put(local, 1, b"x")
+    rows.garbage_rows[blob(1)] = Sequence(100)
+    rows.settings[DAMAGE_SETTING] = b"lost"
+    assert collect_once(rows, lambda: Sequence(10**9), local, rows.drop) == Collected(0, 0, 0)
+    rows.segments[SEGMENT] = Segment(SEGMENT, closed=True, swept=False)
+    assert sweep_once(rows, local, rows.mark_swept).orphans == ()
+    assert local.list_segment(SEGMENT) == [blob(1)]
 
 
 def test_store_rule_15_a_reader_that_appears_after_the_rows_were_read_is_seen(local: LocalBlobStore) -> None:

@@ -14,8 +14,8 @@ from rs3d.errors import FormatUnknown, NoSuchBucket, OutcomeUnknown, RecordDamag
 from rs3d.format.logsegment import HEADER_BYTES, decode_header
 from rs3d.format.record import append_record
 from rs3d.stores.catalogsnapshot import Snapshot
-from rs3d.stores.committer import DAMAGE_SETTING
 from rs3d.stores.committeropen import CommitterSettings, open_committer
+from rs3d.stores.damage import DAMAGE_SETTING
 from rs3d.stores.logreader import ScanEnd, read_header, scan_records, segment_names
 from rs3d.stores.replay import Loss
 from rs3d.types.identifiers import BucketId
