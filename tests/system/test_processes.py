@@ -118,8 +118,11 @@ def slow_put(server: MiniProcess, begun: threading.Event, finish: threading.Even
     host, port = server.endpoint.removeprefix("http://").split(":")
     target = url.removeprefix(server.endpoint)
     with socket.create_connection((host, int(port)), timeout=60) as sock:
-        head = f"PUT {target} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 200000\r\n\r\n"
-        sock.sendall(head.encode() + b"s" * 100_000)
+        fields = f"Host: {host}:{port}\r\nContent-Length: 200000\r\nExpect: 100-continue\r\n"
+        sock.sendall(f"PUT {target} HTTP/1.1\r\n{fields}\r\n".encode())
+        # A worker has it in hand when it asks for the body; before that it may still lie in the listener's queue.
+        assert sock.recv(100).startswith(b"HTTP/1.1 100")
+        sock.sendall(b"s" * 100_000)
         begun.set()
         finish.wait(60)
         sock.sendall(b"s" * 100_000)
