@@ -123,7 +123,7 @@ class Load:
         Raises:
             AssertionError: a key holds what it may not, or the server refused what it should have done.
         """
-        assert self.problems == []
+        assert self.problems == [], self.problems[:5]
         assert self.acknowledged > 0
         for key, history in sorted(self._histories.items()):
             found = read_digest(client, self._bucket, key)
