@@ -4,6 +4,7 @@ against what was acknowledged."""
 from __future__ import annotations
 
 import hashlib
+import contextlib
 import os
 import random
 from collections import defaultdict
@@ -84,7 +85,9 @@ class MixedLoad(Load):
         self.counts["aborted upload"] += 1
         upload = client.create_multipart_upload(Bucket=self._bucket, Key=key)["UploadId"]
         client.upload_part(Bucket=self._bucket, Key=key, UploadId=upload, PartNumber=1, Body=os.urandom(100_000))
-        client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
+        # A client that lost the answer asks again, and is told that there is no such upload any more.
+        with contextlib.suppress(client.exceptions.NoSuchUpload):
+            client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
 
     def _list(self, client: Any, key: str) -> None:
         self.counts["list"] += 1
