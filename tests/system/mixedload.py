@@ -3,8 +3,8 @@ against what was acknowledged."""
 
 from __future__ import annotations
 
-import hashlib
 import contextlib
+import hashlib
 import os
 import random
 from collections import defaultdict
