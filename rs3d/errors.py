@@ -333,6 +333,44 @@ class CustomerKeyNotApplicable(RequestError):
 
 
 @dataclass(eq=False)
+class KeyNotFound(RequestError):
+    """A key provider has no key of this name; `provider` is its name in the configuration."""
+
+    provider: str
+    key_id: str
+    sentence: ClassVar[str] = "key provider {provider!r} has no key {key_id!r}"
+
+
+@dataclass(eq=False)
+class KeyDisabled(RequestError):
+    """The key exists and may not be used now. `reason` says why, such as "disabled" or "pending deletion"."""
+
+    provider: str
+    key_id: str
+    reason: str = "disabled"
+    sentence: ClassVar[str] = "key {key_id!r} of key provider {provider!r} may not be used: {reason}"
+
+
+@dataclass(eq=False)
+class KeyAccessDenied(RequestError):
+    """The key provider does not let this store use the key. `reason` holds nothing secret."""
+
+    provider: str
+    key_id: str
+    reason: str
+    sentence: ClassVar[str] = "key provider {provider!r} refuses the use of key {key_id!r}: {reason}"
+
+
+@dataclass(eq=False)
+class KeyExists(RequestError):
+    """A key of this name is there already; keys are never replaced, only rotated."""
+
+    provider: str
+    key_id: str
+    sentence: ClassVar[str] = "key provider {provider!r} has a key {key_id!r} already"
+
+
+@dataclass(eq=False)
 class NoSuchIdentity(RequestError):
     name: str
     sentence: ClassVar[str] = "there is no user or access key {name!r}"
@@ -383,6 +421,15 @@ class OutcomeUnknown(RetryLater):
 
     reason: str
     sentence: ClassVar[str] = "the outcome of the operation is unknown: {reason}"
+
+
+@dataclass(eq=False)
+class KeyProviderUnavailable(RetryLater):
+    """A key provider did not answer in time, or not sensibly. What needs its keys is refused meanwhile."""
+
+    provider: str
+    reason: str
+    sentence: ClassVar[str] = "key provider {provider!r} cannot be used now: {reason}"
 
 
 @dataclass(eq=False)

@@ -13,13 +13,13 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar, cast
 
 import msgspec
 
 from rs3d.config.lines import line_numbers
-from rs3d.config.schema import Schema, Section
+from rs3d.config.schema import Family, Schema, Section
 from rs3d.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX: Final = "RS3D_"
@@ -51,6 +51,12 @@ class Configuration:
     values: Mapping[type, object]
     tree: Tree
     sources: Mapping[str, str]
+    members: Mapping[str, Mapping[str, tuple[Section, object]]] = field(default_factory=dict)
+    """Family → name of a table in it → its section and its values."""
+
+    def family(self, name: str) -> dict[str, object]:
+        """The tables of a family by the last part of their names."""
+        return {member: record for member, (_, record) in self.members.get(name, {}).items()}
 
     def get(self, kind: type[T]) -> T:
         """The section whose dataclass is `kind`.
@@ -66,8 +72,10 @@ class Configuration:
     def settings(self) -> list[Setting]:
         """Every effective value in the order of the schema, secrets hidden."""
         found = []
-        for section in self.schema.sections:
-            record = self.values[section.kind]
+        named = [(section, self.values[section.kind]) for section in self.schema.sections]
+        for tables in self.members.values():
+            named.extend(tables.values())
+        for section, record in named:
             for key in section.key_names():
                 value = getattr(record, key)
                 text = "(hidden)" if section.is_secret(key) and value else _plain(value)
@@ -111,8 +119,7 @@ def load(
         _collect(schema, document, "", tree, sources, _Places(str(path), line_numbers(text)))
     for name, source, text in _environment_settings(schema, environment or {}):
         table, _, key = name.rpartition(".")
-        section = cast(Section, schema.section(table))
-        tree.setdefault(table, {})[key] = _from_text(section.hint(key), text)
+        tree.setdefault(table, {})[key] = _from_text(schema.hint(table, key), text)
         sources[name] = source
     for override in overrides:
         _check_name(schema, override.name, override.source)
@@ -135,7 +142,32 @@ def from_tree(schema: Schema, tree: Tree, sources: Mapping[str, str] | None = No
         for key in explicit:
             _check_name(schema, f"{section.name}.{key}", sources.get(f"{section.name}.{key}", "configuration"))
         values[section.kind] = _convert(section, explicit, sources)
-    return Configuration(schema=schema, values=values, tree=tree, sources=sources)
+    members = {family.name: _members_of(schema, family, tree, sources) for family in schema.families}
+    return Configuration(schema=schema, values=values, tree=tree, sources=sources, members=members)
+
+
+def _members_of(
+    schema: Schema, family: Family, tree: Tree, sources: Mapping[str, str]
+) -> dict[str, tuple[Section, object]]:
+    found = {}
+    for table in sorted(tree):
+        if schema.family(table) is not family:
+            continue
+        explicit = dict(tree[table])
+        chosen = explicit.pop(family.selector, None)
+        if not isinstance(chosen, str) or chosen not in family.kinds:
+            written = (sources.get(f"{table}.{key}") for key in tree[table])
+            source = sources.get(f"{table}.{family.selector}") or next(filter(None, written), "configuration")
+            reason = f"must be one of {', '.join(family.kinds)}" + ("" if chosen is None else f", not {chosen!r}")
+            raise ConfigurationError(source=source, key=f"{table}.{family.selector}", reason=reason)
+        section = family.member(table, chosen)
+        for key in explicit:
+            if key not in section.key_names():
+                name = f"{table}.{key}"
+                reason = f"a table with {family.selector} = {chosen!r} has no such setting"
+                raise ConfigurationError(source=sources.get(name, "configuration"), key=name, reason=reason)
+        found[table.rpartition(".")[2]] = (section, _convert(section, explicit, sources))
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------- reading
@@ -188,8 +220,7 @@ def _collect(
 
 def _check_name(schema: Schema, name: str, source: str) -> None:
     table, _, key = name.rpartition(".")
-    section = schema.section(table)
-    if section is None or key not in section.key_names():
+    if key not in schema.keys_of(table):
         _refuse_unknown(schema, name, source)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,18 +36,68 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
+class Family:
+    """Tables `[name.ANYTHING]`, as many as the file has. The key `selector` of each says which dataclass holds the
+    others."""
+
+    name: str
+    selector: str
+    kinds: Mapping[str, type]
+
+    def member(self, table: str, kind: str) -> Section:
+        """The section of one table. Raises KeyError for a kind that there is not."""
+        return Section(table, self.kinds[kind])
+
+    def key_names(self) -> tuple[str, ...]:
+        """Every key that some kind has, the selector first."""
+        names = {f.name: None for kind in self.kinds.values() for f in dataclasses.fields(kind)}
+        return (self.selector, *names)
+
+    def hint(self, key: str) -> object:
+        """The resolved annotation of `key` in the first kind that has it; keys of one name are alike in all."""
+        for kind in self.kinds.values():
+            hints = typing.get_type_hints(kind)
+            if key in hints:
+                return hints[key]
+        return str
+
+
+@dataclass(frozen=True, slots=True)
 class Schema:
     """All sections, and `planned`: dotted names of tables or keys that are reserved, with the system that each of
     them waits for."""
 
     sections: tuple[Section, ...]
     planned: dict[str, str] = field(default_factory=dict)
+    families: tuple[Family, ...] = ()
 
     def section(self, name: str) -> Section | None:
         for section in self.sections:
             if section.name == name:
                 return section
         return None
+
+    def family(self, table: str) -> Family | None:
+        """The family that the table `table` belongs to."""
+        name, _, member = table.rpartition(".")
+        for family in self.families:
+            if family.name == name and member:
+                return family
+        return None
+
+    def keys_of(self, table: str) -> tuple[str, ...]:
+        """The keys that may be written in a table; none where there is no such table."""
+        section, family = self.section(table), self.family(table)
+        if section is not None:
+            return section.key_names()
+        return () if family is None else family.key_names()
+
+    def hint(self, table: str, key: str) -> object:
+        """The annotation of a key that `keys_of` has."""
+        section, family = self.section(table), self.family(table)
+        if section is not None:
+            return section.hint(key)
+        return str if family is None else family.hint(key)
 
     def planned_system(self, name: str) -> str | None:
         """The system that the dotted `name`, or the table it is in, waits for."""
@@ -66,14 +117,15 @@ class Schema:
 
     def is_table(self, name: str) -> bool:
         """Whether `name` is a section or holds one."""
-        return any(s.name == name or s.name.startswith(name + ".") for s in self.sections)
+        known = [section.name for section in self.sections] + [family.name for family in self.families]
+        return self.family(name) is not None or any(table == name or table.startswith(name + ".") for table in known)
 
     def nearest(self, name: str) -> str | None:
         """The known name that looks most like `name`, in the same table if there is one."""
         table, _, key = name.rpartition(".")
-        section = self.section(table)
-        if section is not None:
-            close = difflib.get_close_matches(key, section.key_names(), n=1, cutoff=0.5)
+        keys = self.keys_of(table)
+        if keys:
+            close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
             if close:
                 return f"{table}.{close[0]}"
         close = difflib.get_close_matches(name, self.names(), n=1, cutoff=0.6)

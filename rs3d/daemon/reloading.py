@@ -30,4 +30,9 @@ def merge_reloadable(running: Configuration, wanted: Configuration) -> tuple[Con
                 tree.setdefault(section.name, {})[key] = explicit[key]
             else:
                 tree.get(section.name, {}).pop(key, None)
+    for family in wanted.schema.families:
+        tables = {*running.members[family.name], *wanted.members[family.name]}
+        for table in sorted(f"{family.name}.{member}" for member in tables):
+            if running.tree.get(table) != wanted.tree.get(table):
+                waiting.append(table)
     return from_tree(running.schema, tree, wanted.sources), waiting

@@ -89,6 +89,8 @@ _TABLE: tuple[tuple[str, int, str], ...] = (
     ("InvalidTag", 400, "The tag provided was not a valid tag."),
     ("InvalidToken", 400, "The provided token is malformed or otherwise not valid."),
     ("InvalidURI", 400, "The specified URI couldn't be parsed."),
+    ("KMS.DisabledException", 400, "The request was rejected because the specified KMS key is not enabled."),
+    ("KMS.NotFoundException", 400, "The specified KMS key was not found."),
     ("KeyTooLongError", 400, "Your key is too long."),
     ("MalformedACLError", 400, "The ACL that you provided was not well formed or did not validate."),
     ("MalformedPOSTRequest", 400, "The body of your POST request is not well-formed multipart/form-data."),

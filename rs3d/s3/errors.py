@@ -223,6 +223,11 @@ _ROWS: Final[dict[type[BaseException], _Row]] = {
     e.CustomerKeyNotApplicable: _plain(
         "InvalidRequest", says=lambda error: "The encryption parameters are not applicable to this object."
     ),
+    e.KeyNotFound: _plain("KMS.NotFoundException", says=lambda error: f"Key '{error.key_id}' does not exist"),
+    e.KeyDisabled: _plain("KMS.DisabledException", says=lambda error: f"Key '{error.key_id}' is {error.reason}."),
+    e.KeyAccessDenied: _plain("AccessDenied"),
+    e.KeyExists: _sentence("InvalidRequest"),
+    e.KeyProviderUnavailable: _retry("ServiceUnavailable"),
     e.InvalidBucketState: _sentence("InvalidBucketState"),
     e.NotConfigured: _not_configured,
     e.SlowDown: _retry("SlowDown"),

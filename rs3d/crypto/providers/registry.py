@@ -1,0 +1,66 @@
+"""Which key providers there are, and how one is made from its table `[keys.providers.NAME]`.
+
+A body of `KeyProvider` adds one row: the value of `type`, the dataclass of its other settings, and how it is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from rs3d.crypto.providers.protocol import KeyProvider
+
+
+class Sealing(Protocol):
+    """Seals secrets under the store's master key: `rs3d.crypto.sealing.Sealer`."""
+
+    def seal(self, purpose: str, context: bytes, plaintext: bytes) -> bytes: ...
+
+    def unseal(self, purpose: str, context: bytes, sealed: bytes) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a provider may need of the store that it serves."""
+
+    root: str
+    """Directory of the store."""
+    region: str
+    """For canonical ids that look like ARNs."""
+    sealer: Sealing
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderKind:
+    """One value of `type`."""
+
+    settings: type
+    """A frozen dataclass; its `__post_init__` raises ConfigurationError for values that cannot be."""
+    open: Callable[[str, Any, Surroundings], KeyProvider]
+    """Makes the provider from its name, its settings and its surroundings; does not speak to a server yet, so that a
+    store opens while its provider is away. Raises an OperatorError for what will never work."""
+
+
+KINDS: Final[dict[str, ProviderKind]] = {}
+
+
+def settings_by_type() -> Mapping[str, type]:
+    """The dataclass of each `type`, for the schema of the configuration."""
+    return {kind: row.settings for kind, row in KINDS.items()}
+
+
+def open_provider(name: str, settings: object, surroundings: Surroundings) -> KeyProvider:
+    """The provider that a table of the configuration describes.
+
+    Args:
+        name: the table's last part.
+        settings: an object of the dataclass of its type.
+
+    Raises:
+        OperatorError: it can never work as it is configured.
+    """
+    for row in KINDS.values():
+        if type(settings) is row.settings:
+            return row.open(name, settings, surroundings)
+    raise TypeError(f"no kind of key provider has settings of {type(settings).__name__}")
