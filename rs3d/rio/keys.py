@@ -38,6 +38,12 @@ class Purpose(enum.Enum):
     """Wraps other keys."""
     SIGNATURE = "rs3d rio signature key"
     """HMAC-SHA256 over Merkle roots."""
+    CHUNKS = "rs3d rio chunk key"
+    """Root of the keys of deduplicated chunks; the context names what shares chunks."""
+    CHUNK_NAMES = "rs3d rio chunk names"
+    """Hides the hashes of sealed chunks."""
+    CHUNK_SEALING = "rs3d rio chunk sealing"
+    """Gives each sealed chunk the key of its content."""
     IDENTITY = "rs3d rio key id"
     """Eight bytes that name a key and reveal nothing of it."""
 
