@@ -21,10 +21,12 @@ class CompactRun(msgspec.Struct, frozen=True):
 
 
 class Compaction(msgspec.Struct, frozen=True):
-    """What a compaction did; `sequence` 0 = no run was worth it."""
+    """What a compaction did. `runs` of segments were rewritten (0 = none was worth it), the last of them at
+    `sequence`."""
 
     sequence: int
     freed_bytes: int
+    runs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class StateVerbs:
 
     status: Callable[[], object]
     compact: Callable[[int, int], Awaitable[Compaction]]
-    """Rewrites a run of log segments, the one that pays most or from the first to the last given."""
+    """Rewrites a run of log segments, the one that pays most or from the first to the last given; sequence 0 when no
+    run is worth it."""
     accept_clock: Callable[[], None]
     """Tells the committer that the wall clock is right."""
     traced: Callable[[], AbstractAsyncContextManager[AsyncIterator[object]]]
@@ -54,8 +57,16 @@ class StateVerbs:
         self.accept_clock()
 
     async def run_compact(self, arguments: CompactRun, reporter: Reporter) -> Compaction:
-        await reporter.progress("compacting", 0)
-        return await self.compact(arguments.first, arguments.last)
+        """The run that was named, or one after the other until none is worth it."""
+        done = Compaction(0, 0)
+        while True:
+            await reporter.progress("runs of log segments", done.runs)
+            one = await self.compact(arguments.first, arguments.last)
+            if one.sequence == 0:
+                return done
+            done = Compaction(one.sequence, done.freed_bytes + one.freed_bytes, done.runs + 1)
+            if arguments.first:
+                return done
 
     async def run_trace(self, arguments: Nothing, reporter: Reporter) -> None:
         async with self.traced() as records:
