@@ -297,6 +297,15 @@ class InvalidBucketState(RequestError):
 
 
 @dataclass(eq=False)
+class InvalidUserState(RequestError):
+    """A user who still owns something cannot be removed, and a canonical id never changes."""
+
+    name: str
+    reason: str
+    sentence: ClassVar[str] = "user {name!r} {reason}"
+
+
+@dataclass(eq=False)
 class NotConfigured(RequestError):
     """A bucket has no configuration of this kind. `what` is S3's error code, such as NoSuchTagSet."""
 

@@ -10,8 +10,9 @@ from rs3d.admin.server import Reporter, Verb, verb
 from rs3d.engine import StorageEngine
 from rs3d.engine.requests import BucketChange, BucketRequest, ListBucketsRequest, ListPartsRequest
 from rs3d.engine.results import BucketStatus
-from rs3d.errors import InvalidArgument
+from rs3d.errors import BlobDamaged, InvalidArgument
 from rs3d.types.buckets import Versioning
+from rs3d.types.identifiers import BlobId
 from rs3d.types.objects import BlobSet, CanonicalId, Extent, Inline, Pairs
 
 VERSIONING: Final = "versioning"
@@ -81,6 +82,7 @@ class Location(msgspec.Struct, frozen=True):
     log_segment: int
     log_offset: int
     recipe: list[str]
+    """The layers of the stored bytes in the order of writing; of the first blob, when there are several."""
     blobs: list[BlobRow]
 
 
@@ -155,6 +157,8 @@ class BucketVerbs:
         else:
             kind = f"blob set {placement.upload.text()}"
             blobs = await self._parts(arguments, placement, reporter)
+        if blobs:
+            recipe = self._layers(blobs[0])
         return Location(
             bucket=arguments.bucket,
             key=arguments.key,
@@ -167,6 +171,13 @@ class BucketVerbs:
             recipe=recipe,
             blobs=blobs,
         )
+
+    def _layers(self, row: BlobRow) -> list[str]:
+        try:
+            info = self._engine.blob_info(BlobId.from_text(row.blob))
+        except BlobDamaged as damage:  # where it should lie is still worth telling
+            return [f"unknown: {damage.reason}"]
+        return [layer.name for layer in info.recipe.layers]
 
     async def _parts(self, name: ObjectName, placement: BlobSet, reporter: Reporter) -> list[BlobRow]:
         blobs: list[BlobRow] = []

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
+from rs3d.app.listeners import parse_address
 from rs3d.config.schema import Schema, Section
 from rs3d.engine.configuration import EngineConfig
 from rs3d.engine.layers import check_compression
@@ -40,7 +41,16 @@ class StorageConfig:
         except InvalidArgument as wrong:
             raise ConfigurationError(source="storage", key="compression", reason=wrong.reason) from None
         if self.map_bytes < 64 * 1024 * 1024 or self.map_bytes % 4096:
-            raise ConfigurationError(source="storage", key="map_bytes", reason="at least 64 MiB in pages of 4 KiB")
+            raise ConfigurationError(source="storage", key="map_bytes", reason="must be pages of 4 KiB, 64 MiB or more")
+
+
+def check_addresses(section: str, key: str, addresses: tuple[str, ...]) -> None:
+    """Raises ConfigurationError for what is no address, before anything is made or opened."""
+    for address in addresses:
+        try:
+            parse_address(address, key=key)
+        except ConfigurationError as wrong:
+            raise ConfigurationError(source=section, key=key, reason=wrong.reason) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +70,8 @@ class ServerConfig:
     def __post_init__(self) -> None:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ConfigurationError(source="server", key="tls_key", reason="goes with tls_certificate")
+        for key in ("listen", "tls_listen"):
+            check_addresses("server", key, getattr(self, key))
         if self.tls_listen and self.tls_certificate is None:
             raise ConfigurationError(source="server", key="tls_listen", reason="needs tls_certificate and tls_key")
 
@@ -70,6 +82,9 @@ class OpsConfig:
 
     listen: tuple[str, ...] = ("127.0.0.1:9001",)
     """Addresses; empty serves neither."""
+
+    def __post_init__(self) -> None:
+        check_addresses("ops", "listen", self.listen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +108,7 @@ class DaemonConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.workers <= 128:
-            raise ConfigurationError(source="daemon", key="workers", reason="0 to 128")
+            raise ConfigurationError(source="daemon", key="workers", reason="must be 0 to 128")
         for key in ("drain_timeout_s", "heartbeat_timeout_s"):
             if getattr(self, key) <= 0:
                 raise ConfigurationError(source="daemon", key=key, reason="must be positive")

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from rs3d.admin.protocol import JsonValue, Progress
 
@@ -40,25 +41,25 @@ def print_pairs(values: Mapping[str, JsonValue]) -> None:
     """One line a name; lists of objects follow as tables."""
     tables = {name: v for name, v in values.items() if isinstance(v, list) and v and isinstance(v[0], dict)}
     plain = {name: v for name, v in values.items() if name not in tables}
-    width = max((len(name) for name in plain), default=0)
+    width = max((len(title(name)) for name in plain), default=0)
     for name, value in plain.items():
-        print(f"{name.replace('_', ' '):<{width}}  {cell_text(name, value)}")
+        print(f"{title(name):<{width}}  {cell_text(name, value)}")
     for name, table in tables.items():
-        print(f"\n{name.replace('_', ' ')}:")
+        print(f"\n{title(name)}:")
         print_result(table)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table: drawn by rich on a terminal, aligned columns in a pipe."""
-    titles = [column.replace("_", " ") for column in columns]
+    titles = [title(column) for column in columns]
     if on_terminal():
         from rich import box
         from rich.console import Console
         from rich.table import Table
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for title in titles:
-            table.add_column(title, overflow="fold")
+        for text in titles:
+            table.add_column(text, overflow="fold")
         for row in rows:
             table.add_row(*row)
         Console(highlight=False, markup=False).print(table)
@@ -66,6 +67,17 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(line[i]) for line in [titles, *rows]) for i in range(len(titles))]
     for line in [titles, *rows]:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+_SPELLED_OUT: Final = ("_unix_s", "_ns", "_bytes")
+"""Endings of names whose unit `cell_text` writes beside the value."""
+
+
+def title(name: str) -> str:
+    """A name for people: `created_ns` has a date as its value here, and is called created."""
+    for ending in _SPELLED_OUT:
+        name = name.removesuffix(ending)
+    return name.replace("_", " ")
 
 
 def cell_text(name: str, value: JsonValue) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rs3d.admin.protocol import JsonValue
-from rs3d.cli.output import cell_text, print_table
+from rs3d.cli.output import cell_text, print_table, title
 
 
 def print_status(status: dict[str, JsonValue]) -> None:
@@ -14,7 +14,7 @@ def print_status(status: dict[str, JsonValue]) -> None:
             groups.append((name, value))
     print(f"health    {status.get('health')}: {status.get('detail')}")
     for name, values in groups:
-        pairs = "  ".join(f"{key.replace('_', ' ')} {cell_text(key, value)}" for key, value in values.items())
+        pairs = "  ".join(f"{title(key)} {cell_text(key, value)}" for key, value in values.items())
         print(f"{name:<9} {pairs}")
     for name, value in status.items():
         rows = [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []

@@ -1,4 +1,4 @@
-"""GetObjectAttributes: what is known of an object, and a page of the parts it was made of."""
+"""GetObjectAttributes: what is known of an object, a page of the parts it was made of, and of one blob."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from rs3d.engine.requests import MAXIMUM_PAGE, CustomerKey, ListPartsRequest
 from rs3d.engine.results import ObjectAttributes, ObjectHead, PartPage
 from rs3d.engine.runtime import Runtime, find_bucket
 from rs3d.stores.interfaces import CatalogSnapshot
+from rs3d.types.blobs import BlobInfo
 from rs3d.types.buckets import Bucket
+from rs3d.types.identifiers import BlobId
 from rs3d.types.objects import BlobSet, ObjectVersion, PartEntry
 
 
@@ -48,3 +50,16 @@ def object_attributes(
             total=len(table),
         ),
     )
+
+
+def blob_info(runtime: Runtime, blob: BlobId) -> BlobInfo:
+    """What the sidecar of a blob says of it. Blocking: reads the sidecar.
+
+    Raises:
+        BlobDamaged: missing, or its sidecar fails its checks.
+    """
+    reader = runtime.blobs.open(blob)
+    try:
+        return reader.info
+    finally:
+        reader.close()

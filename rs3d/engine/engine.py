@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final
 
 from rs3d.engine import buckets, get, listing, multipart, uploads, versions
-from rs3d.engine.attributes import object_attributes
+from rs3d.engine.attributes import blob_info, object_attributes
 from rs3d.engine.configuration import EngineConfig, EngineDeps
 from rs3d.engine.copying import copy_object
 from rs3d.engine.get import ObjectReader
@@ -58,8 +58,10 @@ from rs3d.engine.results import (
     VersionPage,
 )
 from rs3d.engine.runtime import Runtime
+from rs3d.types.blobs import BlobInfo
 from rs3d.types.body import BodySource, BytesSource
 from rs3d.types.buckets import Bucket, Versioning
+from rs3d.types.identifiers import BlobId
 from rs3d.types.identities import AccessKey, KeyStatus, User
 from rs3d.types.objects import CanonicalId, ObjectVersion, Pairs, Upload
 from rs3d.types.operations import Bypass
@@ -195,6 +197,10 @@ class StorageEngine:
     ) -> ObjectAttributes:
         """See `attributes.object_attributes`."""
         return object_attributes(self._runtime, bucket, key, version, parts, customer_key)
+
+    def blob_info(self, blob: BlobId) -> BlobInfo:
+        """See `attributes.blob_info`."""
+        return blob_info(self._runtime, blob)
 
     async def copy_object(self, bucket: str, key: str, request: CopyRequest) -> CopyResult:
         """See `copying.copy_object`. `bucket` and `key` are the target."""

@@ -107,7 +107,7 @@ class Identities:
         return user
 
     async def remove_user(self, name: str) -> None:
-        """Raises NoSuchIdentity, InvalidBucketState (the user still owns buckets or keys)."""
+        """Raises NoSuchIdentity, InvalidUserState (the user still owns buckets or keys)."""
         await self._runtime.commit(RemoveUser(id=self._runtime.committer.next_id(), name=name))
 
     async def create_key(self, request: KeyRequest) -> NewKey:

@@ -10,6 +10,7 @@ from rs3d.errors import (
     BucketNotEmpty,
     IdentityExists,
     InvalidBucketState,
+    InvalidUserState,
     NoSuchIdentity,
     StaleRevision,
     TooManyBuckets,
@@ -115,7 +116,7 @@ def put_user(desk: Desk, op: PutUser) -> Plan:
     if holder is not None and holder.decode("utf-8") != user.name:
         raise IdentityExists(name=holder.decode("utf-8"))
     if old is not None and old.canonical_id != user.canonical_id:
-        raise InvalidBucketState(bucket=user.name, reason="a user's canonical id never changes")
+        raise InvalidUserState(name=user.name, reason="keeps the canonical id that was given at first")
     return Record(RecordKind.USER_PUT, bodies.UserPut(operation=desk.tag, user=user))
 
 
@@ -125,10 +126,10 @@ def remove_user(desk: Desk, op: RemoveUser) -> Plan:
         raise NoSuchIdentity(name=op.name)
     for bucket in _buckets(desk):
         if bucket.owner == user.canonical_id:
-            raise InvalidBucketState(bucket=bucket.name, reason=f"user {op.name!r} owns it")
+            raise InvalidUserState(name=op.name, reason=f"owns bucket {bucket.name!r}")
     prefix = owned_key_key(op.name)
     for _ in desk.transaction.scan(desk.tables.identities, prefix, prefix):
-        raise InvalidBucketState(bucket="", reason=f"user {op.name!r} has access keys")
+        raise InvalidUserState(name=op.name, reason="has access keys")
     return Record(RecordKind.USER_REMOVED, bodies.UserRemoved(operation=desk.tag, name=op.name))
 
 

@@ -79,7 +79,8 @@ class StoreLock:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            reason = f"{STORE_LOCK}: {error.strerror}"
+            missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+            reason = "there is no such directory" if missing else f"{STORE_LOCK}: {error.strerror}"
             raise StoreDamaged(root=root, reason=reason, command=f"ls -ld {root}") from error
         try:
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _request(lock_range, mode.value))

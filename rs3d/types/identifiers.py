@@ -49,6 +49,12 @@ class BlobId(NamedTuple):
         """`<segment 16 hex>/<number 8 hex>`: also the path below blobs/ without its suffix."""
         return f"{self.segment:016x}/{self.number:08x}"
 
+    @classmethod
+    def from_text(cls, text: str) -> BlobId:
+        """What `text` says. Raises ValueError when it is not of that form."""
+        segment, _, number = text.partition("/")
+        return cls(SegmentId(int(segment, 16)), int(number, 16))
+
 
 class VersionId(NamedTuple):
     """Sequence of the put record and a random token chosen when the put was planned. 24 bytes; 48 hex digits to

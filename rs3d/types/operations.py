@@ -225,7 +225,7 @@ class PutUser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveUser:
-    """Refused (InvalidBucketState) while the user owns buckets or keys."""
+    """Refused (InvalidUserState) while the user owns buckets or keys."""
 
     id: OperationId
     name: str

@@ -150,6 +150,12 @@ def test_locate_names_record_and_blobs(server: MiniProcess, run: Run) -> None:
     assert large["log_offset"] > 0
 
 
+def test_locate_tells_how_the_bytes_of_a_blob_were_made(server: MiniProcess, run: Run) -> None:
+    run("bucket", "create", "layered", "compression=zstd:3", "parity=4+2")
+    s3_client(server).put_object(Bucket="layered", Key="large", Body=b"x" * 100_000)
+    assert run("locate", "layered", "large")["recipe"] == ["compress", "parity"]
+
+
 def test_trace_shows_live_requests_without_their_queries(
     server: MiniProcess, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,7 +200,7 @@ def test_a_quarantined_blob_is_listed_and_adopted(server: MiniProcess, run: Run,
 
 
 def test_a_young_log_has_no_run_worth_compacting(run: Run) -> None:
-    assert run("compact") == {"sequence": 0, "freed_bytes": 0}
+    assert run("compact") == {"sequence": 0, "freed_bytes": 0, "runs": 0}
 
 
 def test_a_stepped_clock_can_be_accepted(run: Run) -> None:
@@ -215,6 +221,7 @@ def test_a_stepped_clock_can_be_accepted(run: Run) -> None:
         (("key", "create", "--bucket", "absent", "--read"), "there is no bucket 'absent'"),
         (("key", "create", "--read"), "--bucket"),
         (("locate", "absent", "k"), "there is no bucket 'absent'"),
+        (("user", "delete", "root"), "user 'root' owns bucket"),
     ],
 )
 def test_errors_name_the_object_and_the_cause(fail: Callable[..., str], arguments: tuple[str, ...], said: str) -> None:

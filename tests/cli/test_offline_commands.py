@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from rs3d.cli.main import main
+from rs3d.cli.output import print_result
 from rs3d.testing import running_server
 
 
@@ -59,6 +60,25 @@ def test_dump_prints_every_kind_of_file(store: Path, pattern: str, capsys: pytes
     assert json.loads(capsys.readouterr().out)["problems"] == []
 
 
+def test_a_directory_that_does_not_exist_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--data", str(tmp_path / "absent")]) == 1
+    assert "there is no such directory" in capsys.readouterr().err
+
+
+def test_a_wrong_address_leaves_no_store_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mini", str(tmp_path / "new"), "--listen", "nowhere"]) == 78
+    assert "'nowhere' is not HOST:PORT" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_names_for_people_leave_out_the_unit_that_the_value_spells_out(capsys: pytest.CaptureFixture[str]) -> None:
+    print_result([{"created_ns": 1_000_000_000, "free_bytes": 2048, "age_s": 3}])
+    assert capsys.readouterr().out.split("\n")[:2] == [
+        "created               free     age s",
+        "1970-01-01 00:00:01Z  2.0 KiB  3",
+    ]
+
+
 def test_a_file_that_is_none_of_ours_is_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "letter.txt"
     path.write_text("Dear reader")
@@ -96,6 +116,9 @@ def test_config_show_tells_value_and_source(
         ("[http]\nhead_bytes = 1000000\n", "rs3d.toml:2: http.head_bytes: at most"),
         ('[server]\ntls_listen = ["127.0.0.1:1"]\n', "rs3d.toml:2: server.tls_listen: needs tls_certificate"),
         ("[engine]\nregion = 'x'\n", "engine.region: there is no such setting"),
+        ('[server]\nlisten = ["here"]\n', "rs3d.toml:2: server.listen: 'here' is not HOST:PORT"),
+        ('[ops]\nlisten = ["::1:9001"]\n', "rs3d.toml:2: ops.listen: '::1:9001' is not HOST:PORT"),
+        ("[daemon]\nworkers = -1\n", "rs3d.toml:2: daemon.workers: must be 0 to 128"),
     ],
 )
 def test_config_check_names_file_line_and_key(

@@ -19,6 +19,7 @@ from rs3d.errors import (
     InvalidArgument,
     InvalidBucketName,
     InvalidBucketState,
+    InvalidUserState,
     NoSuchBucket,
     NoSuchIdentity,
     NotImplementedHere,
@@ -214,7 +215,7 @@ async def test_identities_that_are_refused(engine: StorageEngine) -> None:
     await engine.create_key(KeyRequest(user="alice", access_key="ALICE"))
     with pytest.raises(IdentityExists):
         await engine.create_key(KeyRequest(user="alice", access_key="ALICE"))
-    with pytest.raises(InvalidBucketState):
+    with pytest.raises(InvalidUserState):
         await engine.remove_user("alice")
     await engine.remove_key("ALICE")
     await engine.remove_user("alice")

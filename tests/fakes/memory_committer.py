@@ -12,8 +12,8 @@ from rs3d.errors import (
     BucketAlreadyOwnedByYou,
     BucketNotEmpty,
     IdentityExists,
-    InvalidBucketState,
     InvalidPart,
+    InvalidUserState,
     NoSuchBucket,
     NoSuchIdentity,
     NoSuchKey,
@@ -470,10 +470,10 @@ class MemoryCommitter:
         if user is None:
             raise NoSuchIdentity(name=operation.name)
         if any(key.user == operation.name for key in self.state.keys.values()):
-            raise InvalidBucketState(bucket="", reason=f"user {operation.name} still has keys")
+            raise InvalidUserState(name=operation.name, reason="has access keys")
         owned = next((bucket for bucket in self.state.buckets.values() if bucket.owner == user.canonical_id), None)
         if owned is not None:
-            raise InvalidBucketState(bucket=owned.name, reason=f"is owned by {operation.name}")
+            raise InvalidUserState(name=operation.name, reason=f"owns bucket {owned.name!r}")
         del self.state.users[operation.name]
         self.state.identity_generation += 1
         return Outcome(sequence=self._advance())

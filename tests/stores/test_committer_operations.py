@@ -553,7 +553,7 @@ def test_users_and_keys(store: CommittedStore) -> None:
         assert view.user_by_canonical_id(user().canonical_id) == user()
     with pytest.raises(errors.IdentityExists):
         store.commit(ops.PutAccessKey(id=store.id(), key=key))
-    with pytest.raises(errors.InvalidBucketState):
+    with pytest.raises(errors.InvalidUserState):
         store.commit(ops.RemoveUser(id=store.id(), name="alice"))
     store.commit(ops.RemoveAccessKey(id=store.id(), access_key="AKIA"))
     with store.view() as view:
