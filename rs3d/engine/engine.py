@@ -125,9 +125,7 @@ class StorageEngine:
 
     # -- objects -----------------------------------------------------------------------------------------------------
 
-    async def put_object(
-        self, bucket: str, key: str, body: Body, request: PutRequest = _PUT
-    ) -> PutResult:
+    async def put_object(self, bucket: str, key: str, body: Body, request: PutRequest = _PUT) -> PutResult:
         """See `put.put_object`."""
         return await put_object(self._runtime, bucket, key, _source(body), request)
 
@@ -179,9 +177,7 @@ class StorageEngine:
             delivery=delivery,
         )
 
-    async def get_object(
-        self, bucket: str, key: str, *, version: str | None = None, range: str | None = None
-    ) -> bytes:
+    async def get_object(self, bucket: str, key: str, *, version: str | None = None, range: str | None = None) -> bytes:
         """The bytes of an object or of a range of it, all in memory; for large ones see `open_object`."""
         async with await self.open_object(bucket, key, version=version, range=range) as reader:
             return await reader.read()
@@ -206,9 +202,7 @@ class StorageEngine:
         """See `copying.copy_object`. `bucket` and `key` are the target."""
         return await copy_object(self._runtime, bucket, key, request)
 
-    async def delete_object(
-        self, bucket: str, key: str, request: DeleteRequest = _DELETE
-    ) -> DeleteResult:
+    async def delete_object(self, bucket: str, key: str, request: DeleteRequest = _DELETE) -> DeleteResult:
         """See `versions.delete_object`."""
         return await versions.delete_object(self._runtime, bucket, key, request)
 
@@ -227,17 +221,13 @@ class StorageEngine:
         """See `versions.object_tags`."""
         return versions.object_tags(self._runtime, bucket, key, version)
 
-    async def set_object_tags(
-        self, bucket: str, key: str, tags: Pairs, *, version: str | None = None
-    ) -> ObjectVersion:
+    async def set_object_tags(self, bucket: str, key: str, tags: Pairs, *, version: str | None = None) -> ObjectVersion:
         """See `versions.set_object_tags`; no tags = delete them."""
         return await versions.set_object_tags(self._runtime, bucket, key, tags, version)
 
     # -- multipart ---------------------------------------------------------------------------------------------------
 
-    async def create_multipart_upload(
-        self, bucket: str, key: str, request: UploadRequest = _UPLOAD
-    ) -> str:
+    async def create_multipart_upload(self, bucket: str, key: str, request: UploadRequest = _UPLOAD) -> str:
         """See `uploads.create_multipart_upload`."""
         return await uploads.create_multipart_upload(self._runtime, bucket, key, request)
 
@@ -283,21 +273,15 @@ class StorageEngine:
         """See `listing.list_objects`."""
         return listing.list_objects(self._runtime, bucket, request)
 
-    def list_object_versions(
-        self, bucket: str, request: ListVersionsRequest = _LIST_VERSIONS
-    ) -> VersionPage:
+    def list_object_versions(self, bucket: str, request: ListVersionsRequest = _LIST_VERSIONS) -> VersionPage:
         """See `listing.list_object_versions`."""
         return listing.list_object_versions(self._runtime, bucket, request)
 
-    def list_multipart_uploads(
-        self, bucket: str, request: ListUploadsRequest = _LIST_UPLOADS
-    ) -> UploadPage:
+    def list_multipart_uploads(self, bucket: str, request: ListUploadsRequest = _LIST_UPLOADS) -> UploadPage:
         """See `listing.list_multipart_uploads`."""
         return listing.list_multipart_uploads(self._runtime, bucket, request)
 
-    def list_parts(
-        self, bucket: str, key: str, upload_id: str, request: ListPartsRequest = _LIST_PARTS
-    ) -> PartPage:
+    def list_parts(self, bucket: str, key: str, upload_id: str, request: ListPartsRequest = _LIST_PARTS) -> PartPage:
         """See `listing.list_parts`."""
         return listing.list_parts(self._runtime, bucket, key, upload_id, request)
 

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from rs3d.errors import FormatUnknown, RecordDamaged
-from rs3d.format import logsegment, quarantinenote, record, recordbodies, sidecar, storemeta
+from rs3d.format import keyring, logsegment, quarantinenote, record, recordbodies, sidecar, storemeta
 from rs3d.kernels.crc import crc32c
 
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
@@ -72,6 +72,8 @@ def dump_file(raw: bytes | memoryview, name: str) -> FileDump:
         return _dump_sidecar(view, FileDump(name, len(view), "sidecar"))
     if front.startswith(storemeta.MAGIC):
         return _dump_store_meta(view, FileDump(name, len(view), "store.meta"))
+    if front.startswith(keyring.MAGIC):
+        return _dump_keyring(view, FileDump(name, len(view), "keyring"))
     if front.startswith(quarantinenote.FIRST_LINE[:-1]):
         return _dump_note(view, FileDump(name, len(view), "quarantine note"))
     if front.startswith(logsegment.SEGMENT_MAGIC):
@@ -161,6 +163,18 @@ def _dump_store_meta(view: memoryview, dump: FileDump) -> FileDump:
         _dump_body(view[storemeta.HEAD.size :], storemeta.HEAD.size, "body", dump)
     try:
         storemeta.decode_store_meta(bytes(view), what="store.meta")
+    except (RecordDamaged, FormatUnknown) as error:
+        dump.problems.append(Problem(0, error.reason))
+    return dump
+
+
+def _dump_keyring(view: memoryview, dump: FileDump) -> FileDump:
+    """The frame only: what it holds is secret as a whole."""
+    names = ("magic", "major", "minor", "body bytes", "body crc", "head crc")
+    if _dump_head(view, dump, keyring.HEAD.size, keyring.HEAD.unpack_from, names):
+        _dump_body(view[keyring.HEAD.size :], keyring.HEAD.size, "body", dump)
+    try:
+        keyring.decode_keyring_file(bytes(view), what="keyring")
     except (RecordDamaged, FormatUnknown) as error:
         dump.problems.append(Problem(0, error.reason))
     return dump

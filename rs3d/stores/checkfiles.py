@@ -208,7 +208,8 @@ def _report_orphan(blob: BlobId, judgement: OrphanJudgement, report: CheckReport
 
 
 def _report_strangers(root: str, report: CheckReport) -> None:
-    known = {*DIRECTORIES, STORE_META, STORE_LOCK, "master.key", "root.credentials", "admin.sock", "rs3d.toml"}
+    beside = {"keyring", "master.key", "root.credentials", "admin.sock", "rs3d.toml"}
+    known = {*DIRECTORIES, STORE_META, STORE_LOCK, *beside}
     for name in sorted(set(os.listdir(root)) - known):
         report.add(Severity.INFO, name, "not part of the format")
 

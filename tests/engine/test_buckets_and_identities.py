@@ -158,9 +158,7 @@ async def test_d21_pages_of_buckets_join_to_the_whole(engine: StorageEngine, siz
         seen: list[str] = []
         token = ""
         while True:
-            page = engine.list_buckets(
-                ListBucketsRequest(owner=owner, prefix=prefix, token=token, maximum=size)
-            )
+            page = engine.list_buckets(ListBucketsRequest(owner=owner, prefix=prefix, token=token, maximum=size))
             seen += [bucket.name for bucket in page.buckets]
             token = page.next_token
             if not token:

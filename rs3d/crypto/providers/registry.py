@@ -7,28 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from rs3d.crypto.providers.keyring import KeyringSettings, open_keyring
 from rs3d.crypto.providers.protocol import KeyProvider
-
-
-class Sealing(Protocol):
-    """Seals secrets under the store's master key: `rs3d.crypto.sealing.Sealer`."""
-
-    def seal(self, purpose: str, context: bytes, plaintext: bytes) -> bytes: ...
-
-    def unseal(self, purpose: str, context: bytes, sealed: bytes) -> bytes: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a provider may need of the store that it serves."""
-
-    root: str
-    """Directory of the store."""
-    region: str
-    """For canonical ids that look like ARNs."""
-    sealer: Sealing
+from rs3d.crypto.providers.surroundings import Surroundings
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +25,9 @@ class ProviderKind:
     store opens while its provider is away. Raises an OperatorError for what will never work."""
 
 
-KINDS: Final[dict[str, ProviderKind]] = {}
+KINDS: Final[dict[str, ProviderKind]] = {
+    "keyring": ProviderKind(KeyringSettings, open_keyring),
+}
 
 
 def settings_by_type() -> Mapping[str, type]:
