@@ -58,6 +58,9 @@ class RecordKind(IntEnum):
     SEGMENTS_REPLACED = 21
     SEGMENT_SWEPT = 22
     SET_KEPT = 23
+    CHUNKS_PINNED = 24
+    CHUNKS_FREED = 25
+    CHUNKS_MOVED = 26
     SEGMENT_SEALED = 0xFFFF
 
 

@@ -205,6 +205,31 @@ class SegmentsReplaced(Body, frozen=True, kw_only=True, omit_defaults=True):
     sources: tuple[int, ...]
 
 
+class ChunksPinned(Body, frozen=True, kw_only=True, omit_defaults=True):
+    """A manifest refers to the chunks in the payload (rows of PINNED_CHUNK, each with its place as it was then), which
+    lie in `packs`, these with their lengths. `missing`: indices of the chunks asked for that were nowhere."""
+
+    manifest: bytes
+    batch: int
+    packs: tuple[NewBlob, ...]
+    missing: tuple[int, ...] = ()
+
+
+class ChunksFreed(Body, frozen=True, kw_only=True, omit_defaults=True):
+    """The batch pins nothing any more; payload: the hashes."""
+
+    manifest: bytes
+    batch: int
+
+
+class ChunksMoved(Body, frozen=True, kw_only=True, omit_defaults=True):
+    """The chunks in the payload (rows of MOVED_CHUNK) lie in `pack` from now on. `missing`: indices of those asked for
+    that lay elsewhere already."""
+
+    pack: NewBlob
+    missing: tuple[int, ...] = ()
+
+
 class SegmentSealed(Body, frozen=True, kw_only=True, omit_defaults=True):
     """The end of a segment; the payload is the offset index."""
 
@@ -235,6 +260,9 @@ BODIES: Final[dict[RecordKind, type[Body]]] = {
     RecordKind.SEGMENTS_REPLACED: SegmentsReplaced,
     RecordKind.SEGMENT_SWEPT: SegmentSwept,
     RecordKind.SET_KEPT: SetKept,
+    RecordKind.CHUNKS_PINNED: ChunksPinned,
+    RecordKind.CHUNKS_FREED: ChunksFreed,
+    RecordKind.CHUNKS_MOVED: ChunksMoved,
     RecordKind.SEGMENT_SEALED: SegmentSealed,
 }
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from rs3d.format.record import RecordKind
+from rs3d.stores import catalogchunks as chunks
 from rs3d.stores import catalogstate as state
 from rs3d.stores import cataloguploads as uploads
 from rs3d.stores import catalogversions as versions
@@ -46,6 +47,9 @@ _APPLY: Final[dict[RecordKind, Callable[[CatalogTransaction, Applicable], None]]
     RecordKind.CURSOR_MOVED: state.cursor_moved,
     RecordKind.SETTING_PUT: state.setting_put,
     RecordKind.SEGMENTS_REPLACED: state.segments_replaced,
+    RecordKind.CHUNKS_PINNED: chunks.chunks_pinned,
+    RecordKind.CHUNKS_FREED: chunks.chunks_freed,
+    RecordKind.CHUNKS_MOVED: chunks.chunks_moved,
 }
 
 

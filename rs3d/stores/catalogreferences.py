@@ -60,6 +60,8 @@ def add_blob_reference(t: CatalogTransaction, key: bytes, referred: NewBlob | No
     row = t.blob(key)
     if row is None:
         row = BlobRow(0, 0, 0) if referred is None else BlobRow(0, referred.stored_bytes, referred.disk_bytes)
+        # Only in a replay: compaction dropped the version that had kept it alive in between.
+        t.delete(t.tables.garbage, key)
     t.put_blob(key, row._replace(references=row.references + 1))
 
 

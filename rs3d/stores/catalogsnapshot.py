@@ -34,10 +34,10 @@ from rs3d.format.rows import (
 )
 from rs3d.kernels.catalogrows import ListedRows
 from rs3d.kernels.crc import crc32c
+from rs3d.stores.catalogchunkview import ChunkView
 from rs3d.stores.catalogtables import PACK_CRC, Tables
 from rs3d.stores.catalogtrie import walk
 from rs3d.stores.cataloguploads import UPLOAD_DECODER, UploadRow, part_key
-from rs3d.stores.catalogview import CatalogView
 from rs3d.stores.logreader import LogReader
 from rs3d.types.buckets import Bucket, BucketCounters
 from rs3d.types.identifiers import (
@@ -72,13 +72,12 @@ BUCKET_DECODER: Final = msgspec.msgpack.Decoder(Bucket)
 _PATCH_DECODER: Final = msgspec.msgpack.Decoder(bodies.VersionPatched)
 
 
-class Snapshot(CatalogView):
+class Snapshot(ChunkView):
     """A view; made by `LocalCatalog.snapshot`, valid inside its `with`."""
 
     def __init__(self, catalog: LocalCatalog, tables: Tables, log: LogReader) -> None:
-        super().__init__(tables)
+        super().__init__(tables, log)
         self._catalog = catalog
-        self._log = log
         self._place = NOWHERE
         """Where the record of the version looked up last lies."""
         self._begin = tables.environment.begin  # renews one of the environment's spare read transactions

@@ -40,6 +40,9 @@ class TableName(Enum):
     PARTS = "parts"
     BLOBS = "blobs"
     GARBAGE = "garbage"
+    CHUNKS = "chunks"
+    PINS = "pins"
+    PACKS = "packs"
     OPERATIONS = "operations"
     EPOCHS = "epochs"
     BLOB_SEGMENTS = "blob_segments"
@@ -98,6 +101,9 @@ class Tables:
         self.parts = tables[TableName.PARTS]
         self.blobs = tables[TableName.BLOBS]
         self.garbage = tables[TableName.GARBAGE]
+        self.chunks = tables[TableName.CHUNKS]
+        self.pins = tables[TableName.PINS]
+        self.packs = tables[TableName.PACKS]
         self.operations = tables[TableName.OPERATIONS]
         self.epochs = tables[TableName.EPOCHS]
         self.blob_segments = tables[TableName.BLOB_SEGMENTS]

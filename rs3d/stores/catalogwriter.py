@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 import msgspec
 
 from rs3d.errors import RecordDamaged
+from rs3d.format.chunkrows import DEDUP_TOTALS
 from rs3d.format.keys import Branch, inverted, sequence_of, suffixed_path
 from rs3d.format.rows import (
     BLOB,
@@ -44,6 +45,7 @@ _U64 = struct.Struct(">Q")
 _ENTRY = struct.Struct(">QH")
 TAIL_KEY = b"tail"
 STORE_KEY = b"store"
+DEDUP_KEY = b"dedup"
 EMPTY_TAIL = Tail(0, 0, 0, 0, 0, 0, 0)
 NO_COUNTERS = (0, 0, 0, 0, 0, 0)
 OBJECTS, VERSIONS, MARKERS, BYTES, UPLOADS, UPLOAD_BYTES = range(6)
@@ -119,6 +121,7 @@ class CatalogTransaction:
         self._counters: dict[int, list[int]] = {}
         self._live: dict[int, int] = {}
         self._outcomes: dict[int, dict[int, bytes]] = {}
+        self._dedup: list[int] | None = None
         self._key_state: KeyState | None = None
         self._buckets: dict[int, Bucket] = {} if buckets is None else buckets
         self.appended: dict[int, LogSegmentRow] = {}
@@ -299,6 +302,13 @@ class CatalogTransaction:
         self._counters.pop(bucket, None)
         self.delete(self.tables.counters, _U64.pack(bucket))
 
+    def dedup_totals(self) -> list[int]:
+        """What deduplication holds, to be changed in place; in the order of `DEDUP_TOTALS`."""
+        if self._dedup is None:
+            value = self.get(self.tables.state, DEDUP_KEY)
+            self._dedup = [0, 0, 0, 0] if value is None else list(DEDUP_TOTALS.unpack(value))
+        return self._dedup
+
     def lives(self, segment: int, total_bytes: int) -> None:
         """A record of `total_bytes` in log segment `segment` is referred to from now on."""
         self._live[segment] = self._live.get(segment, 0) + total_bytes
@@ -397,6 +407,11 @@ class CatalogTransaction:
                 self.put(tables.operations, key, pack_outcomes(outcomes))
             else:
                 self.delete(tables.operations, key)
+        if self._dedup is not None:
+            if any(self._dedup):
+                self.put(tables.state, DEDUP_KEY, DEDUP_TOTALS.pack(*self._dedup))
+            else:
+                self.delete(tables.state, DEDUP_KEY)
         for number, delta in self._live.items():
             row = self.log_segment(number)
             if row is not None:
@@ -416,12 +431,14 @@ class CatalogTransaction:
         self.lmdb.abort()
 
     def _has_gathered(self) -> bool:
-        return bool(self._added.records or self._counters or self._live or self._outcomes or self.appended)
+        gathered = self._added.records or self._counters or self._live or self._outcomes or self.appended
+        return bool(gathered or self._dedup is not None)
 
     def _forget(self) -> None:
         self._counters.clear()
         self._live.clear()
         self._outcomes.clear()
+        self._dedup = None
         self.appended.clear()
         self._added = _Added()
         self._key_state = None

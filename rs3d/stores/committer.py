@@ -29,7 +29,7 @@ from rs3d.errors import (
 from rs3d.format.record import RecordKind
 from rs3d.format.recordbodies import Body, SettingPut, encode_body
 from rs3d.format.rows import ORIGIN
-from rs3d.stores import committerbuckets, committerstate, committeruploads, committerversions
+from rs3d.stores import committerbuckets, committerchunks, committerstate, committeruploads, committerversions
 from rs3d.stores.catalogapply import Applicable, apply
 from rs3d.stores.catalogstate import EPOCH_DECODER
 from rs3d.stores.catalogtables import Tables
@@ -60,6 +60,9 @@ _PLANS: Final[dict[type, Callable[[Desk, Any], Plan]]] = {
     ops.CompleteUpload: committeruploads.complete_upload,
     ops.AbortUpload: committeruploads.abort_upload,
     ops.FreeSetMembers: committeruploads.free_set_members,
+    ops.PinChunks: committerchunks.pin_chunks,
+    ops.FreeChunks: committerchunks.free_chunks,
+    ops.MoveChunks: committerchunks.move_chunks,
     ops.CreateBucket: committerbuckets.create_bucket,
     ops.ChangeBucket: committerbuckets.change_bucket,
     ops.RemoveBucket: committerbuckets.remove_bucket,
@@ -84,6 +87,7 @@ ADDING: Final = frozenset(
         ops.OpenUpload,
         ops.PutPart,
         ops.CompleteUpload,
+        ops.PinChunks,
         ops.CreateBucket,
         ops.PutUser,
         ops.PutAccessKey,

@@ -78,7 +78,7 @@ def check_new_blobs(desk: Desk, new_blobs: tuple[NewBlob, ...]) -> None:
     """
     for new in new_blobs:
         segment, number = new.blob
-        if _owner_of(desk, segment) != desk.epoch or not 0 <= number < BLOBS_PER_SEGMENT:
+        if owner_of(desk, segment) != desk.epoch or not 0 <= number < BLOBS_PER_SEGMENT:
             raise InvalidArgument(name="blob", value=new.blob.text(), reason="lies outside the sender's open epoch")
         key = new.blob.to_bytes()
         transaction, tables = desk.transaction, desk.tables
@@ -106,7 +106,8 @@ def check_blob_source(desk: Desk, blob: BlobId, new_blobs: tuple[NewBlob, ...]) 
     return NewBlob(blob, row.stored_bytes, row.disk_bytes)
 
 
-def _owner_of(desk: Desk, segment: int) -> int:
+def owner_of(desk: Desk, segment: int) -> int:
+    """The epoch that a directory of blobs belongs to; -1 when there is no such directory."""
     owner = desk.segment_owners.get(segment)
     if owner is None:
         found = desk.transaction.get_origin(desk.tables.blob_segments, segment.to_bytes(8, "big"), SEGMENT_DECODER)

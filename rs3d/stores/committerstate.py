@@ -49,9 +49,14 @@ def segment_swept(desk: Desk, op: SegmentSwept) -> Plan:
 
 
 def drop_garbage(desk: Desk, op: DropGarbage) -> Plan:
-    """Changes only derived rows: no record (STORE.md 8)."""
-    for blob in op.blobs:
-        desk.transaction.delete(desk.tables.garbage, blob.to_bytes())
+    """Changes only derived rows: no record (STORE.md 8). A manifest that pins chunks stays, or its pins would stay
+    for ever."""
+    keys = [blob.to_bytes() for blob in op.blobs]
+    for key, blob in zip(keys, op.blobs, strict=True):
+        if next(desk.transaction.scan(desk.tables.pins, key, key), None) is not None:
+            raise InvalidArgument(name="blob", value=blob.text(), reason="pins chunks, which are to be freed first")
+    for key in keys:
+        desk.transaction.delete(desk.tables.garbage, key)
     desk.transaction.changed = True
     return Done(nothing_done())
 

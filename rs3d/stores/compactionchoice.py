@@ -22,6 +22,7 @@ from rs3d.format.rows import (
     VersionRow,
     unpack_part,
 )
+from rs3d.stores.catalogchunks import pins_key
 from rs3d.stores.catalogreferences import Applicable
 from rs3d.stores.catalogstate import EPOCH_DECODER, access_key_key, user_key
 from rs3d.stores.catalogtables import Table
@@ -152,6 +153,9 @@ class Survival:
             return not self._drop_removals or self._has(tables.blob_segments, cast(bodies.SegmentSwept, body).segment)
         if kind is RecordKind.SEGMENTS_REPLACED:
             return self._replacement_matters(cast(bodies.SegmentsReplaced, body))
+        if kind is RecordKind.CHUNKS_MOVED:
+            pack = cast(bodies.ChunksMoved, body).pack.blob.to_bytes()
+            return t.get(tables.packs, pack) is not None
         place = origin_row(t, record)
         if place is None:
             return not self._drop_removals
@@ -220,6 +224,9 @@ def origin_row(t: CatalogTransaction, record: Applicable) -> tuple[Table, bytes]
         return tables.blob_segments, record.sequence.to_bytes(8, "big")
     if kind is RecordKind.CURSOR_MOVED:
         return tables.cursors, cast(bodies.CursorMoved, body).consumer.encode("utf-8")
+    if kind is RecordKind.CHUNKS_PINNED:
+        pinned = cast(bodies.ChunksPinned, body)
+        return tables.pins, pins_key(pinned.manifest, pinned.batch)
     if kind is RecordKind.SETTING_PUT:
         return tables.settings, cast(bodies.SettingPut, body).name.encode("utf-8")
     return None

@@ -13,6 +13,7 @@ from typing import Protocol
 from rs3d.types.blobs import BlobInfo as BlobInfo
 from rs3d.types.blobs import BlobOrigin as BlobOrigin
 from rs3d.types.buckets import Bucket, BucketCounters
+from rs3d.types.chunks import ChunkPlace, DedupTotals, PackUse, PinBatch
 from rs3d.types.identifiers import BlobId, BucketId, LogPosition, OperationId, SegmentId, Sequence, UploadId, VersionId
 from rs3d.types.identities import AccessKey, User
 from rs3d.types.objects import CanonicalId, ListedObject, ListedVersion, ObjectVersion, PartEntry, Upload
@@ -90,6 +91,33 @@ class CatalogSnapshot(Protocol):
         ...
 
     def blob_references(self, blob: BlobId) -> int: ...
+
+    def blob_is_known(self, blob: BlobId) -> bool:
+        """Whether a row refers to the blob or it waits to be unlinked. A sender whose last PinChunks is answered may
+        unlink a pack of its own that is not known."""
+        ...
+
+    def chunk(self, chunk_hash: bytes) -> ChunkPlace | None:
+        """Where a chunk lies, or None. It stays readable there for readers in the horizon; to refer to it, pin it."""
+        ...
+
+    def pin_batches(self, manifest: BlobId) -> list[PinBatch]:
+        """The batches of pins of a manifest, in order."""
+        ...
+
+    def pinned_hashes(self, manifest: BlobId, batch: int) -> tuple[bytes, ...]:
+        """What a batch pins, from its record, repeats included; empty when the batch is not pinned.
+
+        Raises:
+            RecordDamaged: the record fails its checks.
+        """
+        ...
+
+    def packs(self, after: BlobId | None = None) -> Iterator[PackUse]:
+        """Packs with chunks, in the order of ids, beginning behind `after`."""
+        ...
+
+    def dedup_totals(self) -> DedupTotals: ...
 
     def user(self, name: str) -> User | None: ...
 

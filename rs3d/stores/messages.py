@@ -63,6 +63,9 @@ _KINDS: Final[tuple[type, ...]] = (
     ops.MoveCursor,
     ops.PutSetting,
     ops.CompactLog,
+    ops.PinChunks,
+    ops.FreeChunks,
+    ops.MoveChunks,
 )
 _KIND_NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
 

@@ -31,6 +31,7 @@ class OutcomeArray(msgspec.Struct, frozen=True, array_like=True):
     segment: int = 0
     epoch: int = 0
     remaining: int = 0
+    missing: tuple[int, ...] = ()
 
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
@@ -41,6 +42,11 @@ NULL: Final = "null"
 def nothing_done(version_text: str = "", delete_marker: bool = False, reports_version: bool = False) -> bytes:
     """The outcome of an operation that found nothing to change and logged nothing."""
     return _ENCODE((0, version_text, reports_version, delete_marker))
+
+
+def nothing_found(missing: tuple[int, ...]) -> bytes:
+    """The outcome of PinChunks or MoveChunks when no chunk was where it should be."""
+    return _ENCODE(OutcomeArray(0, missing=missing))
 
 
 def outcome_bytes(kind: RecordKind, sequence: int, body: bodies.Body) -> bytes:
@@ -83,6 +89,8 @@ def _other_outcome(kind: RecordKind, sequence: int, body: bodies.Body) -> Outcom
         return OutcomeArray(sequence, epoch=sequence)
     if kind is RecordKind.SET_MEMBERS_FREED:
         return OutcomeArray(sequence, remaining=cast(bodies.SetMembersFreed, body).remaining)
+    if kind is RecordKind.CHUNKS_PINNED or kind is RecordKind.CHUNKS_MOVED:
+        return OutcomeArray(sequence, missing=cast("bodies.ChunksPinned | bodies.ChunksMoved", body).missing)
     return OutcomeArray(sequence)
 
 
@@ -101,4 +109,5 @@ def decode_outcome(raw: bytes | memoryview) -> Outcome:
         segment=SegmentId(found.segment) if found.segment else None,
         epoch=Epoch(found.epoch) if found.epoch else None,
         remaining=found.remaining,
+        missing=found.missing,
     )

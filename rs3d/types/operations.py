@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from rs3d.types.buckets import Versioning
+from rs3d.types.chunks import ChunkMove, ChunkPin
 from rs3d.types.identifiers import (
     BlobId,
     BucketId,
@@ -244,6 +245,54 @@ class RemoveAccessKey:
     access_key: str
 
 
+# --------------------------------------------------------------------------------------------------------- chunks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinChunks:
+    """A manifest that is being written refers to these chunks from now on (at most 1,000; a repeat counts again).
+
+    A chunk that has a row is referred to once more; a copy of it that the sender wrote stays unused. One without a row
+    gets it from its place; without a place, or with one in a pack that is garbage by now, it is not pinned and its
+    index is in `Outcome.missing`. `new_blobs`: the packs of the sender that the places name, complete and synced; the
+    same pack may come with every batch. A pack belongs to the committer from its first pinned chunk on.
+
+    Refused (InvalidArgument): manifest or packs outside the sender's open epoch, a batch that is pinned, a manifest
+    that is committed already.
+    """
+
+    id: OperationId
+    manifest: BlobId
+    batch: int
+    chunks: tuple[ChunkPin, ...]
+    new_blobs: tuple[NewBlob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreeChunks:
+    """Take back one batch of pins: of a manifest of the sender that was not committed, of one that is garbage, or of
+    one whose epoch is closed and that no row names. `hashes` as the record of the pins has them
+    (`CatalogSnapshot.pinned_hashes`). Nothing happens where the batch is not pinned. Refused (InvalidArgument) while
+    the manifest is referred to."""
+
+    id: OperationId
+    manifest: BlobId
+    batch: int
+    hashes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveChunks:
+    """Chunks of pack `old` lie in the sender's pack `new` as well, copied byte for byte, synced and read back: from now
+    on there. Those that do not lie in `old` any more are left alone; their indices are in `Outcome.missing`. When the
+    last one has moved, `old` is garbage."""
+
+    id: OperationId
+    old: BlobId
+    new: NewBlob
+    moves: tuple[ChunkMove, ...]
+
+
 # ------------------------------------------------------------------------------------------------- store's own state
 
 
@@ -351,6 +400,9 @@ Operation = (
     | OpenSegment
     | SegmentSwept
     | FreeSetMembers
+    | PinChunks
+    | FreeChunks
+    | MoveChunks
     | DropGarbage
     | DropLogSegments
     | MoveCursor
@@ -367,7 +419,8 @@ class Outcome:
     shows the id: versioning was enabled or
     suspended). Remove: `version_text` of the marker made or the version removed, `delete_marker`. Open: `upload`.
     CreateBucket: `bucket`.
-    OpenSegment: `segment`. FreeSetMembers: `remaining`. `sequence` is the record's, always (0 when nothing was logged).
+    OpenSegment: `segment`. FreeSetMembers: `remaining`. PinChunks, MoveChunks: `missing`, indices of their chunks.
+    `sequence` is the record's, always (0 when nothing was logged).
     """
 
     sequence: Sequence
@@ -381,4 +434,5 @@ class Outcome:
     segment: SegmentId | None = None
     epoch: Epoch | None = None
     remaining: int = 0
+    missing: tuple[int, ...] = ()
     position: LogPosition | None = None

@@ -46,12 +46,15 @@ from rs3d.types.operations import (
     CreateBucket,
     DropGarbage,
     Existing,
+    FreeChunks,
     FreeSetMembers,
+    MoveChunks,
     OpenSegment,
     OpenUpload,
     Operation,
     Outcome,
     PatchVersion,
+    PinChunks,
     Preconditions,
     PutAccessKey,
     PutPart,
@@ -63,6 +66,7 @@ from rs3d.types.operations import (
     RemoveUser,
     RemoveVersion,
 )
+from tests.fakes.memory_chunks import free_chunks, move_chunks, pin_chunks
 from tests.fakes.memory_store import (
     NOWHERE,
     BlobSetState,
@@ -512,6 +516,18 @@ class MemoryCommitter:
         else:
             del self.state.dead_sets[operation.upload]
         return Outcome(sequence=self._advance(), remaining=len(rest))
+
+    @_apply.register
+    def _pin_chunks(self, operation: PinChunks) -> Outcome:
+        return pin_chunks(self.state, operation, self._advance())
+
+    @_apply.register
+    def _free_chunks(self, operation: FreeChunks) -> Outcome:
+        return free_chunks(self.state, operation, self._advance())
+
+    @_apply.register
+    def _move_chunks(self, operation: MoveChunks) -> Outcome:
+        return move_chunks(self.state, operation, self._advance())
 
     @_apply.register
     def _drop_garbage(self, operation: DropGarbage) -> Outcome:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rs3d.types.buckets import Bucket, BucketCounters
+from rs3d.types.chunks import ChunkPlace, DedupTotals, PackUse, PinBatch
 from rs3d.types.identifiers import BlobId, BucketId, LogPosition, Sequence, UploadId, VersionId
 from rs3d.types.identities import AccessKey, User
 from rs3d.types.objects import (
@@ -54,6 +55,12 @@ class CompletedState:
 
 
 @dataclass
+class ChunkState:
+    place: ChunkPlace
+    references: int
+
+
+@dataclass
 class MemoryState:
     """Everything there is. Versions of a key are kept newest first."""
 
@@ -71,6 +78,10 @@ class MemoryState:
     users: dict[str, User] = field(default_factory=dict)
     keys: dict[str, AccessKey] = field(default_factory=dict)
     settings: dict[str, bytes] = field(default_factory=dict)
+    chunks: dict[bytes, ChunkState] = field(default_factory=dict)
+    pins: dict[tuple[BlobId, int], tuple[bytes, ...]] = field(default_factory=dict)
+    pack_bytes: dict[BlobId, int] = field(default_factory=dict)
+    """Stored bytes of every pack that was ever pinned."""
 
     def bucket_named(self, name: str) -> Bucket | None:
         return next((bucket for bucket in self.buckets.values() if bucket.name == name), None)
@@ -183,6 +194,37 @@ class MemorySnapshot:
 
     def blob_references(self, blob: BlobId) -> int:
         return self._state.references.get(blob, 0)
+
+    def blob_is_known(self, blob: BlobId) -> bool:
+        return self._state.references.get(blob, 0) > 0 or blob in self._state.garbage
+
+    def chunk(self, chunk_hash: bytes) -> ChunkPlace | None:
+        found = self._state.chunks.get(chunk_hash)
+        return None if found is None else found.place
+
+    def pin_batches(self, manifest: BlobId) -> list[PinBatch]:
+        found = sorted((batch, hashes) for (of, batch), hashes in self._state.pins.items() if of == manifest)
+        return [PinBatch(manifest, batch, len(hashes)) for batch, hashes in found]
+
+    def pinned_hashes(self, manifest: BlobId, batch: int) -> tuple[bytes, ...]:
+        return self._state.pins.get((manifest, batch), ())
+
+    def packs(self, after: BlobId | None = None) -> Iterator[PackUse]:
+        used: dict[BlobId, list[int]] = {}
+        for chunk in self._state.chunks.values():
+            used.setdefault(chunk.place.pack, []).append(chunk.place.stored_bytes)
+        for pack in sorted(used):
+            if after is None or pack > after:
+                yield PackUse(pack, len(used[pack]), sum(used[pack]), self._state.pack_bytes[pack])
+
+    def dedup_totals(self) -> DedupTotals:
+        chunks = self._state.chunks.values()
+        return DedupTotals(
+            len(chunks),
+            sum(chunk.place.client_bytes for chunk in chunks),
+            sum(chunk.place.stored_bytes for chunk in chunks),
+            sum(chunk.place.client_bytes * chunk.references for chunk in chunks),
+        )
 
     def user(self, name: str) -> User | None:
         return self._state.users.get(name)
