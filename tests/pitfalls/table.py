@@ -33,7 +33,7 @@ DATA: dict[str, Line] = {
         "system/test_write_trace.py::test_d1_every_write_is_synced_in_order_before_its_answer",
         "system/test_write_trace.py::test_d1_a_server_that_leaves_out_one_sync_is_found_out",
         "stores/test_check.py::test_pitfall_d1_nothing_is_removed_while_anything_is_damaged",
-        "system/test_chaos.py::test_d1_kills_at_random_moments_of_mixed_load_lose_nothing_and_leave_nothing_half_done",
+        "system/test_chaos.py::test_d1_mishaps_at_random_moments_of_mixed_load_lose_nothing_and_leave_nothing_half_done",
         "system/test_processes.py::test_all_processes_killed_at_once_lose_nothing_acknowledged",
     ),
     "D2": covered(

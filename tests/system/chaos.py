@@ -1,9 +1,9 @@
-"""Kill processes at random moments under mixed load, restart, and check everything: `python -m tests.system.chaos
---moments 200`.
+"""Mishaps at random moments under mixed load with a checking client: `python -m tests.system.chaos --minutes 60`.
 
-Each round kills one process, or all at once with the supervisor, with SIGKILL, at a random moment of the load. After
-every kill the daemon has to serve again; after each round of a few kills every key is read back and compared with
-what was acknowledged, and the store is checked offline: files on disk == files reachable, every byte verified.
+Processes are killed, stopped, restarted and reloaded, the disk below the store fails, dawdles and fills up. After each
+the daemon has to serve again; after each round of some every key and version is read back and compared with what was
+acknowledged, and the store is checked offline: files on disk == files reachable, every byte verified. The round before
+is read back once more, and the one before that deleted.
 """
 
 from __future__ import annotations
@@ -11,56 +11,66 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import signal
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter, deque
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rs3d.stores.check import CheckMode, assert_files_reachable, check_store
 from rs3d.testing import MiniProcess
+from tests.system.chaosload import ChaosLoad
 from tests.system.clients import s3_client
-from tests.system.mixedload import MixedLoad
-from tests.system.waiting import wait_until
+from tests.system.faultydisk import FaultyDisk
+from tests.system.mishaps import Mishaps
+from tests.system.smalldisk import MIB, small_disk
 
-KILLS_A_ROUND = 10
-VICTIMS = ("worker", "committer", "steward", "all", "worker", "committer", "supervisor")
-
-
-def strike(server: MiniProcess, victim: str) -> bool:
-    """Kill; returns whether the whole daemon has to be started again."""
-    if victim in ("all", "supervisor"):
-        doomed = [server.pid] if victim == "supervisor" else [server.pid, *server.children().values()]
-        for process in doomed:
-            os.kill(process, signal.SIGKILL)
-        server.kill()
-        return True
-    pid = server.children().get(victim)
-    if pid is not None:
-        os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: pid not in server.children().values())
-    return False
+ENVIRONMENT = {
+    "RS3D_DAEMON__HEARTBEAT_TIMEOUT_S": "6",
+    "RS3D_STORAGE__SPACE__BALLAST_BYTES": str(32 * MIB),
+    "RS3D_STORAGE__SPACE__MINIMUM_FREE_BYTES": str(32 * MIB),
+}
+DISK_BYTES = 6 << 30
 
 
-def play_round(server: MiniProcess, chance: random.Random, seed: int, kills: int) -> tuple[MixedLoad, int]:
-    """One stretch of load with kills in it. Returns the load and how many objects and versions were read back."""
-    pause = threading.Event()
+@dataclass
+class Total:
+    """Of all rounds."""
+
+    acknowledged: int = 0
+    failed: int = 0
+    checked: int = 0
+    operations: Counter[str] = field(default_factory=Counter)
+    earlier: deque[ChaosLoad] = field(default_factory=deque)
+
+    def add(self, load: ChaosLoad, checked: int) -> None:
+        self.acknowledged += load.acknowledged
+        self.failed += load.failed
+        self.checked += checked
+        self.operations += load.counts
+        self.earlier.append(load)
+
+
+def play_round(mishaps: Mishaps, total: Total, seed: int, strikes: list[str]) -> None:
+    """One stretch of load with these mishaps in it; what was acknowledged before and in it is read back."""
+    server, pause = mishaps.server, threading.Event()
     server.start()
     try:
         client = s3_client(server)
-        bucket = f"round-{seed}"
-        load = MixedLoad(server, bucket, writers=4, seed=seed)
+        checked = total.earlier[-1].verify(client) if total.earlier else 0
+        while len(total.earlier) > 1:
+            total.earlier.popleft().remove(client)
+        load = ChaosLoad(server, f"round-{seed}", writers=2, seed=seed)
         load.make_buckets(client)
         with load:
-            for _ in range(kills):
-                pause.wait(chance.uniform(0.05, 1.5))
-                before = load.acknowledged
-                if strike(server, chance.choice(VICTIMS)):
-                    server.start()
-                wait_until(lambda seen=before: load.acknowledged > seen + 5)  # type: ignore[misc]
-        client = s3_client(server)
-        checked = load.verify(client)
+            for name in strikes:
+                pause.wait(mishaps.chance.uniform(0.05, 1.5))
+                mishaps.strike(load, name)
+        checked += load.verify(s3_client(server))
         status = server.stop()
         if status != 0:
             raise AssertionError(f"the daemon ended with {status}")
@@ -69,31 +79,54 @@ def play_round(server: MiniProcess, chance: random.Random, seed: int, kills: int
         raise
     finally:
         server.kill()
-    return load, checked
+    total.add(load, checked)
+
+
+def check_offline(directory: Path) -> str:
+    """What the check counted. Raises AssertionError at anything that is not as it should be."""
+    check_store(str(directory), mode=CheckMode.REPAIR)
+    report = assert_files_reachable(str(directory))
+    return f"{report.versions} versions, {report.blobs} blobs"
+
+
+def schedule(chance: random.Random, names: list[str]) -> list[str]:
+    """Every mishap once, in any order; a round takes the next of them."""
+    return chance.sample(names, len(names))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--moments", type=int, default=200, help="kills in all")
+    parser.add_argument("--minutes", type=float, default=60.0, help="begin no round after so long")
+    parser.add_argument("--strikes", type=int, default=8, help="mishaps a round")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 100_000)
+    parser.add_argument("--below", type=Path, default=None, help="a directory for the disk's image and the store")
     arguments = parser.parse_args()
-    chance = random.Random(arguments.seed)
-    print(f"seed {arguments.seed}")
-    with tempfile.TemporaryDirectory(prefix="rs3d-chaos-") as directory:
-        server = MiniProcess(Path(directory) / "data", workers=arguments.workers)
-        done = 0
-        while done < arguments.moments:
-            kills = min(KILLS_A_ROUND, arguments.moments - done)
-            load, checked = play_round(server, chance, done + 1, kills)
-            done += kills
-            check_store(str(server.directory), mode=CheckMode.REPAIR)
-            report = assert_files_reachable(str(server.directory))
+    chance, total, started = random.Random(arguments.seed), Total(), time.monotonic()
+    print(f"seed {arguments.seed}", flush=True)
+    with ExitStack() as stack:
+        below = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rs3d-chaos-", dir=arguments.below)))
+        place = stack.enter_context(small_disk(below, DISK_BYTES)) if os.geteuid() == 0 else None
+        directory = (place or below) / "data"
+        disk = FaultyDisk(directory, below)
+        server = MiniProcess(directory, workers=arguments.workers, environment={**ENVIRONMENT, **disk.environment()})
+        mishaps = Mishaps(server, chance, disk, place, tell=partial(print, flush=True))
+        seed, waiting = 0, list[str]()
+        while time.monotonic() - started < arguments.minutes * 60:
+            seed += 1
+            while len(waiting) < arguments.strikes:
+                waiting += schedule(chance, sorted(mishaps.kinds()))
+            play_round(mishaps, total, seed, waiting[: arguments.strikes])
+            del waiting[: arguments.strikes]
+            left = check_offline(directory)
             print(
-                f"{done} kills: {load.acknowledged} acknowledged, {load.failed} without an answer; "
-                f"{checked} read back; {report.versions} versions, {report.blobs} blobs, all as they should be",
+                f"{time.monotonic() - started:6.0f} s, round {seed}: {mishaps.counts.total()} mishaps, "
+                f"{total.acknowledged:,} acknowledged, {total.failed:,} refused or without an answer, "
+                f"{total.checked:,} read back; {left}, all as they should be",
                 flush=True,
             )
+        for table in (mishaps.counts, total.operations, Counter(disk.hits())):
+            print("\n".join(f"{count:8,}  {name}" for name, count in sorted(table.items())), flush=True)
     return 0
 
 

@@ -19,6 +19,7 @@ SIZES = (0, 10, 5_000, 40_000, 300_000)
 PART_BYTES = 5 * 1024 * 1024
 ABSENT = ""
 """As a digest: the key may not exist."""
+ALWAYS_TOLERATED = frozenset({"ServiceUnavailable", "SlowDown"})
 
 
 @dataclass
@@ -51,6 +52,8 @@ class Load:
         self.acknowledged = 0
         self.failed = 0
         self.problems: list[str] = []
+        self.tolerated: frozenset[str] = ALWAYS_TOLERATED
+        """Codes a refusal may have just now: more of them while the disk is made to fail."""
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -69,6 +72,7 @@ class Load:
         client: Any = None
         while not self._stop.is_set():
             key = f"{number}/{chance.randrange(25)}"
+            tolerated = self.tolerated
             try:
                 if client is None:
                     client = s3_client(self._server)
@@ -78,13 +82,13 @@ class Load:
                 # The outcome is unknown: either content may be there. A refusal that names the client is a bug of
                 # the test.
                 self.failed += 1
-                self._note(error)
+                self._note(error, tolerated | self.tolerated)
                 client = None
                 self._stop.wait(0.05)
 
-    def _note(self, error: Exception) -> None:
+    def _note(self, error: Exception, tolerated: frozenset[str]) -> None:
         code = error_code(error) if isinstance(error, ClientError) else ""
-        if code and code not in ("ServiceUnavailable", "SlowDown"):
+        if code and code not in tolerated:
             self.problems.append(str(error))
 
     def _one(self, client: Any, chance: random.Random, key: str) -> None:
@@ -97,11 +101,15 @@ class Load:
         elif dice < 0.14 and self._multipart:
             self._upload(client, key, history)
         else:
-            body = os.urandom(chance.choice(SIZES))
+            body = self._body(chance)
             digest = hashlib.sha256(body).hexdigest()
             history.attempt(digest)
             client.put_object(Bucket=self._bucket, Key=key, Body=body)
             history.acknowledge(digest)
+
+    def _body(self, chance: random.Random) -> bytes:
+        """The content of the next object."""
+        return os.urandom(chance.choice(SIZES))
 
     def _upload(self, client: Any, key: str, history: KeyHistory) -> None:
         bodies = [os.urandom(PART_BYTES), os.urandom(1000)]

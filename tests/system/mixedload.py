@@ -11,7 +11,7 @@ from collections import defaultdict
 from typing import Any
 
 from rs3d.testing import MiniProcess
-from tests.system.load import ABSENT, SIZES, KeyHistory, Load
+from tests.system.load import ABSENT, KeyHistory, Load
 
 
 class MixedLoad(Load):
@@ -44,7 +44,7 @@ class MixedLoad(Load):
         elif dice < 0.36:
             self._list(client, key)
         elif dice < 0.44:
-            self._read(client, key)
+            self._read(client, chance, key)
         elif dice < 0.46:
             self._abandon_upload(client, key)
         else:
@@ -53,7 +53,7 @@ class MixedLoad(Load):
 
     def _put_version(self, client: Any, chance: random.Random, key: str) -> None:
         self.counts["put of a version"] += 1
-        body = os.urandom(chance.choice(SIZES))
+        body = self._body(chance)
         digest = hashlib.sha256(body).hexdigest()
         self._attempted_versions[key].add(digest)
         answer = client.put_object(Bucket=self.versions_bucket, Key=key, Body=body)
@@ -102,14 +102,25 @@ class MixedLoad(Load):
     def _listed(self, client: Any, prefix: str) -> list[Any]:
         return list(client.list_objects_v2(Bucket=self._bucket, Prefix=prefix).get("Contents", []))
 
-    def _read(self, client: Any, key: str) -> None:
+    def _read(self, client: Any, chance: random.Random, key: str) -> None:
         history = self._histories.get(key)
         if history is None or ABSENT in history.possible:
             return
         self.counts["read"] += 1
-        found = hashlib.sha256(client.get_object(Bucket=self._bucket, Key=key)["Body"].read()).hexdigest()
+        whole = client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+        found = hashlib.sha256(whole).hexdigest()
         if found not in history.possible:
             self.problems.append(f"read: {key} holds {found}, possible {history.possible}")
+        if whole and len(history.possible) == 1:
+            self._read_range(client, chance, key, whole)
+
+    def _read_range(self, client: Any, chance: random.Random, key: str, whole: bytes) -> None:
+        self.counts["range"] += 1
+        first = chance.randrange(len(whole))
+        last = min(len(whole) - 1, first + chance.randrange(200_000))
+        answer = client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes={first}-{last}")
+        if answer["Body"].read() != whole[first : last + 1]:
+            self.problems.append(f"range: bytes {first} to {last} of {key} are wrong")
 
     def verify(self, client: Any) -> int:
         """As `Load.verify`; every acknowledged version too, and no version that nobody tried to make."""

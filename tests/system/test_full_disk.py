@@ -4,8 +4,8 @@ own, by a loop device."""
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,9 @@ from rs3d.stores.check import assert_files_reachable
 from rs3d.testing import MiniProcess
 from tests.s3.wire.client import check_refusal
 from tests.system.races import caller_of
+from tests.system.smalldisk import MIB, fill_the_rest, small_disk
 from tests.system.waiting import wait_until
 
-MIB = 1024 * 1024
 DISK_BYTES = 288 * MIB
 """Two log segments of 64 MiB, the reserves below, and some 100 MiB for objects."""
 RESERVES = {
@@ -25,54 +25,21 @@ RESERVES = {
 }
 
 
-def run(*words: str) -> None:
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PATH": path}, timeout=120)
-    if done.returncode != 0:
-        raise OSError(f"{' '.join(words)}: {done.stderr}")
-
-
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """Where a file system of its own is mounted."""
     if os.geteuid() != 0:
         pytest.skip("mounting a file system of its own needs root: run this test as root to have it checked")
-    image, place = tmp_path / "image", tmp_path / "disk"
-    with image.open("wb") as file:
-        file.truncate(DISK_BYTES)
-    place.mkdir()
-    run("mkfs.ext4", "-q", "-F", "-m", "0", str(image))
-    try:
-        run("mount", "-o", "loop", str(image), str(place))
-    except OSError as error:
-        pytest.skip(f"this machine does not let root mount a loop device: {error}")
-    try:
+    with ExitStack() as stack:
+        try:
+            place = stack.enter_context(small_disk(tmp_path, DISK_BYTES))
+        except OSError as error:
+            pytest.skip(f"this machine does not let root mount a loop device: {error}")
         yield place
-    finally:
-        run("umount", str(place))
 
 
-def fill_the_rest(place: Path) -> Path:
-    """Somebody else's file takes every block that is left."""
-    path = place / "foreign"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-    try:
-        step = MIB
-        offset = 0
-        while step >= 4096:
-            try:
-                os.posix_fallocate(descriptor, offset, step)
-                offset += step
-            except OSError:
-                step //= 2
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    return path
-
-
-def test_d2_a_full_disk_takes_deletes_refuses_writes_and_recovers_without_a_restart(small_disk: Path) -> None:
-    directory = small_disk / "data"
+def test_d2_a_full_disk_takes_deletes_refuses_writes_and_recovers_without_a_restart(disk: Path) -> None:
+    directory = disk / "data"
     with MiniProcess(directory, workers=1, environment=RESERVES) as server:
         caller = caller_of(server)
         assert caller.put("/full").status == 200
@@ -85,8 +52,8 @@ def test_d2_a_full_disk_takes_deletes_refuses_writes_and_recovers_without_a_rest
         check_refusal(answer, 507, "InsufficientStorage", f"/full/{count}")
         assert 20 < count < 160
         pid = server.children()
-        foreign = fill_the_rest(small_disk)
-        status = os.statvfs(small_disk)
+        foreign = fill_the_rest(disk)
+        status = os.statvfs(disk)
         assert status.f_bavail * status.f_frsize < 64 * 1024
         wait_until(lambda: caller.put("/full/small", b"s" * 100).status == 507)
         for target in ("/full/large", part):
