@@ -217,6 +217,15 @@ class InvalidRange(RequestError):
 
 
 @dataclass(eq=False)
+class NoSuchPart(RequestError):
+    """The object has fewer parts than the number asked for (416)."""
+
+    part_number: int
+    part_count: int
+    sentence: ClassVar[str] = "part {part_number} was asked for; the object has {part_count}"
+
+
+@dataclass(eq=False)
 class PreconditionFailed(RequestError):
     """`condition` names the header that did not hold (If-Match, If-None-Match, If-Unmodified-Since …)."""
 

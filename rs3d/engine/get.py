@@ -25,9 +25,9 @@ from rs3d.engine.results import ContentRange, FileSpan, ObjectHead
 from rs3d.engine.runtime import PARTS_ON_LOOP, Reading, Runtime, find_bucket
 from rs3d.errors import (
     DamageError,
-    InvalidRange,
     LatestIsDeleteMarker,
     NoSuchKey,
+    NoSuchPart,
     NoSuchVersion,
     ObjectDamaged,
     VersionIsDeleteMarker,
@@ -137,16 +137,20 @@ def _head_of_part(
     size = version.meta.size_bytes
     if not isinstance(version.placement, BlobSet):
         if part_number != 1:
-            raise InvalidRange(requested=f"part {part_number}", size_bytes=size)
-        return ObjectHead(bucket, version, ContentRange(0, size - 1, size), 0), None
+            raise NoSuchPart(part_number, 1)
+        return ObjectHead(bucket, version, _bytes_of_part(0, size, size), 0), None
     parts = view.set_parts(version)
     # S3 counts the parts of a finished object from 1 without gaps, whatever their numbers were.
     if not 1 <= part_number <= len(parts):
-        raise InvalidRange(requested=f"part {part_number}", size_bytes=size)
+        raise NoSuchPart(part_number, len(parts))
     first = sum(part.size_bytes for part in parts[: part_number - 1])
     length = parts[part_number - 1].size_bytes
-    selected = ContentRange(first, first + length - 1, size)
-    return ObjectHead(bucket, version, selected, len(parts), parts[part_number - 1]), parts
+    return ObjectHead(bucket, version, _bytes_of_part(first, length, size), len(parts), parts[part_number - 1]), parts
+
+
+def _bytes_of_part(first: int, length: int, size_bytes: int) -> ContentRange | None:
+    """Of an empty object every part is the whole: nothing in it has a number that a Content-Range could name."""
+    return ContentRange(first, first + length - 1, size_bytes) if size_bytes else None
 
 
 async def open_object(
@@ -165,7 +169,7 @@ async def open_object(
 
     Raises:
         NoSuchBucket, NoSuchKey, NoSuchVersion, VersionIsDeleteMarker, PreconditionFailed, NotModified, InvalidRange,
-        ObjectDamaged, SlowDown
+        NoSuchPart, ObjectDamaged, SlowDown
     """
 
     wanted = _Wanted(bucket, key, version, range, part_number, conditions, customer_key)

@@ -204,6 +204,11 @@ _ROWS: Final[dict[type[BaseException], _Row]] = {
         ("RangeRequested", lambda error: error.requested),
         ("ActualObjectSize", lambda error: error.size_bytes),
     ),
+    e.NoSuchPart: _with(
+        "InvalidPartNumber",
+        ("ActualPartCount", lambda error: error.part_count),
+        ("PartNumberRequested", lambda error: error.part_number),
+    ),
     e.PreconditionFailed: _with("PreconditionFailed", ("Condition", lambda error: error.condition)),
     e.NotModified: _plain("NotModified"),
     e.BadDigest: _bad_digest,

@@ -155,7 +155,7 @@ def object_headers(found: ObjectHead, query: dict[str, str], *, with_checksums: 
         headers.extend(_checksums(found))
     if mutable.wrapped_key:
         headers.extend(version_headers(version))
-    if found.content_range is not None:
+    if found.content_range is not None and found.content_range.length:  # an empty part has no bytes to be named
         first, last, size = found.content_range
         headers.append((b"Content-Range", b"bytes %d-%d/%d" % (first, last, size)))
     return headers

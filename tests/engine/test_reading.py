@@ -7,6 +7,7 @@ from rs3d.engine.requests import CompletedPart, CompleteRequest, Delivery, PutRe
 from rs3d.errors import (
     InvalidRange,
     NoSuchKey,
+    NoSuchPart,
     NoSuchVersion,
     NotModified,
     ObjectDamaged,
@@ -80,12 +81,18 @@ async def test_a_part_is_a_range(engine: StorageEngine) -> None:
         async with await engine.open_object("bucket", "key", part_number=number) as reader:
             assert reader.head.part_count == 3
             assert await reader.read() == body
-    with pytest.raises(InvalidRange):
+    with pytest.raises(NoSuchPart):
         engine.head_object("bucket", "key", part_number=4)
     await engine.put_object("bucket", "plain", b"abc")
     assert await (await engine.open_object("bucket", "plain", part_number=1)).read() == b"abc"
-    with pytest.raises(InvalidRange):
+    with pytest.raises(NoSuchPart):
         engine.head_object("bucket", "plain", part_number=2)
+
+
+async def test_the_only_part_of_an_empty_object_is_the_whole_of_it(engine: StorageEngine) -> None:
+    await engine.put_object("bucket", "empty", b"")
+    async with await engine.open_object("bucket", "empty", part_number=1) as reader:
+        assert reader.head.content_range is None and await reader.read() == b""
 
 
 async def test_conditions_in_the_order_of_the_rfc(engine: StorageEngine) -> None:

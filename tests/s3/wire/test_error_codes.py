@@ -81,6 +81,11 @@ def range_beyond_the_end(stage: Stage) -> Answer:
     return stage.root.get(stage.key, ("range", "bytes=10-20"))
 
 
+def part_beyond_the_last(stage: Stage) -> Answer:
+    stage.put_k()
+    return stage.root.get(stage.key + "?partNumber=2")
+
+
 def quota_exceeded(stage: Stage) -> Answer:
     stage.configure(BucketChange(settings={"quota_bytes": "5"}))
     return stage.put_k()
@@ -173,6 +178,7 @@ CASES: dict[str, tuple[int, Callable[[Stage], Answer]]] = {
     "InvalidPart": (400, unknown_part),
     "InvalidPartOrder": (400, parts_out_of_order),
     "InvalidPolicyDocument": (400, lambda s: form(s, policy="bm8ganNvbg==")),
+    "InvalidPartNumber": (416, part_beyond_the_last),
     "InvalidRange": (416, range_beyond_the_end),
     "InvalidRequest": (400, lambda s: s.root.post(s.bucket + "?delete", b"<Delete/>")),
     "InvalidStorageClass": (400, lambda s: s.root.put(s.key, b"x", ("x-amz-storage-class", "NONSENSE"))),
@@ -240,7 +246,6 @@ NEVER = {
     "ConditionalRequestConflict": "conditions are decided in the commit, where nothing can be in progress beside them",
     "ExpiredToken": "session tokens are not issued: any is InvalidToken",
     "IllegalLocationConstraintException": "one region: a foreign constraint is InvalidLocationConstraint",
-    "InvalidPartNumber": "a part that an object does not have is answered as InvalidRange",
     "NoSuchObjectLockConfiguration": "object lock is not built: its reads answer that the bucket has none",
 }
 

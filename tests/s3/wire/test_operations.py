@@ -69,6 +69,14 @@ def test_objects_live_by_boto3(client: Any, bucket: str) -> None:
     assert [entry["Key"] for entry in client.list_objects_v2(Bucket=bucket)["Contents"]] == ["a/b c"]
 
 
+def test_part_one_of_an_empty_object_is_the_object_and_has_no_content_range(client: Any, bucket: str) -> None:
+    client.put_object(Bucket=bucket, Key="empty", Body=b"")
+    for operation in (client.head_object, client.get_object):
+        answer = operation(Bucket=bucket, Key="empty", PartNumber=1)
+        assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
+        assert "ContentRange" not in answer
+
+
 def test_copies_replace_or_keep_metadata_and_tags(client: Any, bucket: str) -> None:
     client.put_object(Bucket=bucket, Key="k", Body=b"1", Metadata={"a": "1"}, Tagging="t=1", ContentType="text/a")
     source = {"Bucket": bucket, "Key": "k"}
