@@ -200,3 +200,25 @@ def test_a_known_leaf_is_taken_only_where_it_is_one() -> None:
     begun.update(stored[:1])
     with pytest.raises(ValueError, match="are not a leaf"):
         begun.update(stored[:MIB], bytes(32))
+
+
+def test_a_sidecar_that_stands_twice_is_read_from_either_copy() -> None:
+    decoded = sc.decode_sidecar(make(body(MIB + 1)), what="test")
+    raw = sc.encode_sidecar(decoded.info, decoded.origin, decoded.block_crcs, decoded.leaves, features=sc.TWICE)
+    assert len(raw) == sc.decode_head(raw, what="test").sidecar_bytes
+    for offset in range(0, len(raw), 7):
+        damaged = bytearray(raw)
+        damaged[offset] ^= 4
+        with pytest.raises(RecordDamaged):
+            sc.decode_sidecar(damaged, what="test")
+        found, wanted = sc.decode_either(damaged, what="test")
+        assert (found.leaves, wanted) == (decoded.leaves, raw)
+
+
+def test_a_sidecar_whose_copies_are_both_damaged_is_damaged() -> None:
+    decoded = sc.decode_sidecar(make(body(10)), what="test")
+    raw = bytearray(sc.encode_sidecar(decoded.info, decoded.origin, decoded.block_crcs, decoded.leaves, features=1))
+    raw[60] ^= 1
+    raw[len(raw) // 2 + 60] ^= 1
+    with pytest.raises(RecordDamaged):
+        sc.decode_either(raw, what="test")
