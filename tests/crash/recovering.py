@@ -16,7 +16,7 @@ import lmdb
 from rs3d.clock import Clock, SystemClock
 from rs3d.errors import BlobDamaged, RecordDamaged, Rs3dError
 from rs3d.format.logsegment import COMPACTED
-from rs3d.stores import catalogtables, checkfiles
+from rs3d.stores import blobexamination, catalogtables
 from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
 from rs3d.stores.catalog import LocalCatalog
 from rs3d.stores.catalogsnapshot import Snapshot
@@ -113,7 +113,7 @@ def small_and_quick() -> Iterator[None]:
     """For a great many tiny stores: no lock file of LMDB, small buffers, no thread to prepare log segments."""
     with (
         inline_preparation(),
-        replaced((checkfiles, "_READ_BYTES", 128 << 10), (catalogtables, "lmdb", _QuickLmdb)),
+        replaced((blobexamination, "PIECE_BYTES", 1 << 20), (catalogtables, "lmdb", _QuickLmdb)),
     ):
         yield
 

@@ -19,8 +19,9 @@ from rs3d.engine.library import StoreOptions, open_store_parts
 from rs3d.engine.requests import CompletedPart, CompleteRequest, CopyRequest, CopySource, UploadRequest
 from rs3d.errors import FormatUnknown, StoreBusy, StoreReadOnly
 from rs3d.format.logsegment import HEADER_BYTES
+from rs3d.stores.blobexamination import blob_path
 from rs3d.stores.check import CheckMode, acknowledge_loss, assert_files_reachable, check_store
-from rs3d.stores.checkfiles import CheckDepth, blob_path
+from rs3d.stores.checkfiles import CheckDepth
 from rs3d.stores.checkreport import CheckReport, Severity
 from rs3d.stores.layout import BlobFile
 from rs3d.stores.lock import LockMode, LockRange, StoreLock
@@ -152,7 +153,7 @@ def damage_leaf(root: str, blob: BlobId) -> None:
     ("harm", "reason"),
     [
         (damage_block, "CRC32C of block 1 differs"),
-        (cut_data, "has 5 bytes of"),
+        (cut_data, "has 5 bytes; 200000 were written"),
         (lose_data, ".data file is missing"),
         (lose_sidecar, ".meta file is missing"),
         (damage_leaf, "table leaves"),
