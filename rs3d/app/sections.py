@@ -180,7 +180,7 @@ SCHEMA: Final = Schema(
         Section("server", ServerConfig),
         Section("http", HttpLimits),
         Section("s3", S3Config),
-        Section("engine", EngineConfig, derived=frozenset({"region", "compression"})),
+        Section("engine", EngineConfig, derived=frozenset({"region", "compression", "dedup", "dedup_min_object_bytes"})),
         Section("ops", OpsConfig),
         Section("admin", AdminConfig),
         Section("daemon", DaemonConfig),

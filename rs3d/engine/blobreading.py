@@ -11,16 +11,20 @@ from collections.abc import Iterator
 from typing import Final
 
 from rs3d.engine.buffers import Lease
+from rs3d.engine.dedupreading import DedupBlob
 from rs3d.engine.layers import LayeredBlob
 from rs3d.engine.results import FileSpan
 from rs3d.engine.runtime import Reading, Runtime
 from rs3d.engine.threads import Job
 from rs3d.errors import BlobDamaged, ObjectDamaged
+from rs3d.format.manifest import is_manifest
 from rs3d.rio.keys import EncryptionKey
 from rs3d.stores.interfaces import BlobReader
 from rs3d.types.objects import Extent
 
 Piece = memoryview | FileSpan
+_DecodedBlob = LayeredBlob | DedupBlob
+"""Blobs whose stored bytes are not the client's: their pieces come in buffers."""
 
 OPEN_BLOBS: Final = 64
 """Descriptors that one response holds at most."""
@@ -83,9 +87,11 @@ class BlobPieces:
         self._in_spans = in_spans
         self._bucket, self._key = what
         self._slices = _cut(extents, runtime.config.piece_bytes)
-        self._readers: dict[int, BlobReader | LayeredBlob] = {}
+        self._readers: dict[int, BlobReader | _DecodedBlob] = {}
         self._opened = 0
         """Extents below this number have been opened (and perhaps closed again)."""
+        self._looks_up = False
+        """A blob among them opens others as it is read: the place in the horizon is kept to the end."""
         self._current: tuple[Piece, Lease | None] | None = None
         self._next: tuple[Job[Piece | None] | Ready, Lease | None, _Slice] | None = None
         self._failed: ObjectDamaged | None = None
@@ -106,8 +112,7 @@ class BlobPieces:
             return
         piece = await self._take_next()
         self._begun_with = piece
-        if self._opened == len(self._extents):
-            self._reading.leave()
+        self._leave_if_open()
 
     def single(self) -> FileSpan | None:
         """The first piece, when it is a span and everything there is."""
@@ -134,10 +139,13 @@ class BlobPieces:
             if self._next is None:
                 return None
         piece = await self._take_next()
-        if self._opened == len(self._extents):
-            self._reading.leave()
+        self._leave_if_open()
         self._start_next()
         return piece
+
+    def _leave_if_open(self) -> None:
+        if self._opened == len(self._extents) and not self._looks_up:
+            self._reading.leave()
 
     async def read_all(self, length: int) -> bytes:
         """Everything as one bytes object."""
@@ -218,8 +226,8 @@ class BlobPieces:
                 return None
             self._readers[upcoming.index] = opened = self._opened_blob(reader)
             self._opened += 1
-            return None if isinstance(opened, LayeredBlob) else _span(opened, upcoming)
-        if found is None or isinstance(found, LayeredBlob):
+            return None if isinstance(opened, _DecodedBlob) else _span(opened, upcoming)
+        if found is None or isinstance(found, _DecodedBlob):
             return None
         return _span(found, upcoming) if found.is_verified(upcoming.offset, upcoming.length) else None
 
@@ -261,7 +269,7 @@ class BlobPieces:
         if buffer is not None:
             reader.read_into(piece.offset, buffer)
             return buffer
-        if isinstance(reader, LayeredBlob):
+        if isinstance(reader, _DecodedBlob):
             return None
         if not reader.is_verified(piece.offset, piece.length):
             reader.verify(piece.offset, piece.length)
@@ -278,9 +286,12 @@ class BlobPieces:
             self._readers[self._opened] = self._opened_blob(reader)
             self._opened += 1
 
-    def _opened_blob(self, reader: BlobReader) -> BlobReader | LayeredBlob:
+    def _opened_blob(self, reader: BlobReader) -> BlobReader | _DecodedBlob:
         if reader.info.recipe.is_plain and self._data_key is None:
             return reader
+        if is_manifest(reader.info.recipe):
+            self._looks_up = True
+            return DedupBlob(self._runtime.catalog, self._runtime.blobs, reader, self._data_key)
         return LayeredBlob(reader, self._data_key)
 
     def _close_below(self, index: int) -> None:

@@ -15,6 +15,7 @@ import trio
 
 from rs3d.engine.buffers import Lease
 from rs3d.engine.checksums import check_equal, check_well_formed
+from rs3d.engine.dedupwriting import ChunkedBody, ChunkStep
 from rs3d.engine.digests import SLOWEST, DigestSet
 from rs3d.engine.layers import INLINE_CONTEXT
 from rs3d.engine.plan import BodyPlan, check_declared_length
@@ -193,11 +194,17 @@ class _BlobJob:
             writer.discard()
 
 
+_Storing = _BlobJob | ChunkedBody
+_Running = Job[None] | ChunkStep
+_ANY_LENGTH: Final = 1 << 62
+"""A body that has not ended and whose length was not declared may become as long as it likes."""
+
+
 async def _write_whole(
     runtime: Runtime, plan: BodyPlan, body: BodySource, whole: memoryview, origin: BlobOrigin
 ) -> StoredBody:
     """A body in memory, too large to be inlined: its bytes are hashed and written where they lie."""
-    job = _BlobJob(runtime, plan, await runtime.numbers.take(), origin, len(whole))
+    job = await _begin(runtime, plan, origin, len(whole), len(whole))
     try:
         piece_bytes = runtime.config.piece_bytes
         for offset in range(0, len(whole), piece_bytes):
@@ -214,14 +221,15 @@ async def _write_stream(runtime: Runtime, plan: BodyPlan, body: BodySource, orig
     """A body of any length through one or two body buffers."""
     first = runtime.buffers.lease()
     leases = [first]
-    job: _BlobJob | None = None
-    running: Job[None] | None = None
+    job: _Storing | None = None
+    running: _Running | None = None
     try:
         filled, at_end = await _fill(body, first.view, 0, plan)
         if at_end and filled <= plan.inline_limit_bytes:
             _check_length(body, filled)
             return _inline(plan, body, first.view[:filled])
-        job = _BlobJob(runtime, plan, await runtime.numbers.take(), origin, body.declared_bytes)
+        least_bytes = filled if at_end else max(filled, body.declared_bytes or _ANY_LENGTH)
+        job = await _begin(runtime, plan, origin, body.declared_bytes, least_bytes)
         received = filled
         while True:
             if filled:
@@ -249,7 +257,16 @@ async def _write_stream(runtime: Runtime, plan: BodyPlan, body: BodySource, orig
             lease.release()
 
 
-async def _make_room(runtime: Runtime, leases: list[Lease], running: Job[None] | None) -> Job[None] | None:
+async def _begin(
+    runtime: Runtime, plan: BodyPlan, origin: BlobOrigin, size_hint: int | None, size_bytes: int
+) -> _Storing:
+    """The way in which a body of this length is stored as planned."""
+    if plan.layers.deduplicates(size_bytes):
+        return await ChunkedBody.begin(runtime, plan, origin)
+    return _BlobJob(runtime, plan, await runtime.numbers.take(), origin, size_hint)
+
+
+async def _make_room(runtime: Runtime, leases: list[Lease], running: _Running | None) -> _Running | None:
     """Bring a buffer that no thread uses to the front of `leases`: the other one, or, when no second is to be had,
     this one after waiting for its job."""
     if len(leases) == 1:
@@ -276,23 +293,26 @@ async def _fill(body: BodySource, buffer: memoryview, received_before: int, plan
     return filled, False
 
 
-async def _finish(runtime: Runtime, plan: BodyPlan, body: BodySource, job: _BlobJob) -> StoredBody:
+async def _finish(runtime: Runtime, plan: BodyPlan, body: BodySource, job: _Storing) -> StoredBody:
     checksums = _settle(plan, job.digests, body)
     await trio.lowlevel.checkpoint_if_cancelled()
-    info = await runtime.threads.run(job.finish)
+    info = await (job.finish() if isinstance(job, ChunkedBody) else runtime.threads.run(job.finish))
     placement = Extent(info.blob, 0, info.client_bytes)
     new = NewBlob(info.blob, info.stored_bytes, info.stored_bytes)
     return _stored(plan, job.digests, checksums, placement, info.merkle_root, (new,))
 
 
-async def _discard(runtime: Runtime, job: _BlobJob, running: Job[None] | None = None) -> None:
+async def _discard(runtime: Runtime, job: _Storing, running: _Running | None = None) -> None:
+    if isinstance(job, ChunkedBody):
+        await job.discard(running)
+        return
     with trio.CancelScope(shield=True):
         if running is not None and not running.is_done:
             await runtime.threads.run(lambda: _settled(running))
         await runtime.threads.run(job.discard)
 
 
-def _settled(running: Job[None]) -> None:
+def _settled(running: _Running) -> None:
     """Wait for a job whose own failure no longer matters: the body is being given up for an earlier error."""
     running.ended.wait()
 

@@ -55,6 +55,24 @@ class Lease:
         self.release()
 
 
+class ChunkMemory:
+    """What the begun chunks of all bodies may take: each body has to keep one chunk of the greatest size."""
+
+    LIMIT_BYTES: Final = 64 * 1024 * 1024
+
+    def __init__(self) -> None:
+        self.reserved_bytes = 0
+
+    def reserve(self, count: int) -> None:
+        """Raises SlowDown when there is no more."""
+        if self.reserved_bytes and self.reserved_bytes + count > self.LIMIT_BYTES:
+            raise SlowDown(what="memory for the chunks of bodies")
+        self.reserved_bytes += count
+
+    def give_back(self, count: int) -> None:
+        self.reserved_bytes -= count
+
+
 class BufferPool:
     """At most `count` buffers of `size_bytes`, made when first needed and kept, and `small_count` small ones, made
     anew."""

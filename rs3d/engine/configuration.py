@@ -43,6 +43,10 @@ class EngineConfig:
     """From this piece size on, MD5 and the file's own hashes run in two threads at once."""
     compression: str = "off"
     """How buckets without a `compression` setting of their own store new objects: off, lz4, zstd:LEVEL, adaptive."""
+    dedup: str = "off"
+    """How buckets without a `dedup` setting of their own store new objects: off, fixed:SIZE, content-defined:SIZE."""
+    dedup_min_object_bytes: int = 128 * KIB
+    """Shorter bodies are not deduplicated, in buckets without a setting of their own."""
     maximum_object_bytes: int = 5 * TIB
     maximum_put_bytes: int = 5 * GIB
     """Most bytes of one PutObject or one part, as in S3."""

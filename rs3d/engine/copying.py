@@ -229,13 +229,15 @@ async def _copy_sealed(
     data_key = EncryptionKey.generate()
     try:
         wrapped_key = await seal(runtime.bucket_keys, bucket, key, token, data_key, encryption)
+        have = source.version.meta.checksums
+        algorithm = request.checksum_algorithm or (have[0].algorithm if have else "")
+        checks = BodyChecks(checksum_algorithm=algorithm)
+        plan = plan_object(bucket, checks, request.storage_class, runtime.config, data_key)
+        by_bucket = encryption.mode is EncryptionMode.STORE
+        plan = await runtime.chunk_sharing.complete(plan, bucket, by_bucket, source.version.meta.size_bytes)
     except BaseException:
         reading.leave()
         raise
-    have = source.version.meta.checksums
-    algorithm = request.checksum_algorithm or (have[0].algorithm if have else "")
-    checks = BodyChecks(checksum_algorithm=algorithm)
-    plan = plan_object(bucket, checks, request.storage_class, runtime.config, data_key)
     origin = BlobOrigin(bucket=bucket.name, key=key, written_ns=runtime.clock.wall_ns())
     if not source.extents:
         reading.leave()

@@ -129,6 +129,12 @@ def upload_envelope(upload: Upload) -> bytes:
     return bytes.fromhex(dict(upload.settings).get(UPLOAD_SETTING, ""))
 
 
+def is_sealed_by_bucket(upload: Upload) -> bool:
+    """Whether the parts of an upload are sealed, and under nobody's keys but the bucket's own."""
+    raw = upload_envelope(upload)
+    return bool(raw) and Envelope.decode(raw).mode is EnvelopeMode.STORE
+
+
 def data_key_of_upload(
     keys: BucketKeys, bucket: Bucket, upload: Upload, customer: CustomerKey | None
 ) -> EncryptionKey | None:

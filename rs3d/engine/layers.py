@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from rs3d.engine.dedupplan import DedupPlan
 from rs3d.errors import BlobDamaged, DamageError, InvalidArgument
-from rs3d.rio.adaptive import CompressionHistory
+from rs3d.rio.adaptive import AdaptiveChooser, CompressionHistory, machine_load
+from rs3d.rio.chunks import ChunkPacking
 from rs3d.rio.codecs import LEVELS, Codec
 from rs3d.rio.decoder import Decoder, require_sealed
 from rs3d.rio.encoder import Encoder, build_encoder
@@ -26,6 +28,7 @@ INLINE_CONTEXT: Final = b"inline"
 
 OFF: Final = "off"
 _ADAPTIVE: Final = "adaptive"
+_ADAPTIVE_BEST_LEVEL: Final = AdaptivePlan().best_level
 _PARITY_SHARDS: Final = 32
 """Most blocks of a stripe that a setting may ask for: 32 of 64 KiB are 2 MiB, what one reader holds at once."""
 
@@ -79,29 +82,69 @@ class LayersPlan:
     data_key: EncryptionKey | None = None
     """Seals the body; every blob of the version has a key derived from it for that blob alone."""
     cipher: Cipher = Cipher.AES_256_GCM
+    dedup: DedupPlan | None = None
+    """Wanted; `deduplicates` says whether it can be."""
 
     @property
     def is_plain(self) -> bool:
-        """Whether stored bytes are the client's."""
+        """Whether the stored bytes of what is not deduplicated are the client's."""
         return self.compression == OFF and self.parity == OFF and self.data_key is None
 
     def encoder(self, context: bytes) -> Encoder | None:
         """An encoder for what `context` names (a blob's id), or None where nothing is to be done."""
         return None if self.is_plain else build_encoder(self._plans(context), context=context)
 
+    def deduplicates(self, size_bytes: int) -> bool:
+        """Whether a body of this length, or more, is stored as chunks. What is sealed shares chunks only with what is
+        sealed under keys of the same bucket; those come with the plan."""
+        dedup = self.dedup
+        return (
+            dedup is not None
+            and size_bytes >= dedup.minimum_bytes
+            and (dedup.secrets is None) == (self.data_key is None)
+        )
+
+    def manifest_encoder(self, context: bytes) -> Encoder | None:
+        """An encoder for the rows of a manifest; None where they are stored as they are."""
+        plans = [*self._sealing(context), *self._protecting()]
+        return build_encoder(plans, context=context) if plans else None
+
+    def pack_encoder(self, context: bytes) -> Encoder | None:
+        """An encoder for a pack, whose chunks are compressed and sealed already."""
+        plans = self._protecting()
+        return build_encoder(plans, context=context) if plans else None
+
+    def chunk_packing(self) -> ChunkPacking:
+        """How the chunks of one body are compressed and sealed."""
+        secrets = None if self.dedup is None else self.dedup.secrets
+        if self.compression == _ADAPTIVE:
+            chooser = AdaptiveChooser(_history, machine_load, _ADAPTIVE_BEST_LEVEL)
+            return ChunkPacking(secrets, chooser.choose, chooser.watch)
+        if self.compression == OFF:
+            return ChunkPacking(secrets)
+        choice = self._compression().codec, self._compression().chosen_level
+        return ChunkPacking(secrets, lambda _number, _plain: choice)
+
     def _plans(self, context: bytes) -> list[LayerPlan]:
         plans: list[LayerPlan] = []
         if self.compression == _ADAPTIVE:
             plans.append(AdaptivePlan(history=_history))
         elif self.compression != OFF:
-            codec, _, level = self.compression.partition(":")
-            plans.append(CompressPlan(Codec[codec.upper()], int(level) if level else None))
-        if self.data_key is not None:
-            plans.append(EncryptPlan(self.data_key.derive(Purpose.STREAM, context), self.cipher))
+            plans.append(self._compression())
+        return [*plans, *self._sealing(context), *self._protecting()]
+
+    def _compression(self) -> CompressPlan:
+        codec, _, level = self.compression.partition(":")
+        return CompressPlan(Codec[codec.upper()], int(level) if level else None)
+
+    def _sealing(self, context: bytes) -> list[LayerPlan]:
+        if self.data_key is None:
+            return []
+        return [EncryptPlan(self.data_key.derive(Purpose.STREAM, context), self.cipher)]
+
+    def _protecting(self) -> list[LayerPlan]:
         shards = _shards(self.parity) if self.parity != OFF else None
-        if shards is not None:
-            plans.append(ParityPlan(*shards))
-        return plans
+        return [] if shards is None else [ParityPlan(*shards)]
 
 
 NO_LAYERS: Final = LayersPlan()

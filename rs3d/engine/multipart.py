@@ -9,7 +9,7 @@ from typing import Final
 from rs3d.engine.bodies import StoredBody, store_body
 from rs3d.engine.checksums import check_equal, check_well_formed, whole_checksum
 from rs3d.engine.conditions import may_hold
-from rs3d.engine.encryption import data_key_of_upload, upload_envelope
+from rs3d.engine.encryption import data_key_of_upload, is_sealed_by_bucket, upload_envelope
 from rs3d.engine.etags import EtagAlgorithm, multipart_etag
 from rs3d.engine.plan import check_declared_length, check_part_quota, plan_part, upload_etag
 from rs3d.engine.put import latest_object, put_result
@@ -68,6 +68,7 @@ async def upload_part(
         plan = plan_part(record, upload, checks, runtime.config, data_key)
         check_declared_length(plan, body.declared_bytes)
         check_part_quota(view, record, body.declared_bytes or 0)
+    plan = await runtime.chunk_sharing.complete(plan, record, is_sealed_by_bucket(upload), body.declared_bytes)
     stored = await store_body(runtime, plan, body, part_origin(runtime, bucket, upload, number))
     return await commit_part(runtime, record, upload, number, stored)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from rs3d.engine.bodies import LEAF_BYTES, StoredBody, store_body
 from rs3d.engine.copying import Source, find_source, hash_bytes
 from rs3d.engine.digests import DigestSet, digest_of
-from rs3d.engine.encryption import data_key_of_upload
+from rs3d.engine.encryption import data_key_of_upload, is_sealed_by_bucket
 from rs3d.engine.etags import EtagAlgorithm
 from rs3d.engine.get import clip, open_extents
 from rs3d.engine.multipart import check_part_number, commit_part, part_origin
@@ -53,6 +53,11 @@ async def upload_part_copy(
                 raise EntityTooLarge(size_bytes=length, maximum_bytes=runtime.config.maximum_put_bytes)
             check_part_quota(view, record, length)
         plan = plan_copied_part(record, upload, runtime.config, data_key)
+        try:
+            plan = await runtime.chunk_sharing.complete(plan, record, is_sealed_by_bucket(upload), length)
+        except BaseException:
+            reading.leave()
+            raise
         stored = await _stored(runtime, record, upload, number, plan, source, reading)
         result = await commit_part(runtime, record, upload, number, stored)
         result.source = source.head

@@ -11,6 +11,7 @@ from typing import Final
 
 from rs3d.engine.checksums import check_well_formed, upload_type
 from rs3d.engine.configuration import EngineConfig
+from rs3d.engine.dedupplan import DEDUP_OFF, DedupPlan, parse_dedup
 from rs3d.engine.digests import digest_bytes
 from rs3d.engine.etags import EtagAlgorithm
 from rs3d.engine.layers import OFF, LayersPlan
@@ -26,6 +27,8 @@ STORAGE_CLASS: Final = "STANDARD"
 _ETAG_SETTING: Final = "etag"
 _COMPRESSION: Final = "compression"
 _PARITY: Final = "parity"
+_DEDUP: Final = "dedup"
+_DEDUP_MINIMUM: Final = "dedup_min_object_bytes"
 _QUOTA_BYTES: Final = "quota_bytes"
 _QUOTA_OBJECTS: Final = "quota_objects"
 _NEVER: Final = -1
@@ -95,6 +98,14 @@ def bucket_layers(bucket: Bucket, config: EngineConfig, data_key: EncryptionKey 
         compression=bucket.setting(_COMPRESSION) or config.compression,
         parity=bucket.setting(_PARITY) or OFF,
         data_key=data_key,
+        dedup=_bucket_dedup(bucket, config),
+    )
+
+
+def _bucket_dedup(bucket: Bucket, config: EngineConfig) -> DedupPlan | None:
+    minimum = bucket.setting(_DEDUP_MINIMUM)
+    return parse_dedup(
+        bucket.setting(_DEDUP) or config.dedup, config.dedup_min_object_bytes if minimum is None else int(minimum)
     )
 
 
@@ -102,7 +113,10 @@ def upload_layers(upload: Upload, data_key: EncryptionKey | None) -> LayersPlan:
     """How the parts of an upload are stored, fixed when it began."""
     settings = dict(upload.settings)
     return LayersPlan(
-        compression=settings.get(_COMPRESSION, OFF), parity=settings.get(_PARITY, OFF), data_key=data_key
+        compression=settings.get(_COMPRESSION, OFF),
+        parity=settings.get(_PARITY, OFF),
+        data_key=data_key,
+        dedup=parse_dedup(settings.get(_DEDUP, DEDUP_OFF), int(settings.get(_DEDUP_MINIMUM, 0))),
     )
 
 
@@ -163,6 +177,9 @@ def upload_settings(bucket: Bucket, config: EngineConfig) -> tuple[tuple[str, st
         fixed.append((_COMPRESSION, layers.compression))
     if layers.parity != OFF:
         fixed.append((_PARITY, layers.parity))
+    if layers.dedup is not None:
+        fixed.append((_DEDUP, f"{layers.dedup.algorithm.value}:{layers.dedup.chunk_bytes}"))
+        fixed.append((_DEDUP_MINIMUM, str(layers.dedup.minimum_bytes)))
     return tuple(fixed)
 
 

@@ -8,7 +8,7 @@ from rs3d.engine.bodies import StoredBody, store_body
 from rs3d.engine.conditions import may_hold
 from rs3d.engine.encryption import seal, wanted_encryption
 from rs3d.engine.plan import BodyPlan, check_declared_length, check_object_quota, plan_object
-from rs3d.engine.requests import PutRequest
+from rs3d.engine.requests import EncryptionMode, PutRequest
 from rs3d.engine.results import PutResult
 from rs3d.engine.runtime import Runtime, find_bucket
 from rs3d.rio.keys import EncryptionKey
@@ -57,6 +57,8 @@ async def put_object(runtime: Runtime, bucket: str, key: str, body: BodySource, 
     if data_key is not None and encryption is not None:
         # Before the body: a bucket whose key cannot be made or opened takes nothing.
         wrapped_key = await seal(runtime.bucket_keys, record, key, token, data_key, encryption)
+    by_bucket = encryption is not None and encryption.mode is EncryptionMode.STORE
+    plan = await runtime.chunk_sharing.complete(plan, record, by_bucket, body.declared_bytes)
     stored = await store_body(runtime, plan, body, origin)
     operation = PutVersion(
         id=runtime.committer.next_id(),

@@ -10,7 +10,8 @@ from typing import Final, TypeVar
 import trio
 
 from rs3d.engine.bucketkeys import BucketKeys
-from rs3d.engine.buffers import BufferPool
+from rs3d.engine.buffers import BufferPool, ChunkMemory
+from rs3d.engine.chunksharing import ChunkSharing
 from rs3d.engine.configuration import EngineDeps
 from rs3d.engine.placement import BlobNumbers
 from rs3d.engine.threads import Threads
@@ -28,7 +29,7 @@ from rs3d.errors import (
 from rs3d.stores.interfaces import CatalogSnapshot
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import BlobId, Sequence
-from rs3d.types.operations import NewBlob, Operation, Outcome
+from rs3d.types.operations import FreeChunks, NewBlob, Operation, Outcome
 
 PLAN_ATTEMPTS: Final = 4
 """An operation whose source or revision went stale is planned again this many times less one (STORE.md 14)."""
@@ -56,7 +57,9 @@ class Runtime:
         self.buffers = BufferPool(
             deps.config.buffer_count, deps.config.piece_bytes, deps.config.small_buffer_count
         )
+        self.chunk_memory = ChunkMemory()
         self.bucket_keys = BucketKeys(deps)
+        self.chunk_sharing = ChunkSharing(self.bucket_keys)
         self.numbers = BlobNumbers(deps.committer, deps.blobs, self.threads)
         self._sequence = Sequence(0)
 
@@ -114,15 +117,28 @@ class Runtime:
         return outcome
 
     async def unlink(self, blobs: tuple[BlobId, ...]) -> None:
-        """Remove blobs that nothing refers to."""
+        """Remove blobs that nothing refers to; chunks that one of them pins are freed first."""
         if not blobs:
             return
         with trio.CancelScope(shield=True):
             try:
+                for blob in blobs:
+                    await self._free_pins(blob)
                 await self.threads.run(lambda: self.blobs.delete(list(blobs)))
             except (Rs3dError, OSError) as error:
                 # The refusal is what the caller has to hear. The files are swept when this process has ended.
                 _log.warning("refused blobs could not be unlinked", extra={"error": str(error)})
+
+    async def _free_pins(self, manifest: BlobId) -> None:
+        with self.catalog.snapshot() as view:
+            batches = view.pin_batches(manifest)
+        for pinned in batches:
+            # The record of the pins is read: it is known where it lies, and seldom in memory.
+            hashes = await self.threads.run(
+                lambda pinned=pinned: self.read(lambda view: view.pinned_hashes(manifest, pinned.batch))  # type: ignore[misc]
+            )
+            freed = FreeChunks(id=self.committer.next_id(), manifest=manifest, batch=pinned.batch, hashes=hashes)
+            self.note_sequence((await self.committer.commit(freed)).sequence)
 
     async def replanning(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Run `attempt`, again while it fails because what it read went stale, a bounded number of times."""

@@ -17,7 +17,8 @@ import enum
 import hmac
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Sequence
+from time import thread_time
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -25,7 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from rs3d.kernels.merkle import HASH_BYTES, sha256_many
 from rs3d.rio.codecs import Codec, FrameBroken, compress_frame, decompress_frame
-from rs3d.rio.compression import LEAST_SAVING
+from rs3d.rio.compression import LEAST_SAVING, Chooser, Watcher
 from rs3d.rio.errors import KeyMissing, StreamDamaged
 from rs3d.rio.keys import EncryptionKey, Purpose
 from rs3d.rio.layers import Buffer
@@ -39,9 +40,6 @@ CHUNK_LIMIT_BYTES: Final = 4 << 20
 """Longest chunk: four times the greatest mean."""
 AAD: Final = struct.Struct(">11s32sIB")
 _LABEL: Final = b"rs3d/chunk1"
-
-Chooser = Callable[[Buffer], tuple[Codec, int]]
-"""Codec and level for one chunk; Codec.STORED for none."""
 
 
 class ChunkScope(enum.Enum):
@@ -91,21 +89,46 @@ def chunk_names(digests: bytes, secrets: ChunkSecrets | None) -> list[bytes]:
     return split if secrets is None else [secrets.name(digest) for digest in split]
 
 
-def pack_chunk(
-    plain: Buffer, name: bytes, secrets: ChunkSecrets | None, choose: Chooser | None = None
-) -> tuple[int, Buffer]:
-    """The codec byte and the stored form of a chunk; the form may be `plain` itself."""
-    codec, frame = Codec.STORED, plain
-    if choose is not None:
-        wanted, level = choose(plain)
-        if wanted is not Codec.STORED:
-            packed = compress_frame(wanted, level, plain)
-            if len(packed) <= len(plain) - len(plain) // LEAST_SAVING:
-                codec, frame = wanted, packed
-    if secrets is None:
-        return int(codec), frame
-    flags = int(codec) | SEALED
-    return flags, secrets.seal(name, _bound(name, len(plain), flags), frame)
+class ChunkPacking:
+    """Makes the stored forms of the chunks of one body. Not for two threads at once."""
+
+    __slots__ = ("_choose", "_number", "_watch", "secrets")
+
+    def __init__(
+        self, secrets: ChunkSecrets | None = None, choose: Chooser | None = None, watch: Watcher | None = None
+    ) -> None:
+        """
+        Args:
+            secrets: seal; None leaves chunks in the clear.
+            choose: asked for codec and level before each chunk; None compresses nothing.
+            watch: told what became of each chunk that was compressed.
+        """
+        self.secrets = secrets
+        self._choose = choose
+        self._watch = watch
+        self._number = 0
+
+    def pack(self, plain: Buffer, name: bytes) -> tuple[int, Buffer]:
+        """The codec byte and the stored form of a chunk; the form may be `plain` itself."""
+        codec, frame = self._compressed(plain)
+        if self.secrets is None:
+            return int(codec), frame
+        flags = int(codec) | SEALED
+        return flags, self.secrets.seal(name, _bound(name, len(plain), flags), frame)
+
+    def _compressed(self, plain: Buffer) -> tuple[Codec, Buffer]:
+        if self._choose is None:
+            return Codec.STORED, plain
+        codec, level = self._choose(self._number, plain)
+        self._number += 1
+        if codec is Codec.STORED:
+            return codec, plain
+        started = thread_time()
+        packed = compress_frame(codec, level, plain)
+        pays = len(packed) <= len(plain) - len(plain) // LEAST_SAVING and len(packed) < len(plain)
+        if self._watch is not None:
+            self._watch(codec, len(plain), len(packed) if pays else len(plain), thread_time() - started)
+        return (codec, packed) if pays else (Codec.STORED, plain)
 
 
 def unpack_chunk(codec: int, stored: Buffer, name: bytes, client_bytes: int, secrets: ChunkSecrets | None) -> Buffer:
@@ -134,7 +157,7 @@ def unpack_chunk(codec: int, stored: Buffer, name: bytes, client_bytes: int, sec
         raise damaged(name, str(broken)) from None
 
 
-def check_names(chunks: list[tuple[bytes, Buffer]], secrets: ChunkSecrets | None) -> None:
+def check_names(chunks: Sequence[tuple[bytes, Buffer]], secrets: ChunkSecrets | None) -> None:
     """Hold chunks against their names.
 
     Raises:

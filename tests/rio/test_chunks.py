@@ -8,7 +8,7 @@ import random
 import pytest
 
 from rs3d.errors import InvalidArgument
-from rs3d.rio.chunks import SEALED, ChunkSecrets, check_names, chunk_names, pack_chunk, unpack_chunk
+from rs3d.rio.chunks import SEALED, ChunkPacking, ChunkSecrets, check_names, chunk_names, unpack_chunk
 from rs3d.rio.codecs import Codec
 from rs3d.rio.cutting import CutAlgorithm, Cutter, check_chunk_bytes, longest_chunk_bytes
 from rs3d.rio.errors import KeyMissing, StreamDamaged
@@ -72,7 +72,8 @@ def test_impossible_chunk_sizes_are_refused(algorithm: CutAlgorithm, size: int) 
 @pytest.mark.parametrize("plain", [TEXT, NOISE[:5000], b"x"], ids=["text", "noise", "byte"])
 def test_a_chunk_comes_back_as_it_went_in(secrets: ChunkSecrets | None, codec: Codec, plain: bytes) -> None:
     (name,) = chunk_names(hashlib.sha256(plain).digest(), secrets)
-    flags, stored = pack_chunk(plain, name, secrets, lambda data: (codec, 3 if codec is Codec.ZSTD else 0))
+    packing = ChunkPacking(secrets, lambda number, data: (codec, 3 if codec is Codec.ZSTD else 0))
+    flags, stored = packing.pack(plain, name)
     kept = codec if plain is TEXT else Codec.STORED
     assert flags == int(kept) | (0 if secrets is None else SEALED)
     opened = unpack_chunk(flags, stored, name, len(plain), secrets)
@@ -90,12 +91,13 @@ def test_equal_chunks_have_one_name_in_a_scope_and_another_in_the_next() -> None
 
 def test_two_seals_of_one_chunk_share_no_nonce() -> None:
     (name,) = chunk_names(hashlib.sha256(TEXT).digest(), ONE)
-    assert pack_chunk(TEXT, name, ONE)[1][:12] != pack_chunk(TEXT, name, ONE)[1][:12]
+    packing = ChunkPacking(ONE)
+    assert packing.pack(TEXT, name)[1][:12] != packing.pack(TEXT, name)[1][:12]
 
 
 def test_what_was_changed_or_belongs_elsewhere_does_not_open() -> None:
     (name,), (other,) = (chunk_names(hashlib.sha256(text).digest(), ONE) for text in (TEXT, b"other"))
-    flags, stored = pack_chunk(TEXT, name, ONE, lambda data: (Codec.LZ4, 0))
+    flags, stored = ChunkPacking(ONE, lambda number, data: (Codec.LZ4, 0)).pack(TEXT, name)
     for at in (0, 12, len(stored) - 1):
         flipped = bytearray(stored)
         flipped[at] ^= 1
