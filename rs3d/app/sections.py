@@ -180,7 +180,11 @@ SCHEMA: Final = Schema(
         Section("server", ServerConfig),
         Section("http", HttpLimits),
         Section("s3", S3Config),
-        Section("engine", EngineConfig, derived=frozenset({"region", "compression", "dedup", "dedup_min_object_bytes"})),
+        Section(
+            "engine",
+            EngineConfig,
+            derived=frozenset({"region", "compression", "dedup", "dedup_min_object_bytes"}),
+        ),
         Section("ops", OpsConfig),
         Section("admin", AdminConfig),
         Section("daemon", DaemonConfig),

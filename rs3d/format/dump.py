@@ -154,6 +154,10 @@ def _dump_sidecar(view: memoryview, dump: FileDump) -> FileDump:
             shown: list[JsonValue] = [rows[at : at + width].hex() for at in range(0, len(rows), width)]
             title = f"{table.name.lower()} table, page {page}"
             dump.pieces.append(Piece(span.offset, span.length, title, {"rows": span.rows, "values": shown}))
+    if head.copies == 2 and len(view) == head.sidecar_bytes:
+        dump.pieces.append(Piece(head.copy_bytes, head.copy_bytes, "second copy", {}))
+        if view[: head.copy_bytes] != view[head.copy_bytes :]:
+            dump.problems.append(Problem(head.copy_bytes, "the two copies differ"))
     return dump
 
 

@@ -1,6 +1,6 @@
 """The sidecar of a blob: `<number>.meta`, beside `<number>.data`. FORMAT.md section "Sidecar" is its law.
 
-    fixed head, 56 bytes | msgpack body | block table in pages | leaf table in pages
+    fixed head, 56 bytes | msgpack body | block table in pages | leaf table in pages [| all of it again]
 
 The head says all that is needed to find any row, so that reading a range reads the head, the body and the pages of its
 own rows and nothing else. Each piece carries its own CRC32C, and the pages' CRCs begin with the head's, so that a page
@@ -26,7 +26,9 @@ from rs3d.types.identifiers import BlobId, SegmentId
 MAGIC: Final = b"rs3dblob"
 MAJOR: Final = 1
 MINOR: Final = 0
-KNOWN_FEATURES: Final = 0
+TWICE: Final = 1
+"""Feature: the whole sidecar stands in its file twice, so that a blob with parity does not die of its sidecar."""
+KNOWN_FEATURES: Final = TWICE
 """Bits of `features` that this version can read; a set bit outside them is refused."""
 
 BLOCK_BYTES: Final = 64 * 1024
@@ -80,6 +82,7 @@ class SidecarHead:
     body_crc32c: int
     head_crc32c: int
     minor: int
+    features: int = 0
 
     def row_count(self, table: Table) -> int:
         """Rows of a table; an empty blob has no block, but one leaf, so that every blob has a root."""
@@ -103,9 +106,19 @@ class SidecarHead:
         return PageSpan(table, page, offset, rows)
 
     @property
+    def copies(self) -> int:
+        """How often the sidecar stands in its file."""
+        return 2 if self.features & TWICE else 1
+
+    @property
+    def copy_bytes(self) -> int:
+        """Length of one copy."""
+        return HEAD.size + self.body_bytes + _table_bytes(self, Table.BLOCKS) + _table_bytes(self, Table.LEAVES)
+
+    @property
     def sidecar_bytes(self) -> int:
         """Exact length of the whole file."""
-        return HEAD.size + self.body_bytes + _table_bytes(self, Table.BLOCKS) + _table_bytes(self, Table.LEAVES)
+        return self.copies * self.copy_bytes
 
 
 def _table_bytes(head: SidecarHead, table: Table) -> int:
@@ -139,12 +152,13 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Body)
 
 
-def encode_sidecar(info: BlobInfo, origin: BlobOrigin, block_crcs: bytes, leaves: bytes) -> bytes:
+def encode_sidecar(info: BlobInfo, origin: BlobOrigin, block_crcs: bytes, leaves: bytes, *, features: int = 0) -> bytes:
     """The whole file.
 
     Args:
         block_crcs: one little-endian CRC32C for each BLOCK_BYTES of stored bytes.
         leaves: one SHA-256 for each LEAF_BYTES.
+        features: 0 or TWICE.
 
     Raises:
         ValueError: tables and lengths do not fit each other, or a bound is exceeded.
@@ -170,7 +184,7 @@ def encode_sidecar(info: BlobInfo, origin: BlobOrigin, block_crcs: bytes, leaves
         raise ValueError(f"a sidecar body of {len(body)} bytes for a blob of {info.stored_bytes} is out of bounds")
     if info.block_bytes != BLOCK_BYTES or len(info.merkle_root) != DIGEST_BYTES:
         raise ValueError(f"blocks of {info.block_bytes} bytes or a root of {len(info.merkle_root)} are not this format")
-    head_bytes = encode_head(info.blob, info.stored_bytes, body)
+    head_bytes = encode_head(info.blob, info.stored_bytes, body, features)
     head = decode_head(head_bytes, what="new sidecar")
     pieces = [head_bytes, body]
     for table, rows in ((Table.BLOCKS, block_crcs), (Table.LEAVES, leaves)):
@@ -181,14 +195,14 @@ def encode_sidecar(info: BlobInfo, origin: BlobOrigin, block_crcs: bytes, leaves
             begin = page * ROWS_PER_PAGE[table] * ROW_BYTES[table]
             raw = rows[begin : begin + span.rows * ROW_BYTES[table]]
             pieces += [raw, _page_crc(head, table, page, raw).to_bytes(CRC_BYTES, "big")]
-    return b"".join(pieces)
+    return b"".join(pieces) * head.copies
 
 
-def encode_head(blob: BlobId, stored_bytes: int, body: bytes) -> bytes:
+def encode_head(blob: BlobId, stored_bytes: int, body: bytes, features: int = 0) -> bytes:
     """The fixed head of a sidecar with this msgpack body."""
     values = (
         *(MAGIC, MAJOR, MINOR, len(body), stored_bytes, blob.segment, blob.number),
-        *(BLOCK_BYTES, LEAF_BYTES, KNOWN_FEATURES, crc32c(body)),
+        *(BLOCK_BYTES, LEAF_BYTES, features, crc32c(body)),
     )
     raw = HEAD.pack(*values, 0)
     return raw[:-CRC_BYTES] + crc32c(raw[:-CRC_BYTES]).to_bytes(CRC_BYTES, "big")
@@ -218,7 +232,8 @@ def decode_head(raw: bytes | memoryview, *, what: str) -> SidecarHead:
         raise FormatUnknown(what=what, reason=f"blocks of {block} and leaves of {leaf} bytes are unknown here")
     if body_bytes > BODY_LIMIT_BYTES or stored_bytes > STORED_LIMIT_BYTES:
         raise RecordDamaged(what=what, reason=f"head: body of {body_bytes}, blob of {stored_bytes} bytes: impossible")
-    return SidecarHead(BlobId(SegmentId(segment), number), stored_bytes, body_bytes, body_crc, head_crc, minor)
+    blob = BlobId(SegmentId(segment), number)
+    return SidecarHead(blob, stored_bytes, body_bytes, body_crc, head_crc, minor, features)
 
 
 def decode_body(head: SidecarHead, raw: bytes | memoryview, *, what: str) -> tuple[BlobInfo, BlobOrigin]:
@@ -291,12 +306,41 @@ def decode_sidecar(raw: bytes | memoryview, *, what: str) -> Sidecar:
     """A whole file at once, for checks and dumps (a reader takes only the pages it needs).
 
     Raises:
-        RecordDamaged, FormatUnknown: as the pieces; also when the file has another length than its head says.
+        RecordDamaged, FormatUnknown: as the pieces; also when the file has another length than its head says, or its
+            two copies differ.
     """
     view = memoryview(raw)
     head = decode_head(view, what=what)
     if len(view) != head.sidecar_bytes:
         raise RecordDamaged(what=what, reason=f"{len(view)} bytes; its head says {head.sidecar_bytes}")
+    sidecar = _decode_copy(head, view[: head.copy_bytes], what)
+    if head.copies == 2 and view[: head.copy_bytes] != view[head.copy_bytes :]:
+        raise RecordDamaged(what=what, reason="its two copies differ")
+    return sidecar
+
+
+def decode_either(raw: bytes | memoryview, *, what: str) -> tuple[Sidecar, bytes]:
+    """The sidecar and the bytes its file should have, from the file's first copy or, when that is damaged, its second.
+
+    Raises:
+        RecordDamaged, FormatUnknown: neither is whole.
+    """
+    view = memoryview(raw)
+    damage: RecordDamaged | None = None
+    half = len(view) // 2
+    for copy in (view, view[half:]):
+        try:
+            head = decode_head(copy, what=what)
+            if copy is not view and head.copies != 2:
+                break
+            whole = copy[: head.copy_bytes]
+            return _decode_copy(head, whole, what), bytes(whole) * head.copies
+        except RecordDamaged as error:
+            damage = damage or error
+    raise damage or RecordDamaged(what=what, reason="there is no second copy")
+
+
+def _decode_copy(head: SidecarHead, view: memoryview, what: str) -> Sidecar:
     info, origin = decode_body(head, view[HEAD.size : HEAD.size + head.body_bytes], what=what)
     rows: dict[Table, bytes] = {}
     for table in Table:

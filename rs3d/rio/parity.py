@@ -24,10 +24,15 @@ from rs3d.rio.paritylayout import (
     ParityLayout,
     Stripe,
 )
-from rs3d.types.recipe import LayerRecipe
+from rs3d.types.recipe import LayerRecipe, Recipe
 
 NAME: Final = "parity"
 VERSION: Final = 1
+
+
+def corrects(recipe: Recipe) -> bool:
+    """Whether stored bytes made by this recipe can be mended: their outermost layer is parity."""
+    return bool(recipe.layers) and recipe.layers[-1].name == NAME
 
 
 class ParityLayer:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rs3d.errors import FormatUnknown, RecordDamaged
 from rs3d.format.sidecar import HEAD, SidecarHead, Table, decode_body, decode_head, decode_page
@@ -26,6 +27,8 @@ class SidecarEntry:
     origin: BlobOrigin
     first_rows: bytes
     """Rows of page 0: all there are for blobs of up to 64 MiB."""
+    damage: str = ""
+    """What is wrong with the first of two copies, when this was read from the second."""
 
     @property
     def is_whole(self) -> bool:
@@ -38,7 +41,8 @@ class SidecarEntry:
 
 
 def read_entry(files: Files, descriptor: int, blob: BlobId) -> SidecarEntry:
-    """Read and check what stands at the front of an open sidecar, and that it is the sidecar of `blob`.
+    """Read and check what stands at the front of an open sidecar, and that it is the sidecar of `blob`. Where the
+    file holds two copies and the first is damaged, the second counts.
 
     Raises:
         RecordDamaged, FormatUnknown: as the decoders; also when the file's length or blob id is another.
@@ -46,32 +50,53 @@ def read_entry(files: Files, descriptor: int, blob: BlobId) -> SidecarEntry:
 
     Blocking: one read, two for a sidecar with large headers.
     """
+    try:
+        return _read_copy(files, descriptor, blob, 0)
+    except RecordDamaged as damage:
+        length = files.status(descriptor).st_size
+        if length % 2 == 0 and length:
+            with contextlib.suppress(RecordDamaged, FormatUnknown):
+                return replace(_read_copy(files, descriptor, blob, length // 2), damage=damage.reason)
+        raise
+
+
+def _read_copy(files: Files, descriptor: int, blob: BlobId, base: int) -> SidecarEntry:
     what = f"sidecar of blob {blob.text()}"
     buffer = memoryview(bytearray(FIRST_READ_BYTES))
-    view = buffer[: read_whole(files, descriptor, buffer, 0)]
+    view = buffer[: read_whole(files, descriptor, buffer, base)]
     head = decode_head(view, what=what)
     if head.blob != blob:
         raise RecordDamaged(what=what, reason=f"it names blob {head.blob.text()}")
     length = files.status(descriptor).st_size
-    if length != head.sidecar_bytes:
+    if length != head.sidecar_bytes or (base and base != head.copy_bytes):
         raise RecordDamaged(what=what, reason=f"{length} bytes; its head says {head.sidecar_bytes}")
     span = head.page_span(Table.BLOCKS, 0) if head.stored_bytes else None
     wanted_bytes = span.offset + span.length if span else HEAD.size + head.body_bytes
     if wanted_bytes > len(view):
         buffer = memoryview(bytearray(wanted_bytes))
-        view = buffer[: read_whole(files, descriptor, buffer, 0)]
+        view = buffer[: read_whole(files, descriptor, buffer, base)]
     info, origin = decode_body(head, view[HEAD.size : HEAD.size + head.body_bytes], what=what)
     rows = decode_page(head, span, view[span.offset : span.offset + span.length], what=what) if span else b""
     return SidecarEntry(head, info, origin, rows)
 
 
 def read_page(files: Files, descriptor: int, entry: SidecarEntry, page: int) -> bytes:
-    """Rows of page `page` of the block table. Raises and blocks as `read_entry`."""
+    """Rows of page `page` of the block table, of the second copy where the first is damaged. Raises and blocks as
+    `read_entry`."""
     if page == 0:
         return entry.first_rows
+    try:
+        return _read_page(files, descriptor, entry, page, 0)
+    except RecordDamaged:
+        if entry.head.copies == 1:
+            raise
+        return _read_page(files, descriptor, entry, page, entry.head.copy_bytes)
+
+
+def _read_page(files: Files, descriptor: int, entry: SidecarEntry, page: int, base: int) -> bytes:
     span = entry.head.page_span(Table.BLOCKS, page)
     buffer = memoryview(bytearray(span.length))
-    view = buffer[: read_whole(files, descriptor, buffer, span.offset)]
+    view = buffer[: read_whole(files, descriptor, buffer, base + span.offset)]
     return decode_page(entry.head, span, view, what=f"sidecar of blob {entry.info.blob.text()}")
 
 

@@ -7,9 +7,10 @@ out first and checks the copy, so that what is handed out is what was checked, w
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Final
 
-from rs3d.errors import BlobDamaged, FormatUnknown, RecordDamaged
+from rs3d.errors import BlobDamaged, FormatUnknown, RecordDamaged, Rs3dError
 from rs3d.format.sidecar import BLOCK_BYTES, CRC_BYTES, ROWS_PER_PAGE, Table
 from rs3d.kernels import mapped
 from rs3d.kernels.crc import crc32c_check_blocks
@@ -18,6 +19,7 @@ from rs3d.stores.blobheads import SidecarEntry, damage_reason, read_page
 from rs3d.stores.blobmemo import VerifiedSpans
 from rs3d.stores.files import Files, read_whole
 from rs3d.types.blobs import BlobInfo, BlobOrigin
+from rs3d.types.identifiers import BlobId
 
 _PAGE_SPAN_BYTES: Final = ROWS_PER_PAGE[Table.BLOCKS] * BLOCK_BYTES
 _READ_BYTES: Final = 1024 * 1024
@@ -37,13 +39,22 @@ _scratch = _Scratch()
 class LocalBlobReader:
     """`interfaces.BlobReader` on open descriptors, readable even when the blob is unlinked. One thread at a time."""
 
-    __slots__ = ("_data", "_entry", "_files", "_memo", "_meta", "_page", "info", "origin")
+    __slots__ = ("_data", "_entry", "_files", "_memo", "_meta", "_page", "_tell", "info", "origin")
 
-    def __init__(self, files: Files, entry: SidecarEntry, data: int, meta: int, memo: VerifiedSpans | None) -> None:
+    def __init__(
+        self,
+        files: Files,
+        entry: SidecarEntry,
+        data: int,
+        meta: int,
+        memo: VerifiedSpans | None,
+        tell: Callable[[BlobId, str], None] | None = None,
+    ) -> None:
         """Both descriptors become the reader's; `meta` is -1 when the entry holds the whole block table.
 
         Args:
             memo: where verified spans are kept, or None to check each range each time (`verify = always`).
+            tell: hears of damage before the error is raised.
         """
         self.info: BlobInfo = entry.info
         self.origin: BlobOrigin = entry.origin
@@ -52,6 +63,7 @@ class LocalBlobReader:
         self._data = data
         self._meta = meta
         self._memo = memo
+        self._tell = tell
         self._page = (0, entry.first_rows)
 
     def fileno(self) -> int:
@@ -68,7 +80,7 @@ class LocalBlobReader:
             except mapped.MappingFault as fault:
                 raise self._damaged(f"byte {fault.offset} of the data file is {fault.kind}") from fault
             except OSError as error:
-                raise blob_fault(error, self.info.blob, f"mapping {piece_bytes} bytes at {position}") from error
+                raise self._fault(error, f"mapping {piece_bytes} bytes at {position}") from error
             if bad >= 0:
                 raise self._bad_block(position // BLOCK_BYTES + bad)
             position += piece_bytes
@@ -116,7 +128,7 @@ class LocalBlobReader:
         try:
             count = read_whole(self._files, self._data, view, offset)
         except OSError as error:
-            raise blob_fault(error, self.info.blob, f"reading {len(view)} bytes at {offset}") from error
+            raise self._fault(error, f"reading {len(view)} bytes at {offset}") from error
         if count < len(view):
             raise self._damaged(f"the data file ends at {offset + count}; {self.info.stored_bytes} bytes were written")
         bad = crc32c_check_blocks(view, BLOCK_BYTES, self._rows(offset, len(view)))
@@ -131,7 +143,7 @@ class LocalBlobReader:
             except (RecordDamaged, FormatUnknown) as error:
                 raise self._damaged(damage_reason(error)) from error
             except OSError as error:
-                raise blob_fault(error, self.info.blob, "reading the sidecar") from error
+                raise self._fault(error, "reading the sidecar") from error
         first = (offset - page * _PAGE_SPAN_BYTES) // BLOCK_BYTES
         count = -(-length // BLOCK_BYTES)
         return memoryview(self._page[1])[first * CRC_BYTES : (first + count) * CRC_BYTES]
@@ -154,5 +166,11 @@ class LocalBlobReader:
         end = min((block + 1) * BLOCK_BYTES, self.info.stored_bytes)
         return self._damaged(f"CRC32C of block {block} (bytes {block * BLOCK_BYTES}-{end - 1}) differs")
 
+    def _fault(self, error: OSError, doing: str) -> Rs3dError:
+        fault = blob_fault(error, self.info.blob, doing)
+        return self._damaged(fault.reason) if isinstance(fault, BlobDamaged) else fault
+
     def _damaged(self, reason: str) -> BlobDamaged:
+        if self._tell is not None:
+            self._tell(self.info.blob, reason)
         return BlobDamaged(blob=self.info.blob.text(), reason=reason)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
 from rs3d.clock import Clock, SystemClock
-from rs3d.errors import BlobDamaged, FormatUnknown, RecordDamaged, StoreDamaged
+from rs3d.errors import BlobDamaged, FormatUnknown, RecordDamaged, Rs3dError, StoreDamaged
 from rs3d.stores.blobfaults import blob_fault
 from rs3d.stores.blobheads import EntryCache, SidecarEntry, damage_reason, read_entry
 from rs3d.stores.blobmemo import VerifiedSpans
@@ -81,6 +82,10 @@ class LocalBlobStore:
         self._root = root
         self._memo = VerifiedSpans(self._clock, maximum_spans=self.config.memo_spans)
         self._entries = EntryCache(self.config.cached_sidecar_bytes)
+        self._names = threading.Lock()
+        """Held while names of blobs' files go or are replaced, so that mending never brings a deleted blob back."""
+        self.on_damage: Callable[[BlobId, str], None] | None = None
+        """Told of every blob found damaged, also where parity then restores what was asked for; from any thread."""
         self._blobs = self._open_top(BLOBS)
         try:
             self.quarantined = Quarantine(self._open_top(QUARANTINE), files, self._clock)
@@ -139,6 +144,8 @@ class LocalBlobStore:
                 meta = self._open_file(blob, BlobFile.META)
             if entry is None:
                 entry = read_entry(self._files, meta, blob)
+                if entry.damage:
+                    self._tell(blob, entry.damage)
                 self._entries.put(entry)
             length = self._files.status(data).st_size
             if length != entry.info.stored_bytes:
@@ -146,16 +153,21 @@ class LocalBlobStore:
                 raise BlobDamaged(blob=blob.text(), reason=reason)
         except (OSError, RecordDamaged, FormatUnknown, BlobDamaged) as error:
             self._close_both(data, meta)
+            fault: Rs3dError
             if isinstance(error, OSError):
-                raise blob_fault(error, blob, "opening it") from error
-            if isinstance(error, BlobDamaged):
-                raise
-            raise BlobDamaged(blob=blob.text(), reason=damage_reason(error)) from error
+                fault = blob_fault(error, blob, "opening it")
+            elif isinstance(error, BlobDamaged):
+                fault = error
+            else:
+                fault = BlobDamaged(blob=blob.text(), reason=damage_reason(error))
+            if isinstance(fault, BlobDamaged):
+                self._tell(blob, fault.reason)
+            raise fault from error
         if meta >= 0 and entry.is_whole:
             self._files.close(meta)
             meta = -1
         memo = self._memo if self.config.verify is VerifyMode.MEMO else None
-        return LocalBlobReader(self._files, entry, data, meta, memo)
+        return LocalBlobReader(self._files, entry, data, meta, memo, self._tell)
 
     def open_verified(self, blob: BlobId, offset: int, length: int) -> LocalBlobReader | None:
         """As the interface. Any failure is left to `open`, which says what it is."""
@@ -253,7 +265,69 @@ class LocalBlobStore:
             self._files.close(directory)
             self._entries.drop(blob)
 
+    # -- mending
+
+    def replace(self, blob: BlobId, kind: BlobFile, staged: str, staging: int) -> bool:
+        """Put a file of the open directory `staging`, whole and synced, in the place of one of a blob's files, by one
+        rename, and sync both directories. The caller has proven that its bytes are those that were first written.
+
+        Returns:
+            False when the blob was deleted meanwhile; the file stays in `staging`.
+
+        Raises:
+            Rs3dError: as `blob_fault`. The old file or the new one has the name, whole.
+        """
+        with self._names:
+            try:
+                directory = self._open_segment(blob.segment)
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                raise blob_fault(error, blob, "opening its segment's directory") from error
+            try:
+                for each in BlobFile:
+                    self._files.status_of(file_name(blob, each), directory=directory)
+                target = file_name(blob, kind)
+                self._files.rename(staged, target, source_directory=staging, target_directory=directory)
+                self._files.sync(directory)
+                self._files.sync(staging)
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                raise blob_fault(error, blob, "replacing a damaged file") from error
+            finally:
+                self._files.close(directory)
+        self._entries.drop(blob)
+        return True
+
+    def keep_damaged(self, blob: BlobId, reason: str) -> None:
+        """Give a damaged blob's files a second name in quarantine/, with a note, so that what is left of it outlives
+        the object. The blob itself stays where it is: reading it is an error, not a lie. May be repeated.
+
+        Raises:
+            Rs3dError: as `blob_fault`.
+        """
+        with self._names:
+            try:
+                directory = self._open_segment(blob.segment)
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                raise blob_fault(error, blob, "opening its segment's directory") from error
+            try:
+                kinds = [kind for found, kind in self._files_of(blob.segment) if found == blob]
+                if kinds:
+                    self.quarantined.keep(blob, directory, kinds, reason)
+            except OSError as error:
+                raise blob_fault(error, blob, "keeping it in quarantine") from error
+            finally:
+                self._files.close(directory)
+
     # -- parts of these
+
+    def _tell(self, blob: BlobId, reason: str) -> None:
+        if self.on_damage is not None:
+            self.on_damage(blob, reason)
 
     def _open_top(self, name: str) -> int:
         try:
@@ -287,6 +361,10 @@ class LocalBlobStore:
         return [found for name in names if (found := parse_file_name(segment, name)) is not None]
 
     def _delete_in_segment(self, segment: SegmentId, blobs: list[BlobId]) -> None:
+        with self._names:
+            self._delete_named(segment, blobs)
+
+    def _delete_named(self, segment: SegmentId, blobs: list[BlobId]) -> None:
         try:
             directory = self._open_segment(segment)
         except FileNotFoundError:

@@ -18,8 +18,9 @@ from typing import Final
 
 from rs3d.errors import Rs3dError
 from rs3d.format.merkletree import merkle_root
-from rs3d.format.sidecar import BLOCK_BYTES, encode_sidecar
+from rs3d.format.sidecar import BLOCK_BYTES, TWICE, encode_sidecar
 from rs3d.format.sidecartables import BlockTable, LeafTable
+from rs3d.rio.parity import corrects
 from rs3d.stores.blobfaults import blob_fault
 from rs3d.stores.files import Files, write_whole
 from rs3d.stores.layout import BlobFile, file_name
@@ -114,7 +115,8 @@ class LocalBlobWriter:
             merkle_root=merkle_root(leaves, self._length),
             md5=md5,
         )
-        sidecar = encode_sidecar(info, origin, self._blocks.rows(), leaves)
+        features = TWICE if corrects(recipe) else 0
+        sidecar = encode_sidecar(info, origin, self._blocks.rows(), leaves, features=features)
         try:
             self._make_durable(sidecar)
         except OSError as error:

@@ -98,6 +98,11 @@ class CatalogView:
             yield key, table.unseal(key, sealed)
 
     @property
+    def transaction(self) -> lmdb.Transaction[bytes]:
+        """For checks that walk the tables as they lie; valid as long as the view."""
+        return self._lmdb
+
+    @property
     def tail(self) -> Tail:
         """The log's end in this view, and the generations."""
         return Tail._make(self._tail_fields())

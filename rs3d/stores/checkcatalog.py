@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
+
+import lmdb
 
 from rs3d.errors import RecordDamaged
 from rs3d.format.rows import (
@@ -39,42 +42,79 @@ SET_KEY_BYTES: Final = 24
 _REBUILD: Final = "rs3d check --rebuild --data DIR"
 
 
-def check_catalog(catalog: LocalCatalog, log: LogReader, report: CheckReport, progress: Progress) -> bool:
-    """Walk all tables.
+def check_catalog(catalog: LocalCatalog, log: LogReader | None, report: CheckReport, progress: Progress) -> bool:
+    """Walk all tables, in one view: what is compared belongs together, also while others commit.
+
+    Args:
+        log: follow the positions of versions into it; None leaves that out (a scrub reads the log as a whole).
+        progress: called at least once for each bucket and each 1,000 rows; may raise to end the check.
 
     Returns:
-        Whether every row passed its CRC; if not, counting was not tried.
+        Whether every row could be reached and passed its CRC; if not, counting was not tried.
+
+    Raises:
+        lmdb.Error: LMDB itself cannot follow its pages.
 
     Blocking: as long as reading the catalog, and one log record for each version, takes.
     """
-    if not _check_rows(catalog.tables, report, progress):
-        return False
     with catalog.snapshot() as view:
+        rows = _Rows(catalog.tables, view.transaction)
+        if not _check_rows(rows, report, progress):
+            return False
         _check_buckets(view, report, progress)
-    _check_positions(catalog.tables, log, report, progress)
-    _check_references(catalog.tables, report, progress)
+        _check_positions(rows, log, report, progress)
+        _check_references(rows, report, progress)
     return True
 
 
-def _check_rows(tables: Tables, report: CheckReport, progress: Progress) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The tables as one view has them."""
+
+    tables: Tables
+    transaction: lmdb.Transaction
+
+    def sealed(self, table: Table) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values as they are stored, in the order of the pages."""
+        for key, value in self.transaction.cursor(db=table.handle).iternext(keys=True, values=True):
+            yield bytes(key), bytes(value)
+
+    def of(self, table: Table) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values, whose CRCs were checked before."""
+        for key, value in self.sealed(table):
+            yield key, value[:-4]
+
+    def count(self, table: Table) -> int:
+        """How many rows LMDB says the table has."""
+        return int(self.transaction.stat(table.handle)["entries"])
+
+
+def _check_rows(rows: _Rows, report: CheckReport, progress: Progress) -> bool:
+    """CRCs, the order of keys, and whether as many rows are reached as were put: a damaged page can hide some."""
     bad = 0
-    for at, table in enumerate(tables.all):
-        progress("catalog tables", at, len(tables.all))
-        with tables.environment.begin() as view:
-            for key, sealed in view.cursor(db=table.handle).iternext(keys=True, values=True):
-                report.rows += 1
-                try:
-                    table.unseal(bytes(key), bytes(sealed))
-                except RecordDamaged as damage:
-                    bad += 1
-                    report.add(Severity.ERROR, damage.what, damage.reason, _REBUILD)
+    tables = rows.tables.all
+    for at, table in enumerate(tables):
+        progress("catalog tables", at, len(tables))
+        reached, before = 0, b""
+        for key, sealed in rows.sealed(table):
+            reached += 1
+            if reached % 1000 == 0:
+                progress("catalog rows", report.rows + reached, 0)
+            try:
+                table.unseal(key, sealed)
+            except RecordDamaged as damage:
+                bad += 1
+                report.add(Severity.ERROR, damage.what, damage.reason, _REBUILD)
+            if key <= before:
+                bad += 1
+                report.add(Severity.ERROR, f"catalog table {table.name}", f"row {key.hex()} is out of order", _REBUILD)
+            before = key
+        report.rows += reached
+        if reached != rows.count(table):
+            bad += 1
+            reason = f"{reached} rows can be reached of {rows.count(table)}"
+            report.add(Severity.ERROR, f"catalog table {table.name}", reason, _REBUILD)
     return not bad
-
-
-def _rows(tables: Tables, table: Table) -> Iterator[tuple[bytes, bytes]]:
-    with tables.environment.begin() as view:
-        for key, sealed in view.cursor(db=table.handle).iternext(keys=True, values=True):
-            yield bytes(key), bytes(sealed)[:-4]
 
 
 # ---------------------------------------------------------------------------------------------------------- buckets
@@ -123,19 +163,21 @@ def _count(view: Snapshot, bucket: Bucket, report: CheckReport) -> BucketCounter
 # -------------------------------------------------------------------------------------------- positions, references
 
 
-def _version_rows(tables: Tables) -> Iterator[tuple[bytes, VersionRow]]:
+def _version_rows(rows: _Rows) -> Iterator[tuple[bytes, VersionRow]]:
     """Rows of versions; head rows and branches of long keys have another length."""
-    for key, value in _rows(tables, tables.versions):
+    for key, value in rows.of(rows.tables.versions):
         if len(value) == VERSION.size:
             yield key, VersionRow(*VERSION.unpack(value))
 
 
-def _check_positions(tables: Tables, log: LogReader, report: CheckReport, progress: Progress) -> None:
+def _check_positions(rows: _Rows, log: LogReader | None, report: CheckReport, progress: Progress) -> None:
     count = 0
-    for key, row in _version_rows(tables):
+    for key, row in _version_rows(rows):
         count += 1
         if count % 1000 == 0:
             progress("versions", count, report.versions)
+        if log is None:
+            continue
         places = [Place(row.body_segment, row.body_offset, row.body_head_bytes, row.body_payload_bytes)]
         if row.state_segment:
             places.append(Place(row.state_segment, row.state_offset, row.state_bytes, 0))
@@ -152,21 +194,20 @@ def _check_positions(tables: Tables, log: LogReader, report: CheckReport, progre
         report.add(Severity.ERROR, "catalog table versions", reason, _REBUILD)
 
 
-def _check_references(tables: Tables, report: CheckReport, progress: Progress) -> None:
-    with tables.environment.begin() as view:
-        total = int(view.stat(tables.blobs.handle)["entries"])
-    passes = max(1, -(-total // COUNTED_AT_ONCE))
+def _check_references(rows: _Rows, report: CheckReport, progress: Progress) -> None:
+    tables = rows.tables
+    passes = max(1, -(-rows.count(tables.blobs) // COUNTED_AT_ONCE))
     for share in range(passes):
         progress("references", share, passes)
         counted: Counter[bytes] = Counter()
-        for _, row in _version_rows(tables):
+        for _, row in _version_rows(rows):
             if row.placement == PLACED_EXTENT:
                 _add(counted, row.placement_id[:BLOB_KEY_BYTES], share, passes)
             elif row.placement == PLACED_SET:
                 _add(counted, row.placement_id, share, passes)
-        for _, value in _rows(tables, tables.parts):
+        for _, value in rows.of(tables.parts):
             _add(counted, PART.unpack_from(value, ORIGIN.size)[5], share, passes)
-        _compare(tables, counted, share, passes, report)
+        _compare(rows, counted, share, passes, report)
     progress("references", passes, passes)
 
 
@@ -175,8 +216,8 @@ def _add(counted: Counter[bytes], key: bytes, share: int, passes: int) -> None:
         counted[key] += 1
 
 
-def _compare(tables: Tables, counted: Counter[bytes], share: int, passes: int, report: CheckReport) -> None:
-    for key, value in _rows(tables, tables.blobs):
+def _compare(rows: _Rows, counted: Counter[bytes], share: int, passes: int, report: CheckReport) -> None:
+    for key, value in rows.of(rows.tables.blobs):
         if hash(key) % passes != share:
             continue
         if len(key) == SET_KEY_BYTES:

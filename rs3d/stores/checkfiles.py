@@ -8,11 +8,7 @@ from enum import Enum
 from typing import Final
 
 from rs3d.errors import BlobDamaged, FormatUnknown, RecordDamaged
-from rs3d.format.merkletree import merkle_root
-from rs3d.format.sidecar import BLOCK_BYTES, CRC_BYTES, Sidecar, decode_sidecar
-from rs3d.format.sidecartables import LeafTable
-from rs3d.kernels.crc import crc32c_check_blocks
-from rs3d.kernels.posix import pread_into
+from rs3d.stores.blobexamination import BlobExamination, Buffers
 from rs3d.stores.catalogsnapshot import Snapshot
 from rs3d.stores.checkreport import CheckReport, Progress, Severity
 from rs3d.stores.layout import (
@@ -21,7 +17,6 @@ from rs3d.stores.layout import (
     STORE_LOCK,
     STORE_META,
     BlobFile,
-    file_name,
     parse_file_name,
     parse_segment_name,
     segment_name,
@@ -29,8 +24,6 @@ from rs3d.stores.layout import (
 from rs3d.stores.sweep import garbage_of
 from rs3d.types.identifiers import BlobId, SegmentId
 
-_READ_BYTES: Final = 4 * 1024 * 1024
-_SIDECAR_LIMIT_BYTES: Final = 1 << 30
 _BEYOND_US: Final = "a backup, a replica, or deleting the objects: rs3d locate BUCKET KEY"
 
 
@@ -82,6 +75,7 @@ def check_files(
     segments = _segments_on_disk(root, report)
     recorded = {state.segment for state in view.blob_segments()}
     orphans = Orphans()
+    buffers = Buffers()
     everything = sorted(segments | recorded)
     for at, segment in enumerate(everything):
         progress("blob segments", at, len(everything))
@@ -90,7 +84,7 @@ def check_files(
             report.add(Severity.WARNING, f"blobs/{segment_name(segment)}/", "no record opened this segment", _repair())
         known = dict(view.blobs(segment))
         for blob, row in known.items():
-            _check_blob(root, blob, row.stored_bytes, found.get(blob, set()), report, depth)
+            _check_blob(root, blob, row.stored_bytes, found.get(blob, set()), report, depth, buffers)
         garbage = garbage_of(view, segment)
         for blob in known.keys() & garbage:
             report.add(Severity.ERROR, f"blob {blob.text()}", "it is referred to and garbage at once", _rebuild())
@@ -108,7 +102,13 @@ def check_files(
 
 
 def _check_blob(
-    root: str, blob: BlobId, stored_bytes: int, kinds: set[BlobFile], report: CheckReport, depth: CheckDepth
+    root: str,
+    blob: BlobId,
+    stored_bytes: int,
+    kinds: set[BlobFile],
+    report: CheckReport,
+    depth: CheckDepth,
+    buffers: Buffers,
 ) -> None:
     report.blobs += 1
     report.blob_bytes += stored_bytes
@@ -116,63 +116,19 @@ def _check_blob(
         for kind in BlobFile:
             if kind not in kinds:
                 raise BlobDamaged(blob=blob.text(), reason=f"its {kind.value} file is missing")
-        sidecar = read_sidecar(root, blob)
-        if sidecar.info.stored_bytes != stored_bytes:
-            reason = f"the sidecar says {sidecar.info.stored_bytes} bytes, the catalog {stored_bytes}"
-            raise BlobDamaged(blob=blob.text(), reason=reason)
-        if merkle_root(sidecar.leaves, stored_bytes) != sidecar.info.merkle_root:
-            raise BlobDamaged(blob=blob.text(), reason="the Merkle root is not that of the leaves")
-        length = os.stat(blob_path(root, blob, BlobFile.DATA), follow_symlinks=False).st_size
-        if length != stored_bytes:
-            raise BlobDamaged(blob=blob.text(), reason=f"the data file has {length} bytes of {stored_bytes}")
-        if depth is CheckDepth.ALL_BYTES:
-            _check_bytes(root, blob, sidecar)
-            report.bytes_verified += stored_bytes
+        examination = BlobExamination(root, blob, stored_bytes, buffers)
+        try:
+            if depth is CheckDepth.ALL_BYTES:
+                examination.check_all()
+                report.bytes_verified += stored_bytes
+        finally:
+            examination.close()
     except BlobDamaged as damage:
         report.add(Severity.ERROR, f"blob {blob.text()}", damage.reason, _BEYOND_US)
     except (RecordDamaged, FormatUnknown) as damage:
         report.add(Severity.ERROR, damage.what, damage.reason, f"rs3d dump blobs/{blob.text()}.meta")
     except OSError as error:
         report.add(Severity.ERROR, f"blob {blob.text()}", f"cannot be read: {error}", _BEYOND_US)
-
-
-def read_sidecar(root: str, blob: BlobId) -> Sidecar:
-    """The whole sidecar of a blob, checked.
-
-    Raises:
-        RecordDamaged, FormatUnknown, OSError
-    """
-    what = f"blobs/{blob.text()}.meta"
-    descriptor = os.open(blob_path(root, blob, BlobFile.META), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    with open(descriptor, "rb") as file:
-        sidecar = decode_sidecar(file.read(_SIDECAR_LIMIT_BYTES), what=what)
-    if sidecar.info.blob != blob:
-        raise RecordDamaged(what=what, reason=f"it names blob {sidecar.info.blob.text()}")
-    return sidecar
-
-
-def _check_bytes(root: str, blob: BlobId, sidecar: Sidecar) -> None:
-    leaves, offset = LeafTable(), 0
-    buffer = memoryview(bytearray(_READ_BYTES))
-    descriptor = os.open(blob_path(root, blob, BlobFile.DATA), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        while count := pread_into(descriptor, buffer, offset):
-            first = offset // BLOCK_BYTES
-            rows = sidecar.block_crcs[CRC_BYTES * first : CRC_BYTES * (first + -(-count // BLOCK_BYTES))]
-            bad = crc32c_check_blocks(buffer[:count], BLOCK_BYTES, rows)
-            if bad >= 0:
-                raise BlobDamaged(blob=blob.text(), reason=f"CRC32C of block {first + bad} differs")
-            leaves.update(buffer[:count])
-            offset += count
-    finally:
-        os.close(descriptor)
-    if leaves.rows() != sidecar.leaves:
-        raise BlobDamaged(blob=blob.text(), reason="a SHA-256 leaf differs")
-
-
-def blob_path(root: str, blob: BlobId, kind: BlobFile) -> str:
-    """Path of one of a blob's files."""
-    return os.path.join(root, BLOBS, segment_name(blob.segment), file_name(blob, kind))
 
 
 # ------------------------------------------------------------------------------------------------------ directories

@@ -179,7 +179,8 @@ def _rewrite_source(
     """Append what survives of one source; a step is some records or some MiB."""
     file: LogFile = directory.segments[use.number]
     start = ScanEnd(RECORDS_START, 0, 0)
-    records = scan_records(directory.path_of(file), file.header, start, use.row.end_offset)
+    # A payload that its parity restores goes on as it was written: that is how the log is mended.
+    records = scan_records(directory.path_of(file), file.header, start, use.row.end_offset, lambda offset: None)
     exhausted = False
     while not exhausted:
         t = CatalogTransaction(core.tables)

@@ -56,6 +56,14 @@ def quarantine_name(blob: BlobId, suffix: str) -> str:
     return f"{blob.segment:016x}-{blob.number:08x}{suffix}"
 
 
+_STAGED = re.compile(r"[0-9a-f]{16}-[0-9a-f]{8}(\.data|\.meta)\Z", re.ASCII)
+
+
+def is_staged_name(name: str) -> bool:
+    """Whether `name` in staging/ is a blob's file that was being mended; it is called as in quarantine/."""
+    return _STAGED.match(name) is not None
+
+
 def parse_segment_name(name: str) -> SegmentId | None:
     """The segment whose directory has this name, or None."""
     return SegmentId(int(name, 16)) if _SEGMENT.match(name) else None

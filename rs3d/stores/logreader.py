@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -18,6 +18,7 @@ from rs3d.format.logsegment import HEADER_BYTES, SegmentHeader, SegmentName, crc
 from rs3d.format.record import CHECKED_FROM, HEAD, HEAD_BYTES, RECORD_MAGIC, RecordHead, decode_head, is_valid
 from rs3d.format.rows import Place
 from rs3d.kernels.crc import crc32c
+from rs3d.stores.payloadmending import mend_payload
 
 DESCRIPTORS_LIMIT: Final = 256
 """Segments kept open; 256 × 64 MiB is more log than most stores ever have."""
@@ -65,6 +66,8 @@ class LogReader:
         self._segments: dict[int, _Segment] = {}
         self._remembered: tuple[Place | None, bytes] = (None, b"")
         self._retired: list[tuple[float, int]] = []
+        self.on_mended: Callable[[Place], None] | None = None
+        """Told of each payload that was damaged and handed out as its parity restored it; from any thread."""
 
     def read(self, place: Place) -> bytes:
         """Head and body of the record at `place`, checked; with its payload when that is small.
@@ -92,7 +95,7 @@ class LogReader:
         return raw
 
     def payload(self, place: Place) -> bytes:
-        """The payload of the record at `place`, checked.
+        """The payload of the record at `place`, checked; restored where it is damaged and has parity.
 
         Raises:
             RecordDamaged
@@ -107,7 +110,12 @@ class LogReader:
             payload = self._pread(segment, payload_bytes, offset + head_bytes)
         # `read` has checked the head.
         if len(payload) != payload_bytes or crc32c(payload) != _UNPACK_HEAD(raw)[8]:
-            raise self._damaged(place, "the CRC of its payload does not hold")
+            mended = mend_payload(raw[:head_bytes], payload)
+            if mended is None:
+                raise self._damaged(place, "the CRC of its payload does not hold")
+            if self.on_mended is not None:
+                self.on_mended(place)
+            return mended
         return payload
 
     def place_of(self, segment: int, offset: int) -> Place:
@@ -211,7 +219,11 @@ def read_header(path: str) -> SegmentHeader | None:
 
 
 def scan_records(
-    path: str, header: SegmentHeader, start: ScanEnd, stop_offset: int | None = None
+    path: str,
+    header: SegmentHeader,
+    start: ScanEnd,
+    stop_offset: int | None = None,
+    on_mended: Callable[[int], None] | None = None,
 ) -> Iterator[ScannedRecord]:
     """Valid records of one segment in order, each chained to the one before; `start` moves along and tells the end.
 
@@ -219,6 +231,8 @@ def scan_records(
         start: where to begin and the CRC of the record before; updated behind each record before it is yielded.
         stop_offset: where the segment ends as its successor says; None for the last one, which ends at the first
         invalid record.
+        on_mended: told the offset of each record whose payload was damaged and is yielded as its parity restored it;
+        without it, such a record ends the scan.
 
     The scan ends without an error: the caller compares `start.offset` with what it expects; `start.reason` says why
     it ended.
@@ -244,8 +258,12 @@ def scan_records(
             body = window[body_start:payload_start]
             payload = window[payload_start : payload_start + head.payload_bytes]
             if head.payload_bytes and crc32c(payload) != head.payload_crc:
-                start.reason = "the CRC of a payload does not hold"
-                return
+                mended = None if on_mended is None else mend_payload(window[skip:payload_start], payload)
+                if mended is None or on_mended is None:
+                    start.reason = "the CRC of a payload does not hold"
+                    return
+                payload = mended
+                on_mended(start.offset)
             offset = start.offset
             start.offset, start.crc, start.records = offset + head.total_bytes, head.crc, start.records + 1
             yield ScannedRecord(head, offset, body, payload)

@@ -67,9 +67,31 @@ class Quarantine:
             QuarantineNote(blob=blob.text(), reason=reason, moved_ns=self._clock.wall_ns(), files=tuple(sorted(names))),
         )
         for kind, name in zip(kinds, names, strict=True):
-            self._files.rename(file_name(blob, kind), name, source_directory=segment, target_directory=self._directory)
+            source = file_name(blob, kind)
+            self._files.rename(source, name, source_directory=segment, target_directory=self._directory)
+            with contextlib.suppress(FileNotFoundError):  # what `keep` linked here is one file: rename leaves it
+                self._files.unlink(source, directory=segment)
         self._files.sync(self._directory)
         self._files.sync(segment)
+
+    def keep(self, blob: BlobId, segment: int, kinds: list[BlobFile], reason: str) -> None:
+        """Give these files a second name here, the first name stays: a damaged blob that is still referred to. First
+        the note, then the names, then this directory is synced. May be repeated.
+
+        Raises:
+            OSError: as the calls.
+        """
+        names = [quarantine_name(blob, kind.value) for kind in kinds]
+        self._write_note(
+            blob,
+            QuarantineNote(blob=blob.text(), reason=reason, moved_ns=self._clock.wall_ns(), files=tuple(sorted(names))),
+        )
+        for kind, name in zip(kinds, names, strict=True):
+            with contextlib.suppress(FileExistsError):
+                self._files.link(
+                    file_name(blob, kind), name, source_directory=segment, target_directory=self._directory
+                )
+        self._files.sync(self._directory)
 
     def blobs(self) -> Iterator[QuarantinedBlob]:
         """Everything that is here, by id; other names are passed over."""
