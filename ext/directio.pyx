@@ -41,6 +41,7 @@ cdef extern from "directio_impl.h" nogil:
     int rs3d_direct_reopen(int fd, int writes)
     int rs3d_direct_alignment(int fd, uint32_t *memory_align, uint32_t *offset_align)
     ssize_t rs3d_read_nowait(int fd, void *to, size_t bytes, int64_t offset)
+    ssize_t rs3d_write_past_cache(int fd, const void *data, size_t bytes, int64_t offset, size_t align)
 
 # Where the kernel does not tell: a page suits every disk with 512- or 4,096-byte sectors.
 DEFAULT_ALIGN_BYTES = 4096
@@ -138,6 +139,26 @@ def direct_alignment(int fd):
     if told < 0:
         PyErr_SetFromErrno(OSError)
     return (memory_align, offset_align) if told else None
+
+
+def write_past_cache(int fd, data, int64_t offset):
+    cdef Py_buffer view
+    cdef ssize_t written
+    cdef size_t align = DEFAULT_ALIGN_BYTES if active != "buffered" else <size_t>1 << 62
+    if offset < 0:
+        raise ValueError(f"offset {offset} is negative")
+    open_readable(data, &view)
+    try:
+        while True:
+            with nogil:
+                written = rs3d_write_past_cache(fd, view.buf, view.len, offset, align)
+            if written >= 0:
+                return written
+            if errno != EINTR:
+                PyErr_SetFromErrno(OSError)
+            PyErr_CheckSignals()
+    finally:
+        PyBuffer_Release(&view)
 
 
 def read_nowait(int fd, buffer, int64_t offset):

@@ -104,3 +104,24 @@ ssize_t rs3d_read_nowait(int fd, void *to, size_t bytes, int64_t offset)
 
     return preadv2(fd, &vector, 1, offset, RWF_NOWAIT);
 }
+
+ssize_t rs3d_write_past_cache(int fd, const void *data, size_t bytes, int64_t offset, size_t align)
+{
+    size_t whole = bytes & ~(align - 1);
+    int flags, error;
+    ssize_t written;
+
+    if (!whole || ((uintptr_t)data | (uint64_t)offset) & (align - 1))
+        return pwrite(fd, data, bytes, offset);
+    flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_DIRECT) != 0)
+        return pwrite(fd, data, bytes, offset);
+    written = pwrite(fd, data, whole, offset);
+    error = errno;
+    if (fcntl(fd, F_SETFL, flags & ~O_DIRECT) != 0)
+        return -1;
+    if (written < 0 && error == EINVAL)
+        return pwrite(fd, data, bytes, offset);
+    errno = error;
+    return written;
+}

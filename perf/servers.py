@@ -49,8 +49,8 @@ def _versitygw(binary: str, root: Path, port: int) -> list[str]:
     data = root / "data"
     data.mkdir(parents=True, exist_ok=True)
     return [
-        binary, "--access", ACCESS_KEY, "--secret", SECRET_KEY, "--port", f"127.0.0.1:{port}", "--quiet", "--keep-alive",
-        "posix", str(data),
+        binary, "--access", ACCESS_KEY, "--secret", SECRET_KEY, "--port", f"127.0.0.1:{port}", "--quiet",
+        "--keep-alive", "posix", str(data),
     ]  # fmt: skip
 
 

@@ -1,5 +1,5 @@
-"""Rows of the catalog's table `current` as a LIST shows them: what `rs3d.format.rows.listed_object` makes of a row whose
-CRC holds, for a whole walk.
+"""Rows of the catalog's table `current` as a LIST shows them: what `rs3d.format.rows.listed_object` makes of a row
+whose CRC holds, for a whole walk.
 
 Loop-safe: some 0.5 µs a row; holds the GIL. Source: FORMAT.md section "Catalog rows". Oracle: `rs3d.format.rows`.
 """

@@ -69,6 +69,20 @@ def read_nowait(fd: int, buffer: WriteableBuffer, offset: int) -> int:
         ValueError: a negative offset.
     """
 
+def write_past_cache(fd: int, data: ReadableBuffer, offset: int) -> int:
+    """One pwrite(2), past the page cache where that can be: of bytes at an aligned address for an aligned offset, the
+    longest whole part. Everything else, and all where the file system refuses, goes through the cache. *Blocks.*
+
+    O_DIRECT is set on the open file description for the time of the call: nobody else may be using it then.
+
+    Returns:
+        Bytes written; fewer than given where what is left is no whole block, to be written by the next call.
+
+    Raises:
+        OSError: as pwrite(2).
+        ValueError: a negative offset.
+    """
+
 @final
 class DirectFile:
     """Transfers past the page cache on a file that is open already. One thread at a time.

@@ -68,7 +68,8 @@ def resident_bytes(fd: int, offset: int, length: int) -> int:
     """How much of a range of a file is in the page cache: `length` means that reading it will not block.
 
     Asks cachestat(2) first (Linux 6.5, 2 µs a MiB) and mincore(2) where it does not answer or a page is missing (28
-    µs). cachestat also counts pages whose reading has only begun. Since Linux 5.2 mincore tells only who may write the file or owns it; others hear that everything is resident.
+    µs). cachestat also counts pages whose reading has only begun. Since Linux 5.2 mincore tells only who may write the
+    file or owns it; others hear that everything is resident.
     The answer is old when it arrives: pages may be evicted at any time.
 
     Returns:

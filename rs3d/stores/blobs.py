@@ -54,6 +54,9 @@ class BlobStoreConfig:
     """Dirty pages of one blob beyond which the disk is set to work while the body still arrives."""
     reserve_from_bytes: int = 4 * 1024 * 1024
     """Bodies declared at least so long get their blocks reserved: fewer extents, and a full disk is met early."""
+    past_cache_bytes: int = 128 * 1024
+    """Pieces of a body at least so long go to the disk past the page cache (O_DIRECT): no copy, no pages taken from
+    what is read, and the disk works at once. The first GET reads them from there."""
     cached_sidecar_bytes: int = 8 * 1024 * 1024
     """Memory for decoded sidecars, some 1-5 KiB each, in each process."""
     memo_spans: int = 32_768
@@ -131,6 +134,7 @@ class LocalBlobStore:
             directory,
             reserve_bytes=hint if hint >= self.config.reserve_from_bytes else 0,
             write_out_bytes=self.config.write_out_bytes,
+            past_cache_bytes=self.config.past_cache_bytes,
         )
 
     # -- reading

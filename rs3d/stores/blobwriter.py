@@ -22,7 +22,7 @@ from rs3d.format.sidecar import BLOCK_BYTES, TWICE, encode_sidecar
 from rs3d.format.sidecartables import BlockTable, LeafTable
 from rs3d.rio.parity import corrects
 from rs3d.stores.blobfaults import blob_fault
-from rs3d.stores.files import Files, write_whole
+from rs3d.stores.files import Files, write_whole, write_whole_past_cache
 from rs3d.stores.layout import BlobFile, file_name
 from rs3d.types.blobs import BlobInfo, BlobOrigin
 from rs3d.types.identifiers import BlobId
@@ -49,19 +49,29 @@ class LocalBlobWriter:
         "_files",
         "_leaves",
         "_length",
-        "_on_finish",
+        "_past_cache_bytes",
         "_reserved",
         "_started",
         "_write_out_bytes",
         "blob",
     )
 
-    def __init__(self, files: Files, blob: BlobId, directory: int, *, reserve_bytes: int, write_out_bytes: int) -> None:
+    def __init__(
+        self,
+        files: Files,
+        blob: BlobId,
+        directory: int,
+        *,
+        reserve_bytes: int,
+        write_out_bytes: int,
+        past_cache_bytes: int,
+    ) -> None:
         """Create the data file in `directory`, whose descriptor becomes the writer's.
 
         Args:
             reserve_bytes: blocks to reserve at once (0 = none).
             write_out_bytes: start writing dirty pages to the disk each time so many have gathered.
+            past_cache_bytes: pieces of at least so many bytes are not kept in the page cache.
 
         Raises:
             StoreFull, SlowDown, StoreReadOnly, BlobDamaged: nothing is left behind.
@@ -70,6 +80,7 @@ class LocalBlobWriter:
         self._files = files
         self._directory = directory
         self._write_out_bytes = write_out_bytes
+        self._past_cache_bytes = past_cache_bytes
         self._length = 0
         self._started = 0
         self._reserved = 0
@@ -91,7 +102,10 @@ class LocalBlobWriter:
     def write(self, stored: memoryview, *, leaf: bytes | None = None) -> None:
         view = stored.cast("B")
         try:
-            write_whole(self._files, self._data, view, self._length)
+            if len(view) >= self._past_cache_bytes:
+                write_whole_past_cache(self._files, self._data, view, self._length)
+            else:
+                write_whole(self._files, self._data, view, self._length)
             self._length += len(view)
             if self._length - self._started >= self._write_out_bytes:
                 self._begin_write_out()

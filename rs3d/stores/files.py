@@ -15,7 +15,7 @@ import stat
 from collections.abc import Sequence
 from typing import Protocol
 
-from rs3d.kernels import posix
+from rs3d.kernels import directio, posix
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
@@ -50,6 +50,11 @@ class Files(Protocol):
 
     def pwrite(self, descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> int:
         """Bytes written; may be fewer than given."""
+        ...
+
+    def pwrite_past_cache(self, descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> int:
+        """As `pwrite`, but what is aligned to 4 KiB goes to the disk without being kept in the page cache, where the
+        file system can. Nothing else may be using the descriptor. As little durable as `pwrite` until synced."""
         ...
 
     def pwritev(self, descriptor: int, data: Sequence[bytes | bytearray | memoryview], offset: int) -> int:
@@ -136,6 +141,9 @@ class SystemFiles:
     def pwrite(self, descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> int:
         return os.pwrite(descriptor, data, offset)
 
+    def pwrite_past_cache(self, descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> int:
+        return directio.write_past_cache(descriptor, data, offset)
+
     def pwritev(self, descriptor: int, data: Sequence[bytes | bytearray | memoryview], offset: int) -> int:
         return os.pwritev(descriptor, data, offset)
 
@@ -197,6 +205,17 @@ def write_whole(files: Files, descriptor: int, data: bytes | bytearray | memoryv
     view = memoryview(data).cast("B")
     while len(view):
         written = files.pwrite(descriptor, view, offset)
+        if written <= 0:
+            raise OSError(errno.ENOSPC, "the file system accepted no more bytes")
+        view = view[written:]
+        offset += written
+
+
+def write_whole_past_cache(files: Files, descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    """As `write_whole`, by `Files.pwrite_past_cache`: what is aligned is not kept in the page cache."""
+    view = memoryview(data).cast("B")
+    while len(view):
+        written = files.pwrite_past_cache(descriptor, view, offset)
         if written <= 0:
             raise OSError(errno.ENOSPC, "the file system accepted no more bytes")
         view = view[written:]

@@ -39,8 +39,8 @@ ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE)
 SHORT_WRITE_BYTES: Final = 700
 _OPENING: Final = ("open", "create", "open_directory", "open_for_writing")
 _FAILING: Final = (
-    *_OPENING, "pwrite", "pwritev", "truncate", "sync_data", "sync", "rename", "link", "unlink", "make_directory",
-    "remove_directory", "names",
+    *_OPENING, "pwrite", "pwrite_past_cache", "pwritev", "truncate", "sync_data", "sync", "rename", "link", "unlink",
+    "make_directory", "remove_directory", "names",
 )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def _counted(method: str) -> Callable[..., Any]:
     def call(self: FailingFiles, first: Any, *arguments: Any, **named: Any) -> Any:
         what = first if isinstance(first, str) else os.readlink(f"/proc/self/fd/{first}").rpartition("/")[2]
         self.count(method, what)
-        if method == "pwrite" and self.short and self.armed:
+        if method.startswith("pwrite") and method != "pwritev" and self.short and self.armed:
             data, offset = arguments
             return real(self, first, memoryview(data)[:SHORT_WRITE_BYTES], offset)
         return real(self, first, *arguments, **named)

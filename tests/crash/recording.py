@@ -84,6 +84,9 @@ class RecordingFiles(SystemFiles):
             self.note(Changed(self._of(descriptor), Write(offset, bytes(data[:count]))))
             return count
 
+    def pwrite_past_cache(self, descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> int:
+        return self.pwrite(descriptor, data, offset)
+
     def pwritev(self, descriptor: int, data: Sequence[bytes | bytearray | memoryview], offset: int) -> int:
         return self.pwrite(descriptor, b"".join(bytes(part) for part in data), offset)
 

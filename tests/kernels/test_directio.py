@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import random
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rs3d.kernels import directio
+from rs3d.kernels import directio, mapped
 from rs3d.kernels.directio import Access, AlignedBuffer, DirectFile
 
 PAGE = directio.DEFAULT_ALIGN_BYTES
@@ -117,6 +118,38 @@ def test_a_file_system_that_refuses_is_read_through_the_cache(variant: str) -> N
         assert caught.value.errno == errno.EINVAL
     finally:
         os.close(fd)
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_one_write_takes_the_whole_blocks_past_the_cache_and_the_next_the_rest(
+    fd: int, shift: int, variant: str
+) -> None:
+    data = random.Random(3).randbytes(20 * PAGE + 5)
+    view, offset, written = aligned(data, shift), 0, []
+    while offset < len(data):
+        written.append(directio.write_past_cache(fd, view[offset:], offset))
+        offset += written[-1]
+    expected = [len(data)] if shift or variant == "buffered" else [20 * PAGE, 5]
+    assert written == expected
+    assert os.pread(fd, len(data) + 1, 0) == data
+    assert not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT
+
+
+def test_what_was_written_past_the_cache_is_not_in_it(fd: int, variant: str) -> None:
+    directio.write_past_cache(fd, aligned(bytes(256 * PAGE)), 0)
+    assert mapped.resident_bytes(fd, 0, 256 * PAGE) == (256 * PAGE if variant == "buffered" else 0)
+
+
+def test_a_write_past_the_cache_reports_its_errno(fd: int) -> None:
+    read_only = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match="Bad file") as caught:
+            directio.write_past_cache(read_only, aligned(bytes(PAGE)), 0)
+        assert caught.value.errno == errno.EBADF
+        with pytest.raises(ValueError, match="negative"):
+            directio.write_past_cache(fd, b"x", -1)
+    finally:
+        os.close(read_only)
 
 
 def test_an_unlinked_file_can_be_opened_a_second_time(tmp_path: Path) -> None:

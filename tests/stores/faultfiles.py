@@ -42,7 +42,7 @@ class FaultFiles:
             for fault in self.faults:
                 if fault.method == method and (count == fault.at or (fault.forever and count > fault.at)):
                     raise OSError(fault.number, os.strerror(fault.number))
-            if method == "pwrite" and self.short_write_bytes is not None:
+            if method in ("pwrite", "pwrite_past_cache") and self.short_write_bytes is not None:
                 descriptor, data, offset = arguments
                 arguments = (descriptor, memoryview(cast(bytes, data))[: self.short_write_bytes], offset)
             result = getattr(SYSTEM_FILES, method)(*arguments, **named)

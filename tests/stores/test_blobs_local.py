@@ -14,6 +14,7 @@ from rs3d.clock import ManualClock
 from rs3d.errors import BlobDamaged, Rs3dError, SlowDown, StoreDamaged, StoreFull, StoreReadOnly
 from rs3d.format.quarantinenote import decode_note
 from rs3d.kernels import mapped
+from rs3d.kernels.directio import AlignedBuffer
 from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
 from rs3d.stores.files import SystemFiles
 from rs3d.stores.layout import BlobFile, make_directories
@@ -146,6 +147,29 @@ def test_a_file_system_that_cannot_reserve_is_written_all_the_same(root: pathlib
     store = LocalBlobStore(str(root), BlobStoreConfig(reserve_from_bytes=1), files=files.as_files())
     store.make_segment(SEGMENT)
     assert put(store, 1, b"abc").stored_bytes == 3
+    store.close()
+
+
+@pytest.mark.parametrize("short_write_bytes", [None, 5000])
+def test_large_pieces_go_past_the_page_cache_and_read_back(root: pathlib.Path, short_write_bytes: int | None) -> None:
+    files = FaultFiles(short_write_bytes=short_write_bytes)
+    store = LocalBlobStore(str(root), files=files.as_files())
+    store.make_segment(SEGMENT)
+    data = body(MIB + 12_345)
+    buffer = memoryview(AlignedBuffer(len(data)))
+    buffer[:] = data
+    writer = store.create(BLOB, size_hint_bytes=len(data))
+    writer.write(buffer[:MIB])
+    writer.write(buffer[MIB:])  # too short to be worth it
+    writer.finish(client_bytes=len(data), recipe=PLAIN, md5=b"", origin=BlobOrigin(bucket="b", key="k"))
+    assert files.order("pwrite", "pwrite_past_cache")[0][0] == "pwrite_past_cache"
+    reader = store.open(BLOB)
+    if short_write_bytes is None:
+        assert mapped.resident_bytes(reader.fileno(), 0, MIB) == 0
+    found = bytearray(len(data))
+    reader.read_into(0, memoryview(found))
+    assert found == data
+    reader.close()
     store.close()
 
 
