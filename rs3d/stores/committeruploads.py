@@ -89,7 +89,7 @@ def complete_upload(desk: Desk, op: CompleteUpload) -> Plan:
         return _repeated(desk, op, bucket, digest)
     row = _open_upload(desk, bucket, op.key, op.upload)
     state = desk.transaction.key_state(op.bucket, op.key)
-    if op.preconditions is not NO_PRECONDITIONS:
+    if op.preconditions != NO_PRECONDITIONS:
         check_preconditions(bucket, state, op.preconditions)
     if row.revision != op.revision:
         raise StaleRevision(what=f"upload {op.upload.text()}")

@@ -162,7 +162,7 @@ def remove_version(desk: Desk, op: RemoveVersion) -> Plan:
     _check_token(op.token)
     if op.version is not None:
         return _remove_named(desk, op, bucket, state, op.version)
-    if op.preconditions is not NO_PRECONDITIONS:
+    if op.preconditions != NO_PRECONDITIONS:
         if state.latest is None:
             return Done(nothing_done())
         _check_removal_conditions(state.latest, op.preconditions)
@@ -199,7 +199,7 @@ def _remove_named(desk: Desk, op: RemoveVersion, bucket: Bucket, state: KeyState
         text = version.text()
     if found is None:
         return Done(nothing_done(text, reports_version=reports))
-    if op.preconditions is not NO_PRECONDITIONS:
+    if op.preconditions != NO_PRECONDITIONS:
         _check_removal_conditions(found.row, op.preconditions)
     _check_lock(desk, bucket, state, found.sequence, found.row, op.bypass)
     return _removal(desk, op, bucket, found)

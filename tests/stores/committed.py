@@ -17,7 +17,9 @@ from rs3d.stores.committer import Submitted
 from rs3d.stores.committeropen import CommitterSettings, OpenedCommitter, open_committer
 from rs3d.stores.files import SystemFiles
 from rs3d.stores.logreader import LogReader
+from rs3d.stores.messages import decode_operation, encode_operation
 from rs3d.stores.outcomes import decode_outcome
+from rs3d.stores.putmessage import PutMessage
 from rs3d.types import operations as ops
 from rs3d.types.buckets import Versioning
 from rs3d.types.identifiers import BlobId, BucketId, Epoch, OperationId, SegmentId, UploadId, VersionId
@@ -37,6 +39,11 @@ STORE_ID = bytes(range(16))
 OWNER = CanonicalId("ab" * 32)
 OTHER = CanonicalId("cd" * 32)
 ETAG = "0123456789abcdef" * 2
+
+
+def _as_received(operation: ops.Operation) -> ops.Operation | PutMessage:
+    """What a worker sends is not the same object that the committer gets: nothing may hang on its identity."""
+    return decode_operation(memoryview(b"".join(encode_operation(operation, 0)))).operation
 
 
 class UnsyncedFiles(SystemFiles):
@@ -107,7 +114,7 @@ class CommittedStore:
         """One batch; raises the first refusal."""
         self.clock.advance(0.001)
         found = []
-        for reply in self.core.execute([Submitted(operation, operation.id.epoch) for operation in operations]):
+        for reply in self.core.execute([Submitted(_as_received(sent), sent.id.epoch) for sent in operations]):
             if reply.error is not None:
                 raise reply.error
             assert reply.outcome is not None
