@@ -237,7 +237,7 @@ def contents_of(view: Snapshot, blobs: LocalBlobStore) -> Contents:
     """Buckets, versions with their bytes, uploads, identities, counters."""
     found: Contents = {}
     for bucket in view.buckets():
-        settings = sorted(bucket.configurations)
+        settings = f"{sorted(bucket.configurations)} {sorted(bucket.settings)}"
         found[f"bucket {bucket.name}"] = f"{bucket.bucket_id} {bucket.owner} {bucket.versioning.value} {settings}"
         found[f"counters {bucket.name}"] = str(view.counters(bucket.bucket_id))
         for key, listed in view.list_versions(bucket.bucket_id, b"", b""):
@@ -252,7 +252,8 @@ def contents_of(view: Snapshot, blobs: LocalBlobStore) -> Contents:
             try:
                 entries = list(view.parts(upload.upload))
                 parts = [f"{part.number}:{part.size_bytes}:{part.etag}" for part in entries]
-                found[where] = f"{parts} {[_blob_digest(blobs, part.extent) for part in entries]}"
+                digests = [_blob_digest(blobs, part.extent) for part in entries]
+                found[where] = f"{parts} {digests} {upload.settings}"
             except (RecordDamaged, BlobDamaged) as damage:
                 found[where] = f"error: {damage}"
         found[f"listed {bucket.name}"] = str([key for key, _ in view.list_objects(bucket.bucket_id, b"", b"")])
@@ -270,7 +271,8 @@ def _version_text(view: Snapshot, blobs: LocalBlobStore, bucket: BucketId, key: 
     digest = _digest(view, blobs, version)
     return (
         f"{listed.kind.value} {listed.is_latest} {version.version.text()} {version.meta.size_bytes} "
-        f"{version.meta.etag} {version.meta.user_metadata} {version.mutable.tags} {version.mutable.revision} {digest}"
+        f"{version.meta.etag} {version.meta.user_metadata} {version.mutable.tags} {version.mutable.revision} "
+        f"{sha(version.mutable.wrapped_key)} {digest}"
     )
 
 
@@ -290,11 +292,17 @@ def _blob_digest(blobs: LocalBlobStore, extent: Extent) -> str:
 
 
 def _read(blobs: LocalBlobStore, extent: Extent) -> bytes:
+    """The bytes of an extent; of a blob with layers all its stored bytes, its recipe and the extent, which is in the
+    client's bytes."""
     reader = blobs.open(extent.blob)
     try:
-        buffer = bytearray(extent.length)
-        reader.read_into(extent.offset, memoryview(buffer))
-        return bytes(buffer)
+        info = reader.info
+        offset, length = (0, info.stored_bytes) if info.recipe.layers else (extent.offset, extent.length)
+        buffer = bytearray(length)
+        reader.read_into(offset, memoryview(buffer))
+        if not info.recipe.layers:
+            return bytes(buffer)
+        return bytes(buffer) + f"{info.recipe} {extent.offset} {extent.length}".encode()
     finally:
         reader.close()
 

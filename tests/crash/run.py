@@ -14,9 +14,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Final
 
 from tests.crash.exploring import Explorer, Tally
 from tests.crash.histories import HISTORIES, History, mixed, record
+from tests.crash.layeredhistories import LAYERED, mixed_makes
+
+ALL: Final = {**HISTORIES, **LAYERED}
 
 Task = tuple[str, int, int, float, float]
 
@@ -24,7 +28,7 @@ Task = tuple[str, int, int, float, float]
 def explore(task: Task) -> Tally:
     """One history, recorded and explored in this process."""
     name, seed, limit, nested, deadline_s = task
-    history: History = HISTORIES[name] if name in HISTORIES else mixed(seed)
+    history: History = ALL[name] if name in ALL else mixed_makes(seed) if seed % 2 else mixed(seed)
     memory = Path("/dev/shm")
     work = Path(tempfile.mkdtemp(prefix="rs3d-crash-", dir=memory if memory.is_dir() else None))
     tally = Tally()
@@ -49,7 +53,7 @@ def main() -> int:
     arguments = parser.parse_args()
     limit, nested = arguments.limit, arguments.nested
     deadline_s = time.monotonic() + arguments.seconds
-    fixed = ((name, arguments.seed, limit, nested, deadline_s) for name in HISTORIES)
+    fixed = ((name, arguments.seed, limit, nested, deadline_s) for name in ALL)
     drawn = ((f"mixed {seed}", seed, limit, nested, deadline_s) for seed in itertools.count(arguments.seed))
     tasks = itertools.chain(fixed, drawn)
     total, started = Tally(), time.monotonic()

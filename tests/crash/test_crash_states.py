@@ -9,19 +9,24 @@ import pytest
 
 from tests.crash.exploring import Explorer, Tally
 from tests.crash.histories import HISTORIES, mixed, record
+from tests.crash.layeredhistories import LAYERED, mixed_makes
 from tests.crash.mutations import compacted, rotating
 
 
 def explored(memory: Path, name: str, limit: int, nested: float = 0.0, seed: int = 0) -> Tally:
     (memory / "live").mkdir()
-    history = HISTORIES.get(name) or {"rotating": rotating, "compacted": compacted}.get(name) or mixed(seed, 12)
+    known = {**HISTORIES, **LAYERED, "rotating": rotating, "compacted": compacted}
+    history = known.get(name) or (mixed_makes(seed, 12) if name == "makes" else mixed(seed, 12))
     recording = record(name, history, memory / "live")
     tally = Tally()
     Explorer(memory / "image", tally).explore(recording, limit=limit, nested=nested, seed=seed)
     return tally
 
 
-@pytest.mark.parametrize(("name", "least"), [("puts", 60), ("versions", 60), ("multipart", 90), ("sweeps", 90)])
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [("puts", 60), ("versions", 60), ("multipart", 90), ("sweeps", 90), ("layers", 150), ("seals", 90)],
+)
 def test_d01_no_acknowledged_write_is_lost_and_none_is_half_visible_after_a_cut_at_any_event(
     memory: Path, name: str, least: int
 ) -> None:
@@ -43,7 +48,8 @@ def test_a_cut_during_recovery_loses_nothing(memory: Path) -> None:
     assert {"recovery cut", "death, then recovery cut"} <= kinds, tally.table()
 
 
-def test_a_history_drawn_from_a_seed(memory: Path) -> None:
-    tally = explored(memory, "mixed", limit=2, nested=0.005, seed=7)
+@pytest.mark.parametrize("name", ["mixed", "makes"])
+def test_a_history_drawn_from_a_seed(memory: Path, name: str) -> None:
+    tally = explored(memory, name, limit=2, nested=0.005, seed=7)
     assert not tally.bad, "\n".join(map(str, tally.bad))
     assert tally.states > 100, tally.table()
