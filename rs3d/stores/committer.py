@@ -151,6 +151,9 @@ class CommitterCore:
         self.committed = 0
         self.refused = 0
         self.open_epochs: dict[int, str] = {}
+        self.settled_runs: dict[int, int] = {}
+        """Compacted runs of the log, by number, with their live bytes when they were written: `choose_run`. Not kept
+        beyond the process: after a start each run may be rewritten once more for nothing."""
         self._buckets: dict[int, Bucket] = {}
         self._segment_owners: dict[int, int] = {}
         self.damage = ""

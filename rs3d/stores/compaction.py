@@ -101,7 +101,7 @@ def compact(core: CommitterCore, *, first: int, last: int, result: Compacted) ->
             CURSOR_DECODER.decode(memoryview(value)[ORIGIN.size :]).sequence
             for _, value in t.scan(t.tables.cursors, b"")
         ]
-        run = choose_run(segments, first, last, min(floors, default=None))
+        run = choose_run(segments, first, last, min(floors, default=None), core.settled_runs)
         known = [int.from_bytes(key, "big") for key, _ in t.scan(t.tables.log_segments, b"")]
     finally:
         t.abort()
@@ -140,6 +140,20 @@ def compact(core: CommitterCore, *, first: int, last: int, result: Compacted) ->
         result.moved += len(step)
         yield
     retire(core, result.sources)
+    _settle(core, result)
+
+
+def _settle(core: CommitterCore, result: Compacted) -> None:
+    """Remember what of the new run is live, for the next choice."""
+    for number in result.sources:
+        core.settled_runs.pop(number, None)
+    t = CatalogTransaction(core.tables)
+    try:
+        row = t.log_segment(result.number)
+    finally:
+        t.abort()
+    if row is not None:
+        core.settled_runs[result.number] = row.live_bytes
 
 
 def _begin(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, cast
 
 import msgspec
@@ -63,12 +63,19 @@ def sealed_segments(t: CatalogTransaction) -> list[SegmentUse]:
     return sorted(found, key=lambda use: use.row.first)
 
 
-def choose_run(segments: list[SegmentUse], first: int, last: int, cursor_floor: int | None) -> list[SegmentUse]:
+def choose_run(
+    segments: list[SegmentUse], first: int, last: int, cursor_floor: int | None, settled: Mapping[int, int]
+) -> list[SegmentUse]:
     """The run to rewrite: the one that was asked for, or the longest stretch of mostly dead neighbours that frees most.
+
+    What no row refers to is not all dead: a run keeps records of removals while there is an older one, and rewriting
+    it again would free nothing, for ever. So a run that was rewritten is worth it again only for what died since; it
+    joins neighbours that are.
 
     Args:
         first, last: segment numbers as files are named; 0 = choose.
         cursor_floor: nothing above the lowest cursor is dropped, so only segments wholly below it are taken.
+        settled: live bytes of runs right after they were written.
     """
     usable = [use for use in segments if cursor_floor is None or use.row.last_sequence <= cursor_floor]
     if first:
@@ -83,9 +90,12 @@ def choose_run(segments: list[SegmentUse], first: int, last: int, cursor_floor: 
         follows = bool(run) and segments.index(use) == segments.index(run[-1]) + 1
         fits = sum(member.row.record_bytes for member in run) + use.row.record_bytes <= RUN_BYTES
         run = [*run, use] if follows and fits else [use]
-        freed = sum(member.row.record_bytes - member.row.live_bytes for member in run)
-        if freed > best_freed:
-            best, best_freed = run, freed
+        gains = [settled.get(member.number, member.row.record_bytes) - member.row.live_bytes for member in run]
+        is_worth_it = any(
+            gain > member.row.record_bytes * (1 - WORTHWHILE_SHARE) for member, gain in zip(run, gains, strict=True)
+        )
+        if is_worth_it and sum(gains) > best_freed:
+            best, best_freed = run, sum(gains)
     return best
 
 

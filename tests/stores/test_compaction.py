@@ -215,3 +215,22 @@ def test_a_run_may_be_compacted_again(store: CommittedStore) -> None:
     after = rows_without_positions(store.tables)
     assert before["versions"] == after["versions"]
     assert segments(store)[again.number].state != LOG_DEAD
+
+
+def test_what_older_records_keep_from_being_dropped_is_not_rewritten_again_and_again(store: CommittedStore) -> None:
+    bucket = store.bucket()
+    for number in range(40):
+        store.put(bucket, f"kept {number}", bytes(4000))
+    for number in range(300):
+        store.put(bucket, f"gone {number}", b"x")
+        store.remove(bucket, f"gone {number}")
+    for number in range(20):
+        store.put(bucket, f"kept {number}", bytes(4000))
+    done = [run(store) for _ in range(4)]
+    assert done[0].sequence and 0 < done[0].kept_bytes < done[0].source_bytes
+    rows = segments(store)
+    assert rows[done[0].number].live_bytes < rows[done[0].number].record_bytes / 2, "its records are removals"
+    assert not done[-1].sequence, [one.sources for one in done]
+    for number in range(20):  # what dies later makes it worth it again, the old run with it
+        store.put(bucket, f"kept {number}", b"")
+    assert run(store).sequence
