@@ -16,6 +16,7 @@ from rs3d.access.canonical import (
 )
 from rs3d.access.sigv4 import (
     ALGORITHM,
+    SERVICE,
     UNSIGNED_PAYLOAD,
     CredentialScope,
     derive_signing_key,
@@ -33,11 +34,12 @@ _NEVER_SIGNED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class SigningIdentity:
-    """An access key with its secret and the region its requests are signed for."""
+    """An access key with its secret, and the region and service its requests are signed for."""
 
     access_key: str
     secret: str = field(repr=False)
     region: str = "us-east-1"
+    service: str = SERVICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def presign(
 
 def _moment(identity: SigningIdentity, now_ns: int) -> tuple[str, CredentialScope]:
     timestamp = format_basic(now_ns // NANOSECONDS_PER_SECOND)
-    return timestamp, CredentialScope(timestamp[:8], identity.region)
+    return timestamp, CredentialScope(timestamp[:8], identity.region, identity.service)
 
 
 def _sign(
