@@ -11,6 +11,7 @@ import pytest
 PROGRAMS = {
     "mkfs.ext4": "e2fsprogs",
     "openssl": "openssl",
+    "softhsm2-util": "softhsm2",
     "strace": "strace",
     "systemd-analyze": "systemd",
     "systemd-socket-activate": "systemd",

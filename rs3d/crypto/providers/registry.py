@@ -9,9 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from rs3d.crypto.providers.awskms import AwsKmsSettings, open_aws_kms
+from rs3d.crypto.providers.hsm import Pkcs11Settings, open_pkcs11
 from rs3d.crypto.providers.keyring import KeyringSettings, open_keyring
 from rs3d.crypto.providers.protocol import KeyProvider
 from rs3d.crypto.providers.surroundings import Surroundings
+from rs3d.crypto.providers.vault import VaultSettings, open_vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,9 @@ class ProviderKind:
 
 KINDS: Final[dict[str, ProviderKind]] = {
     "keyring": ProviderKind(KeyringSettings, open_keyring),
+    "vault": ProviderKind(VaultSettings, open_vault),
+    "aws-kms": ProviderKind(AwsKmsSettings, open_aws_kms),
+    "pkcs11": ProviderKind(Pkcs11Settings, open_pkcs11),
 }
 
 
