@@ -34,7 +34,7 @@ from rs3d.access.sigv4 import (
 )
 from rs3d.access.timestamps import format_basic, format_extended, parse_basic, parse_http_date
 from rs3d.clock import NANOSECONDS_PER_SECOND
-from rs3d.errors import InvalidArgument, NotImplementedHere
+from rs3d.errors import InvalidArgument, NotImplementedHere, Rs3dError
 
 MAXIMUM_SKEW_S = 15 * 60
 """How far a signer's clock may be from ours, either way: S3's own figure."""
@@ -164,6 +164,20 @@ def _header_claim(authorization: bytes, sent: _Fields, now_ns: int, required_reg
         payload=payload_mode(payload_hash),
         payload_hash=payload_hash,
     )
+
+
+def find_signer(
+    before_signature: bytes, required_region: str | None
+) -> tuple[str, CredentialScope, tuple[bytes, ...]] | None:
+    """Access key, scope and signed headers of an Authorization header without the 64 digits it ends in; None where it
+    does not end in them as clients write it, or would be refused."""
+    if not before_signature.endswith(b"Signature="):
+        return None
+    try:
+        access_key, scope, signed, _covered = _known_signer(before_signature, required_region)
+    except Rs3dError:
+        return None
+    return access_key, scope, signed
 
 
 _Signer = tuple[str, CredentialScope, tuple[bytes, ...], frozenset[bytes]]

@@ -12,6 +12,7 @@ from typing import Final
 from rs3d.app import metrics
 from rs3d.http.messages import Request, SendOutcome
 from rs3d.http.observer import Exchange
+from rs3d.http.shortcut import Taken
 from rs3d.telemetry import logs
 from rs3d.telemetry.logs import fields
 from rs3d.telemetry.metrics import DURATION_BOUNDS_S, Instrument
@@ -97,6 +98,21 @@ class WorkerObserver:
             self.trace(_record(exchange))
         if self.log_requests or exchange.status >= 500:
             self._log(exchange, operation)
+
+    @property
+    def wants_requests(self) -> bool:
+        return self.log_requests or self.trace is not None
+
+    def shortcut_taken(self, taken: Taken, duration_ns: int) -> None:
+        cells = self._cells
+        series = self._series.get((taken.operation, taken.status))
+        if series is None:
+            series = self._find_series(taken.operation, taken.status)
+        counter, histogram = series
+        cells[counter] += 1
+        cells[histogram + bisect_left(_BOUNDS_NS, duration_ns)] += 1
+        cells[histogram + self._sum_offset] += duration_ns // 1000
+        cells[self._sent] += taken.body_bytes
 
     def _find_series(self, operation: str, status: int) -> tuple[int, int]:
         if len(self._series) >= _KNOWN_SERIES:

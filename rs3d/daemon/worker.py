@@ -38,6 +38,7 @@ from rs3d.http.balance import ConnectionBoard
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import Request, Response
 from rs3d.http.server import ServerControl, serve
+from rs3d.http.shortcut import Shortcut
 from rs3d.s3.application import Application, build_application
 from rs3d.s3.configuration import S3Config
 from rs3d.telemetry import logs
@@ -59,6 +60,7 @@ class Serving:
 
     application: Application
     tls: ssl.SSLContext | None
+    shortcut: Shortcut | None
 
     async def handle(self, request: Request) -> Response:
         return await self.application(request)
@@ -98,7 +100,8 @@ class Worker:
         if self._parts is None:
             return
         server = self._configuration.get(ServerConfig)
-        self._serving = Serving(self._application(), load_certificates(server, os.environ))
+        application = self._application()
+        self._serving = Serving(application, load_certificates(server, os.environ), self._shortcut(application))
         await self._wait_for_root()
         plain = self._listeners(S3)
         encrypted = self._listeners(S3_TLS)
@@ -134,6 +137,7 @@ class Worker:
             render=serving.render,
             control=self._control,
             observer=self._observer,
+            find_shortcut=lambda: serving.shortcut,
         )
 
     def _listeners(self, name: str) -> list[trio.socket.SocketType]:
@@ -145,6 +149,9 @@ class Worker:
         return build_application(
             engine=self._parts.engine, config=self._configuration.get(S3Config), clock=SystemClock()
         )
+
+    def _shortcut(self, application: Application) -> Shortcut | None:
+        return application.shortcut(self._configuration.get(HttpLimits))
 
     # ------------------------------------------------------------------------------------------------ the supervisor
 
@@ -177,7 +184,8 @@ class Worker:
         logs.set_up(self._child.name, level=log_config.level, form=log_config.format)
         self._observer.log_requests = log_config.requests
         self._serving.tls = tls
-        self._serving.application = self._application()
+        application = self._serving.application = self._application()
+        self._serving.shortcut = self._shortcut(application)
         return ""
 
     def _send_trace(self, record: RequestRecord) -> None:

@@ -58,6 +58,7 @@ from rs3d.engine.results import (
     VersionPage,
 )
 from rs3d.engine.runtime import Runtime
+from rs3d.engine.warmreads import WarmReads
 from rs3d.types.blobs import BlobInfo
 from rs3d.types.body import BodySource, BytesSource
 from rs3d.types.buckets import Bucket, Versioning
@@ -128,6 +129,10 @@ class StorageEngine:
     async def put_object(self, bucket: str, key: str, body: Body, request: PutRequest = _PUT) -> PutResult:
         """See `put.put_object`."""
         return await put_object(self._runtime, bucket, key, _source(body), request)
+
+    def warm_reads(self) -> WarmReads:
+        """See `warmreads.WarmReads`."""
+        return WarmReads(self._runtime)
 
     def head_object(
         self,

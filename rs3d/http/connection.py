@@ -27,6 +27,7 @@ from rs3d.http.heads import read_head
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import After, Handler, Head, Render, Request, Response, SendOutcome
 from rs3d.http.observer import Exchange, Observer
+from rs3d.http.parking import Parking, Unsent
 from rs3d.http.refusals import HttpRefusal, RefusalKind
 from rs3d.http.sending import BodyCut, Sent, deliver
 from rs3d.http.transport import Transport, TransportInterrupted
@@ -85,13 +86,14 @@ class Service:
     next_request_id: Callable[[], str]
     watchdog: Watchdog
     load: Load
+    parking: Parking
     draining: bool = False
 
 
 class Connection:
     """Serves the requests of one transport with `run`."""
 
-    __slots__ = ("_admission", "_service", "buffer", "deadline", "limits", "phase", "transport")
+    __slots__ = ("_admission", "_parkable", "_service", "buffer", "deadline", "limits", "phase", "transport")
 
     def __init__(self, transport: Transport, service: Service, admission: Admission = Admission.OPEN) -> None:
         self.transport = transport
@@ -101,10 +103,13 @@ class Connection:
         self.phase = Phase.BUSY
         self._service = service
         self._admission = admission
+        self._parkable = transport.parkable
 
     def interrupt(self) -> None:
         """See `Transport.interrupt`."""
-        self.transport.interrupt()
+        parkable = self._parkable
+        if parkable is None or not self._service.parking.interrupt(parkable.fileno()):
+            self.transport.interrupt()
 
     def lease_buffer(self) -> ReceiveBuffer:
         """See `BodyOwner`."""
@@ -172,14 +177,7 @@ class Connection:
             self.release_buffer()
             if service.draining:
                 return None
-            self.deadline.fix(service.watchdog.after(idle_timeout_s))
-            self.phase = _IDLE
-            try:
-                buffer = self.buffer = await self.transport.receive_first(service.pool)
-            except TransportInterrupted:
-                return None
-            finally:
-                self.phase = _BUSY
+            buffer = self.buffer = await self._first_bytes(idle_timeout_s)
             if buffer is None:
                 return None
         else:
@@ -193,6 +191,48 @@ class Connection:
         head, buffer.start = found
         self.deadline.lift()
         return head
+
+    async def _first_bytes(self, idle_timeout_s: float) -> ReceiveBuffer | None:
+        """The next bytes of an idle connection; None when the client is done, was idle for too long, or the server
+        drains."""
+        service = self._service
+        parkable = self._parkable
+        while True:
+            self.deadline.fix(service.watchdog.after(idle_timeout_s))
+            self.phase = _IDLE
+            try:
+                if parkable is None:
+                    return await self.transport.receive_first(service.pool)
+                arrival = await service.parking.wait(
+                    parkable,
+                    self.deadline,
+                    self.transport.peer,
+                    takes_shortcuts=self._admission is _OPEN,
+                    idle_timeout_s=self.limits.idle_timeout_s,
+                )
+            except TransportInterrupted:
+                return None
+            finally:
+                self.phase = _BUSY
+            if not isinstance(arrival, Unsent):
+                return arrival
+            await self._send_rest(arrival)
+            idle_timeout_s = self.limits.idle_timeout_s
+            if service.draining:
+                return None
+
+    async def _send_rest(self, unsent: Unsent) -> None:
+        """The rest of a shortcut's answer, at the client's pace."""
+        service = self._service
+        self.deadline.pace(self.limits)
+        taken = unsent.taken
+        try:
+            await self.transport.send(unsent.rest)
+        except BaseException:
+            sent = Sent(head_sent=True)
+            self._report(None, "", taken.status, 0, sent, unsent.started_ns, _CUT)
+            raise
+        service.observer.shortcut_taken(taken, service.clock.boot_ns() - unsent.started_ns)
 
     async def _receive_rest_of_head(self, buffer: ReceiveBuffer) -> tuple[Head, int] | None:
         self.deadline.fix(trio.current_time() + self.limits.head_timeout_s)

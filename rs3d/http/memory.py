@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import os
+import socket
 
 import trio
 
@@ -68,6 +69,10 @@ class MemoryTransport:
     def received_bytes(self) -> int:
         """Bytes that have arrived here and were not received yet."""
         return len(self._incoming.data)
+
+    @property
+    def parkable(self) -> socket.socket | None:
+        return None
 
     async def open(self) -> None:
         return

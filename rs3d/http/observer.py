@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rs3d.http.messages import Request, SendOutcome
+from rs3d.http.shortcut import Taken
 
 
 @dataclass(slots=True)
@@ -31,6 +32,11 @@ class Exchange:
 class Observer(Protocol):
     """Receives what happens. Must not raise and must not block."""
 
+    @property
+    def wants_requests(self) -> bool:
+        """Whether every single request is to be told with its head (a trace, a log of requests): no shortcuts then."""
+        ...
+
     def connection_opened(self, peer: str) -> None: ...
 
     def connection_closed(self, peer: str) -> None: ...
@@ -47,11 +53,17 @@ class Observer(Protocol):
         """The response has ended or was cut. Also called for refused heads."""
         ...
 
+    def shortcut_taken(self, taken: Taken, duration_ns: int) -> None:
+        """A request was answered by a shortcut, whole; none of the other calls was made for it."""
+        ...
+
 
 class SilentObserver:
     """Observes nothing."""
 
     __slots__ = ()
+
+    wants_requests = False
 
     def connection_opened(self, peer: str) -> None:
         return
@@ -66,4 +78,7 @@ class SilentObserver:
         return
 
     def request_finished(self, exchange: Exchange) -> None:
+        return
+
+    def shortcut_taken(self, taken: Taken, duration_ns: int) -> None:
         return

@@ -21,7 +21,9 @@ from rs3d.http.deadlines import Watchdog
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import Handler, Render
 from rs3d.http.observer import Observer, SilentObserver
+from rs3d.http.parking import Parking
 from rs3d.http.refusals import render_plain
+from rs3d.http.shortcut import FindShortcut
 from rs3d.http.tls import TlsTransport, require_modern_tls
 from rs3d.http.transport import SocketTransport, Transport
 from rs3d.http.wire import HeadWriter
@@ -153,6 +155,7 @@ async def serve(
     control: ServerControl | None = None,
     observer: Observer | None = None,
     clock: Clock | None = None,
+    find_shortcut: FindShortcut | None = None,
 ) -> None:
     """Serve HTTP/1.1 on listening sockets until the control has drained this server, or the caller cancels.
 
@@ -167,6 +170,7 @@ async def serve(
         control: for counting and draining.
         observer: told of connections and exchanges.
         clock: for the Date field and durations. Timeouts use trio's clock.
+        find_shortcut: the application's shortcut, asked for in each turn; plain connections only.
 
     Error handling:
         An exception of the handler becomes a response by `render`; one of this package is logged and ends only its
@@ -177,17 +181,8 @@ async def serve(
     limits = limits or HttpLimits()
     clock = clock or SystemClock()
     control = control or ServerControl()
-    service = Service(
-        handler=handler,
-        render=render,
-        limits=limits,
-        clock=clock,
-        observer=observer or SilentObserver(),
-        pool=ReceiveBufferPool(),
-        writer=HeadWriter(clock),
-        next_request_id=request_ids(),
-        watchdog=Watchdog(),
-        load=control._load,
+    service = new_service(
+        handler, limits, clock, render=render, observer=observer, load=control._load, find_shortcut=find_shortcut
     )
     serving = _Serving(service, control._board)
     control._enter(serving)
@@ -195,6 +190,7 @@ async def serve(
         with serving.running:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(service.watchdog.run)
+                nursery.start_soon(service.parking.run)
                 with serving.accepting:
                     async with trio.open_nursery() as acceptors:
                         for listener in listeners:
@@ -203,6 +199,47 @@ async def serve(
                 nursery.cancel_scope.cancel()
     finally:
         control._leave(serving)
+
+
+def new_service(
+    handler: Handler,
+    limits: HttpLimits,
+    clock: Clock,
+    *,
+    render: Render = render_plain,
+    observer: Observer | None = None,
+    load: Load | None = None,
+    find_shortcut: FindShortcut | None = None,
+) -> Service:
+    """What the connections of one server share; its watchdog and its parking are still to be run. Within trio."""
+    observer = observer or SilentObserver()
+    load = load or Load()
+    pool = ReceiveBufferPool()
+    watchdog = Watchdog()
+    parking = Parking(
+        pool=pool,
+        clock=clock,
+        observer=observer,
+        watchdog=watchdog,
+        find_shortcut=find_shortcut,
+        may_take=lambda: not (
+            service.draining or observer.wants_requests or load.in_flight >= limits.requests_in_flight
+        ),
+    )
+    service = Service(
+        handler=handler,
+        render=render,
+        limits=limits,
+        clock=clock,
+        observer=observer,
+        pool=pool,
+        writer=HeadWriter(clock),
+        next_request_id=request_ids(),
+        watchdog=watchdog,
+        load=load,
+        parking=parking,
+    )
+    return service
 
 
 async def _accept(listener: trio.socket.SocketType, tls: Tls | None, serving: _Serving, nursery: trio.Nursery) -> None:

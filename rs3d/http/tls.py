@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import ssl
 from typing import Final, cast
 
@@ -46,6 +47,10 @@ class TlsTransport:
         self.peer = socket_transport.peer
         self.local = socket_transport.local
         self.scheme = Scheme.HTTPS
+
+    @property
+    def parkable(self) -> socket.socket | None:
+        return None  # decrypted bytes may wait here while the socket is silent
 
     async def open(self) -> None:
         await self._socket.open()

@@ -56,6 +56,11 @@ class Transport(Protocol):
     @property
     def scheme(self) -> Scheme: ...
 
+    @property
+    def parkable(self) -> socket.socket | None:
+        """The socket, where its readability alone says that a request comes: it may wait in `parking`."""
+        ...
+
     async def open(self) -> None:
         """Make the connection usable (the TLS handshake). Before everything else."""
         ...
@@ -128,6 +133,10 @@ class SocketTransport:
         self.local = local
         self.scheme = Scheme.HTTP
 
+    @property
+    def parkable(self) -> socket.socket | None:
+        return self._socket
+
     async def open(self) -> None:
         if self._socket.family in (socket.AF_INET, socket.AF_INET6):
             # Answers are written whole; waiting for more bytes (Nagle) would only delay their last packet.
@@ -197,7 +206,7 @@ class SocketTransport:
             return buffers
         except OSError as error:
             raise trio.BrokenResourceError(str(error)) from error
-        return _rest(buffers, count)
+        return rest_of(buffers, count)
 
     async def send(self, buffers: list[Buffer], more: More = More.NO) -> None:
         flags = socket.MSG_MORE if more is More.YES else 0
@@ -211,7 +220,7 @@ class SocketTransport:
                 raise trio.BrokenResourceError(str(error)) from error
             self.deadline.moved(count)
             self._turn_bytes += count
-            buffers = _rest(buffers, count)
+            buffers = rest_of(buffers, count)
             if not buffers:
                 return
             if self._turn_bytes >= TURN_BYTES:
@@ -276,7 +285,7 @@ class SocketTransport:
         await trio.lowlevel.cancel_shielded_checkpoint()
 
 
-def _rest(buffers: list[Buffer], sent: int) -> list[Buffer]:
+def rest_of(buffers: list[Buffer], sent: int) -> list[Buffer]:
     """What of `buffers` follows the first `sent` bytes."""
     for index, buffer in enumerate(buffers):
         if sent < len(buffer):

@@ -26,6 +26,7 @@ KERNELS: tuple[str, ...] = (
     "mapped",
     "md5",
     "merkle",
+    "plainread",
     "posix",
     "reedsolomon",
     "sigv4",

@@ -15,8 +15,10 @@ from rs3d.clock import Clock
 from rs3d.documents.errordocument import ErrorDocument
 from rs3d.engine.engine import StorageEngine
 from rs3d.errors import AccessDenied, NoSuchBucket, RequestError, RetryLater, Rs3dError
+from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import After, Bytes, Head, NoBody, Request, Response
 from rs3d.http.refusals import HttpRefusal
+from rs3d.http.server import request_ids
 from rs3d.s3.authentication import Authenticator
 from rs3d.s3.authorization import Authorizer
 from rs3d.s3.call import Call, Services
@@ -25,6 +27,7 @@ from rs3d.s3.cors import CorsRules
 from rs3d.s3.errors import S3Refusal, describe
 from rs3d.s3.headers import check_headers
 from rs3d.s3.operations import HANDLERS
+from rs3d.s3.plainreads import PlainReads
 from rs3d.s3.postform import is_form_upload, post_object
 from rs3d.s3.request import Resource, S3Request, read_request
 from rs3d.s3.routes import Operation, find_operation
@@ -42,6 +45,13 @@ class Application:
     services: Services
     authenticator: Authenticator
     cors: CorsRules
+
+    def shortcut(self, limits: HttpLimits) -> PlainReads:
+        """The application's shortcut for a server with these limits."""
+        services, keys = self.services, self.authenticator.keys
+        return PlainReads(
+            services.engine, services.config, limits, services.clock, services.authorizer, keys, request_ids()
+        )
 
     async def __call__(self, request: Request) -> Response:
         response: Response

@@ -85,7 +85,7 @@ def read_request(head: Head, domains: Sequence[str]) -> S3Request:
     except UnicodeDecodeError:
         # A path with raw bytes beyond ASCII is not a URI; one that decodes to something else than UTF-8 is no key.
         raise S3Refusal("InvalidURI") from None
-    bucket = _bucket_of_host(head, domains)
+    bucket = bucket_of_host(head.get(b"host") or b"", domains) if domains else ""
     if bucket:
         key = path[1:]
         return S3Request(head.method, Resource.OBJECT if key else Resource.BUCKET, bucket, key, query, head, True)
@@ -97,10 +97,9 @@ def read_request(head: Head, domains: Sequence[str]) -> S3Request:
     return S3Request(head.method, Resource.OBJECT if key else Resource.BUCKET, name, key, query, head, False)
 
 
-def _bucket_of_host(head: Head, domains: Sequence[str]) -> str:
-    if not domains:
-        return ""
-    host = (head.get(b"host") or b"").decode("latin-1").lower()
+def bucket_of_host(value: bytes, domains: Sequence[str]) -> str:
+    """The bucket that a Host field names below one of `domains`, or ''."""
+    host = value.decode("latin-1").lower()
     if not host.endswith("]"):
         host = host.rpartition(":")[0] or host
     for domain in domains:

@@ -38,6 +38,7 @@ from rs3d.stores.catalogchunkview import ChunkView
 from rs3d.stores.catalogtables import PACK_CRC, Tables
 from rs3d.stores.catalogtrie import walk
 from rs3d.stores.cataloguploads import UPLOAD_DECODER, UploadRow, part_key
+from rs3d.stores.interfaces import PayloadPlace
 from rs3d.stores.logreader import LogReader
 from rs3d.types.buckets import Bucket, BucketCounters
 from rs3d.types.identifiers import (
@@ -82,6 +83,7 @@ class Snapshot(ChunkView):
         """Where the record of the version looked up last lies."""
         self._begin = tables.environment.begin  # renews one of the environment's spare read transactions
         current, versions = tables.current, tables.versions
+        self._buckets = tables.buckets.handle
         self._current, self._current_seed = current.handle, current.seed
         self._versions, self._versions_seed = versions.handle, versions.seed
 
@@ -115,6 +117,25 @@ class Snapshot(ChunkView):
         bucket = BUCKET_DECODER.decode(memoryview(value)[ORIGIN.size :])
         self._catalog.remember_bucket(name, sealed, bucket)
         return bucket
+
+    def stored_bucket(self, name: bytes) -> bytes | None:
+        stored: bytes | None = self._lmdb.get(name, db=self._buckets)
+        return stored
+
+    def stored_latest(self, row_key: bytes) -> bytes | None:
+        stored: bytes | None = self._lmdb.get(row_key, db=self._current)
+        return stored
+
+    def latest_with_payload(self, bucket: BucketId, key: str) -> tuple[ObjectVersion, PayloadPlace | None] | None:
+        found = self.latest(bucket, key)
+        if found is None or found.kind is not VersionKind.OBJECT:
+            return None
+        if not isinstance(found.placement, Inline):
+            return found, None
+        return found, PayloadPlace(self._place, self._log.payload_crc(self._place))
+
+    def known_payload(self, payload: PayloadPlace) -> bytes | None:
+        return self._log.known_payload(payload.place, payload.crc)
 
     def bucket_by_id(self, bucket: BucketId) -> Bucket | None:
         name = self._get(self._tables.bucket_ids, _U64.pack(bucket))

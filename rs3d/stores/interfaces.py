@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from rs3d.format.rows import Place
 from rs3d.types.blobs import BlobInfo as BlobInfo
 from rs3d.types.blobs import BlobOrigin as BlobOrigin
 from rs3d.types.buckets import Bucket, BucketCounters
@@ -19,6 +20,13 @@ from rs3d.types.identities import AccessKey, User
 from rs3d.types.objects import CanonicalId, ListedObject, ListedVersion, ObjectVersion, PartEntry, Upload
 from rs3d.types.operations import Operation, Outcome
 from rs3d.types.recipe import Recipe
+
+
+class PayloadPlace(NamedTuple):
+    """Where an inlined payload lies in the log, and the CRC32C it has to have. For the catalog that gave it alone."""
+
+    place: Place
+    crc: int
 
 
 class CatalogSnapshot(Protocol):
@@ -88,6 +96,29 @@ class CatalogSnapshot(Protocol):
 
     def inline_payload(self, version: ObjectVersion) -> bytes:
         """The stored bytes of an inlined version, checked."""
+        ...
+
+    def stored_bucket(self, name: bytes) -> bytes | None:
+        """The stored row of a bucket as it is, unchecked: whoever keeps what it once decoded a row to compares it with
+        the row of today. None without a bucket, or where a catalog has no stored form: then nothing can be kept."""
+        ...
+
+    def stored_latest(self, row_key: bytes) -> bytes | None:
+        """The same for a key whose latest version is an object; `row_key` is the bucket's id, 8 bytes, and the key."""
+        ...
+
+    def latest_with_payload(self, bucket: BucketId, key: str) -> tuple[ObjectVersion, PayloadPlace | None] | None:
+        """`latest`, if it is an object, and where the payload lies when it is inlined. Good for as long as
+        `stored_latest` of the key stays the same.
+
+        Raises:
+            RecordDamaged
+        """
+        ...
+
+    def known_payload(self, payload: PayloadPlace) -> bytes | None:
+        """The stored bytes at a place of `latest_with_payload`, checked; None when they cannot be had without opening
+        a file, or fail the check: `inline_payload` has the words for that. One system call."""
         ...
 
     def blob_references(self, blob: BlobId) -> int: ...

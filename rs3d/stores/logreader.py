@@ -118,6 +118,24 @@ class LogReader:
             return mended
         return payload
 
+    def payload_crc(self, place: Place) -> int:
+        """The CRC32C that the payload of the record at `place` has to have.
+
+        Raises:
+            RecordDamaged
+        """
+        crc: int = _UNPACK_HEAD(self.read(place))[8]
+        return crc
+
+    def known_payload(self, place: Place, crc: int) -> bytes | None:
+        """The payload of a record whose head was read before, checked against the head's CRC; None when its segment is
+        not open any more, or the check fails: `payload` has the words for that."""
+        segment = self._segments.get(place[0])
+        if segment is None:
+            return None
+        payload = os.pread(segment[0], place[3], place[1] + place[2])
+        return payload if len(payload) == place[3] and crc32c(payload) == crc else None
+
     def place_of(self, segment: int, offset: int) -> Place:
         """The place of the record that begins at `offset`, from its head.
 

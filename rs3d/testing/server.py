@@ -75,6 +75,7 @@ async def running_server(
         opened = await stack.enter_async_context(StorageEngine.open(root, config=config))
         credentials = await _root_key(opened)
         application = build_application(engine=opened, config=s3, clock=SystemClock())
+        shortcut = application.shortcut(limits or HttpLimits())
         listeners = open_tcp("127.0.0.1:0", key="listen")
         for listener in listeners:
             stack.enter_context(listener)
@@ -82,7 +83,14 @@ async def running_server(
         control = ServerControl()
 
         async def run() -> None:
-            await serve(sockets, application, limits=limits, render=application.render, control=control)
+            await serve(
+                sockets,
+                application,
+                limits=limits,
+                render=application.render,
+                control=control,
+                find_shortcut=lambda: shortcut,
+            )
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)

@@ -11,17 +11,14 @@ from typing import Generic, Protocol, TypeVar
 import trio
 
 from rs3d.clock import ManualClock
-from rs3d.http.buffers import ReceiveBufferPool
-from rs3d.http.connection import Admission, Connection, Load, Service
-from rs3d.http.deadlines import Watchdog
+from rs3d.http.connection import Admission, Connection, Service
 from rs3d.http.limits import HttpLimits
 from rs3d.http.memory import MemoryTransport, memory_pair
 from rs3d.http.messages import Buffer, Bytes, Handler, Render, Request, Response
 from rs3d.http.observer import Exchange, SilentObserver
 from rs3d.http.refusals import render_plain
-from rs3d.http.server import ServerControl, Tls, request_ids, serve
+from rs3d.http.server import ServerControl, Tls, new_service, serve
 from rs3d.http.transport import SocketTransport
-from rs3d.http.wire import HeadWriter
 
 HOST = b"Host: store.example\r\n"
 
@@ -200,18 +197,7 @@ async def connected(
     """A client connected to a connection that is being served. At the end every receive buffer must be back."""
     recorder = Recorder()
     clock = ManualClock()
-    service = Service(
-        handler=handler,
-        render=render,
-        limits=limits or HttpLimits(),
-        clock=clock,
-        observer=recorder,
-        pool=ReceiveBufferPool(),
-        writer=HeadWriter(clock),
-        next_request_id=request_ids(),
-        watchdog=Watchdog(),
-        load=Load(),
-    )
+    service = new_service(handler, limits or HttpLimits(), clock, render=render, observer=recorder)
     near, far = memory_pair()
     connection = Connection(far, service, admission)
     world = World(Client(near), service, recorder)

@@ -1,0 +1,396 @@
+"""A plain, signed GET or HEAD of one object, recognised and proven in one pass: see plainread.pyi for the contract."""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.ref cimport PyObject
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memcmp, memcpy
+
+from bufview cimport Py_buffer, PyBuffer_Release, check_span, open_readable
+from variant cimport RS3D_CPU_SHA, RS3D_CPU_SSE41, RS3D_CPU_SSSE3, initial_variant, runnable_variants, variant_index
+
+cdef extern from "httphead_impl.h" nogil:
+    enum:
+        HEAD_FIELDS, HEAD_GOOD
+    ctypedef int head_outcome
+    ctypedef struct head_field:
+        uint32_t name, name_length, value, value_length
+    ctypedef struct head_parts:
+        int method
+        uint32_t target, target_length, length
+        int fields
+        head_field *field
+    const unsigned char *head_token
+    head_outcome head_scan(const unsigned char *, size_t, head_parts *)
+
+cdef extern from "sigv4_impl.h" nogil:
+    enum:
+        SIGV4_SCALAR, SIGV4_SHANI, SIGV4_DIGEST, SIGV4_DIGITS, SIGV4_BLOCK
+    ctypedef struct sigv4_sha256:
+        pass
+    void sigv4_sha256_start(sigv4_sha256 *, int)
+    void sigv4_sha256_update(sigv4_sha256 *, const void *, size_t)
+    void sigv4_sha256_finish(sigv4_sha256 *, unsigned char *)
+    void sigv4_hmac(int, const unsigned char *, size_t, const void *, size_t, unsigned char *)
+    void sigv4_hex(const unsigned char *, char *)
+    Py_ssize_t sigv4_value(const unsigned char *, size_t, unsigned char *)
+    int sigv4_equal(const char *, const char *)
+
+cdef extern from "Python.h":
+    PyObject *PyDict_GetItemWithError(object, object) except? NULL
+
+cdef tuple VARIANTS = (("shani", RS3D_CPU_SHA | RS3D_CPU_SSE41 | RS3D_CPU_SSSE3), ("scalar", 0))
+cdef int active = SIGV4_SHANI - initial_variant("plainread", VARIANTS)
+
+cdef enum:
+    GET_INDEX = 0   # in head_methods
+    HEAD_INDEX = 2
+    ROOM = 8192     # a canonical request of a plain read has some 300 bytes
+    SKEW_S = 900    # S3's own figure
+    MOST_SIGNED = 16
+    TIMESTAMP = 16  # YYYYMMDDThhmmssZ
+    SCOPE = 128
+    # Fields that decide something here, as bits of what was seen.
+    HOST = 1
+    AUTHORIZATION = 2
+    DATE = 4
+    CONTENT_SHA256 = 8
+    CHECKSUM_MODE = 16
+    USER_AGENT = 32  # x-amz-user-agent
+    INERT = 64
+    UNKNOWN = 128
+
+
+def variant():
+    return VARIANTS[SIGV4_SHANI - active][0]
+
+
+def variants():
+    return runnable_variants(VARIANTS)
+
+
+def use_variant(str name not None):
+    global active
+    active = SIGV4_SHANI - variant_index("plainread", VARIANTS, name)
+
+
+cdef class Signer:
+    """See plainread.pyi."""
+
+    cdef readonly object owner
+    cdef bytes key
+    cdef bytes scope
+    cdef tuple signed
+    cdef bytes joined
+    cdef int covered
+    cdef bint usable
+
+    def __init__(self, bytes signing_key not None, bytes scope not None, tuple signed not None, owner):
+        self.key, self.scope, self.signed, self.owner = signing_key, scope, signed, owner
+        if PyBytes_GET_SIZE(signing_key) > SIGV4_BLOCK:
+            raise ValueError("a signing key has at most 64 bytes")
+        for name in signed:
+            if type(name) is not bytes:
+                raise TypeError("signed names are bytes")
+        self.joined = b";".join(signed)
+        self.covered = 0
+        for name in signed:
+            self.covered |= kind_of(<const unsigned char *>PyBytes_AS_STRING(name), <uint32_t>PyBytes_GET_SIZE(name))
+        self.usable = 8 < PyBytes_GET_SIZE(scope) <= SCOPE and len(signed) <= MOST_SIGNED
+
+
+cdef inline bint named(const unsigned char *name, uint32_t length, const char *lower, uint32_t wanted) noexcept nogil:
+    cdef uint32_t i
+    if length != wanted:
+        return False
+    for i in range(length):
+        if head_token[name[i]] != <unsigned char>lower[i]:
+            return False
+    return True
+
+
+cdef int kind_of(const unsigned char *name, uint32_t length) noexcept nogil:
+    """What a field name means to a plain read. What is not listed, somebody else has to judge."""
+    if length == 4:
+        return HOST if named(name, length, b"host", 4) else UNKNOWN
+    if length == 6:
+        return INERT if named(name, length, b"accept", 6) else UNKNOWN
+    if length == 10:
+        if named(name, length, b"user-agent", 10) or named(name, length, b"connection", 10):
+            return INERT
+        return DATE if named(name, length, b"x-amz-date", 10) else UNKNOWN
+    if length == 12:
+        return INERT if named(name, length, b"content-type", 12) else UNKNOWN
+    if length == 13:
+        return AUTHORIZATION if named(name, length, b"authorization", 13) else UNKNOWN
+    if length == 14:
+        return INERT if named(name, length, b"content-length", 14) else UNKNOWN
+    if length == 15:
+        if named(name, length, b"accept-encoding", 15) or named(name, length, b"amz-sdk-request", 15):
+            return INERT
+        return INERT if named(name, length, b"accept-language", 15) else UNKNOWN
+    if length == 16:
+        return USER_AGENT if named(name, length, b"x-amz-user-agent", 16) else UNKNOWN
+    if length == 19:
+        return CHECKSUM_MODE if named(name, length, b"x-amz-checksum-mode", 19) else UNKNOWN
+    if length == 20:
+        return CONTENT_SHA256 if named(name, length, b"x-amz-content-sha256", 20) else UNKNOWN
+    if length == 21:
+        return INERT if named(name, length, b"amz-sdk-invocation-id", 21) else UNKNOWN
+    return UNKNOWN
+
+
+cdef inline bint is_digit(unsigned char c) noexcept nogil:
+    return 48 <= c <= 57
+
+
+cdef inline bint is_unreserved(unsigned char c) noexcept nogil:
+    return (97 <= c <= 122) or (65 <= c <= 90) or (45 <= c <= 57) or c == 95 or c == 126  # - . / 0-9
+
+
+cdef inline int two(const unsigned char *at) noexcept nogil:
+    return (at[0] - 48) * 10 + at[1] - 48
+
+
+cdef int64_t seconds_of(const unsigned char *at) noexcept nogil:
+    """Seconds since 1970 of YYYYMMDDThhmmssZ, or -1 for anything that is no moment of 1970 to 9999."""
+    cdef int i, year, month, day, hour, minute, second, days
+    cdef int64_t y, era, of_year, of_era
+    for i in range(TIMESTAMP):
+        if i == 8:
+            if at[i] != 84:  # T
+                return -1
+        elif i == 15:
+            if at[i] != 90:  # Z
+                return -1
+        elif not is_digit(at[i]):
+            return -1
+    year, month, day = two(at) * 100 + two(at + 2), two(at + 4), two(at + 6)
+    hour, minute, second = two(at + 9), two(at + 11), two(at + 13)
+    if year < 1970 or not 1 <= month <= 12 or hour > 23 or minute > 59 or second > 59:
+        return -1
+    days = 31
+    if month == 4 or month == 6 or month == 9 or month == 11:
+        days = 30
+    elif month == 2:
+        days = 29 if (year % 4 == 0 and year % 100 != 0) or year % 400 == 0 else 28
+    if not 1 <= day <= days:
+        return -1
+    # Days from the civil calendar, with years that begin in March (Howard Hinnant, "chrono-compatible date algorithms").
+    y = year - (month <= 2)
+    era = y // 400
+    of_era = y - era * 400
+    of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
+    of_era = of_era * 365 + of_era // 4 - of_era // 100 + of_year
+    return (era * 146097 + of_era - 719468) * 86400 + hour * 3600 + minute * 60 + second
+
+
+cdef bint proves(Signer signer, const unsigned char *data, head_parts *parts, const head_field *hash_field,
+                 const unsigned char *timestamp, const unsigned char *claimed) except? False:
+    """Whether the holder of the signer's key signed exactly this head."""
+    cdef unsigned char room[ROOM]
+    cdef unsigned char *to = room
+    cdef unsigned char digest[SIGV4_DIGEST]
+    cdef char digits[SIGV4_DIGITS]
+    cdef sigv4_sha256 hash
+    cdef const head_field *field
+    cdef bytes name
+    cdef Py_ssize_t length, folded, left
+    cdef int index, found
+    left = ROOM - 8 - parts.target_length - 4
+    if left < 0:
+        return False
+    memcpy(to, b"HEAD\n" if parts.method == HEAD_INDEX else b"GET\n", 5 if parts.method == HEAD_INDEX else 4)
+    to += 5 if parts.method == HEAD_INDEX else 4
+    memcpy(to, data + parts.target, parts.target_length)
+    to += parts.target_length
+    to[0], to[1] = 10, 10
+    to += 2
+    for name in signer.signed:
+        length = PyBytes_GET_SIZE(name)
+        found = -1
+        for index in range(parts.fields):
+            field = &parts.field[index]
+            if named(data + field.name, field.name_length, PyBytes_AS_STRING(name), <uint32_t>length):
+                if found >= 0:
+                    return False  # joined by commas: the slow path's
+                found = index
+        if found < 0:
+            return False
+        field = &parts.field[found]
+        left -= length + field.value_length + 2
+        if left < 0:
+            return False
+        memcpy(to, PyBytes_AS_STRING(name), length)
+        to += length
+        to[0] = 58  # :
+        folded = sigv4_value(data + field.value, field.value_length, to + 1)
+        if folded < 0:
+            return False
+        to += 1 + folded
+        to[0] = 10
+        to += 1
+    length = PyBytes_GET_SIZE(signer.joined)
+    left -= length + hash_field.value_length + 3
+    if left < 0:
+        return False
+    to[0] = 10
+    memcpy(to + 1, PyBytes_AS_STRING(signer.joined), length)
+    to += 1 + length
+    to[0] = 10
+    memcpy(to + 1, data + hash_field.value, hash_field.value_length)
+    to += 1 + hash_field.value_length
+    sigv4_sha256_start(&hash, active)
+    sigv4_sha256_update(&hash, room, to - room)
+    sigv4_sha256_finish(&hash, digest)
+    to = room
+    memcpy(to, b"AWS4-HMAC-SHA256\n", 17)
+    memcpy(to + 17, timestamp, TIMESTAMP)
+    to += 17 + TIMESTAMP
+    to[0] = 10
+    length = PyBytes_GET_SIZE(signer.scope)
+    memcpy(to + 1, PyBytes_AS_STRING(signer.scope), length)
+    to += 1 + length
+    to[0] = 10
+    sigv4_hex(digest, <char *>to + 1)
+    to += 1 + SIGV4_DIGITS
+    sigv4_hmac(active, <const unsigned char *>PyBytes_AS_STRING(signer.key), PyBytes_GET_SIZE(signer.key), room,
+               to - room, digest)
+    sigv4_hex(digest, digits)
+    return sigv4_equal(digits, <const char *>claimed) != 0
+
+
+cdef bint is_payload_hash(const unsigned char *at, uint32_t length) noexcept nogil:
+    """UNSIGNED-PAYLOAD, or 64 lower-case hexadecimal digits."""
+    cdef uint32_t i
+    if length == 16:
+        return memcmp(at, b"UNSIGNED-PAYLOAD", 16) == 0
+    if length != 64:
+        return False
+    for i in range(64):
+        if not (is_digit(at[i]) or 97 <= at[i] <= 102):
+            return False
+    return True
+
+
+def read(buffer, Py_ssize_t start, Py_ssize_t end, dict signers not None, int64_t now_s, int most_fields):
+    cdef Py_buffer view
+    open_readable(buffer, &view)
+    try:
+        check_span("head", view.len, start, end - start)
+        return recognise(<const unsigned char *>view.buf + start, start, end - start, signers, now_s, most_fields)
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef object recognise(const unsigned char *data, Py_ssize_t start, Py_ssize_t length, dict signers, int64_t now_s,
+                      int most_fields):
+    cdef head_parts parts
+    cdef const head_field *field
+    cdef const head_field *authorization = NULL
+    cdef const head_field *date = NULL
+    cdef const head_field *payload_hash = NULL
+    cdef const head_field *host = NULL
+    cdef const unsigned char *value
+    cdef int index, kind, seen = 0
+    cdef uint32_t i
+    cdef int64_t signed_s
+    cdef PyObject *known
+    cdef Signer signer
+    if length < 16 or (data[0] != 71 and data[0] != 72):  # G, H: everything else is told apart at once
+        return None
+    if head_scan(data, length, &parts) != HEAD_GOOD or parts.fields > most_fields:
+        return None
+    if parts.method != GET_INDEX and parts.method != HEAD_INDEX:
+        return None
+    for i in range(parts.target_length):
+        if not is_unreserved(data[parts.target + i]):
+            return None
+    for index in range(parts.fields):
+        field = &parts.field[index]
+        kind = kind_of(data + field.name, field.name_length)
+        value = data + field.value
+        if kind == INERT:
+            # Connection: close ends the connection, and a body has to be read: both are the slow path's.
+            if field.name_length == 10 and head_token[data[field.name]] == 99 and field.value_length != 10:
+                return None
+            if field.name_length == 14 and not (field.value_length == 1 and value[0] == 48):
+                return None
+            continue
+        if kind == UNKNOWN or seen & kind:
+            return None
+        seen |= kind
+        if kind == AUTHORIZATION:
+            authorization = field
+        elif kind == DATE:
+            date = field
+        elif kind == HOST:
+            host = field
+        elif kind == CONTENT_SHA256:
+            payload_hash = field
+        elif kind == CHECKSUM_MODE and not (field.value_length == 7 and memcmp(value, b"ENABLED", 7) == 0):
+            return None
+    if host == NULL or authorization == NULL or date == NULL or payload_hash == NULL or authorization.value_length <= SIGV4_DIGITS:
+        return None
+    i = authorization.value_length - SIGV4_DIGITS
+    value = data + authorization.value
+    known = PyDict_GetItemWithError(signers, PyBytes_FromStringAndSize(<const char *>value, i))
+    if known == NULL:
+        return PyBytes_FromStringAndSize(<const char *>value, i)
+    if type(<object>known) is not Signer:
+        raise TypeError("signers has a value that is no Signer")
+    signer = <Signer><object>known
+    # Host and whatever x-amz-… was sent have to be signed.
+    if not signer.usable or (seen & (HOST | DATE | CONTENT_SHA256 | CHECKSUM_MODE | USER_AGENT)) & ~signer.covered:
+        return None
+    if date.value_length != TIMESTAMP or memcmp(data + date.value, PyBytes_AS_STRING(signer.scope), 8) != 0:
+        return None
+    signed_s = seconds_of(data + date.value)
+    if signed_s < 0 or signed_s - now_s > SKEW_S or now_s - signed_s > SKEW_S:
+        return None
+    if not is_payload_hash(data + payload_hash.value, payload_hash.value_length):
+        return None
+    if not proves(signer, data, &parts, payload_hash, data + date.value, value + i):
+        return None
+    return (
+        parts.method == HEAD_INDEX,
+        PyBytes_FromStringAndSize(<const char *>data + parts.target, parts.target_length),
+        signer,
+        start + parts.length,
+        seen & CHECKSUM_MODE != 0,
+        PyBytes_FromStringAndSize(<const char *>data + host.value, host.value_length),
+    )
+
+
+cdef bytes KNOWN_SIGNATURE = b"0fcb291c4b47980ad34dd9a29532ceae67b48e45de3d6054873b430740567ec2"
+
+
+def selftest():
+    # The example of the S3 API reference, without its Range: signed anew with the reference's key and checked here.
+    key = bytes.fromhex("dbb893acc010964918f1fd433add87c70e8b0db6be30c1fbeafefa5ec6ba8378")
+    before = (b"AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, "
+              b"SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature=")
+    empty = b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    signed = (b"host", b"x-amz-content-sha256", b"x-amz-date")
+    signer = Signer(key, b"20130524/us-east-1/s3/aws4_request", signed, "owner")
+    head = (b"GET /examplebucket/test.txt HTTP/1.1\r\nHost: s3.amazonaws.com\r\nAuthorization: " + before
+            + b"SIGNATURE\r\nx-amz-content-sha256: " + empty + b"\r\nx-amz-date: 20130524T000000Z\r\n\r\n")
+    now_s = 1369353600
+    checks = 0
+    global active
+    variant_before = active
+    try:
+        for name in runnable_variants(VARIANTS):
+            use_variant(name)
+            good = head.replace(b"SIGNATURE", KNOWN_SIGNATURE)
+            found = read(good, 0, len(good), {before: signer}, now_s, 64)
+            if found != (False, b"/examplebucket/test.txt", signer, len(good), False, b"s3.amazonaws.com"):
+                raise RuntimeError(f"kernel plainread: variant {name} does not prove a good signature")
+            bad = head.replace(b"SIGNATURE", (b"1" if KNOWN_SIGNATURE[0] == 48 else b"0") + KNOWN_SIGNATURE[1:])
+            if read(bad, 0, len(bad), {before: signer}, now_s, 64) is not None:
+                raise RuntimeError(f"kernel plainread: variant {name} takes a wrong signature")
+            checks += 2
+    finally:
+        active = variant_before
+    if read(good, 0, len(good), {before: signer}, now_s + 901, 64) is not None:
+        raise RuntimeError("kernel plainread: an old request is taken")
+    return checks + 1
+

@@ -1,0 +1,48 @@
+"""A lane past everything that a usual request walks through: for requests that can be answered at once from memory.
+
+The application may give the server a `Shortcut`. For bytes that an idle connection has just received it is asked first,
+and either yields the whole answer, byte for byte what the long way would have sent, or None: then the request goes the
+long way, which alone refuses, waits and decides. So a shortcut is never an authority, only a shorter way to the same
+answer; `tests/s3/test_plainreads.py` compares the two. No I/O here, and no trio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from rs3d.http.messages import Buffer
+
+
+class Taken(NamedTuple):
+    """An answer by the shortcut."""
+
+    buffers: list[Buffer]
+    """Head and body, to be sent as they are."""
+    stop: int
+    """Where the request ended in the bytes received."""
+    body_bytes: int
+    operation: str
+    """The label of its metrics."""
+    status: int
+
+
+class Shortcut(Protocol):
+    """Called in turns: `begin`, `answer` for some connections, `end`. Nothing else of the loop runs within a turn."""
+
+    def begin(self) -> None:
+        """A turn begins, after the bytes it is about have arrived."""
+        ...
+
+    def answer(self, data: bytearray, start: int, end: int) -> Taken | None:
+        """The answer to the request in `data[start:end]`, or None for the long way. Never waits, never raises for
+        anything a client sent."""
+        ...
+
+    def end(self) -> None:
+        """The turn is over: what was kept for it (a view of the catalog) is let go."""
+        ...
+
+
+FindShortcut = Callable[[], Shortcut | None]
+"""Asked once a turn: a reload may have replaced the application."""

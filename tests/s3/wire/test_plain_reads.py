@@ -1,0 +1,231 @@
+"""The shortcut of GET and HEAD: the same answers as the long way's, and never an older truth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from rs3d.http.shortcut import Taken
+from rs3d.s3.plainreads import PlainReads
+from rs3d.types.identities import BucketGrant, KeyStatus
+from tests.s3.wire.client import Answer, Caller, Connection, head_bytes
+from tests.s3.wire.conftest import make_bucket
+from tests.s3.wire.server import WireServer
+
+THE_LONG_WAY = ("x-amz-request-payer", "requester")
+"""A header that changes nothing, and that no plain read has."""
+OF_THE_REQUEST = ("date", "x-amz-request-id")
+
+ENABLED = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+SUSPENDED = b"<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>"
+
+
+@pytest.fixture
+def shortcuts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The operations that were answered by the shortcut, in order."""
+    taken: list[str] = []
+    answer = PlainReads.answer
+
+    def watched(self: PlainReads, data: bytearray, start: int, end: int) -> Taken | None:
+        found = answer(self, data, start, end)
+        if found is not None:
+            taken.append(found.operation)
+        return found
+
+    monkeypatch.setattr(PlainReads, "answer", watched)
+    yield taken
+
+
+def shown(answer: Answer) -> tuple[int, list[tuple[str, str]], bytes]:
+    """All of an answer but what differs from request to request; headers in their order."""
+    headers = [(name, value) for name, value in answer.headers.items() if name not in OF_THE_REQUEST]
+    return answer.status, headers, answer.body
+
+
+def check_both_ways(caller: Caller, target: str, shortcuts: list[str], wanted: list[str]) -> None:
+    for method in ("GET", "HEAD"):
+        for headers in ([], [("x-amz-checksum-mode", "ENABLED")]):
+            short = caller.request(method, target, headers)
+            long = caller.request(method, target, [*headers, THE_LONG_WAY])
+            assert shown(short) == shown(long)
+            assert len(short.headers["x-amz-request-id"]) == 16 and "date" in short.headers
+    assert shortcuts == wanted
+
+
+BOTH = ["GetObject", "GetObject", "HeadObject", "HeadObject"]
+HEAD_ONLY = ["HeadObject", "HeadObject"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, 32 * 1024])
+def test_small_objects_are_answered_at_once(root: Caller, bucket: str, shortcuts: list[str], size: int) -> None:
+    root.put(f"/{bucket}/k", bytes(size))
+    check_both_ways(root, f"/{bucket}/k", shortcuts, BOTH)
+
+
+def test_stored_headers_metadata_tags_and_checksums_are_told(root: Caller, bucket: str, shortcuts: list[str]) -> None:
+    told = [
+        ("content-type", "text/plain; charset=utf-8"),
+        ("cache-control", "no-store"),
+        ("content-disposition", 'attachment; filename="a"'),
+        ("x-amz-meta-colour", "blue"),
+        ("x-amz-tagging", "a=1&b=2"),
+        ("x-amz-checksum-sha256", "LCa0a2j/xo/5m0U8HTBBNBNCLXBkg7+g+YpeiGJm564="),
+    ]
+    assert root.put(f"/{bucket}/dir/k.txt", b"foo", *told).status == 200
+    check_both_ways(root, f"/{bucket}/dir/k.txt", shortcuts, BOTH)
+
+
+def test_a_body_in_a_file_goes_the_long_way(root: Caller, bucket: str, shortcuts: list[str]) -> None:
+    root.put(f"/{bucket}/large", bytes(100_000))
+    check_both_ways(root, f"/{bucket}/large", shortcuts, HEAD_ONLY)
+
+
+@pytest.mark.parametrize("document", [ENABLED, SUSPENDED])
+def test_versions_are_named_where_the_bucket_has_them(
+    root: Caller, bucket: str, shortcuts: list[str], document: bytes
+) -> None:
+    root.put(f"/{bucket}/k", b"before")
+    root.get(f"/{bucket}/k")
+    root.put(f"/{bucket}?versioning", document)
+    shortcuts.clear()
+    check_both_ways(root, f"/{bucket}/k", shortcuts, BOTH)
+    assert root.head(f"/{bucket}/k").headers["x-amz-version-id"] == "null"
+
+
+def test_a_sealed_object_goes_the_long_way(root: Caller, bucket: str, shortcuts: list[str]) -> None:
+    root.put(f"/{bucket}/k", b"sealed", ("x-amz-server-side-encryption", "AES256"))
+    check_both_ways(root, f"/{bucket}/k", shortcuts, [])
+
+
+@pytest.mark.parametrize("target", ["/nothing", "/..", "/a//b", "//", "/."])
+def test_a_missing_key_and_odd_paths_have_the_usual_answer(
+    root: Caller, bucket: str, shortcuts: list[str], target: str
+) -> None:
+    short, long = root.get(f"/{bucket}{target}"), root.request("GET", f"/{bucket}{target}", [THE_LONG_WAY])
+    assert (short.status, short.code) == (long.status, long.code) == (404, "NoSuchKey")
+    assert shortcuts == []
+
+
+def test_the_newest_bytes_are_read_after_every_put(root: Caller, bucket: str, shortcuts: list[str]) -> None:
+    for number in range(20):
+        root.put(f"/{bucket}/k", b"version %d" % number)
+        assert root.get(f"/{bucket}/k").body == b"version %d" % number
+    assert shortcuts == ["GetObject"] * 20
+
+
+def test_what_was_deleted_is_gone_at_once(root: Caller, bucket: str, shortcuts: list[str]) -> None:
+    root.put(f"/{bucket}/k", b"x")
+    assert root.get(f"/{bucket}/k").status == 200
+    root.delete(f"/{bucket}/k")
+    assert root.get(f"/{bucket}/k").status == 404
+    root.put(f"/{bucket}?versioning", ENABLED)
+    root.put(f"/{bucket}/k", b"y")
+    assert root.get(f"/{bucket}/k").body == b"y"
+    root.delete(f"/{bucket}/k")
+    assert root.head(f"/{bucket}/k").headers["x-amz-delete-marker"] == "true"
+    assert shortcuts == ["GetObject"] * 2
+
+
+def test_changed_tags_are_counted_at_once(root: Caller, bucket: str, shortcuts: list[str]) -> None:
+    root.put(f"/{bucket}/k", b"x")
+    assert "x-amz-tagging-count" not in root.head(f"/{bucket}/k").headers
+    tags = b"<Tagging><TagSet><Tag><Key>a</Key><Value>1</Value></Tag></TagSet></Tagging>"
+    assert root.put(f"/{bucket}/k?tagging", tags).status == 200
+    assert root.head(f"/{bucket}/k").headers["x-amz-tagging-count"] == "1"
+    assert shortcuts == ["HeadObject"] * 2
+
+
+def test_another_user_is_refused_until_a_policy_allows_and_after_one_denies(
+    wire: WireServer, anna: Caller, berta: Caller, shortcuts: list[str]
+) -> None:
+    bucket = make_bucket(anna)
+    anna.put(f"/{bucket}/k", b"x")
+    assert [anna.get(f"/{bucket}/k").status, berta.get(f"/{bucket}/k").status] == [200, 403]
+    for effect, status in (("Allow", 200), ("Deny", 403)):
+        statement = {
+            "Effect": effect,
+            "Principal": {"AWS": "arn:aws:iam:::user/berta"},
+            "Action": "s3:GetObject",
+            "Resource": f"arn:aws:s3:::{bucket}/*",
+        }
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        assert anna.put(f"/{bucket}?policy", policy.encode()).status == 204
+        assert berta.get(f"/{bucket}/k").status == status
+        assert anna.get(f"/{bucket}/k").status == 200
+    assert shortcuts == ["GetObject"]  # policies are the long way's
+
+
+def test_a_key_restricted_to_another_bucket_is_refused(
+    wire: WireServer, anna: Caller, shortcuts: list[str]
+) -> None:
+    mine, other = make_bucket(anna), make_bucket(anna)
+    anna.put(f"/{mine}/k", b"x")
+    allowed = Caller(wire.address, wire.add_restricted_key("anna", "PLAINREADS1", BucketGrant(mine, True, False)))
+    refused = Caller(wire.address, wire.add_restricted_key("anna", "PLAINREADS2", BucketGrant(other, True, False)))
+    assert [allowed.get(f"/{mine}/k").status, refused.get(f"/{mine}/k").status] == [200, 403]
+    assert "GetObject" in shortcuts
+
+
+def test_a_key_that_was_switched_off_is_refused_with_the_next_request(
+    wire: WireServer, anna: Caller, shortcuts: list[str]
+) -> None:
+    bucket = make_bucket(anna)
+    anna.put(f"/{bucket}/k", b"x")
+    caller = Caller(wire.address, wire.add_restricted_key("anna", "PLAINREADS3"))
+    assert [caller.get(f"/{bucket}/k").status for _ in range(2)] == [200, 200]
+    engine = wire.running.engine
+    wire.run(lambda: engine.set_key_status("PLAINREADS3", KeyStatus.INACTIVE))
+    answer = caller.get(f"/{bucket}/k")
+    assert (answer.status, answer.code) == (403, "InvalidAccessKeyId")
+    assert len(shortcuts) == 2
+
+
+def test_pipelined_reads_are_answered_in_order(root: Caller, bucket: str) -> None:
+    requests = b""
+    for number in range(5):
+        root.put(f"/{bucket}/k{number}", b"body %d" % number)
+        target = f"/{bucket}/k{number}"
+        requests += head_bytes("GET", target, root.headers("GET", target))
+    with Connection(root.address) as connection:
+        connection.send(requests)
+        assert [connection.receive("GET").body for _ in range(5)] == [b"body %d" % number for number in range(5)]
+
+
+def test_short_and_long_ways_take_turns_on_one_connection(root: Caller, bucket: str, shortcuts: list[str]) -> None:
+    target = f"/{bucket}/k"
+    with Connection(root.address) as connection:
+        for number in range(6):
+            body = b"turn %d" % number
+            put = [*root.headers("PUT", target, (), body), ("content-length", str(len(body)))]
+            connection.send_request("PUT", target, put, body)
+            assert connection.receive("PUT").status == 200
+            for way in ([], [THE_LONG_WAY]):
+                connection.send_request("GET", target, root.headers("GET", target, way))
+                assert connection.receive("GET").body == body
+    assert shortcuts == ["GetObject"] * 6
+
+
+def test_a_head_that_arrives_in_pieces_is_answered(root: Caller, bucket: str) -> None:
+    root.put(f"/{bucket}/k", b"whole")
+    raw = head_bytes("GET", f"/{bucket}/k", root.headers("GET", f"/{bucket}/k"))
+    with Connection(root.address) as connection:
+        for cut in range(0, len(raw), 50):
+            connection.send(raw[cut : cut + 50])
+        assert connection.receive("GET").body == b"whole"
+
+
+def test_a_wrong_signature_is_refused_with_the_usual_words(root: Caller, bucket: str, shortcuts: list[str]) -> None:
+    root.put(f"/{bucket}/k", b"x")
+    assert root.get(f"/{bucket}/k").status == 200
+    headers = [
+        (name, value[:-1] + ("0" if value[-1] != "0" else "1") if name == "authorization" else value)
+        for name, value in root.headers("GET", f"/{bucket}/k")
+    ]
+    with Connection(root.address) as connection:
+        connection.send_request("GET", f"/{bucket}/k", headers)
+        answer = connection.receive("GET")
+    assert (answer.status, answer.code) == (403, "SignatureDoesNotMatch")
+    assert root.request("GET", f"/{bucket}/k", clock_offset_s=-1000).code == "RequestTimeTooSkewed"
+    assert shortcuts == ["GetObject"]
