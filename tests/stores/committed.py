@@ -261,7 +261,7 @@ def rows_without_positions(tables: Tables) -> dict[str, dict[bytes, bytes]]:
     skipped = {tables.garbage.name, tables.log_segments.name, tables.state.name}
     with_origin = {
         tables.buckets.name, tables.uploads.name, tables.parts.name, tables.epochs.name, tables.blob_segments.name,
-        tables.identities.name, tables.settings.name, tables.cursors.name,
+        tables.identities.name, tables.settings.name, tables.cursors.name, tables.pins.name,
     }  # fmt: skip
     found: dict[str, dict[bytes, bytes]] = {}
     with tables.environment.begin() as view:
