@@ -114,6 +114,7 @@ def compact(core: CommitterCore, *, first: int, last: int, result: Compacted) ->
     files = core.log.files
     directory = read_directory(core.log.path, core.log.store_id)
     generation = next_generation([*known, *directory.segments, *directory.broken])
+    between = _without_records(directory, known, run)
     writer = _begin(core, directory, files, run, generation)
     begins_at_oldest = run[0].number == segments[0].number
     moves: list[Move] = []
@@ -128,11 +129,11 @@ def compact(core: CommitterCore, *, first: int, last: int, result: Compacted) ->
         if not finished:
             files.unlink(writer.temporary, directory=core.log.directory)
     yield
-    result.sources = tuple(use.number for use in run)
+    result.sources = (*(use.number for use in run), *between)
     result.number = writer.header.number
     result.source_bytes = sum(use.row.record_bytes for use in run)
     result.kept_bytes = sum(record_total(move.place.head_bytes, move.place.payload_bytes) for move in moves)
-    result.sequence = _log_replacement(core, writer, run, len(moves), result.kept_bytes)
+    result.sequence = _log_replacement(core, writer, result, len(moves))
     yield
     for start in range(0, len(moves), STEP_RECORDS):
         step = moves[start : start + STEP_RECORDS]
@@ -292,9 +293,14 @@ def _finish(core: CommitterCore, files: Files, directory: LogDirectory, writer: 
     writer.offset = end
 
 
-def _log_replacement(
-    core: CommitterCore, writer: _NewSegment, run: list[SegmentUse], records: int, kept_bytes: int
-) -> Sequence:
+def _without_records(directory: LogDirectory, known: list[int], run: list[SegmentUse]) -> list[int]:
+    """Segments between those of the run that have no row: an opening began them, and no record came, or a later opening
+    copied what came to the next one. The run stands in their place as well."""
+    first, last = run[0].row.first, run[-1].row.last
+    return [number for number in directory.segments if first < number < last and number not in known]
+
+
+def _log_replacement(core: CommitterCore, writer: _NewSegment, result: Compacted, records: int) -> Sequence:
     header = writer.header
     row = LogSegmentRow(
         LOG_SEALED,
@@ -305,10 +311,10 @@ def _log_replacement(
         records,
         writer.first_sequence,
         writer.last_sequence,
-        kept_bytes,
+        result.kept_bytes,
         0,
     )
-    body = bodies.SegmentsReplaced(number=header.number, sources=tuple(use.number for use in run))
+    body = bodies.SegmentsReplaced(number=header.number, sources=result.sources)
     return core.commit_record(
         RecordKind.SEGMENTS_REPLACED, body, lambda transaction: transaction.put_log_segment(header.number, row)
     )

@@ -178,7 +178,8 @@ def unfinished_moves(core: CommitterCore) -> Iterator[None]:
         sources = [source for source, old in pending.items() if row.first <= old.first and old.last <= row.last]
         if sources:
             yield from _move_again(core, directory, number, row, sources)
-            retire(core, tuple(sources))
+            between = [plain for plain in directory.segments if row.first < plain < row.last and plain not in rows]
+            retire(core, (*sources, *between))
 
 
 def _move_again(
@@ -211,9 +212,8 @@ def retire(core: CommitterCore, sources: tuple[int, ...]) -> None:
 
     def change(t: CatalogTransaction) -> None:
         for number in sources:
-            row = t.log_segment(number)
-            if row is not None:
-                t.put_log_segment(number, row._replace(state=LOG_DEAD, last_sequence=death))
+            row = t.log_segment(number) or LogSegmentRow(LOG_DEAD, number, number, 0, 0, 0, 0, 0, 0, 0)
+            t.put_log_segment(number, row._replace(state=LOG_DEAD, last_sequence=death))
 
     core.change_rows(change)
 

@@ -16,7 +16,7 @@ from rs3d.stores.compactionmoves import unfinished_moves
 from rs3d.types import operations as ops
 from rs3d.types.buckets import Versioning
 from rs3d.types.identifiers import BucketId, Sequence
-from rs3d.types.objects import BlobSet, MutablePart
+from rs3d.types.objects import BlobSet, Extent, MutablePart
 from tests.stores.committed import CommittedStore, live_bytes, rows_without_positions
 
 
@@ -234,3 +234,45 @@ def test_what_older_records_keep_from_being_dropped_is_not_rewritten_again_and_a
     for number in range(20):  # what dies later makes it worth it again, the old run with it
         store.put(bucket, f"kept {number}", b"")
     assert run(store).sequence
+
+
+def fill_segment(store: CommittedStore, bucket: BucketId) -> None:
+    """Put until a new log segment has begun."""
+    before = len(segments(store))
+    while len(segments(store)) == before:
+        store.put(bucket, "filling", b"x" * 4000)
+
+
+def test_segments_without_records_between_those_of_a_run_are_replaced_with_it(store: CommittedStore) -> None:
+    bucket = store.bucket()
+    for number in range(3):
+        store.put(bucket, f"k{number}", b"v")
+        store.reopen()
+        store.without_catalog()  # the records of the last segment move to the next one and leave it empty
+    before = set(segments(store))
+    done = run(store, 1, 0)
+    assert set(done.sources) == set(range(1, max(done.sources) + 1)) > before & set(done.sources)
+    assert {segments(store)[number].state for number in done.sources} == {LOG_DEAD}
+    store.commit(ops.DropLogSegments(id=store.id(), numbers=done.sources))
+    store.without_catalog()
+    assert store.keys(bucket) == ["k0", "k1", "k2"]
+
+
+def test_a_blob_that_dies_only_in_a_replay_leaves_the_garbage_when_it_is_referred_to_again(
+    store: CommittedStore,
+) -> None:
+    bucket = store.bucket()
+    blob = store.put_blob(bucket, "first")
+    placement = Extent(blob, 0, 100_000)
+    fill_segment(store, bucket)
+    store.put(bucket, "between", size=100_000, placement=placement)
+    fill_segment(store, bucket)
+    store.remove(bucket, "first")
+    store.put(bucket, "last", size=100_000, placement=placement)
+    store.remove(bucket, "between")
+    fill_segment(store, bucket)
+    assert run(store, 2, 2).sources == (2,)  # the copy that had kept the blob alive in between is dropped
+    store.without_catalog()
+    with store.view() as view:
+        assert view.blob_references(blob) == 1
+        assert blob not in {row.blob for row in view.garbage()}
