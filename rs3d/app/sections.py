@@ -11,15 +11,22 @@ from pathlib import Path
 from typing import Final
 
 from rs3d.app.listeners import parse_address
-from rs3d.config.schema import Schema, Section
+from rs3d.config.schema import Family, Schema, Section
+from rs3d.crypto.providers.directory import DEFAULT_KEY
+from rs3d.crypto.providers.registry import settings_by_type
+from rs3d.crypto.providers.unwrapped import CACHE_S, CACHED_KEYS
 from rs3d.engine.configuration import EngineConfig
-from rs3d.engine.layers import check_compression
+from rs3d.engine.layers import check_cipher, check_compression
 from rs3d.errors import ConfigurationError, InvalidArgument
 from rs3d.http.limits import HttpLimits
+from rs3d.rio.encryption import Cipher
 from rs3d.s3.configuration import S3Config
 from rs3d.stores.ballast import SpaceConfig
 from rs3d.stores.blobs import BlobStoreConfig
 from rs3d.telemetry.logs import LogFormat, LogLevel
+
+LOCAL_PROVIDER: Final = "local"
+PROVIDERS: Final = "keys.providers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,11 +123,44 @@ class DaemonConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeysConfig:
-    """Section `[keys]`: the store's master key. A systemd credential named `rs3d.master-key` comes first."""
+    """Section `[keys]`: the store's master key; key providers of SSE-KMS have tables `[keys.providers.NAME]`. A
+    systemd credential named `rs3d.master-key` comes before the file."""
 
     master_file: Path | None = None
     """File with the master key (0600); default `master.key` in the storage root for `rs3d mini`, none for `rs3d
     serve`."""
+    provider: str = LOCAL_PROVIDER
+    """The key provider of key ids that name none (`PROVIDER:KEY`). `local` is a keyring in the storage root, unless
+    there is a table of this name."""
+    default_key: str = DEFAULT_KEY
+    """The key of requests for SSE-KMS that name none; a keyring makes it when it is first wanted."""
+    cache_s: float = CACHE_S
+    """How long a data key that a remote provider unwrapped is used without asking again."""
+    cached_keys: int = CACHED_KEYS
+    """Most such keys held, in locked memory."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.cache_s <= 3600:
+            raise ConfigurationError(source="keys", key="cache_s", reason="1 to 3600 seconds")
+        if not 16 <= self.cached_keys <= 65_536:
+            raise ConfigurationError(source="keys", key="cached_keys", reason="16 to 65,536")
+        if not self.default_key:
+            raise ConfigurationError(source="keys", key="default_key", reason="must not be empty")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncryptionConfig:
+    """Section `[storage.encryption]`."""
+
+    algorithm: str = Cipher.AES_256_GCM.value
+    """How buckets without a `cipher` setting of their own seal new objects: AES-256-GCM or ChaCha20-Poly1305. Whether
+    they are sealed is said by requests and by the bucket's default encryption."""
+
+    def __post_init__(self) -> None:
+        try:
+            check_cipher(self.algorithm)
+        except InvalidArgument as wrong:
+            raise ConfigurationError(source="storage.encryption", key="algorithm", reason=wrong.reason) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +213,7 @@ PLANNED: Final[dict[str, str]] = {
 SCHEMA: Final = Schema(
     sections=(
         Section("storage", StorageConfig),
+        Section("storage.encryption", EncryptionConfig),
         Section("storage.blobs", BlobStoreConfig, derived=frozenset({"verify"})),
         Section("storage.space", SpaceConfig),
         Section("keys", KeysConfig),
@@ -183,7 +224,7 @@ SCHEMA: Final = Schema(
         Section(
             "engine",
             EngineConfig,
-            derived=frozenset({"region", "compression", "dedup", "dedup_min_object_bytes"}),
+            derived=frozenset({"region", "compression", "cipher", "dedup", "dedup_min_object_bytes"}),
         ),
         Section("ops", OpsConfig),
         Section("admin", AdminConfig),
@@ -192,6 +233,7 @@ SCHEMA: Final = Schema(
         Section("log", LogConfig),
     ),
     planned=PLANNED,
+    families=(Family(PROVIDERS, "type", settings_by_type()),),
 )
 
 RELOADABLE: Final = frozenset({"s3", "log", "server.tls_certificate", "server.tls_key"})

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import trio
 
+from rs3d.app.keyproviders import open_key_directory
 from rs3d.app.opening import master_key, storage_root
-from rs3d.app.sections import StorageConfig
+from rs3d.app.sections import EncryptionConfig, StorageConfig
 from rs3d.clock import SystemClock
 from rs3d.config.loading import Configuration
 from rs3d.engine import StorageEngine
@@ -50,6 +51,7 @@ def engine_config(configuration: Configuration) -> EngineConfig:
         configuration.get(EngineConfig),
         region=configuration.get(S3Config).region,
         compression=configuration.get(StorageConfig).compression,
+        cipher=configuration.get(EncryptionConfig).algorithm,
     )
 
 
@@ -91,13 +93,17 @@ async def open_parts(
         # Before the first hello already: the committer may die while this process is still starting.
         nursery.start_soon(_follow_committers, client, channels)
         await client.opened()
+        sealer = key.sealer(meta.store_id)
+        directory = open_key_directory(configuration, root, sealer)
+        stack.callback(directory.close)
         engine = StorageEngine(
             EngineDeps(
                 catalog=catalog,
                 committer=client,
                 blobs=blobs,
                 horizon=horizon,
-                sealer=key.sealer(meta.store_id),
+                sealer=sealer,
+                key_directory=directory,
                 clock=SystemClock(),
                 config=config,
                 space=WriteAdmission(root, configuration.get(SpaceConfig)),

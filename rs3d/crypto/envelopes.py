@@ -23,8 +23,9 @@ ENVELOPE_VERSION: Final = 1
 ENVELOPE: Final = struct.Struct(f">BBBI{WRAPPED_BYTES}s16s")
 """Version, mode, cipher, epoch of the wrapping key, the wrapped key, MD5 of the customer's key (zeros otherwise)."""
 
-_CIPHERS: Final = {1: Cipher.AES_256_GCM, 2: Cipher.CHACHA20_POLY1305}
-_CODES: Final = {cipher: code for code, cipher in _CIPHERS.items()}
+CIPHERS: Final = {1: Cipher.AES_256_GCM, 2: Cipher.CHACHA20_POLY1305}
+"""Numbers of ciphers in envelopes."""
+CODES: Final = {cipher: code for code, cipher in CIPHERS.items()}
 _NO_MD5: Final = bytes(16)
 _BINDING: Final = struct.Struct(">16sQ32s16sI")
 _BINDING_LABEL: Final = b"rs3d data key v1"
@@ -52,7 +53,7 @@ class Envelope:
     def encode(self) -> bytes:
         """As it is stored."""
         return ENVELOPE.pack(
-            ENVELOPE_VERSION, self.mode, _CODES[self.cipher], self.epoch, self.wrapped, self.customer_key_md5
+            ENVELOPE_VERSION, self.mode, CODES[self.cipher], self.epoch, self.wrapped, self.customer_key_md5
         )
 
     @classmethod
@@ -66,7 +67,7 @@ class Envelope:
             version, mode, cipher, epoch, wrapped, md5 = ENVELOPE.unpack(raw)
             if version != ENVELOPE_VERSION:
                 raise ValueError(f"version {version}")
-            return cls(EnvelopeMode(mode), _CIPHERS[cipher], epoch, wrapped, md5)
+            return cls(EnvelopeMode(mode), CIPHERS[cipher], epoch, wrapped, md5)
         except (struct.error, ValueError, KeyError) as error:
             raise RecordDamaged(what="the envelope of a data key", reason=str(error)) from None
 

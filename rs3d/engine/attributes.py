@@ -31,7 +31,7 @@ def object_attributes(
     def read(view: CatalogSnapshot) -> tuple[Bucket, ObjectVersion, list[PartEntry] | None]:
         record = find_bucket(view, bucket)
         found = find_version(view, record, key, version)
-        check_customer_key(runtime.bucket_keys, record, found, customer_key)
+        check_customer_key(runtime.sealing, record, found, customer_key)
         return record, found, view.set_parts(found) if isinstance(found.placement, BlobSet) else None
 
     record, found, table = runtime.read(read)

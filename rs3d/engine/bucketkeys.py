@@ -43,7 +43,7 @@ class BucketKeys:
             NoSuchBucket: it was removed meanwhile. StaleRevision: it is being changed all the time.
         """
         if not _entries(bucket):
-            bucket = await self._make_first(bucket.bucket_id, bucket.name)
+            bucket = await self._make(bucket.bucket_id, bucket.name, even_if_there_is_one=False)
         epoch = max(_entries(bucket))
         return epoch, self.key(bucket, epoch)
 
@@ -64,39 +64,68 @@ class BucketKeys:
             self._opened[bucket.bucket_id, epoch] = found
         return found
 
-    async def _make_first(self, bucket_id: BucketId, name: str) -> Bucket:
+    async def rotate(self, bucket: Bucket) -> int:
+        """A new key, durable, which new data keys are wrapped by from now on; returns its epoch. Older ones stay.
+
+        Raises:
+            NoSuchBucket: it was removed meanwhile. StaleRevision: it is being changed all the time.
+        """
+        made = await self._make(bucket.bucket_id, bucket.name, even_if_there_is_one=True)
+        return max(_entries(made))
+
+    def newest_epoch(self, bucket: Bucket) -> int:
+        """The epoch of the newest key; 0 when the bucket has none."""
+        return max(_entries(bucket), default=0)
+
+    async def _make(self, bucket_id: BucketId, name: str, *, even_if_there_is_one: bool) -> Bucket:
         for attempt in range(_ATTEMPTS):
-            bucket = self._read(bucket_id, name)
-            if _entries(bucket):
+            bucket = self.read(self._deps, bucket_id, name)
+            entries = _entries(bucket)
+            if entries and not even_if_there_is_one:
+                return bucket
+            epoch = max(entries, default=0) + 1
+            sealed = self._deps.sealer.seal(_PURPOSE, _context(bucket_id, epoch), EncryptionKey.generate().reveal())
+            raw = (bucket.configuration(KEYS_CONFIGURATION) or b"") + _ENTRY.pack(epoch, len(sealed)) + sealed
+            if await change_keys(self._deps, bucket, KEYS_CONFIGURATION, raw, give_up=attempt == _ATTEMPTS - 1):
                 break
-            try:
-                with trio.CancelScope(shield=True):
-                    await self._deps.committer.commit(self._with_first_key(bucket))
-            except StaleRevision:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-        return self._read(bucket_id, name)
+        return self.read(self._deps, bucket_id, name)
 
-    def _with_first_key(self, bucket: Bucket) -> ChangeBucket:
-        made = EncryptionKey.generate()
-        sealed = self._deps.sealer.seal(_PURPOSE, _context(bucket.bucket_id, 1), made.reveal())
-        others = tuple(pair for pair in bucket.configurations if pair[0] != KEYS_CONFIGURATION)
-        return ChangeBucket(
-            id=self._deps.committer.next_id(),
-            bucket=bucket.bucket_id,
-            revision=bucket.revision,
-            owner=bucket.owner,
-            versioning=bucket.versioning,
-            settings=bucket.settings,
-            configurations=(*others, (KEYS_CONFIGURATION, _ENTRY.pack(1, len(sealed)) + sealed)),
-        )
-
-    def _read(self, bucket_id: BucketId, name: str) -> Bucket:
-        with self._deps.catalog.snapshot() as view:
+    @staticmethod
+    def read(deps: EngineDeps, bucket_id: BucketId, name: str) -> Bucket:
+        """The bucket's newest record. Raises NoSuchBucket."""
+        with deps.catalog.snapshot() as view:
             found = view.bucket_by_id(bucket_id)
         if found is None:
             raise NoSuchBucket(bucket=name)
         return found
+
+
+async def change_keys(
+    deps: EngineDeps, bucket: Bucket, configuration: str, raw: bytes, *, give_up: bool = False
+) -> bool:
+    """Replace one configuration of a bucket's record; False when the record changed meanwhile.
+
+    Raises:
+        StaleRevision: with `give_up`, instead of False.
+    """
+    others = tuple(pair for pair in bucket.configurations if pair[0] != configuration)
+    operation = ChangeBucket(
+        id=deps.committer.next_id(),
+        bucket=bucket.bucket_id,
+        revision=bucket.revision,
+        owner=bucket.owner,
+        versioning=bucket.versioning,
+        settings=bucket.settings,
+        configurations=(*others, (configuration, raw)),
+    )
+    try:
+        with trio.CancelScope(shield=True):
+            await deps.committer.commit(operation)
+    except StaleRevision:
+        if give_up:
+            raise
+        return False
+    return True
 
 
 def _entries(bucket: Bucket) -> dict[int, bytes]:

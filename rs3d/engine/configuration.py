@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Protocol
 
 from rs3d.clock import Clock
+from rs3d.crypto.providers.directory import KeyDirectory
 from rs3d.stores.interfaces import BlobStore, Catalog, Committer
 from rs3d.types.identifiers import Sequence
 
@@ -47,6 +48,8 @@ class EngineConfig:
     """How buckets without a `dedup` setting of their own store new objects: off, fixed:SIZE, content-defined:SIZE."""
     dedup_min_object_bytes: int = 128 * KIB
     """Shorter bodies are not deduplicated, in buckets without a setting of their own."""
+    cipher: str = "AES-256-GCM"
+    """How buckets without a `cipher` setting of their own seal new objects: AES-256-GCM or ChaCha20-Poly1305."""
     maximum_object_bytes: int = 5 * TIB
     maximum_put_bytes: int = 5 * GIB
     """Most bytes of one PutObject or one part, as in S3."""
@@ -97,5 +100,7 @@ class EngineDeps:
     sealer: Sealer
     clock: Clock
     config: EngineConfig
+    key_directory: KeyDirectory | None = None
+    """The key providers of SSE-KMS; None = it is not built in here."""
     space: Space | None = None
     """None = only the committer and the disk itself say when it is full."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rs3d.engine.bodies import store_body
 from rs3d.engine.conditions import check_copy_source, may_hold
 from rs3d.engine.digests import DigestSet
-from rs3d.engine.encryption import data_key_of, seal, token_of, wanted_encryption
+from rs3d.engine.encryption import cipher_of, data_key_of, fits, new_data_key, seal, token_of, wanted_encryption
 from rs3d.engine.get import find_version, open_extents
 from rs3d.engine.layers import decode_inline
 from rs3d.engine.plan import check_object_quota, check_storage_class, plan_object
@@ -84,15 +84,13 @@ def find_source(runtime: Runtime, view: CatalogSnapshot, source: CopySource) -> 
     version = find_version(view, bucket, source.key, source.version)
     check_copy_source(source.conditions, version)
     placement = version.placement
-    data_key = data_key_of(runtime.bucket_keys, bucket, version, source.customer_key)
+    data_key = data_key_of(runtime.sealing, bucket, version, source.customer_key)
     found = Source(ObjectHead(bucket, version), b"", [], data_key)
     if isinstance(placement, Inline):
         try:
             found.payload = view.inline_payload(version)
         except RecordDamaged as damage:
-            raise ObjectDamaged(
-                bucket=source.bucket, key=source.key, blob="inline", reason=str(damage)
-            ) from damage
+            raise ObjectDamaged(bucket=source.bucket, key=source.key, blob="inline", reason=str(damage)) from damage
     elif isinstance(placement, Extent):
         found.extents = [placement]
     else:
@@ -116,9 +114,7 @@ async def hash_bytes(
         if each is not None:
             each(view)
         return
-    reader = await open_extents(
-        runtime, source.head, source.extents, reading, Delivery.BUFFERS, source.data_key
-    )
+    reader = await open_extents(runtime, source.head, source.extents, reading, Delivery.BUFFERS, source.data_key)
     async with reader:
         async for piece in reader.pieces():
             if isinstance(piece, FileSpan):
@@ -152,22 +148,30 @@ async def copy_object(runtime: Runtime, bucket: str, key: str, request: CopyRequ
             if request.preconditions is not NO_PRECONDITIONS:
                 may_hold(request.preconditions, latest_object(view, record, key))
         encryption = wanted_encryption(record, request.encryption)
-        if encryption is not None and source.data_key is None:
-            return await _copy_sealed(runtime, record, key, source, request, encryption, reading)
+        if encryption is None and source.data_key is not None:
+            encryption = EncryptionRequest(EncryptionMode.STORE)
+        if encryption is not None:
+            try:
+                encryption = await runtime.sealing.kms.resolve(encryption)
+            except BaseException:
+                reading.leave()
+                raise
+            if not fits(source.data_key, encryption):
+                return await _copy_sealed(runtime, record, key, source, request, encryption, reading)
         checksums = await _checksums(runtime, source, reading, request.checksum_algorithm)
         token = secrets.token_bytes(TOKEN_BYTES)
         wrapped_key = b""
-        if source.data_key is not None:
+        if source.data_key is not None and encryption is not None:
             # The bytes stay as they are; their data key gets an envelope of the new version's own.
             bound_to = token_of(source.version) if isinstance(source.version.placement, BlobSet) else token
-            kept = encryption or EncryptionRequest(EncryptionMode.STORE)
-            wrapped_key = await seal(runtime.bucket_keys, record, key, bound_to, source.data_key, kept)
+            cipher = cipher_of(source.version)
+            wrapped_key = await seal(runtime.sealing, record, key, bound_to, source.data_key, encryption, cipher)
         copied = source.version.meta
         shared = _Made(
             copied.size_bytes, copied.etag, checksums, copied.part_count, copied.merkle_root, _placement_again(source)
         )
         result = await _commit_copy(runtime, record, key, source, request, shared, token, wrapped_key)
-        result.encryption = None if source.data_key is None else encryption or EncryptionRequest(EncryptionMode.STORE)
+        result.encryption = encryption
         return result
 
     return await runtime.replanning(attempt)
@@ -185,9 +189,7 @@ def _refuse_copy_to_itself(bucket: Bucket, key: str, source: ObjectVersion, requ
         and request.encryption is None
         and request.storage_class == source.mutable.storage_class
     ):
-        raise InvalidArgument(
-            name="x-amz-copy-source", value=key, reason="a copy onto itself must change something"
-        )
+        raise InvalidArgument(name="x-amz-copy-source", value=key, reason="a copy onto itself must change something")
 
 
 async def _checksums(runtime: Runtime, source: Source, reading: Reading, algorithm: str) -> tuple[Checksum, ...]:
@@ -223,16 +225,16 @@ async def _copy_sealed(
     encryption: EncryptionRequest,
     reading: Reading,
 ) -> CopyResult:
-    """A sealed copy of a source that is not: its bytes are read and made anew, in one piece, with an ETag of their
-    own."""
+    """A copy with other layers of sealing than its source: its bytes are read and made anew, in one piece, with an ETag
+    of their own."""
     token = secrets.token_bytes(TOKEN_BYTES)
-    data_key = EncryptionKey.generate()
+    data_key = new_data_key(encryption)
     try:
-        wrapped_key = await seal(runtime.bucket_keys, bucket, key, token, data_key, encryption)
         have = source.version.meta.checksums
         algorithm = request.checksum_algorithm or (have[0].algorithm if have else "")
         checks = BodyChecks(checksum_algorithm=algorithm)
         plan = plan_object(bucket, checks, request.storage_class, runtime.config, data_key)
+        wrapped_key = await seal(runtime.sealing, bucket, key, token, data_key, encryption, plan.layers.cipher)
         by_bucket = encryption.mode is EncryptionMode.STORE
         plan = await runtime.chunk_sharing.complete(plan, bucket, by_bucket, source.version.meta.size_bytes)
     except BaseException:
@@ -243,7 +245,7 @@ async def _copy_sealed(
         reading.leave()
         stored = await store_body(runtime, plan, BytesSource(source.client_payload()), origin)
     else:
-        reader = await open_extents(runtime, source.head, source.extents, reading, Delivery.BUFFERS)
+        reader = await open_extents(runtime, source.head, source.extents, reading, Delivery.BUFFERS, source.data_key)
         async with reader:
             stored = await store_body(runtime, plan, ReaderSource(reader), origin)
     made = _Made(

@@ -1,18 +1,22 @@
 """Server-side encryption: which key seals a version, and how a reader gets at it.
 
-Three levels: a random data key for each version (or upload); wrapped by a key of its bucket, or by the key that the
-client sends; the bucket's keys sealed under the store's master key. Data keys are derived further for each blob
-(`layers.LayersPlan`), so that no two blobs share one.
+Three levels: a random data key for each version (or upload); wrapped by a key of its bucket, by the key that the client
+sends, or by a key provider's (`kmskeys`); the bucket's keys sealed under the store's master key. Data keys are derived
+further for each blob (`layers.LayersPlan`), so that no two blobs share one.
 """
 
 from __future__ import annotations
 
+import functools
 import hmac
+from dataclasses import dataclass, replace
 from typing import Final
 
 from rs3d.crypto.envelopes import Envelope, EnvelopeMode, binding, open_data_key, seal_data_key
-from rs3d.engine.bucketkeys import BucketKeys
-from rs3d.engine.requests import CustomerKey, EncryptionMode, EncryptionRequest
+from rs3d.crypto.kmsenvelopes import KmsEnvelope, KmsMode, is_kms, outer_binding
+from rs3d.documents.encryption import ServerSideEncryptionConfiguration
+from rs3d.engine.kmskeys import SealingKeys
+from rs3d.engine.requests import CustomerKey, EncryptionMode, EncryptionRequest, KmsRequest
 from rs3d.errors import (
     CustomerKeyMissing,
     CustomerKeyNotApplicable,
@@ -23,6 +27,7 @@ from rs3d.errors import (
 from rs3d.rio.encryption import Cipher
 from rs3d.rio.errors import StreamDamaged
 from rs3d.rio.keys import EncryptionKey
+from rs3d.rio.pairedkeys import PairedKey
 from rs3d.types.buckets import Bucket
 from rs3d.types.objects import BlobSet, ObjectVersion, Upload
 
@@ -36,15 +41,58 @@ def wanted_encryption(bucket: Bucket, request: EncryptionRequest | None) -> Encr
     """What a put gets: what it asks for, else the bucket's default, else nothing."""
     if request is not None:
         return request
-    if bucket.configuration(DEFAULT_CONFIGURATION) is not None:
-        return EncryptionRequest(EncryptionMode.STORE)
-    return None
+    document = bucket.configuration(DEFAULT_CONFIGURATION)
+    return None if document is None else _default(document)
+
+
+def uses_bucket_key_by_default(bucket: Bucket) -> bool:
+    """Whether a request for a provider's key that says nothing of bucket keys gets one."""
+    document = bucket.configuration(DEFAULT_CONFIGURATION)
+    default = None if document is None else _default(document)
+    return default is not None and default.kms is not None and default.kms.uses_bucket_key
+
+
+@functools.lru_cache(256)
+def _default(document: bytes) -> EncryptionRequest:
+    parsed = ServerSideEncryptionConfiguration.parse(document)
+    mode = EncryptionMode(parsed.algorithm)
+    if mode is EncryptionMode.STORE:
+        return EncryptionRequest(mode)
+    return EncryptionRequest(
+        mode, kms=KmsRequest(key_id=parsed.kms_key_id, uses_bucket_key=parsed.is_bucket_key_enabled)
+    )
+
+
+def new_data_key(request: EncryptionRequest) -> EncryptionKey:
+    """A fresh data key as the request wants it: a pair for DSSE."""
+    return PairedKey.generate() if request.mode is EncryptionMode.DSSE else EncryptionKey.generate()
+
+
+def fits(data_key: EncryptionKey | None, request: EncryptionRequest) -> bool:
+    """Whether bytes sealed under `data_key` have the layers that `request` asks for, so that a copy may share them."""
+    return data_key is not None and isinstance(data_key, PairedKey) is (request.mode is EncryptionMode.DSSE)
 
 
 async def seal(
-    keys: BucketKeys, bucket: Bucket, key: str, token: bytes, data_key: EncryptionKey, request: EncryptionRequest
+    keys: SealingKeys,
+    bucket: Bucket,
+    key: str,
+    token: bytes,
+    data_key: EncryptionKey,
+    request: EncryptionRequest,
+    cipher: Cipher = Cipher.AES_256_GCM,
 ) -> bytes:
-    """The envelope of `data_key` for a version or upload with `token`."""
+    """The envelope of `data_key` for a version or upload with `token`; `cipher` is that of its frames.
+
+    Raises: as `KmsKeys.seal` and `BucketKeys.newest`.
+    """
+    if request.kms is not None:
+        envelope = await keys.kms.seal(bucket, key, token, data_key, request, cipher)
+        if isinstance(data_key, PairedKey):
+            epoch, wrapping = await keys.store.newest(bucket)
+            bound = outer_binding(bucket.bucket_id, key, token, epoch, envelope.context)
+            envelope = replace(envelope, outer_epoch=epoch, outer=wrapping.wrap(data_key.outer, bound))
+        return envelope.encode()
     if request.mode is EncryptionMode.CUSTOMER and request.customer_key is not None:
         customer = request.customer_key
         return seal_data_key(
@@ -52,24 +100,24 @@ async def seal(
             customer.key,
             binding(bucket.bucket_id, key, token, 0),
             mode=EnvelopeMode.CUSTOMER,
-            cipher=Cipher.AES_256_GCM,
+            cipher=cipher,
             epoch=0,
             customer_key_md5=customer.md5,
         ).encode()
-    epoch, wrapping = await keys.newest(bucket)
+    epoch, wrapping = await keys.store.newest(bucket)
     bound = binding(bucket.bucket_id, key, token, epoch)
-    return seal_data_key(
-        data_key, wrapping, bound, mode=EnvelopeMode.STORE, cipher=Cipher.AES_256_GCM, epoch=epoch
-    ).encode()
+    return seal_data_key(data_key, wrapping, bound, mode=EnvelopeMode.STORE, cipher=cipher, epoch=epoch).encode()
 
 
 def open_envelope(
-    keys: BucketKeys, bucket: Bucket, key: str, token: bytes, raw: bytes, customer: CustomerKey | None
+    keys: SealingKeys, bucket: Bucket, key: str, token: bytes, raw: bytes, customer: CustomerKey | None
 ) -> EncryptionKey | None:
     """The data key in an envelope; None where there is no envelope.
 
     Raises:
         CustomerKeyMissing, CustomerKeyWrong, CustomerKeyNotApplicable
+        KeyElsewhere: a remote provider has to be asked first (`Runtime.fetching_keys`).
+        KeyNotFound, KeyDisabled, KeyAccessDenied, KeyProviderUnavailable: the provider's key cannot be used.
         ObjectDamaged: the envelope is not this version's, or was changed.
     """
     if not raw:
@@ -77,6 +125,10 @@ def open_envelope(
             raise CustomerKeyNotApplicable(bucket=bucket.name, key=key)
         return None
     try:
+        if is_kms(raw):
+            if customer is not None:
+                raise CustomerKeyNotApplicable(bucket=bucket.name, key=key)
+            return _open_kms(keys, bucket, key, token, KmsEnvelope.decode(raw))
         envelope = Envelope.decode(raw)
         if envelope.mode is EnvelopeMode.CUSTOMER:
             if customer is None:
@@ -86,7 +138,7 @@ def open_envelope(
             return open_data_key(envelope, customer.key, binding(bucket.bucket_id, key, token, 0))
         if customer is not None:
             raise CustomerKeyNotApplicable(bucket=bucket.name, key=key)
-        wrapping = keys.key(bucket, envelope.epoch)
+        wrapping = keys.store.key(bucket, envelope.epoch)
         return open_data_key(envelope, wrapping, binding(bucket.bucket_id, key, token, envelope.epoch))
     except (RecordDamaged, StreamDamaged) as damage:
         if customer is not None:
@@ -95,8 +147,17 @@ def open_envelope(
         raise ObjectDamaged(bucket=bucket.name, key=key, blob="data key", reason=str(damage)) from damage
 
 
+def _open_kms(keys: SealingKeys, bucket: Bucket, key: str, token: bytes, envelope: KmsEnvelope) -> EncryptionKey:
+    inner = keys.kms.open(bucket, key, token, envelope)
+    if envelope.mode is not KmsMode.DSSE:
+        return inner
+    bound = outer_binding(bucket.bucket_id, key, token, envelope.outer_epoch, envelope.context)
+    outer = keys.store.key(bucket, envelope.outer_epoch).unwrap(envelope.outer, bound)
+    return PairedKey(inner.reveal(), outer)
+
+
 def data_key_of(
-    keys: BucketKeys, bucket: Bucket, version: ObjectVersion, customer: CustomerKey | None
+    keys: SealingKeys, bucket: Bucket, version: ObjectVersion, customer: CustomerKey | None
 ) -> EncryptionKey | None:
     """The data key of a version; None when it is not sealed. Errors as `open_envelope`."""
     raw = version.mutable.wrapped_key
@@ -105,17 +166,19 @@ def data_key_of(
     return open_envelope(keys, bucket, version.key, token_of(version), raw, customer)
 
 
-def check_customer_key(
-    keys: BucketKeys, bucket: Bucket, version: ObjectVersion, customer: CustomerKey | None
-) -> None:
+def check_customer_key(keys: SealingKeys, bucket: Bucket, version: ObjectVersion, customer: CustomerKey | None) -> None:
     """Whether a HEAD may tell of a version: the customer's key has to be right where there is one. Cheap for all
     others.
 
     Raises: as `open_envelope`.
     """
     raw = version.mutable.wrapped_key
-    if customer is not None or (raw and Envelope.decode(raw).mode is EnvelopeMode.CUSTOMER):
+    if customer is not None or (raw and _is_customers(raw)):
         data_key_of(keys, bucket, version, customer)
+
+
+def _is_customers(raw: bytes) -> bool:
+    return not is_kms(raw) and Envelope.decode(raw).mode is EnvelopeMode.CUSTOMER
 
 
 def token_of(version: ObjectVersion) -> bytes:
@@ -132,22 +195,48 @@ def upload_envelope(upload: Upload) -> bytes:
 def is_sealed_by_bucket(upload: Upload) -> bool:
     """Whether the parts of an upload are sealed, and under nobody's keys but the bucket's own."""
     raw = upload_envelope(upload)
-    return bool(raw) and Envelope.decode(raw).mode is EnvelopeMode.STORE
+    return bool(raw) and not is_kms(raw) and Envelope.decode(raw).mode is EnvelopeMode.STORE
 
 
 def data_key_of_upload(
-    keys: BucketKeys, bucket: Bucket, upload: Upload, customer: CustomerKey | None
+    keys: SealingKeys, bucket: Bucket, upload: Upload, customer: CustomerKey | None
 ) -> EncryptionKey | None:
     """The data key of an open upload's parts. Errors as `open_envelope`."""
     return open_envelope(keys, bucket, upload.key, upload.upload.token, upload_envelope(upload), customer)
 
 
-def encryption_of(version: ObjectVersion) -> tuple[EncryptionMode, bytes] | None:
-    """How a version is sealed, for response headers: the mode, and the MD5 of a customer's key."""
+def cipher_of(version: ObjectVersion) -> Cipher:
+    """The cipher of a sealed version's (inner) frames, for the envelope of a copy that shares them."""
     raw = version.mutable.wrapped_key
+    return KmsEnvelope.decode(raw).cipher if is_kms(raw) else Envelope.decode(raw).cipher
+
+
+@dataclass(frozen=True, slots=True)
+class SealedAs:
+    """How a version, or the parts of an upload, are sealed, for response headers."""
+
+    mode: EncryptionMode
+    customer_key_md5: bytes = b""
+    key_id: str = ""
+    """A provider's key as responses name it."""
+    uses_bucket_key: bool = False
+    context: bytes = b""
+    """The client's encryption context; empty = none."""
+
+
+def sealed_as(raw: bytes) -> SealedAs | None:
+    """What an envelope tells of itself; None where there is none.
+
+    Raises:
+        RecordDamaged
+    """
     if not raw:
         return None
+    if is_kms(raw):
+        kms = KmsEnvelope.decode(raw)
+        mode = EncryptionMode.DSSE if kms.mode is KmsMode.DSSE else EncryptionMode.KMS
+        return SealedAs(mode, key_id=kms.shown, uses_bucket_key=bool(kms.bucket_epoch), context=kms.context)
     envelope = Envelope.decode(raw)
     if envelope.mode is EnvelopeMode.CUSTOMER:
-        return EncryptionMode.CUSTOMER, envelope.customer_key_md5
-    return EncryptionMode.STORE, b""
+        return SealedAs(EncryptionMode.CUSTOMER, customer_key_md5=envelope.customer_key_md5)
+    return SealedAs(EncryptionMode.STORE)

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final
 
+from rs3d.crypto.providers.directory import KeyDirectory
 from rs3d.engine import buckets, get, listing, multipart, uploads, versions
 from rs3d.engine.attributes import blob_info, object_attributes
 from rs3d.engine.configuration import EngineConfig, EngineDeps
 from rs3d.engine.copying import copy_object
+from rs3d.engine.encryption import wanted_encryption
 from rs3d.engine.get import ObjectReader
 from rs3d.engine.identities import Identities
 from rs3d.engine.partcopy import upload_part_copy
@@ -28,6 +30,7 @@ from rs3d.engine.requests import (
     DeleteItem,
     DeleteRequest,
     Delivery,
+    EncryptionRequest,
     KeyRequest,
     ListBucketsRequest,
     ListPartsRequest,
@@ -59,6 +62,7 @@ from rs3d.engine.results import (
 )
 from rs3d.engine.runtime import Runtime
 from rs3d.engine.warmreads import WarmReads
+from rs3d.errors import NotImplementedHere
 from rs3d.types.blobs import BlobInfo
 from rs3d.types.body import BodySource, BytesSource
 from rs3d.types.buckets import Bucket, Versioning
@@ -202,6 +206,24 @@ class StorageEngine:
     def blob_info(self, blob: BlobId) -> BlobInfo:
         """See `attributes.blob_info`."""
         return blob_info(self._runtime, blob)
+
+    @property
+    def key_directory(self) -> KeyDirectory:
+        """The key providers of SSE-KMS. Raises NotImplementedHere: the engine was opened without any."""
+        directory = self._runtime.deps.key_directory
+        if directory is None:
+            raise NotImplementedHere(what="SSE-KMS without a key provider")
+        return directory
+
+    async def resolve_encryption(self, bucket: Bucket, request: EncryptionRequest | None) -> EncryptionRequest | None:
+        """How a put gets sealed that asks for `request`: as it asks, else as the bucket's default says, else not; with
+        the key of a provider found, and found usable.
+
+        Raises:
+            KeyNotFound, KeyDisabled, KeyAccessDenied, KeyProviderUnavailable, InvalidArgument
+        """
+        wanted = wanted_encryption(bucket, request)
+        return None if wanted is None else await self._runtime.sealing.kms.resolve(wanted)
 
     async def copy_object(self, bucket: str, key: str, request: CopyRequest) -> CopyResult:
         """See `copying.copy_object`. `bucket` and `key` are the target."""

@@ -13,11 +13,12 @@ from enum import Enum
 from types import TracebackType
 from typing import NamedTuple
 
+from rs3d.crypto.providers.directory import KeyElsewhere
 from rs3d.engine.blobreading import BlobPieces, Piece
-from rs3d.engine.bucketkeys import BucketKeys
 from rs3d.engine.conditions import check_read
 from rs3d.engine.configuration import Verify
 from rs3d.engine.encryption import check_customer_key, data_key_of
+from rs3d.engine.kmskeys import SealingKeys
 from rs3d.engine.layers import decode_inline
 from rs3d.engine.ranges import resolve_range
 from rs3d.engine.requests import NO_CONDITIONS, CustomerKey, Delivery, ReadConditions
@@ -108,10 +109,10 @@ def head_object(
     Raises: as `open_object`, but ObjectDamaged; RecordDamaged when the log or the catalog is.
     """
     wanted = _Wanted(bucket, key, version, range, part_number, conditions, customer_key)
-    return runtime.read(lambda view: _head(runtime.bucket_keys, view, wanted))
+    return runtime.read(lambda view: _head(runtime.sealing, view, wanted))
 
 
-def _head(keys: BucketKeys, view: CatalogSnapshot, wanted: _Wanted) -> ObjectHead:
+def _head(keys: SealingKeys, view: CatalogSnapshot, wanted: _Wanted) -> ObjectHead:
     record = find_bucket(view, wanted.bucket)
     found = find_version(view, record, wanted.key, wanted.version)
     check_customer_key(keys, record, found, wanted.customer_key)
@@ -173,8 +174,16 @@ async def open_object(
     """
 
     wanted = _Wanted(bucket, key, version, range, part_number, conditions, customer_key)
+    try:
+        return await _open(runtime, wanted, delivery)
+    except KeyElsewhere as elsewhere:
+        await runtime.threads.run(elsewhere.fetch)
+    return await runtime.fetching_keys(lambda: _open(runtime, wanted, delivery))
+
+
+async def _open(runtime: Runtime, wanted: _Wanted, delivery: Delivery) -> ObjectReader:
     with runtime.reading() as (view, reading):
-        found = _find(runtime.bucket_keys, view, wanted, Where.LOOP)
+        found = _find(runtime.sealing, view, wanted, Where.LOOP)
     if found is None:
         # Looked up anew, table and all, for what one view says belongs together. The place in the horizon covers it.
         try:
@@ -207,13 +216,13 @@ class _Found:
 
 def _find_in_thread(runtime: Runtime, wanted: _Wanted) -> _Found:
     with runtime.catalog.snapshot() as view:
-        found = _find(runtime.bucket_keys, view, wanted, Where.THREAD)
+        found = _find(runtime.sealing, view, wanted, Where.THREAD)
     if found is None:
         raise ValueError("nothing takes too long for a thread")
     return found
 
 
-def _find(keys: BucketKeys, view: CatalogSnapshot, wanted: _Wanted, where: Where) -> _Found | None:
+def _find(keys: SealingKeys, view: CatalogSnapshot, wanted: _Wanted, where: Where) -> _Found | None:
     """What a GET needs of the catalog; None when that takes too long for the loop."""
     bucket = find_bucket(view, wanted.bucket)
     version = find_version(view, bucket, wanted.key, wanted.version)
@@ -230,9 +239,7 @@ def _find(keys: BucketKeys, view: CatalogSnapshot, wanted: _Wanted, where: Where
     return _Found(head, None, [part.extent for part in table], data_key)
 
 
-def read_inline(
-    view: CatalogSnapshot, bucket: Bucket, version: ObjectVersion, data_key: EncryptionKey | None
-) -> bytes:
+def read_inline(view: CatalogSnapshot, bucket: Bucket, version: ObjectVersion, data_key: EncryptionKey | None) -> bytes:
     """The client's bytes of an inlined version; `data_key` where it is sealed.
 
     Raises:

@@ -19,6 +19,7 @@ from rs3d.rio.decoder import Decoder, require_sealed
 from rs3d.rio.encoder import Encoder, build_encoder
 from rs3d.rio.encryption import Cipher
 from rs3d.rio.keys import EncryptionKey, Purpose
+from rs3d.rio.pairedkeys import OUTER_SLOT, PairedKey
 from rs3d.rio.plans import AdaptivePlan, CompressPlan, EncryptPlan, LayerPlan, ParityPlan
 from rs3d.stores.interfaces import BlobReader
 from rs3d.types.recipe import Recipe
@@ -140,11 +141,31 @@ class LayersPlan:
     def _sealing(self, context: bytes) -> list[LayerPlan]:
         if self.data_key is None:
             return []
-        return [EncryptPlan(self.data_key.derive(Purpose.STREAM, context), self.cipher)]
+        inner = EncryptPlan(self.data_key.derive(Purpose.STREAM, context), self.cipher)
+        if not isinstance(self.data_key, PairedKey):
+            return [inner]
+        outer = self.data_key.outer.derive(Purpose.STREAM, context)
+        return [inner, EncryptPlan(outer, _other_cipher(self.cipher), OUTER_SLOT)]
 
     def _protecting(self) -> list[LayerPlan]:
         shards = _shards(self.parity) if self.parity != OFF else None
         return [] if shards is None else [ParityPlan(*shards)]
+
+
+def check_cipher(text: str) -> None:
+    """Whether `text` is a value of the setting `cipher`.
+
+    Raises:
+        InvalidArgument
+    """
+    if text not in {cipher.value for cipher in Cipher}:
+        reason = f"must be {' or '.join(cipher.value for cipher in Cipher)}"
+        raise InvalidArgument(name="cipher", value=text, reason=reason)
+
+
+def _other_cipher(cipher: Cipher) -> Cipher:
+    """For the second of two layers: what breaks one algorithm does not break both."""
+    return Cipher.CHACHA20_POLY1305 if cipher is Cipher.AES_256_GCM else Cipher.AES_256_GCM
 
 
 NO_LAYERS: Final = LayersPlan()
@@ -159,8 +180,10 @@ def open_decoder(recipe: Recipe, stored_bytes: int, context: bytes, data_key: En
     if data_key is None:
         return Decoder(recipe, stored_bytes, context=context)
     # A sealed version whose stored bytes are not sealed was put there by somebody else than its writer.
-    require_sealed(recipe, frozenset({""}))
     keys = {"": data_key.derive(Purpose.STREAM, context)}
+    if isinstance(data_key, PairedKey):
+        keys[OUTER_SLOT] = data_key.outer.derive(Purpose.STREAM, context)
+    require_sealed(recipe, frozenset(keys))
     return Decoder(recipe, stored_bytes, context=context, keys=keys)
 
 

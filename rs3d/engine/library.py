@@ -17,6 +17,7 @@ import trio.to_thread
 
 from rs3d.clock import Clock, SystemClock
 from rs3d.crypto.masterkey import MasterKey
+from rs3d.crypto.providers.registry import local_directory
 from rs3d.engine.configuration import EngineConfig, EngineDeps, Verify
 from rs3d.engine.engine import StorageEngine
 from rs3d.errors import MasterKeyWrong
@@ -113,6 +114,9 @@ async def open_store_parts(
             store_id=meta.store_id, map_bytes=meta.map_bytes, segment_bytes=options.log_segment_bytes
         )
         space = WriteAdmission(root, SpaceConfig(minimum_free_bytes=options.minimum_free_bytes), clock=machine)
+        sealer = key.sealer(meta.store_id)
+        directory = local_directory(root, config.region, sealer)
+        held.callback(directory.close)
         async with open_local(root, settings, clock=machine) as store:
             engine = StorageEngine(
                 EngineDeps(
@@ -120,7 +124,8 @@ async def open_store_parts(
                     committer=store.committer,
                     blobs=blobs,
                     horizon=horizon,
-                    sealer=key.sealer(meta.store_id),
+                    sealer=sealer,
+                    key_directory=directory,
                     clock=machine,
                     config=config,
                     space=space,

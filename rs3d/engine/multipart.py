@@ -11,7 +11,7 @@ from rs3d.engine.checksums import check_equal, check_well_formed, whole_checksum
 from rs3d.engine.conditions import may_hold
 from rs3d.engine.encryption import data_key_of_upload, is_sealed_by_bucket, upload_envelope
 from rs3d.engine.etags import EtagAlgorithm, multipart_etag
-from rs3d.engine.plan import check_declared_length, check_part_quota, plan_part, upload_etag
+from rs3d.engine.plan import BodyPlan, check_declared_length, check_part_quota, plan_part, upload_etag
 from rs3d.engine.put import latest_object, put_result
 from rs3d.engine.requests import BodyChecks, CompletedPart, CompleteRequest, CustomerKey
 from rs3d.engine.results import PartResult, PutResult
@@ -61,13 +61,18 @@ async def upload_part(
     """
     check_object_key(key)
     check_part_number(number)
-    with runtime.catalog.snapshot() as view:
-        record = find_bucket(view, bucket)
-        upload = find_upload(view, record, key, upload_id)
-        data_key = data_key_of_upload(runtime.bucket_keys, record, upload, customer_key)
-        plan = plan_part(record, upload, checks, runtime.config, data_key)
-        check_declared_length(plan, body.declared_bytes)
-        check_part_quota(view, record, body.declared_bytes or 0)
+
+    async def look() -> tuple[Bucket, Upload, BodyPlan]:
+        with runtime.catalog.snapshot() as view:
+            record = find_bucket(view, bucket)
+            upload = find_upload(view, record, key, upload_id)
+            data_key = data_key_of_upload(runtime.sealing, record, upload, customer_key)
+            plan = plan_part(record, upload, checks, runtime.config, data_key)
+            check_declared_length(plan, body.declared_bytes)
+            check_part_quota(view, record, body.declared_bytes or 0)
+            return record, upload, plan
+
+    record, upload, plan = await runtime.fetching_keys(look)
     plan = await runtime.chunk_sharing.complete(plan, record, is_sealed_by_bucket(upload), body.declared_bytes)
     stored = await store_body(runtime, plan, body, part_origin(runtime, bucket, upload, number))
     return await commit_part(runtime, record, upload, number, stored)
@@ -85,9 +90,7 @@ def part_origin(runtime: Runtime, bucket: str, upload: Upload, number: int) -> B
     )
 
 
-async def commit_part(
-    runtime: Runtime, bucket: Bucket, upload: Upload, number: int, stored: StoredBody
-) -> PartResult:
+async def commit_part(runtime: Runtime, bucket: Bucket, upload: Upload, number: int, stored: StoredBody) -> PartResult:
     """Make a stored body, or a run of another blob's bytes, a part."""
     if not isinstance(stored.placement, Extent):
         raise InvalidArgument(name="part", value=str(number), reason="parts are blobs")
@@ -115,6 +118,7 @@ async def commit_part(
         size_bytes=stored.size_bytes,
         last_modified_ns=outcome.last_modified_ns,
         checksums=stored.checksums,
+        envelope=upload_envelope(upload),
     )
 
 
@@ -152,6 +156,7 @@ async def complete_multipart_upload(
             record, upload, meta = runtime.read(look)
         if upload is None or meta is None:
             return await _repeat(runtime, record, key, upload_id, request)
+        envelope = upload_envelope(upload)
         outcome = await runtime.commit(
             CompleteUpload(
                 id=runtime.committer.next_id(),
@@ -167,12 +172,14 @@ async def complete_multipart_upload(
                     retention=upload.retention,
                     legal_hold=upload.legal_hold,
                     storage_class=upload.storage_class,
-                    wrapped_key=upload_envelope(upload),
+                    wrapped_key=envelope,
                 ),
                 preconditions=request.preconditions,
             )
         )
-        return put_result(outcome, meta.etag, meta.size_bytes, meta.checksums, meta.part_count)
+        result = put_result(outcome, meta.etag, meta.size_bytes, meta.checksums, meta.part_count)
+        result.envelope = envelope
+        return result
 
     return await runtime.replanning(attempt)
 
@@ -237,9 +244,7 @@ def _matching_part(entry: PartEntry | None, part: CompletedPart) -> PartEntry:
     return entry
 
 
-def _completed_checksums(
-    upload: Upload, selected: list[PartEntry], request: CompleteRequest
-) -> tuple[Checksum, ...]:
+def _completed_checksums(upload: Upload, selected: list[PartEntry], request: CompleteRequest) -> tuple[Checksum, ...]:
     if request.checksum_type is not None and request.checksum_type.value != (upload.checksum_type or "COMPOSITE"):
         raise InvalidArgument(
             name="x-amz-checksum-type",
@@ -261,9 +266,7 @@ def _completed_checksums(
     return kept
 
 
-async def _repeat(
-    runtime: Runtime, bucket: Bucket, key: str, upload_id: str, request: CompleteRequest
-) -> PutResult:
+async def _repeat(runtime: Runtime, bucket: Bucket, key: str, upload_id: str, request: CompleteRequest) -> PutResult:
     """The upload is gone: perhaps it was completed by the same request before (PITFALLS D24). The committer knows."""
     parsed = UploadId.parse(upload_id)
     digests = [_raw_etag(part.etag) for part in request.parts]
@@ -288,11 +291,14 @@ async def _repeat(
         )
     )
     made = runtime.read(lambda view: latest_object(view, bucket, key))
-    size = 0
+    size, envelope = 0, b""
     checksums: tuple[Checksum, ...] = ()
     if made is not None and made.version_text == outcome.version_text:
         size, checksums = made.meta.size_bytes, made.meta.checksums
-    return put_result(outcome, multipart_etag(algorithm, known), size, checksums, len(known))
+        envelope = made.mutable.wrapped_key
+    result = put_result(outcome, multipart_etag(algorithm, known), size, checksums, len(known))
+    result.envelope = envelope
+    return result
 
 
 def _raw_etag(etag: str) -> bytes | None:

@@ -43,11 +43,9 @@ async def upload_part_copy(
             record = find_bucket(view, bucket)
             upload = find_upload(view, record, key, upload_id)
             source = find_source(runtime, view, request.source)
-            data_key = data_key_of_upload(runtime.bucket_keys, record, upload, request.customer_key)
+            data_key = data_key_of_upload(runtime.sealing, record, upload, request.customer_key)
             if request.source_range is not None:
-                source.head.content_range = resolve_copy_range(
-                    request.source_range, source.version.meta.size_bytes
-                )
+                source.head.content_range = resolve_copy_range(request.source_range, source.version.meta.size_bytes)
             length = source.head.length_bytes
             if length > runtime.config.maximum_put_bytes:
                 raise EntityTooLarge(size_bytes=length, maximum_bytes=runtime.config.maximum_put_bytes)
@@ -90,9 +88,7 @@ async def _stored(
     if not source.extents:
         reading.leave()
         return await store_body(runtime, plan, BytesSource(source.client_payload()), origin)
-    reader = await open_extents(
-        runtime, source.head, source.extents, reading, Delivery.BUFFERS, source.data_key
-    )
+    reader = await open_extents(runtime, source.head, source.extents, reading, Delivery.BUFFERS, source.data_key)
     async with reader:
         return await store_body(runtime, plan, ReaderSource(reader), origin)
 
@@ -118,9 +114,7 @@ def _known(plan: BodyPlan, source: Source, extent: Extent) -> StoredBody | None:
     )
 
 
-async def _share(
-    runtime: Runtime, plan: BodyPlan, source: Source, extent: Extent, reading: Reading
-) -> StoredBody:
+async def _share(runtime: Runtime, plan: BodyPlan, source: Source, extent: Extent, reading: Reading) -> StoredBody:
     digests = DigestSet(plan.digests)
     leaves = _Leaves()
     await hash_bytes(runtime, source, reading, digests, leaves.update)

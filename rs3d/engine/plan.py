@@ -17,6 +17,7 @@ from rs3d.engine.etags import EtagAlgorithm
 from rs3d.engine.layers import OFF, LayersPlan
 from rs3d.engine.requests import NO_CHECKS, BodyChecks
 from rs3d.errors import EntityTooLarge, InvalidArgument, InvalidDigest, NotImplementedHere, QuotaExceeded
+from rs3d.rio.encryption import Cipher
 from rs3d.rio.keys import EncryptionKey
 from rs3d.stores.interfaces import CatalogSnapshot
 from rs3d.types.buckets import Bucket, BucketCounters, Versioning
@@ -25,6 +26,7 @@ from rs3d.types.objects import ChecksumType, Upload, VersionKind
 
 STORAGE_CLASS: Final = "STANDARD"
 _ETAG_SETTING: Final = "etag"
+_CIPHER: Final = "cipher"
 _COMPRESSION: Final = "compression"
 _PARITY: Final = "parity"
 _DEDUP: Final = "dedup"
@@ -99,6 +101,7 @@ def bucket_layers(bucket: Bucket, config: EngineConfig, data_key: EncryptionKey 
         parity=bucket.setting(_PARITY) or OFF,
         data_key=data_key,
         dedup=_bucket_dedup(bucket, config),
+        cipher=Cipher(bucket.setting(_CIPHER) or config.cipher),
     )
 
 
@@ -117,6 +120,7 @@ def upload_layers(upload: Upload, data_key: EncryptionKey | None) -> LayersPlan:
         parity=settings.get(_PARITY, OFF),
         data_key=data_key,
         dedup=parse_dedup(settings.get(_DEDUP, DEDUP_OFF), int(settings.get(_DEDUP_MINIMUM, 0))),
+        cipher=Cipher(settings.get(_CIPHER, Cipher.AES_256_GCM.value)),
     )
 
 
@@ -180,6 +184,8 @@ def upload_settings(bucket: Bucket, config: EngineConfig) -> tuple[tuple[str, st
     if layers.dedup is not None:
         fixed.append((_DEDUP, f"{layers.dedup.algorithm.value}:{layers.dedup.chunk_bytes}"))
         fixed.append((_DEDUP_MINIMUM, str(layers.dedup.minimum_bytes)))
+    if layers.cipher is not Cipher.AES_256_GCM:
+        fixed.append((_CIPHER, layers.cipher.value))
     return tuple(fixed)
 
 

@@ -6,12 +6,11 @@ import secrets
 
 from rs3d.engine.bodies import StoredBody, store_body
 from rs3d.engine.conditions import may_hold
-from rs3d.engine.encryption import seal, wanted_encryption
+from rs3d.engine.encryption import new_data_key, seal, wanted_encryption
 from rs3d.engine.plan import BodyPlan, check_declared_length, check_object_quota, plan_object
 from rs3d.engine.requests import EncryptionMode, PutRequest
 from rs3d.engine.results import PutResult
 from rs3d.engine.runtime import Runtime, find_bucket
-from rs3d.rio.keys import EncryptionKey
 from rs3d.stores.interfaces import BlobOrigin, CatalogSnapshot
 from rs3d.types.body import BodySource
 from rs3d.types.buckets import Bucket
@@ -33,13 +32,14 @@ async def put_object(runtime: Runtime, bucket: str, key: str, body: BodySource, 
     """
     check_object_key(key)
 
-    data_key = EncryptionKey.generate() if request.encryption is not None else None
+    data_key = new_data_key(request.encryption) if request.encryption is not None else None
 
     def look(view: CatalogSnapshot) -> tuple[Bucket, BodyPlan]:
         nonlocal data_key
         record = find_bucket(view, bucket)
-        if data_key is None and wanted_encryption(record, request.encryption) is not None:
-            data_key = EncryptionKey.generate()
+        wanted = wanted_encryption(record, request.encryption)
+        if data_key is None and wanted is not None:
+            data_key = new_data_key(wanted)
         plan = plan_object(record, request.checks, request.storage_class, runtime.config, data_key)
         # What can be refused now is refused before the body is asked for, so that it need not be sent.
         check_declared_length(plan, body.declared_bytes)
@@ -56,7 +56,7 @@ async def put_object(runtime: Runtime, bucket: str, key: str, body: BodySource, 
     encryption = wanted_encryption(record, request.encryption)
     if data_key is not None and encryption is not None:
         # Before the body: a bucket whose key cannot be made or opened takes nothing.
-        wrapped_key = await seal(runtime.bucket_keys, record, key, token, data_key, encryption)
+        wrapped_key = await seal(runtime.sealing, record, key, token, data_key, encryption, plan.layers.cipher)
     by_bucket = encryption is not None and encryption.mode is EncryptionMode.STORE
     plan = await runtime.chunk_sharing.complete(plan, record, by_bucket, body.declared_bytes)
     stored = await store_body(runtime, plan, body, origin)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from rs3d.crypto.providers.directory import KeyName
 from rs3d.rio.keys import EncryptionKey
 from rs3d.types.buckets import Versioning
 from rs3d.types.identities import BucketGrant, UserRole
@@ -72,12 +73,31 @@ NO_CHECKS = BodyChecks()
 
 
 class EncryptionMode(Enum):
-    """S3's server-side encryption, as far as it is built."""
+    """S3's server-side encryption."""
 
     STORE = "AES256"
     """SSE-S3: the store keeps the keys."""
     CUSTOMER = "SSE-C"
     """The client sends its key with every request."""
+    KMS = "aws:kms"
+    """SSE-KMS: a key provider keeps the keys."""
+    DSSE = "aws:kms:dsse"
+    """DSSE-KMS: sealed twice, under a provider's key and under the store's."""
+
+
+@dataclass(frozen=True, slots=True)
+class KmsRequest:
+    """Which key of which provider. `resolved` and `shown` are filled in by the engine."""
+
+    key_id: str = ""
+    """As the client names it; empty = the default key."""
+    context: bytes = b""
+    """The encryption context as canonical JSON; empty = none. Bound to the object, kept in its record, not a secret."""
+    uses_bucket_key: bool = False
+    """S3: BucketKeyEnabled."""
+    resolved: KeyName | None = None
+    shown: str = ""
+    """How responses name the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +110,11 @@ class CustomerKey:
 
 @dataclass(frozen=True, slots=True)
 class EncryptionRequest:
-    """How a put wants its bytes sealed. `customer_key` exactly for CUSTOMER."""
+    """How a put wants its bytes sealed. `customer_key` exactly for CUSTOMER, `kms` exactly for KMS and DSSE."""
 
     mode: EncryptionMode
     customer_key: CustomerKey | None = None
+    kms: KmsRequest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

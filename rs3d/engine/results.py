@@ -78,6 +78,8 @@ class PutResult:
     reports_version: bool
     checksums: tuple[Checksum, ...] = ()
     part_count: int = 0
+    envelope: bytes = b""
+    """Of the data key, as it was committed; empty = not sealed."""
     sequence: Sequence = _NOTHING_LOGGED
 
 
@@ -105,6 +107,8 @@ class PartResult:
     last_modified_ns: int
     checksums: tuple[Checksum, ...] = ()
     source: ObjectHead | None = None
+    envelope: bytes = b""
+    """The upload's envelope of its data key; empty = its parts are not sealed."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -9,14 +9,17 @@ from typing import Final, TypeVar
 
 import trio
 
+from rs3d.crypto.providers.directory import KeyElsewhere
 from rs3d.engine.bucketkeys import BucketKeys
 from rs3d.engine.buffers import BufferPool, ChunkMemory
 from rs3d.engine.chunksharing import ChunkSharing
 from rs3d.engine.configuration import EngineDeps
+from rs3d.engine.kmskeys import KmsKeys, SealingKeys
 from rs3d.engine.placement import BlobNumbers
 from rs3d.engine.threads import Threads
 from rs3d.errors import (
     CommitterGone,
+    KeyProviderUnavailable,
     NoSuchBucket,
     OutcomeUnknown,
     RecordDamaged,
@@ -33,6 +36,9 @@ from rs3d.types.operations import FreeChunks, NewBlob, Operation, Outcome
 
 PLAN_ATTEMPTS: Final = 4
 """An operation whose source or revision went stale is planned again this many times less one (STORE.md 14)."""
+
+FETCH_ATTEMPTS: Final = 4
+"""A copy needs two keys, of its source and of its upload; each may have left the cache again once."""
 
 PARTS_ON_LOOP: Final = 200
 """A table of more parts is read in a thread: 10,000 take 100 ms and more, and a view lives at most 50 ms on the
@@ -54,12 +60,11 @@ class Runtime:
         self.blobs = deps.blobs
         self.clock = deps.clock
         self.threads = Threads(deps.config.threads)
-        self.buffers = BufferPool(
-            deps.config.buffer_count, deps.config.piece_bytes, deps.config.small_buffer_count
-        )
+        self.buffers = BufferPool(deps.config.buffer_count, deps.config.piece_bytes, deps.config.small_buffer_count)
         self.chunk_memory = ChunkMemory()
         self.bucket_keys = BucketKeys(deps)
         self.chunk_sharing = ChunkSharing(self.bucket_keys)
+        self.sealing = SealingKeys(self.bucket_keys, KmsKeys(deps, self.threads))
         self.numbers = BlobNumbers(deps.committer, deps.blobs, self.threads)
         self._sequence = Sequence(0)
 
@@ -144,11 +149,20 @@ class Runtime:
         """Run `attempt`, again while it fails because what it read went stale, a bounded number of times."""
         for _ in range(PLAN_ATTEMPTS - 1):
             try:
-                return await attempt()
+                return await self.fetching_keys(attempt)
             except (StaleSource, StaleRevision):
                 # Somebody else was faster; what they wrote is in the next view.
                 await trio.lowlevel.checkpoint()
-        return await attempt()
+        return await self.fetching_keys(attempt)
+
+    async def fetching_keys(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Run `attempt`, again when a key of a remote provider had to be fetched first, a bounded number of times."""
+        for _ in range(FETCH_ATTEMPTS):
+            try:
+                return await attempt()
+            except KeyElsewhere as elsewhere:
+                await self.threads.run(elsewhere.fetch)
+        raise KeyProviderUnavailable(provider="", reason="its keys leave the cache before they can be used")
 
 
 class Reading:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from rs3d.engine.etags import EtagAlgorithm
-from rs3d.engine.layers import check_compression, check_parity
+from rs3d.engine.layers import check_cipher, check_compression, check_parity
 from rs3d.errors import InvalidArgument
 from rs3d.types.objects import Pairs
 
@@ -27,6 +27,7 @@ def _quota_checker(name: str) -> Callable[[str], None]:
 
 
 _CHECKS: Final[dict[str, Callable[[str], None]]] = {
+    "cipher": check_cipher,
     "compression": check_compression,
     "etag": _check_etag,
     "parity": check_parity,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import secrets
 
-from rs3d.engine.encryption import UPLOAD_SETTING, seal, wanted_encryption
-from rs3d.engine.plan import check_storage_class, upload_checksum, upload_settings
+from rs3d.engine.encryption import UPLOAD_SETTING, new_data_key, seal, wanted_encryption
+from rs3d.engine.plan import bucket_layers, check_storage_class, upload_checksum, upload_settings
 from rs3d.engine.requests import UploadRequest
 from rs3d.engine.runtime import Runtime, find_bucket
 from rs3d.errors import NoSuchUpload, OutcomeUnknown
-from rs3d.rio.keys import EncryptionKey
 from rs3d.stores.interfaces import CatalogSnapshot
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import TOKEN_BYTES, UploadId
@@ -62,8 +61,9 @@ async def create_multipart_upload(runtime: Runtime, bucket: str, key: str, reque
     encryption = wanted_encryption(record, request.encryption)
     if encryption is not None:
         # One data key for all parts; each part's blob has a key derived from it.
-        data_key = EncryptionKey.generate()
-        envelope = await seal(runtime.bucket_keys, record, key, token, data_key, encryption)
+        data_key = new_data_key(encryption)
+        cipher = bucket_layers(record, runtime.config, data_key).cipher
+        envelope = await seal(runtime.sealing, record, key, token, data_key, encryption, cipher)
         settings = (*settings, (UPLOAD_SETTING, envelope.hex()))
     outcome = await runtime.commit(
         OpenUpload(

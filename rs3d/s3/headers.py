@@ -54,6 +54,9 @@ _ENFORCED: Final[frozenset[bytes]] = frozenset(
         b"x-amz-part-number-marker",
         b"x-amz-sdk-checksum-algorithm",
         b"x-amz-server-side-encryption",
+        b"x-amz-server-side-encryption-aws-kms-key-id",
+        b"x-amz-server-side-encryption-bucket-key-enabled",
+        b"x-amz-server-side-encryption-context",
         b"x-amz-server-side-encryption-customer-algorithm",
         b"x-amz-server-side-encryption-customer-key",
         b"x-amz-server-side-encryption-customer-key-md5",
@@ -90,7 +93,7 @@ REFUSED: Final[dict[bytes, str]] = {
 """Known headers of systems that are not built: what to call them in the answer."""
 
 _REFUSED_PREFIXES: Final[tuple[tuple[bytes, str], ...]] = (
-    (b"x-amz-server-side-encryption", "Server-side encryption with KMS keys"),
+    (b"x-amz-server-side-encryption", "This kind of server-side encryption"),
     (b"x-amz-fwd-", "Object Lambda"),
 )
 

@@ -24,6 +24,7 @@ from rs3d.s3.authentication import Authenticator
 from rs3d.s3.call import Services
 from rs3d.s3.checksums import content_md5, declared_checksums
 from rs3d.s3.configuration import RegionCheck
+from rs3d.s3.encryption import customer_key_in, encryption_in, request_headers
 from rs3d.s3.errors import S3Refusal
 from rs3d.s3.headers import check_headers
 from rs3d.s3.metadata import stored_headers, user_metadata
@@ -146,10 +147,12 @@ async def post_object(
     policy.check(fields, bucket=bucket.name, key=key, now_ns=services.clock.wall_ns())
     file = _FormFile(request.body, reader, policy)
     file.take(events)
-    put = _put_request(request.head, fields, start, services, identity, bucket, key)
+    put = await _put_request(request, fields, start, services, identity, bucket, key)
     source: BodySource = file
     result = await services.engine.put_object(bucket.name, key, source, put)
-    return _respond(request, fields, bucket.name, key, result)
+    response = _respond(request, fields, bucket.name, key, result)
+    response.headers.extend(request_headers(put.encryption))
+    return response
 
 
 async def _read_fields(body: RequestBody, reader: FormReader) -> tuple[FileStart, list[object]]:
@@ -196,8 +199,8 @@ def _key(fields: dict[str, str], start: FileStart) -> str:
     return resolve_key(template, start.filename)
 
 
-def _put_request(
-    head: Head,
+async def _put_request(
+    request: Request,
     fields: dict[str, str],
     start: FileStart,
     services: Services,
@@ -214,12 +217,15 @@ def _put_request(
         headers.append((b"x-amz-acl", fields["acl"].encode("utf-8")))
     if start.content_type and "content-type" not in fields:
         headers.append((b"content-type", start.content_type.encode("utf-8")))
-    as_put = Head("PUT", head.target, head.version, tuple(headers))
+    as_put = Head("PUT", request.head.target, request.head.version, tuple(headers))
     check_headers(as_put)
+    customer = customer_key_in(as_put, request.scheme, services.config.customer_keys)
+    encryption = await services.engine.resolve_encryption(bucket, encryption_in(as_put, customer, bucket))
     return PutRequest(
         headers=stored_headers(as_put),
         user_metadata=user_metadata(as_put),
         tags=_tags(fields, services, identity, bucket, key),
+        encryption=encryption,
         checks=BodyChecks(content_md5=content_md5(as_put), checksums=declared_checksums(as_put)),
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rs3d.documents.encryption import ServerSideEncryptionConfiguration
 from rs3d.engine import StorageEngine
 from rs3d.engine.encryption import seal
 from rs3d.engine.library import open_store_parts
@@ -73,7 +74,9 @@ async def test_ranges_of_sealed_objects_are_those_of_the_clients_bytes(
 
 
 async def test_a_buckets_default_seals_what_is_put_without_a_word(engine: StorageEngine) -> None:
-    await engine.change_bucket("bucket", BucketChange(configurations={"encryption": b"<document/>"}))
+    await engine.change_bucket(
+        "bucket", BucketChange(configurations={"encryption": ServerSideEncryptionConfiguration().render()})
+    )
     await engine.put_object("bucket", "k", b"hello")
     version = engine.head_object("bucket", "k").version
     assert version.mutable.wrapped_key and await read(engine, "k") == b"hello"
@@ -191,9 +194,7 @@ async def test_bytes_that_are_not_sealed_do_not_pass_for_those_of_a_sealed_versi
         plain = engine.head_object("bucket", "k").version
         key = EncryptionKey.generate()
         assert plain.version.token
-        envelope = await seal(
-            engine._runtime.bucket_keys, engine.bucket("bucket"), "k", plain.version.token, key, STORE
-        )
+        envelope = await seal(engine._runtime.sealing, engine.bucket("bucket"), "k", plain.version.token, key, STORE)
         claimed = dataclasses.replace(plain.mutable, wrapped_key=envelope)
         await world.committer.commit(
             PatchVersion(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import trio
 
 from rs3d.clock import ManualClock
+from rs3d.crypto.providers.directory import KeyDirectory
 from rs3d.engine import EngineConfig, EngineDeps, StorageEngine
 from rs3d.types.identifiers import BlobId, Sequence
 from tests.fakes.memory_blobs import WatchedBlobStore
@@ -61,7 +62,7 @@ class MemoryWorld:
         return set(self.blobs.held) - self.state.reachable_blobs()
 
 
-def make_world(config: EngineConfig | None = None) -> MemoryWorld:
+def make_world(config: EngineConfig | None = None, key_directory: KeyDirectory | None = None) -> MemoryWorld:
     """A fresh store in memory with an engine on it."""
     state = MemoryState()
     committer = MemoryCommitter(state)
@@ -75,5 +76,6 @@ def make_world(config: EngineConfig | None = None) -> MemoryWorld:
         sealer=PlainSealer(),
         clock=ManualClock(),
         config=config or EngineConfig(),
+        key_directory=key_directory,
     )
     return MemoryWorld(StorageEngine(deps), state, committer, blobs, horizon)

@@ -87,6 +87,8 @@ DATA: dict[str, Line] = {
     "D9": covered(
         "an encrypted object was plaintext on disk",
         "engine/test_encryption.py::test_no_plaintext_lies_anywhere_and_sealed_objects_survive_a_restart",
+        "engine/test_kms.py::test_pitfall_d9_no_plaintext_lies_anywhere_and_kms_objects_survive_a_restart",
+        "s3/wire/test_kms.py::test_pitfall_d9_no_marker_lies_on_the_disk_or_in_the_log",
         "rio/test_damage.py::test_no_key_or_plaintext_stands_in_a_recipe_or_in_sealed_bytes",
     ),
     "D10": covered(

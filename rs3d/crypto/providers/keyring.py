@@ -206,6 +206,16 @@ class Keyring:
 
         return self._described(self._change(change)[name])
 
+    def make_if_missing(self, name: str) -> KeyDescription:
+        """The key, made when there is none yet. Blocking.
+
+        Raises: as `create`, but KeyExists.
+        """
+        try:
+            return self.create(name)
+        except KeyExists:
+            return self.describe(name)
+
     def set_enabled(self, key_id: str, enabled: bool) -> KeyDescription:
         """Let a key be used, or no longer. Durable, and true in all processes, when it returns. Blocking.
 

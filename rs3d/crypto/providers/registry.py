@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rs3d.crypto.providers.awskms import AwsKmsSettings, open_aws_kms
+from rs3d.crypto.providers.directory import KeyDirectory
 from rs3d.crypto.providers.hsm import Pkcs11Settings, open_pkcs11
 from rs3d.crypto.providers.keyring import KeyringSettings, open_keyring
 from rs3d.crypto.providers.protocol import KeyProvider
-from rs3d.crypto.providers.surroundings import Surroundings
+from rs3d.crypto.providers.surroundings import Sealing, Surroundings
 from rs3d.crypto.providers.vault import VaultSettings, open_vault
 
 
@@ -55,3 +56,9 @@ def open_provider(name: str, settings: object, surroundings: Surroundings) -> Ke
         if type(settings) is row.settings:
             return row.open(name, settings, surroundings)
     raise TypeError(f"no kind of key provider has settings of {type(settings).__name__}")
+
+
+def local_directory(root: str, region: str, sealer: Sealing) -> KeyDirectory:
+    """A directory with the store's own keyring as its only provider, as a library opens a store."""
+    keyring = open_provider("local", KeyringSettings(), Surroundings(root, region, sealer))
+    return KeyDirectory({"local": keyring}, default_provider="local")

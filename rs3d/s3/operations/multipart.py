@@ -13,7 +13,6 @@ from rs3d.documents.uploads import (
     InitiateMultipartUploadResult,
 )
 from rs3d.documents.uploads import CompletedPart as NamedPart
-from rs3d.engine.encryption import wanted_encryption
 from rs3d.engine.requests import CompletedPart, CompleteRequest, PartCopyRequest, UploadRequest
 from rs3d.errors import BadDigest, InvalidArgument, InvalidDigest
 from rs3d.http.messages import NoBody, Response
@@ -27,7 +26,7 @@ from rs3d.s3.checksums import (
     decode_value,
 )
 from rs3d.s3.conditions import write_preconditions
-from rs3d.s3.encryption import customer_headers, customer_key, request_headers, requested_encryption
+from rs3d.s3.encryption import customer_key, envelope_headers, request_headers, requested_encryption
 from rs3d.s3.errors import S3Refusal
 from rs3d.s3.metadata import stored_headers, user_metadata
 from rs3d.s3.operations.object_copy import authorized_source
@@ -59,7 +58,7 @@ async def create_multipart_upload(call: Call) -> Response:
             "InvalidRequest",
             "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.",
         )
-    encryption = wanted_encryption(bucket, requested_encryption(call))
+    encryption = await call.engine.resolve_encryption(bucket, requested_encryption(call))
     request = UploadRequest(
         initiator=call.identity.user.canonical_id,
         headers=stored_headers(head),
@@ -105,8 +104,7 @@ async def upload_part(call: Call) -> Response:
         raise payload_error(call, error) from None
     headers = [(b"ETag", b'"' + result.etag.encode("ascii") + b'"')]
     headers.extend(pair for pair in checksum_headers(result.checksums, 0) if pair[0] != b"x-amz-checksum-type")
-    if customer is not None:
-        headers.extend(customer_headers(customer))
+    headers.extend(envelope_headers(result.envelope))
     return Response(200, headers, NoBody())
 
 
@@ -123,6 +121,7 @@ async def upload_part_copy(call: Call) -> Response:
     result = await call.engine.upload_part_copy(bucket.name, call.s3.key, call.s3.query["uploadId"], number, request)
     document = CopyPartResult(result.etag, result.last_modified_ns, checksum_texts(result.checksums))
     response = xml_response(document.render())
+    response.headers.extend(envelope_headers(result.envelope))
     if result.source is not None and result.source.reports_version:
         version = result.source.version.version_text.encode("ascii")
         response.headers.append((b"x-amz-copy-source-version-id", version))
@@ -185,6 +184,7 @@ async def complete_multipart_upload(call: Call) -> Response:
         checksum_type=checksum_type(result.checksums),
     )
     response = xml_response(document.render())
+    response.headers.extend(envelope_headers(result.envelope))
     if result.reports_version and result.version_text != NULL_VERSION:
         response.headers.append((b"x-amz-version-id", result.version_text.encode("ascii")))
     return response

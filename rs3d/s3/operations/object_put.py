@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from rs3d.documents.tagging import TagSet
-from rs3d.engine.encryption import wanted_encryption
 from rs3d.engine.requests import PutRequest
 from rs3d.errors import BadDigest
 from rs3d.http.messages import NoBody, Response
@@ -38,7 +37,7 @@ async def put_object(call: Call) -> Response:
     """PutObject."""
     bucket = call.existing_bucket()
     head = call.http.head
-    encryption = wanted_encryption(bucket, requested_encryption(call))
+    encryption = await call.engine.resolve_encryption(bucket, requested_encryption(call))
     request = PutRequest(
         headers=stored_headers(head),
         user_metadata=user_metadata(head),
