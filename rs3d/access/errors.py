@@ -89,7 +89,7 @@ class AuthorizationHeaderMalformed(RequestError):
 
     reason: str
     region: str = ""
-    sentence: ClassVar[str] = "the authorization header is malformed; {reason}"
+    sentence: ClassVar[str] = "The authorization header is malformed; {reason}"
 
 
 @dataclass(eq=False)

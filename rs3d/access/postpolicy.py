@@ -135,6 +135,8 @@ class PostPolicy:
         actual |= {"bucket": bucket, "key": key}
         for condition in self.conditions:
             value = actual.get(condition.field)
+            if value is None and isinstance(condition, StartsWith):
+                value = ""  # a condition that any value meets is met by none as well
             if value is None or not condition.holds(value):
                 raise PostPolicyViolated(f"Policy Condition failed: {_shown(condition)}")
         covered = {condition.field for condition in self.conditions}

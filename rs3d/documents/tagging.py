@@ -32,7 +32,7 @@ TagPairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class TagSet:
-    """Tags that obey the rules, in the order given."""
+    """Tags that obey the rules, in the order given; they are shown in the order of their names, as a set has none."""
 
     pairs: TagPairs = ()
 
@@ -76,7 +76,9 @@ class TagSet:
 
     def render_elements(self) -> str:
         """The Tag elements alone."""
-        return "".join([f"<Tag>{element('Key', key)}{element('Value', value)}</Tag>" for key, value in self.pairs])
+        return "".join(
+            [f"<Tag>{element('Key', key)}{element('Value', value)}</Tag>" for key, value in sorted(self.pairs)]
+        )
 
 
 NO_TAGS = TagSet()

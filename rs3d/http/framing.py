@@ -72,6 +72,8 @@ def read_framing(head: Head, maximum_body_bytes: int) -> Framing:
             keeps = keeps or b"keep-alive" in options
         elif recent:
             # An HTTP/1.0 client cannot understand 100, so its Expect is ignored (RFC 9110, 10.1.1).
+            if not value:  # a list of no expectations
+                continue
             if value.lower() != b"100-continue":
                 raise HttpRefusal(
                     kind=RefusalKind.EXPECTATION, detail="the only expectation that can be met is 100-continue"

@@ -153,7 +153,7 @@ class AwsChunkedSource:
             algorithm = HEADERS.get(name)
             if algorithm is None or algorithm != self._announced or found:
                 raise S3Refusal("MalformedTrailerError")
-            found.append(Checksum(algorithm, decode_value(algorithm, value.decode("latin-1"))))
+            found.append(Checksum(algorithm, decode_value(algorithm, value.decode("latin-1"), place="trailing header")))
         if self._announced and not found:
             raise S3Refusal("MalformedTrailerError")
         return tuple(found)

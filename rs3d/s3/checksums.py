@@ -41,19 +41,24 @@ def header_name(algorithm: str) -> bytes:
     return b"x-amz-checksum-" + algorithm.lower().encode("ascii")
 
 
-def decode_value(algorithm: str, text: str) -> bytes:
-    """The raw digest in a header's base64.
+def decode_value(algorithm: str, text: str, *, place: str = "header") -> bytes:
+    """The raw digest in the base64 of a checksum's header, or of the trailing one.
 
     Raises:
-        InvalidDigest: not base64, or not of the algorithm's length.
+        S3Refusal: not base64, or not of the algorithm's length.
     """
+    raw = _digest(algorithm, text)
+    if raw is None:
+        raise S3Refusal("InvalidRequest", f"Value for {header_name(algorithm).decode('ascii')} {place} is invalid.")
+    return raw
+
+
+def _digest(algorithm: str, text: str) -> bytes | None:
     try:
         raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidDigest(algorithm=algorithm, declared=text) from None
-    if len(raw) != DIGEST_BYTES[algorithm]:
-        raise InvalidDigest(algorithm=algorithm, declared=text)
-    return raw
+        return None
+    return raw if len(raw) == DIGEST_BYTES[algorithm] else None
 
 
 def encode_value(checksum: Checksum, part_count: int = 0) -> str:
@@ -66,7 +71,7 @@ def declared_checksums(head: Head) -> tuple[Checksum, ...]:
     """The checksum values in request headers: none or one, as S3 allows.
 
     Raises:
-        InvalidDigest, S3Refusal
+        S3Refusal
     """
     found = [
         Checksum(HEADERS[name], decode_value(HEADERS[name], value.decode("latin-1")))
@@ -155,7 +160,13 @@ def content_md5(head: Head) -> bytes | None:
         InvalidDigest
     """
     raw = head.get(b"content-md5")
-    return None if raw is None else decode_value("MD5", raw.decode("latin-1"))
+    if raw is None:
+        return None
+    text = raw.decode("latin-1")
+    digest = _digest("MD5", text)
+    if digest is None:
+        raise InvalidDigest(algorithm="Content-MD5", declared=text)
+    return digest
 
 
 def checksum_texts(checksums: Iterable[Checksum], part_count: int = 0) -> tuple[tuple[str, str], ...]:

@@ -63,7 +63,7 @@ _TABLE: tuple[tuple[str, int, str], ...] = (
     ("InvalidArgument", 400, "Invalid Argument"),
     ("InvalidBucketName", 400, "The specified bucket is not valid."),
     ("InvalidBucketState", 409, "The request is not valid for the current state of the bucket."),
-    ("InvalidDigest", 400, "The Content-MD5 or checksum value that you specified is not valid."),
+    ("InvalidDigest", 400, "The Content-MD5 you specified was invalid."),
     (
         "InvalidEncryptionAlgorithmError",
         400,

@@ -153,9 +153,10 @@ def _http(error: HttpRefusal) -> Rendered:
 def _bad_digest(error: e.BadDigest) -> Rendered:
     # The message names the algorithm: SDK presigners put the checksum of an empty body into a presigned PUT, and their
     # users have to find out why it fails (CLIENTS.md, presigners).
+    what = "what we received" if error.algorithm == "Content-MD5" else "the calculated checksum"
     return Rendered(
         CODES["BadDigest"],
-        f"The {error.algorithm} you specified did not match the calculated checksum.",
+        f"The {error.algorithm} you specified did not match {what}.",
         (("ExpectedDigest", error.declared), ("CalculatedDigest", error.computed)),
     )
 
@@ -212,7 +213,7 @@ _ROWS: Final[dict[type[BaseException], _Row]] = {
     e.PreconditionFailed: _with("PreconditionFailed", ("Condition", lambda error: error.condition)),
     e.NotModified: _plain("NotModified"),
     e.BadDigest: _bad_digest,
-    e.InvalidDigest: _sentence("InvalidDigest"),
+    e.InvalidDigest: _plain("InvalidDigest"),
     e.IncompleteBody: _plain("IncompleteBody"),
     e.BodyMalformed: _sentence("InvalidRequest"),
     e.QuotaExceeded: _sentence("QuotaExceeded"),
@@ -269,7 +270,12 @@ _ROWS: Final[dict[type[BaseException], _Row]] = {
     ),
     access.AuthorizationHeaderMalformed: _malformed_authorization("AuthorizationHeaderMalformed"),
     access.AuthorizationQueryParametersError: _malformed_authorization("AuthorizationQueryParametersError"),
-    access.UnsupportedAuthorization: _sentence("InvalidRequest"),
+    access.UnsupportedAuthorization: _plain(
+        "InvalidRequest",
+        says=lambda error: (
+            "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
+        ),
+    ),
     access.ContentHashMissing: _sentence("InvalidRequest"),
     access.XAmzContentSHA256Mismatch: _with(
         "XAmzContentSHA256Mismatch",

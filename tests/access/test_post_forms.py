@@ -201,6 +201,7 @@ def test_a_form_that_fulfils_every_condition() -> None:
     check(encoded(), FIELDS | {"bucket": "photos"})
     check(encoded(), FIELDS | {"content-type": "image/png,image/jpeg"})
     check(encoded([*CONDITIONS, ["eq", "$key", "user/cat.png"]]), FIELDS)
+    check(encoded([*CONDITIONS, ["starts-with", "$x-amz-meta-unsent", ""]]), FIELDS)
 
 
 @pytest.mark.parametrize(

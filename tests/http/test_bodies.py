@@ -285,7 +285,7 @@ async def test_http_1_0_clients_never_get_a_100() -> None:
         assert (await world.client.answer()).body == b"hello"
 
 
-@pytest.mark.parametrize("value", [b"200-ok", b"100-continue, x", b""])
+@pytest.mark.parametrize("value", [b"200-ok", b"100-continue, x"])
 async def test_other_expectations_are_refused(value: bytes) -> None:
     async with connected() as world:
         await world.client.send(put(5, b"Expect: " + value + b"\r\n"))

@@ -59,4 +59,5 @@ def test_an_expectation_counts_only_with_a_body_and_in_http_1_1() -> None:
     length = (b"content-length", b"5")
     assert read_framing(head(expect, length), 100).expectation is Expectation.CONTINUE
     assert read_framing(head(expect), 100).expectation is Expectation.NONE
+    assert read_framing(head((b"expect", b""), length), 100).expectation is Expectation.NONE
     assert read_framing(head(expect, length, version=(1, 0)), 100).expectation is Expectation.NONE

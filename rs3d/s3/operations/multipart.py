@@ -14,7 +14,7 @@ from rs3d.documents.uploads import (
 )
 from rs3d.documents.uploads import CompletedPart as NamedPart
 from rs3d.engine.requests import CompletedPart, CompleteRequest, PartCopyRequest, UploadRequest
-from rs3d.errors import BadDigest, InvalidArgument, InvalidDigest
+from rs3d.errors import BadDigest, InvalidArgument
 from rs3d.http.messages import NoBody, Response
 from rs3d.s3.call import Call, OperationHandler
 from rs3d.s3.checksums import (
@@ -149,7 +149,7 @@ def _declared_whole(call: Call) -> tuple[Checksum, ...]:
         text = value.decode("latin-1")
         base, dash, count = text.partition("-")
         if dash and not count.isdigit():
-            raise InvalidDigest(algorithm=algorithm, declared=text)
+            raise S3Refusal("InvalidRequest", f"Value for {name.decode('ascii')} header is invalid.")
         kind = ChecksumType.COMPOSITE if dash else ChecksumType.FULL_OBJECT
         found.append(Checksum(algorithm, decode_value(algorithm, base), kind))
     return tuple(found)
@@ -162,8 +162,10 @@ async def complete_multipart_upload(call: Call) -> Response:
     if size is not None and not (size.isascii() and size.isdigit() and len(size) < 20):
         raise S3Refusal("InvalidRequest", "Value for x-amz-mp-object-size header is invalid.")
     # The checksum headers of this request are the object's, not the document's.
-    body = await read_document(call, maximum_bytes=MAXIMUM_COMPLETE_BYTES, checksum_of=ChecksumOf.OBJECT)
-    named = CompleteMultipartUpload.parse(body)
+    body = await read_document(
+        call, maximum_bytes=MAXIMUM_COMPLETE_BYTES, checksum_of=ChecksumOf.OBJECT, required=False
+    )
+    named = CompleteMultipartUpload.parse(body)  # no body is as malformed as one without a part
     request = CompleteRequest(
         parts=tuple(
             CompletedPart(number=part.number, etag=part.etag, checksum=_named_checksum(part)) for part in named.parts

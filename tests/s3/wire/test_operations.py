@@ -232,3 +232,19 @@ def test_d24_a_repeated_complete_answers_the_same(client: Any, bucket: str) -> N
     assert len({answer["ETag"] for answer in answers}) == 1
     with pytest.raises(ClientError, match="NoSuchUpload"):
         client.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=2, Body=b"late")
+
+
+def test_a_complete_without_a_list_of_parts_is_malformed(client: Any, bucket: str) -> None:
+    upload = client.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    for arguments in ({}, {"MultipartUpload": {"Parts": []}}):
+        with pytest.raises(ClientError) as refused:
+            client.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, **arguments)
+        assert refused.value.response["Error"]["Code"] == "MalformedXML"
+
+
+def test_tags_are_shown_in_the_order_of_their_names(client: Any, bucket: str) -> None:
+    client.put_object(Bucket=bucket, Key="k", Body=b"", Tagging="foo=bar&bar")
+    assert client.get_object_tagging(Bucket=bucket, Key="k")["TagSet"] == [
+        {"Key": "bar", "Value": ""},
+        {"Key": "foo", "Value": "bar"},
+    ]

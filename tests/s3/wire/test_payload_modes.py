@@ -101,7 +101,7 @@ BREAKS: dict[str, tuple[str, Damage, str]] = {
         replaced(crc32_text(SMALL).encode(), crc32_text(b"").encode()),
         "BadDigest",
     ),
-    "a checksum that is none": (UNSIGNED_TRAILER, replaced(crc32_text(SMALL).encode(), b"!!"), "InvalidDigest"),
+    "a checksum that is none": (UNSIGNED_TRAILER, replaced(crc32_text(SMALL).encode(), b"!!"), "InvalidRequest"),
     "the announced trailer missing": (
         UNSIGNED_TRAILER,
         lambda body: body[: body.index(b"0\r\n" + CRC32.encode())] + b"0\r\n\r\n",
