@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import signal
 import sys
 import tempfile
 import threading
@@ -102,6 +103,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 100_000)
     parser.add_argument("--below", type=Path, default=None, help="a directory for the disk's image and the store")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing stays mounted or running
     chance, total, started = random.Random(arguments.seed), Total(), time.monotonic()
     print(f"seed {arguments.seed}", flush=True)
     with ExitStack() as stack:

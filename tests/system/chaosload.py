@@ -78,7 +78,7 @@ class ChaosLoad(AbstractContextManager["ChaosLoad"]):
     def tolerate(self, codes: frozenset[str]) -> None:
         """From now on refusals may have these codes."""
         for part in self.parts:
-            part.tolerated = codes
+            part.tolerate(codes)
 
     @property
     def acknowledged(self) -> int:

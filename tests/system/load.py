@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import threading
+import time
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -52,8 +53,9 @@ class Load:
         self.acknowledged = 0
         self.failed = 0
         self.problems: list[str] = []
-        self.tolerated: frozenset[str] = ALWAYS_TOLERATED
-        """Codes a refusal may have just now: more of them while the disk is made to fail."""
+        self._tolerated: frozenset[str] = ALWAYS_TOLERATED
+        self._tolerated_more_until_s = 0.0
+        self._tolerated_before: frozenset[str] = frozenset()
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -72,7 +74,7 @@ class Load:
         client: Any = None
         while not self._stop.is_set():
             key = f"{number}/{chance.randrange(25)}"
-            tolerated = self.tolerated
+            begun_s = time.monotonic()
             try:
                 if client is None:
                     client = s3_client(self._server)
@@ -82,12 +84,20 @@ class Load:
                 # The outcome is unknown: either content may be there. A refusal that names the client is a bug of
                 # the test.
                 self.failed += 1
-                self._note(error, tolerated | self.tolerated)
+                self._note(error, begun_s)
                 client = None
                 self._stop.wait(0.05)
 
-    def _note(self, error: Exception, tolerated: frozenset[str]) -> None:
+    def tolerate(self, codes: frozenset[str]) -> None:
+        """From now on refusals may have these codes; those of before still, for what was begun before."""
+        self._tolerated_before, self._tolerated = self._tolerated, codes
+        self._tolerated_more_until_s = time.monotonic()
+
+    def _note(self, error: Exception, begun_s: float) -> None:
         code = error_code(error) if isinstance(error, ClientError) else ""
+        tolerated = self._tolerated
+        if begun_s < self._tolerated_more_until_s:
+            tolerated |= self._tolerated_before
         if code and code not in tolerated:
             self.problems.append(str(error))
 
