@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol, cast
 
 from rs3d import __version__
+from rs3d.cli.keycommands import add_kms_keys
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -52,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_administration(commands)
     _add_buckets(commands)
     _add_identities(commands)
+    add_kms_keys(commands, _remote)
     _add_offline(commands)
     return parser
 
@@ -116,8 +118,8 @@ def _add_administration(commands: argparse._SubParsersAction[argparse.ArgumentPa
 def _add_buckets(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     bucket = commands.add_parser("bucket", help="create, list, show, set, delete", allow_abbrev=False)
     verbs = bucket.add_subparsers(dest="verb", required=True, metavar="VERB")
-    settings = "etag=md5|sha256, compression=off|lz4|zstd:LEVEL|adaptive, parity=off|K+M, quota_bytes=N, "
-    settings += "quota_objects=N, versioning=enabled|suspended"
+    settings = "cipher=AES-256-GCM|ChaCha20-Poly1305, etag=md5|sha256, compression=off|lz4|zstd:LEVEL|adaptive, "
+    settings += "parity=off|K+M, quota_bytes=N, quota_objects=N, versioning=enabled|suspended"
     create = _remote(verbs.add_parser("create", help="make a bucket"), "bucket create")
     create.add_argument("name", metavar="BUCKET")
     create.add_argument("settings", nargs="*", metavar="NAME=VALUE", help=settings)

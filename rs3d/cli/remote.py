@@ -11,6 +11,7 @@ from typing import Final
 
 from rs3d.admin.client import AdminClient
 from rs3d.admin.protocol import JsonValue
+from rs3d.cli.keycommands import read_material
 from rs3d.cli.output import ProgressLine, print_json, print_result
 from rs3d.cli.statusscreen import print_status
 from rs3d.errors import InvalidArgument
@@ -30,6 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
         values["settings"] = _settings(values["settings"])
     if values.get("secret_key") == "-":
         values["secret_key"] = sys.stdin.readline().strip()
+    if verb == "kms-key import":
+        values["material"] = read_material(str(values.pop("file")))
     with AdminClient(socket_path(arguments)) as client:
         if verb == "trace":
             return _trace(client, arguments)

@@ -13,6 +13,7 @@ import trio
 from rs3d import kernels
 from rs3d.admin.buckets import BucketVerbs
 from rs3d.admin.identities import IdentityVerbs
+from rs3d.admin.kmskeys import KmsKeyVerbs
 from rs3d.admin.quarantine import QuarantineVerbs
 from rs3d.admin.server import AdminServer, Verb
 from rs3d.admin.state import Compaction, StateVerbs
@@ -171,6 +172,7 @@ class Steward:
             *state.verbs(),
             *BucketVerbs(parts.engine).verbs(),
             *IdentityVerbs(parts.engine).verbs(),
+            *KmsKeyVerbs(parts.engine.key_directory).verbs(),
             *QuarantineVerbs(parts.engine, parts.blobs.quarantined).verbs(),
         ]
         return {verb.name: verb for verb in verbs}

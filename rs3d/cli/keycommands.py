@@ -1,0 +1,49 @@
+"""Arguments of the commands about keys: `rs3d kms-key …`, `rs3d master-key …`, `rs3d bucket rotate-key`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from rs3d.errors import InvalidArgument
+
+Remote = Callable[[argparse.ArgumentParser, str], argparse.ArgumentParser]
+_MATERIAL_LIMIT_BYTES: Final = 4096
+
+
+def add_kms_keys(commands: argparse._SubParsersAction[argparse.ArgumentParser], remote: Remote) -> None:
+    """`rs3d kms-key`."""
+    keys = commands.add_parser("kms-key", help="keys of SSE-KMS: create, import, list, rotate …", allow_abbrev=False)
+    verbs = keys.add_subparsers(dest="verb", required=True, metavar="VERB")
+    texts = {
+        "create": "make a key in the keyring",
+        "show": "one key",
+        "rotate": "a new version wraps from now on; what older ones wrapped still opens",
+        "disable": "refuse what needs this key",
+        "enable": "let it be used again",
+    }
+    for name, text in texts.items():
+        remote(verbs.add_parser(name, help=text), f"kms-key {name}").add_argument("name", metavar="[PROVIDER:]KEY")
+    brought = remote(verbs.add_parser("import", help="bring a key of your own"), "kms-key import")
+    brought.add_argument("name", metavar="[PROVIDER:]KEY")
+    brought.add_argument("--file", required=True, metavar="FILE", help="32 bytes: raw, 64 hex digits, or base64")
+    listing = remote(verbs.add_parser("list", help="all keys"), "kms-key list")
+    listing.add_argument("--provider", default="", metavar="NAME", help="only of this provider")
+
+
+def read_material(path: str) -> str:
+    """The content of a file with a key to import, in hex.
+
+    Raises:
+        InvalidArgument: it cannot be read, or is longer than any key's.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            raw = file.read(_MATERIAL_LIMIT_BYTES + 1)
+    except OSError as error:
+        raise InvalidArgument(name="--file", value=path, reason=error.strerror or str(error)) from None
+    if len(raw) > _MATERIAL_LIMIT_BYTES:
+        raise InvalidArgument(name="--file", value=path, reason=f"more than {_MATERIAL_LIMIT_BYTES} bytes are no key")
+    return raw.hex()
