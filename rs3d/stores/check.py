@@ -89,7 +89,7 @@ def check_store(
             if mode is CheckMode.REBUILD and not accepts and not _log_is_whole(root, meta, report, progress):
                 return report
             accepted = loss if accepts else Loss.REFUSE
-            if not _bring_up_to_date(root, meta, mode, clock or SystemClock(), report, accepted):
+            if not _bring_up_to_date(root, meta, mode, clock or SystemClock(), report, accepted, progress):
                 return report
         orphans = _inspect(root, meta, depth, report, progress)
         if mode is not CheckMode.READ and orphans.count and loss is Loss.REFUSE and not _is_marked(root, meta):
@@ -98,13 +98,23 @@ def check_store(
 
 
 def _bring_up_to_date(
-    root: str, meta: StoreMeta, mode: CheckMode, clock: Clock, report: CheckReport, loss: Loss
+    root: str,
+    meta: StoreMeta,
+    mode: CheckMode,
+    clock: Clock,
+    report: CheckReport,
+    loss: Loss,
+    progress: Progress,
 ) -> bool:
     """Open the writing side once, as a daemon would: the log's end is applied, dead epochs are closed."""
     if mode is CheckMode.REBUILD:
         _put_catalog_aside(root, clock, report)
     settings = CommitterSettings(
-        store_id=meta.store_id, map_bytes=meta.map_bytes, segment_bytes=SEGMENT_BYTES, loss=loss
+        store_id=meta.store_id,
+        map_bytes=meta.map_bytes,
+        segment_bytes=SEGMENT_BYTES,
+        loss=loss,
+        progress=progress,
     )
     try:
         opened = open_committer(root, settings, clock=clock)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from rs3d.clock import Clock, SystemClock
 from rs3d.stores.ballast import Ballast, StoreReserve, writable_descriptor_of
 from rs3d.stores.catalogtables import DEFAULT_MAP_BYTES, Access, Tables, open_tables
+from rs3d.stores.checkreport import Progress, no_progress
 from rs3d.stores.committer import CommitterCore
 from rs3d.stores.committerclock import HybridClock
 from rs3d.stores.committerspace import SpaceGuard
@@ -43,6 +44,8 @@ class CommitterSettings:
     ballast_bytes: int = 0
     """Reserved for compaction on a full disk (ballast.SpaceConfig says how much a daemon keeps); 0 keeps none, and no
     blocks behind the catalog's end either."""
+    progress: Progress = no_progress
+    """Hears of a rebuild: how many segments of the log have been replayed."""
 
 
 @dataclass(slots=True)
@@ -77,7 +80,8 @@ def open_committer(
     log: LogWriter | None = None
     try:
         log = LogWriter(log_path, settings.store_id, segment_bytes=settings.segment_bytes, files=files)
-        recovered = open_log(tables, log, log_path, settings.store_id, files, machine_clock.wall_ns(), settings.loss)
+        now_ns = machine_clock.wall_ns()
+        recovered = open_log(tables, log, log_path, settings.store_id, files, now_ns, settings.loss, settings.progress)
         hybrid = HybridClock(machine_clock, recovered.last_sequence)
         reserve = _reserve(root, settings.ballast_bytes, files) if settings.ballast_bytes else None
         space = SpaceGuard(root, tables, log.preparation, reserve_bytes=settings.reserve_bytes, reserve=reserve)

@@ -12,13 +12,17 @@ from rs3d.format.recordbodies import SegmentsReplaced, decode_body
 from rs3d.format.rows import LOG_DEAD, LOG_SEALED, LogSegmentRow
 from rs3d.stores.catalogtables import Tables
 from rs3d.stores.catalogwriter import CatalogTransaction
+from rs3d.stores.checkreport import Progress, no_progress
 from rs3d.stores.logchain import LogDirectory, LogFile
 from rs3d.stores.logreader import ScanEnd, scan_records
 from rs3d.stores.replay import LastSegment, LostRecords, apply_segment, read_last
 
 
 def replay_sealed(
-    tables: Tables, directory: LogDirectory, lost: list[LostRecords] | None = None
+    tables: Tables,
+    directory: LogDirectory,
+    lost: list[LostRecords] | None = None,
+    progress: Progress = no_progress,
 ) -> tuple[int, LastSegment]:
     """Apply the whole log but the last segment's records, which are returned, to an empty catalog.
 
@@ -30,7 +34,8 @@ def replay_sealed(
     """
     files = files_in_order(directory, lost)
     applied = 0
-    for file, following in pairwise(files):
+    for at, (file, following) in enumerate(pairwise(files)):
+        progress("log segments replayed", at, len(files))
         stop_offset = following.header.previous_end
         if file.is_run:
             footer = read_footer(directory, file)
@@ -43,6 +48,7 @@ def replay_sealed(
             stop_offset = footer.seal_offset if footer is not None else file.header.capacity_bytes
         applied += apply_segment(tables, directory, file, ScanEnd(RECORDS_START, 0, 0), stop_offset, lost)
     _note_replaced(tables, directory)
+    progress("log segments replayed", len(files) - 1, len(files))
     return applied, read_last(directory, files[-1], ScanEnd(RECORDS_START, 0, 0))
 
 

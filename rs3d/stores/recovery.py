@@ -30,6 +30,7 @@ from rs3d.stores.catalogapply import Applicable
 from rs3d.stores.catalogstate import sweep_again
 from rs3d.stores.catalogtables import Tables
 from rs3d.stores.catalogwriter import STORE_KEY, TAIL_KEY, CatalogTransaction
+from rs3d.stores.checkreport import Progress, no_progress
 from rs3d.stores.files import Files, read_whole, write_whole
 from rs3d.stores.log import LogWriter
 from rs3d.stores.logchain import LogDirectory, LogFile, read_directory
@@ -62,9 +63,17 @@ class Recovered:
 
 
 def open_log(
-    tables: Tables, log: LogWriter, log_path: str, store_id: bytes, files: Files, now_ns: int, loss: Loss = Loss.REFUSE
+    tables: Tables,
+    log: LogWriter,
+    log_path: str,
+    store_id: bytes,
+    files: Files,
+    now_ns: int,
+    loss: Loss = Loss.REFUSE,
+    progress: Progress = no_progress,
 ) -> Recovered:
-    """Bring the catalog up to the log's last valid record and make `log` ready to append.
+    """Bring the catalog up to the log's last valid record and make `log` ready to append. `progress` hears of a
+    rebuild.
 
     Raises:
         StoreDamaged: a segment is missing, or a record before the log's tail is invalid; it names the command to run.
@@ -78,7 +87,7 @@ def open_log(
     rebuilds = tail.segment == 0 and bool(directory.segments)
     if rebuilds:
         _mark_rebuilding(tables, Rebuilding.BEGUN)
-        applied, last = replay_sealed(tables, directory, lost if loss is Loss.ACCEPT else None)
+        applied, last = replay_sealed(tables, directory, lost if loss is Loss.ACCEPT else None, progress)
     else:
         applied, last = _roll_forward(tables, directory, tail)
     for number in directory.broken:

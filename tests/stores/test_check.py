@@ -223,6 +223,14 @@ def test_a_damaged_record_is_found_where_it_lies(root: str) -> None:
     assert any(f"log/{name}: the records end at 128" in line for line in errors(report))
 
 
+def test_a_rebuild_tells_how_much_of_the_log_it_has_replayed(root: str) -> None:
+    told: list[tuple[str, int, int]] = []
+    check_store(root, mode=CheckMode.REBUILD, progress=lambda *stage: told.append(stage))
+    replayed = [(done, total) for stage, done, total in told if stage == "log segments replayed"]
+    assert replayed and replayed == sorted(replayed)
+    assert all(0 <= done < total for done, total in replayed)
+
+
 def test_pitfall_d2_a_catalog_is_not_replaced_by_what_a_damaged_log_still_has(root: str) -> None:
     name = sorted(os.listdir(os.path.join(root, "log")))[0]
     flip(os.path.join(root, "log", name), HEADER_BYTES + 60)
