@@ -31,9 +31,9 @@ from rs3d.stores.horizon import Horizon
 from rs3d.stores.layoutmeta import create_store, open_store, store_exists
 from rs3d.stores.lock import LockMode, LockRange, StoreLock
 from rs3d.stores.log import DEFAULT_SEGMENT_BYTES
-from rs3d.stores.sweep import sweep_once
+from rs3d.stores.sweep import Swept, sweep_once
 from rs3d.types.identifiers import BlobId, SegmentId, UploadId
-from rs3d.types.operations import DropGarbage, FreeSetMembers, Operation, Outcome, SegmentSwept
+from rs3d.types.operations import DropGarbage, FreeChunks, FreeSetMembers, Operation, Outcome, SegmentSwept
 
 MASTER_KEY_FILE: Final = "master.key"
 """Below the root, as `rs3d mini` has it."""
@@ -169,8 +169,7 @@ class Collector:
 
     async def run(self, interval_s: float) -> None:
         """Sweep what ended processes left, then collect for ever."""
-        async with self._lock:
-            await trio.to_thread.run_sync(sweep_once, self._store.catalog, self._blobs, self._report_swept)
+        await self.sweep()
         while True:
             await self.collect()
             await trio.sleep(interval_s)
@@ -185,6 +184,14 @@ class Collector:
                 self._blobs,
                 self._drop,
                 self._free_members,
+                self._free_chunks,
+            )
+
+    async def sweep(self) -> Swept:
+        """Sweep every segment of ended epochs that was not swept yet."""
+        async with self._lock:
+            return await trio.to_thread.run_sync(
+                sweep_once, self._store.catalog, self._blobs, self._report_swept, self._free_chunks
             )
 
     def _drop(self, blobs: tuple[BlobId, ...]) -> None:
@@ -194,6 +201,10 @@ class Collector:
     def _free_members(self, upload: UploadId) -> int:
         committer = self._store.committer
         return self._commit(lambda: FreeSetMembers(id=committer.next_id(), upload=upload)).remaining
+
+    def _free_chunks(self, manifest: BlobId, batch: int, hashes: tuple[bytes, ...]) -> None:
+        committer = self._store.committer
+        self._commit(lambda: FreeChunks(id=committer.next_id(), manifest=manifest, batch=batch, hashes=hashes))
 
     def _report_swept(self, segment: SegmentId) -> None:
         committer = self._store.committer

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import trio
@@ -21,7 +22,7 @@ from rs3d.stores.garbage import GarbageCatalog, collect_once
 from rs3d.stores.interfaces import Committer
 from rs3d.stores.sweep import SweepCatalog, sweep_once
 from rs3d.types.identifiers import BlobId, OperationId, SegmentId, Sequence, UploadId
-from rs3d.types.operations import DropGarbage, FreeSetMembers, Operation, Outcome, SegmentSwept
+from rs3d.types.operations import DropGarbage, FreeChunks, FreeSetMembers, Operation, Outcome, SegmentSwept
 
 IDLE_FACTOR: Final = 5.0
 """Without garbage the next look waits so much longer; a look is one read of an empty table."""
@@ -43,12 +44,18 @@ class GarbageService:
 
     async def step(self) -> float:
         collected = await trio.to_thread.run_sync(
-            collect_once, self.catalog, self.horizon_minimum, self.blobs, self._drop, self._free_members
+            collect_once,
+            self.catalog,
+            self.horizon_minimum,
+            self.blobs,
+            self._drop,
+            self._free_members,
+            partial(free_chunks, self.committer),
         )
         self.held = collected.held
         if collected.unlinked:
             self.freed(collected.unlinked)
-        busy = collected.unlinked or collected.freed_sets or collected.held
+        busy = collected.unlinked or collected.freed_sets or collected.held or collected.freed_batches
         return self.interval_s if busy else self.interval_s * IDLE_FACTOR
 
     def _drop(self, blobs: tuple[BlobId, ...]) -> None:
@@ -71,12 +78,19 @@ class SweepService:
     """Files without a row that were removed since the start."""
 
     async def step(self) -> float:
-        swept = await trio.to_thread.run_sync(sweep_once, self.catalog, self.blobs, self._report)
+        swept = await trio.to_thread.run_sync(
+            sweep_once, self.catalog, self.blobs, self._report, partial(free_chunks, self.committer)
+        )
         self.orphans += len(swept.orphans)
         return self.interval_s
 
     def _report(self, segment: SegmentId) -> None:
         _commit_from_thread(self.committer, lambda id: SegmentSwept(id=id, segment=segment))
+
+
+def free_chunks(committer: Committer, manifest: BlobId, batch: int, hashes: tuple[bytes, ...]) -> None:
+    """Free one batch of pins; from a service's thread."""
+    _commit_from_thread(committer, lambda id: FreeChunks(id=id, manifest=manifest, batch=batch, hashes=hashes))
 
 
 def _commit_from_thread(committer: Committer, make: Callable[[OperationId], Operation]) -> Outcome:

@@ -2,7 +2,8 @@
 
 Only segments of *closed* epochs are looked at. Their processes are dead and their last operations were committed or
 refused, so no new row can appear for a file there: a file without a row in `blobs` or `garbage` is an orphan, never an
-upload in flight. A store that was rebuilt after a loss quarantines orphans instead of unlinking them (rule 7).
+upload in flight. What a manifest without a row pinned is nobody's for the same reason: it is freed before its files go.
+A store that was rebuilt after a loss quarantines orphans instead of unlinking them (rule 7).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Protocol
 
 from rs3d.stores.blobs import LocalBlobStore
 from rs3d.stores.damage import is_marked
-from rs3d.stores.garbage import GarbageRow
+from rs3d.stores.garbage import FreeChunks, GarbageRow, PinsView, free_manifest
+from rs3d.types.chunks import PinBatch
 from rs3d.types.identifiers import BlobId, SegmentId
 
 
@@ -39,8 +41,10 @@ class SegmentRow(Protocol):
     def swept(self) -> bool: ...
 
 
-class SweepView(Protocol):
+class SweepView(PinsView, Protocol):
     """What the sweep reads of a catalog view."""
+
+    def pins(self, segment: SegmentId | None = None) -> Iterator[PinBatch]: ...
 
     def blob_segments(self) -> Iterator[SegmentRow]: ...
 
@@ -61,12 +65,15 @@ class Swept:
 
     segments: int
     orphans: tuple[BlobId, ...]
+    freed_batches: int = 0
+    """Batches of pins whose manifests came to nothing."""
 
 
 def sweep_once(
     catalog: SweepCatalog,
     blobs: LocalBlobStore,
     report_swept: Callable[[SegmentId], None],
+    free_chunks: FreeChunks,
     rule: OrphanRule = OrphanRule.UNLINK,
 ) -> Swept:
     """Sweep every segment of a closed epoch that was not swept since it closed. Nothing while the store is marked
@@ -76,6 +83,7 @@ def sweep_once(
         report_swept: makes the operation that notes the sweep in the catalog, and returns when it is durable.
 
     Raises:
+        RecordDamaged: what a manifest pinned cannot be read; its segment stays to be swept.
         Rs3dError: of listing, unlinking or committing; the sweep may be repeated.
 
     Blocking: run it in a thread.
@@ -85,10 +93,21 @@ def sweep_once(
             return Swept(0, ())
         due = [row.segment for row in view.blob_segments() if row.closed and not row.swept]
     orphans: list[BlobId] = []
+    freed = 0
     for segment in due:
+        if rule is OrphanRule.UNLINK:
+            freed += _free_orphans(catalog, segment, free_chunks)
         orphans += sweep_segment(catalog, blobs, segment, rule)
         report_swept(segment)
-    return Swept(len(due), tuple(orphans))
+    return Swept(len(due), tuple(orphans), freed)
+
+
+def _free_orphans(catalog: SweepCatalog, segment: SegmentId, free_chunks: FreeChunks) -> int:
+    """Free what manifests without a row pin; those in `garbage` are the collector's."""
+    with catalog.snapshot() as view:
+        pinning = {batch.manifest for batch in view.pins(segment)}
+        orphans = sorted(pinning - known_blobs(view, segment)) if pinning else []
+    return sum(free_manifest(catalog, manifest, free_chunks) for manifest in orphans)
 
 
 def known_blobs(view: SweepView, segment: SegmentId) -> set[BlobId]:

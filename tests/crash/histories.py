@@ -39,10 +39,8 @@ from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
 from rs3d.stores.committerlocal import LocalStore, open_local
 from rs3d.stores.horizon import Horizon
 from rs3d.stores.layout import make_directories
-from rs3d.stores.sweep import sweep_once
 from rs3d.types import operations as ops
 from rs3d.types.buckets import Versioning
-from rs3d.types.identifiers import SegmentId
 from rs3d.types.identities import KeyStatus
 from tests.crash.disk import Acknowledged, Disk, Event, Issued
 from tests.crash.recording import RecordingFiles, commits_recorded, inline_preparation, read_disk
@@ -162,12 +160,7 @@ class Life:
         await self.step("garbage collection", self.collector.collect)
 
     async def sweep(self) -> None:
-        def swept(segment: SegmentId) -> None:
-            committer = self.store.committer
-            operation = ops.SegmentSwept(id=trio.from_thread.run_sync(committer.next_id), segment=segment)
-            trio.from_thread.run(committer.commit, operation)
-
-        await self.step("sweep", lambda: trio.to_thread.run_sync(sweep_once, self.store.catalog, self.blobs, swept))
+        await self.step("sweep", self.collector.sweep)
 
     async def compact(self) -> None:
         committer = self.store.committer

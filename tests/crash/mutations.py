@@ -159,7 +159,7 @@ def _row_before_unlink() -> AbstractContextManager[None]:
         def delete(self, blobs: list[BlobId]) -> None:
             self.waiting += blobs
 
-    def collect(catalog: Any, minimum: Any, blobs: Any, commit: Any, free: Any = None) -> Any:
+    def collect(catalog: Any, minimum: Any, blobs: Any, commit: Any, free: Any = None, chunks: Any = None) -> Any:
         late = Blobs(blobs)
 
         def committed(dead: tuple[BlobId, ...]) -> None:
@@ -167,7 +167,7 @@ def _row_before_unlink() -> AbstractContextManager[None]:
             blobs.delete(late.waiting)
             late.waiting = []
 
-        return real(catalog, minimum, late, committed, free)  # type: ignore[arg-type]
+        return real(catalog, minimum, late, committed, free, chunks)  # type: ignore[arg-type]
 
     return replaced((library, "collect_once", collect))
 

@@ -168,8 +168,12 @@ class Store:
         def free(upload: UploadId) -> int:
             return self.commit(ops.FreeSetMembers(id=own, upload=upload)).remaining
 
-        sweep_once(self.catalog, self.blobs, swept)
-        collect_once(self.catalog, lambda: NO_READERS, self.blobs, drop, free)
+        def free_chunks(manifest: BlobId, batch: int, hashes: tuple[bytes, ...]) -> None:
+            self.commit(ops.FreeChunks(id=own, manifest=manifest, batch=batch, hashes=hashes))
+
+        sweep_once(self.catalog, self.blobs, swept, free_chunks)
+        for _ in range(2):  # packs die with the manifests of the first pass
+            collect_once(self.catalog, lambda: NO_READERS, self.blobs, drop, free, free_chunks)
         with self.catalog.snapshot() as view:
             dead = tuple(number for number, _ in view.replaced_log_segments())
         if dead:

@@ -484,7 +484,7 @@ def test_pitfall_d19_a_crash_after_any_call_of_a_put_leaves_what_the_sweep_remov
             rows = Rows()
             rows.segments[SEGMENT] = Segment(SEGMENT, closed=True, swept=False)
             later = LocalBlobStore(str(root))
-            sweep_once(rows, later, rows.mark_swept)
+            sweep_once(rows, later, rows.mark_swept, rows.free_chunks)
             assert list((root / "blobs").iterdir()) == []
             later.close()
             continue
