@@ -24,7 +24,8 @@ from rs3d.stores.checkcatalog import check_catalog
 from rs3d.stores.checkfiles import CheckDepth, OrphanJudgement, Orphans, check_files
 from rs3d.stores.checklog import RESTORE, check_log
 from rs3d.stores.checkreport import CheckReport, Progress, Severity, no_progress
-from rs3d.stores.committeropen import CommitterSettings, open_committer
+from rs3d.stores.chunkmending import mend_chunks
+from rs3d.stores.committeropen import CommitterSettings, OpenedCommitter, open_committer
 from rs3d.stores.committerservice import CommitterService
 from rs3d.stores.damage import is_marked
 from rs3d.stores.files import SYSTEM_FILES
@@ -47,7 +48,7 @@ class CheckMode(Enum):
     READ = "read"
     """Nothing."""
     REPAIR = "repair"
-    """Apply the end of the log, close epochs of dead processes, remove orphans."""
+    """Apply the end of the log, close epochs of dead processes, count chunks anew, remove orphans."""
     REBUILD = "rebuild"
     """Put the catalog aside and make it anew from the log; then as REPAIR."""
 
@@ -106,7 +107,8 @@ def _bring_up_to_date(
     loss: Loss,
     progress: Progress,
 ) -> bool:
-    """Open the writing side once, as a daemon would: the log's end is applied, dead epochs are closed."""
+    """Open the writing side once, as a daemon would: the log's end is applied, dead epochs are closed, and what counts
+    chunks is set right."""
     if mode is CheckMode.REBUILD:
         _put_catalog_aside(root, clock, report)
     settings = CommitterSettings(
@@ -130,9 +132,21 @@ def _bring_up_to_date(
         for lost in opened.recovered.lost:
             reason = f"records after sequence {lost.after} and before {lost.before} are lost: {lost.reason}"
             report.add(Severity.WARNING, "log/", reason, ACKNOWLEDGE_COMMAND)
+        if not opened.core.damage:
+            _mend_chunks(root, meta, opened, report, progress)
     finally:
         opened.close()
     return True
+
+
+def _mend_chunks(root: str, meta: StoreMeta, opened: OpenedCommitter, report: CheckReport, progress: Progress) -> None:
+    catalog = LocalCatalog(opened.tables, LogReader(os.path.join(root, LOG), meta.store_id))
+    try:
+        mend_chunks(opened.core, catalog, report, progress)
+    except RecordDamaged as damage:  # a row; the check that follows reports it with the command to run
+        report.add(Severity.INFO, damage.what, f"{damage.reason}: chunks could not be set right")
+    finally:
+        catalog.close()
 
 
 def _is_marked(root: str, meta: StoreMeta) -> bool:

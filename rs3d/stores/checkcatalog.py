@@ -29,6 +29,7 @@ from rs3d.format.rows import (
 from rs3d.stores.catalog import LocalCatalog
 from rs3d.stores.catalogsnapshot import Snapshot
 from rs3d.stores.catalogtables import Table, Tables
+from rs3d.stores.checkchunks import check_chunks
 from rs3d.stores.checkreport import CheckReport, Progress, Severity
 from rs3d.stores.logreader import LogReader
 from rs3d.types.buckets import Bucket, BucketCounters
@@ -64,6 +65,7 @@ def check_catalog(catalog: LocalCatalog, log: LogReader | None, report: CheckRep
         _check_buckets(view, report, progress)
         _check_positions(rows, log, report, progress)
         _check_references(rows, report, progress)
+        check_chunks(view, report, progress, reads_log=log is not None)
     return True
 
 
@@ -217,8 +219,9 @@ def _add(counted: Counter[bytes], key: bytes, share: int, passes: int) -> None:
 
 
 def _compare(rows: _Rows, counted: Counter[bytes], share: int, passes: int, report: CheckReport) -> None:
+    packs = {key for key, _ in rows.of(rows.tables.packs)}  # referred to by chunks: check_chunks counts these
     for key, value in rows.of(rows.tables.blobs):
-        if hash(key) % passes != share:
+        if hash(key) % passes != share or key in packs:
             continue
         if len(key) == SET_KEY_BYTES:
             stored, what = SetRow(*SET.unpack_from(value)).references, f"blob set {UploadId.from_bytes(key).text()}"
