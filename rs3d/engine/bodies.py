@@ -1,22 +1,23 @@
 """From a body source to stored bytes: hashed and checked on the way, nothing visible yet.
 
 A body that is in memory and small stays on the loop and becomes an inline payload. A large one moves through body
-buffers: while one is filled, a single thread hop runs the digests and the blob writer over the other; the last hop
-also checks what was declared and syncs. With a heavy digest, hashing and writing run side by side in two threads.
+buffers: while one is filled, a single thread hop runs the digests and the blob writer over the other; the hop of the
+last piece also checks what was declared and syncs. MD5 runs beside all that, together with other bodies' (`hashing`).
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
 from rs3d.engine.buffers import Lease
 from rs3d.engine.checksums import check_equal, check_well_formed
 from rs3d.engine.dedupwriting import ChunkedBody, ChunkStep
-from rs3d.engine.digests import SLOWEST, DigestSet
+from rs3d.engine.digests import DigestSet
+from rs3d.engine.hashing import HashTicket
 from rs3d.engine.layers import INLINE_CONTEXT
 from rs3d.engine.plan import BodyPlan, check_declared_length
 from rs3d.engine.runtime import Runtime
@@ -32,7 +33,7 @@ from rs3d.types.objects import Checksum, Extent, Inline
 from rs3d.types.operations import NewBlob
 from rs3d.types.recipe import PLAIN, Recipe
 
-_PROCESSORS: Final = len(os.sched_getaffinity(0))
+T = TypeVar("T")
 
 LEAF_BYTES: Final = 1024 * 1024
 """FORMAT.md section "Merkle tree": the leaves of a blob's root are blocks of 1 MiB."""
@@ -82,7 +83,7 @@ async def store_body(runtime: Runtime, plan: BodyPlan, body: BodySource, origin:
 def _inline(plan: BodyPlan, body: BodySource, data: memoryview) -> StoredBody:
     digests = DigestSet(plan.digests)
     digests.update(data)
-    checksums = _settle(plan, digests, body)
+    checksums = _settle(plan, digests, body.trailing_checksums())
     payload, recipe = _layered(plan, data)
     placement = Inline(len(payload), recipe, payload, crc.crc32c(payload))
     return _stored(plan, digests, checksums, placement, b"")
@@ -131,25 +132,28 @@ class _BlobJob:
 
     def start(self, view: memoryview) -> Job[None]:
         """Hash and write `view`, which is not touched until the job has ended."""
-        threads = self._runtime.threads
-        if (
-            len(view) < self._runtime.config.hash_aside_bytes
-            or not self.digests.has(SLOWEST)
-            or threads.outstanding >= _PROCESSORS - 1
-        ):
-            return threads.start(lambda: self._hash_and_write(view))
-        hashing = threads.start(lambda: self.digests.update_slowest(view))
-        return threads.start(lambda: self._write_beside(view, hashing))
+        hashing = self._runtime.hashing.start(self.digests, view)
+        return self._runtime.threads.start(lambda: self._hash_and_write(view, hashing))
 
-    def _hash_and_write(self, view: memoryview) -> None:
-        self.digests.update_slowest(view)
-        self._write(view)
+    def start_last(self, view: memoryview, check: Callable[[], T]) -> Job[tuple[T, BlobInfo]]:
+        """The same for the last bytes, perhaps none; then call `check`, when all digests are known, and finish."""
+        hashing = self._runtime.hashing.start(self.digests, view)
 
-    def _write_beside(self, view: memoryview, hashing: Job[None]) -> None:
+        def end() -> tuple[T, BlobInfo]:
+            if len(view):
+                self._hash_and_write(view, hashing)
+            return check(), self._finish()
+
+        return self._runtime.threads.start(end)
+
+    def _hash_and_write(self, view: memoryview, hashing: HashTicket | None) -> None:
+        if hashing is None:
+            self.digests.update_slowest(view)
         try:
             self._write(view)
         finally:
-            hashing.join()
+            if hashing is not None:
+                hashing.wait()
 
     def _write(self, view: memoryview) -> None:
         if self._encoder is not None:
@@ -171,7 +175,7 @@ class _BlobJob:
         for piece in encoder.encode(view):
             self._writer.write(memoryview(piece))
 
-    def finish(self) -> BlobInfo:
+    def _finish(self) -> BlobInfo:
         """Write what the layers still hold, and sync. Blocks."""
         if self._writer is None:
             self._writer = self._runtime.blobs.create(self._blob, size_hint_bytes=0)
@@ -207,11 +211,11 @@ async def _write_whole(
     job = await _begin(runtime, plan, origin, len(whole), len(whole))
     try:
         piece_bytes = runtime.config.piece_bytes
-        for offset in range(0, len(whole), piece_bytes):
+        last = (len(whole) - 1) // piece_bytes * piece_bytes
+        for offset in range(0, last, piece_bytes):
             await job.start(whole[offset : offset + piece_bytes]).wait()
-            if offset + piece_bytes < len(whole):
-                await trio.lowlevel.checkpoint()
-        return await _finish(runtime, plan, body, job)
+            await trio.lowlevel.checkpoint()
+        return await _end(plan, body, job, whole[last:])
     except BaseException:
         await _discard(runtime, job)
         raise
@@ -231,22 +235,15 @@ async def _write_stream(runtime: Runtime, plan: BodyPlan, body: BodySource, orig
         least_bytes = filled if at_end else max(filled, body.declared_bytes or _ANY_LENGTH)
         job = await _begin(runtime, plan, origin, body.declared_bytes, least_bytes)
         received = filled
-        while True:
-            if filled:
-                running = job.start(leases[0].view[:filled])
-            if at_end:
-                break
-            running = await _make_room(runtime, leases, running)
+        while not at_end:
+            running = await _make_room(runtime, leases, job.start(leases[0].view[:filled]))
             filled, at_end = await _fill(body, leases[0].view, received, plan)
             received += filled
             if running is not None:
                 await running.wait()
                 running = None
-        if running is not None:
-            await running.wait()
-            running = None
         _check_length(body, received)
-        return await _finish(runtime, plan, body, job)
+        return await _end(plan, body, job, leases[0].view[:filled])
     except BaseException:
         # The thread may still be reading a buffer: it ends first, then the file goes, then the buffers.
         if job is not None:
@@ -266,14 +263,13 @@ async def _begin(
     return _BlobJob(runtime, plan, await runtime.numbers.take(), origin, size_hint)
 
 
-async def _make_room(runtime: Runtime, leases: list[Lease], running: _Running | None) -> _Running | None:
+async def _make_room(runtime: Runtime, leases: list[Lease], running: _Running) -> _Running | None:
     """Bring a buffer that no thread uses to the front of `leases`: the other one, or, when no second is to be had,
     this one after waiting for its job."""
     if len(leases) == 1:
         second = runtime.buffers.try_large()
         if second is None:
-            if running is not None:
-                await running.wait()
+            await running.wait()
             return None
         leases.append(second)
     leases.reverse()
@@ -290,13 +286,31 @@ async def _fill(body: BodySource, buffer: memoryview, received_before: int, plan
         filled += received
         if received_before + filled > plan.maximum_bytes:
             raise EntityTooLarge(size_bytes=received_before + filled, maximum_bytes=plan.maximum_bytes)
-    return filled, False
+    return filled, received_before + filled == body.declared_bytes and await _has_ended(body)
 
 
-async def _finish(runtime: Runtime, plan: BodyPlan, body: BodySource, job: _Storing) -> StoredBody:
-    checksums = _settle(plan, job.digests, body)
+async def _has_ended(body: BodySource) -> bool:
+    """Read what follows the last declared byte (the end of a framing, a trailer), so that the piece that was filled is
+    known to be the last and need not wait for another."""
+    extra_bytes = await body.receive_into(memoryview(bytearray(1)))
+    if extra_bytes:
+        declared = body.declared_bytes or 0
+        raise IncompleteBody(declared_bytes=declared, received_bytes=declared + extra_bytes)
+    return True
+
+
+async def _end(plan: BodyPlan, body: BodySource, job: _Storing, view: memoryview) -> StoredBody:
+    """Store the last bytes, perhaps none; check everything that was declared; sync."""
+    trailing = body.trailing_checksums()
     await trio.lowlevel.checkpoint_if_cancelled()
-    info = await (job.finish() if isinstance(job, ChunkedBody) else runtime.threads.run(job.finish))
+    if isinstance(job, ChunkedBody):
+        if len(view):
+            await job.start(view).wait()
+        checksums = _settle(plan, job.digests, trailing)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        info = await job.finish()
+    else:
+        checksums, info = await job.start_last(view, lambda: _settle(plan, job.digests, trailing)).wait()
     placement = Extent(info.blob, 0, info.client_bytes)
     new = NewBlob(info.blob, info.stored_bytes, info.stored_bytes)
     return _stored(plan, job.digests, checksums, placement, info.merkle_root, (new,))
@@ -327,13 +341,12 @@ def _check_length(body: BodySource, received: int) -> None:
         raise IncompleteBody(declared_bytes=declared, received_bytes=received)
 
 
-def _settle(plan: BodyPlan, digests: DigestSet, body: BodySource) -> tuple[Checksum, ...]:
+def _settle(plan: BodyPlan, digests: DigestSet, trailing: Sequence[Checksum]) -> tuple[Checksum, ...]:
     """Check everything declared before or after the body; the checksums to keep.
 
     Raises:
         BadDigest, InvalidDigest, InvalidArgument
     """
-    trailing = body.trailing_checksums()
     check_well_formed(trailing)
     for algorithm, declared in plan.declared:
         check_equal(algorithm, declared, digests.value(algorithm))

@@ -40,8 +40,9 @@ class EngineConfig:
     """Buffers of 64 KiB for bodies that come when all large ones are in use."""
     threads: int = 16
     """Threads for hashing, writing and verifying bodies."""
-    hash_aside_bytes: int = 256 * KIB
-    """From this piece size on, MD5 and the file's own hashes run in two threads at once."""
+    hash_aside_bytes: int = 32 * KIB
+    """From this piece size on, MD5 runs in a thread of its own, together with that of other bodies, while the piece is
+    written."""
     compression: str = "off"
     """How buckets without a `compression` setting of their own store new objects: off, lz4, zstd:LEVEL, adaptive."""
     dedup: str = "off"

@@ -9,14 +9,13 @@ pack is on stable storage; the version that needs them all is committed after th
 
 from __future__ import annotations
 
-import os
 import threading
-from typing import Final
 
 import trio
 
 from rs3d.engine.chunkfiles import ChunkFiles, FinishedPack, NamedChunk
-from rs3d.engine.digests import SLOWEST, DigestSet
+from rs3d.engine.digests import DigestSet
+from rs3d.engine.hashing import HashTicket
 from rs3d.engine.plan import BodyPlan
 from rs3d.engine.runtime import Runtime
 from rs3d.engine.threads import Job
@@ -27,8 +26,6 @@ from rs3d.types.blobs import BlobInfo
 from rs3d.types.chunks import CHUNKS_PER_OPERATION, Chunk, ChunkPin, ChunkPlace
 from rs3d.types.identifiers import BlobId
 from rs3d.types.operations import NewBlob, PinChunks
-
-_PROCESSORS: Final = len(os.sched_getaffinity(0))
 
 
 class ChunkStep:
@@ -81,13 +78,9 @@ class ChunkedBody:
     def start(self, view: memoryview) -> ChunkStep:
         """Take the next bytes; `view` belongs to the step until it was waited for."""
         threads = self._runtime.threads
-        if (
-            len(view) < self._runtime.config.hash_aside_bytes
-            or not self.digests.has(SLOWEST)
-            or threads.outstanding >= _PROCESSORS - 1
-        ):
+        hashing = self._runtime.hashing.start(self.digests, view)
+        if hashing is None:
             return ChunkStep(self, threads.start(lambda: self._take(view)))
-        hashing = threads.start(lambda: self.digests.update_slowest(view))
         return ChunkStep(self, threads.start(lambda: self._take_beside(view, hashing)))
 
     async def settle(self, known: list[NamedChunk]) -> None:
@@ -133,12 +126,12 @@ class ChunkedBody:
         self.digests.update(view)
         return self._files.take(view)
 
-    def _take_beside(self, view: memoryview, hashing: Job[None]) -> list[NamedChunk]:
+    def _take_beside(self, view: memoryview, hashing: HashTicket) -> list[NamedChunk]:
         try:
             self.digests.update_others(view)
             return self._files.take(view)
         finally:
-            hashing.join()
+            hashing.wait()
 
     # -- for the loop
 

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import xxhash
 
 from rs3d.errors import InvalidArgument
-from rs3d.kernels import crc
+from rs3d.kernels import crc, md5
 
 Buffer = bytes | bytearray | memoryview
 
@@ -43,16 +43,12 @@ class _Crc:
         return self._value.to_bytes(self._width, "big")
 
 
-def _md5() -> Hasher:
-    return hashlib.md5(usedforsecurity=False)
-
-
 def _sha1() -> Hasher:
     return hashlib.sha1(usedforsecurity=False)
 
 
 _FACTORIES: Final[dict[str, tuple[int, Callable[[], Hasher]]]] = {
-    "MD5": (16, _md5),
+    "MD5": (16, md5.Md5),
     "SHA1": (20, _sha1),
     "SHA256": (32, hashlib.sha256),
     "SHA512": (64, hashlib.sha512),
@@ -101,7 +97,7 @@ def digest_of(algorithm: str, data: Buffer) -> bytes:
 
 
 SLOWEST: Final = "MD5"
-"""0.7 GB/s a core, and not to be had faster for one stream: the one worth a thread of its own."""
+"""0.8 GB/s a core, and not to be had faster for one stream: the one worth a thread of its own, and company."""
 
 
 class DigestSet:
@@ -110,11 +106,13 @@ class DigestSet:
     Not to be used from two threads at once, except that `update_slowest` and `update_others` touch nothing in common.
     """
 
-    __slots__ = ("_hashers", "_others", "_slowest", "size_bytes")
+    __slots__ = ("_hashers", "_others", "size_bytes", "slowest")
 
     def __init__(self, algorithms: Iterable[str]) -> None:
         self._hashers = {algorithm: new_hasher(algorithm) for algorithm in algorithms}
-        self._slowest = self._hashers.get(SLOWEST)
+        slowest = self._hashers.get(SLOWEST)
+        self.slowest: Final = slowest if isinstance(slowest, md5.Md5) else None
+        """The stream of the slowest, if it is wanted: for a `HashGang`."""
         self._others = [hasher for algorithm, hasher in self._hashers.items() if algorithm != SLOWEST]
         self.size_bytes = 0
 
@@ -125,8 +123,8 @@ class DigestSet:
 
     def update_slowest(self, data: Buffer) -> None:
         """Half of `update`."""
-        if self._slowest is not None:
-            self._slowest.update(data)
+        if self.slowest is not None:
+            self.slowest.update(data)
 
     def update_others(self, data: Buffer) -> None:
         """The other half."""

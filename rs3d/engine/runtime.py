@@ -14,6 +14,7 @@ from rs3d.engine.bucketkeys import BucketKeys
 from rs3d.engine.buffers import BufferPool, ChunkMemory
 from rs3d.engine.chunksharing import ChunkSharing
 from rs3d.engine.configuration import EngineDeps
+from rs3d.engine.hashing import HashGang
 from rs3d.engine.kmskeys import KmsKeys, SealingKeys
 from rs3d.engine.placement import BlobNumbers
 from rs3d.engine.threads import Threads
@@ -60,6 +61,7 @@ class Runtime:
         self.blobs = deps.blobs
         self.clock = deps.clock
         self.threads = Threads(deps.config.threads)
+        self.hashing = HashGang(self.threads, deps.config.hash_aside_bytes)
         self.buffers = BufferPool(deps.config.buffer_count, deps.config.piece_bytes, deps.config.small_buffer_count)
         self.chunk_memory = ChunkMemory()
         self.bucket_keys = BucketKeys(deps)

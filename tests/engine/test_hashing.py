@@ -1,0 +1,112 @@
+"""MD5 of many bodies in one thread: right for each, together where they meet, alone where they do not."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+
+from rs3d.engine import EngineConfig, StorageEngine
+from rs3d.engine.digests import DigestSet
+from rs3d.engine.hashing import LANES, HashGang, HashTicket
+from rs3d.engine.requests import BodyChecks, PutRequest
+from rs3d.engine.threads import Threads
+from rs3d.errors import BadDigest
+from tests.engine.bodies import noise
+
+LEAST = 1000
+
+
+@pytest.fixture
+async def threads() -> AsyncIterator[Threads]:
+    made = Threads(4)
+    yield made
+    made.stop()
+
+
+async def announce(gang: HashGang, threads: Threads, pieces: list[bytes]) -> tuple[list[DigestSet], list[HashTicket]]:
+    """One piece for each of as many bodies, while somebody is hashing already."""
+    digests = [DigestSet(("MD5",)) for _ in pieces]
+    with gang._hashing:
+        tickets = [gang.start(each, memoryview(piece)) for each, piece in zip(digests, pieces, strict=True)]
+    found = [ticket for ticket in tickets if ticket is not None]
+    assert len(found) == len(pieces)
+    return digests, found
+
+
+async def test_pieces_announced_while_others_are_hashed_go_together(threads: Threads) -> None:
+    gang = HashGang(threads, LEAST)
+    pieces = [noise(LEAST + 77 * index) for index in range(9)]
+    digests, tickets = await announce(gang, threads, pieces)
+    for ticket in tickets:
+        await threads.run(ticket.wait)
+    assert [each.value("MD5") for each in digests] == [hashlib.md5(piece).digest() for piece in pieces]
+    assert gang.pieces == 9
+    assert gang.rounds <= 2  # the first may have gone alone: it was alone when it was announced
+
+
+async def test_more_pieces_than_lanes_take_several_rounds(threads: Threads) -> None:
+    gang = HashGang(threads, LEAST)
+    pieces = [noise(LEAST)] * (2 * LANES + 3)
+    digests, tickets = await announce(gang, threads, pieces)
+    await threads.run(tickets[-1].wait)
+    assert {each.value("MD5") for each in digests} == {hashlib.md5(pieces[0]).digest()}
+
+
+async def test_a_short_piece_and_a_body_without_md5_are_left_to_their_own_thread(threads: Threads) -> None:
+    gang = HashGang(threads, LEAST)
+    assert gang.start(DigestSet(("MD5",)), memoryview(noise(LEAST - 1))) is None
+    assert gang.start(DigestSet(("SHA256",)), memoryview(noise(LEAST))) is None
+
+
+async def test_what_fails_is_told_to_everyone_of_the_round_and_to_nobody_after_it(threads: Threads) -> None:
+    gang = HashGang(threads, LEAST)
+    digests = DigestSet(("MD5",))
+    with gang._hashing:
+        tickets = [gang.start(digests, memoryview(noise(LEAST))) for _ in range(2)]
+    for ticket in tickets:
+        assert ticket is not None
+        with pytest.raises(ValueError, match="named twice"):
+            await threads.run(ticket.wait)
+    [sound], [ticket] = await announce(gang, threads, [noise(LEAST)])
+    await threads.run(ticket.wait)
+    assert sound.value("MD5") == hashlib.md5(noise(LEAST)).digest()
+
+
+async def test_bodies_put_at_once_each_have_their_own_etag(tmp_path: pathlib.Path) -> None:
+    sizes = [40_000, 100_000, 1 << 20, (1 << 20) + 1, 3_000_001] * 6
+    async with StorageEngine.open(str(tmp_path / "store"), config=EngineConfig(piece_bytes=1 << 19)) as engine:
+        await engine.create_bucket("bucket")
+        found: dict[int, str] = {}
+
+        async def put(number: int, size: int) -> None:
+            body = number.to_bytes(4, "big") + noise(size)
+            found[number] = (await engine.put_object("bucket", f"key/{number}", body)).etag
+
+        async with trio.open_nursery() as nursery:
+            for number, size in enumerate(sizes):
+                nursery.start_soon(put, number, size)
+        for number, size in enumerate(sizes):
+            assert found[number] == hashlib.md5(number.to_bytes(4, "big") + noise(size)).hexdigest()
+
+
+async def test_a_wrong_digest_among_right_ones_refuses_its_body_alone(tmp_path: pathlib.Path) -> None:
+    body = noise(200_000)
+    async with StorageEngine.open(str(tmp_path / "store")) as engine:
+        await engine.create_bucket("bucket")
+        wrong = PutRequest(checks=BodyChecks(content_md5=bytes(16)))
+        refused: list[int] = []
+
+        async def put(number: int) -> None:
+            try:
+                await engine.put_object("bucket", f"key/{number}", body, wrong if number % 3 == 0 else PutRequest())
+            except BadDigest:
+                refused.append(number)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(12):
+                nursery.start_soon(put, number)
+        assert sorted(refused) == [0, 3, 6, 9]
