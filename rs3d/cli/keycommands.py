@@ -33,6 +33,14 @@ def add_kms_keys(commands: argparse._SubParsersAction[argparse.ArgumentParser], 
     listing.add_argument("--provider", default="", metavar="NAME", help="only of this provider")
 
 
+def add_bucket_keys(verbs: argparse._SubParsersAction[argparse.ArgumentParser], remote: Remote) -> None:
+    """`rs3d bucket rotate-key` and `rs3d bucket rekeying`."""
+    rotate = remote(verbs.add_parser("rotate-key", help="a new key seals what is put from now on"), "bucket rotate-key")
+    rotate.add_argument("name", metavar="BUCKET")
+    rotate.add_argument("--full", action="store_true", help="also wrap the data keys of all versions anew, and wait")
+    remote(verbs.add_parser("rekeying", help="how far such rewrapping is"), "bucket rekeying")
+
+
 def read_material(path: str) -> str:
     """The content of a file with a key to import, in hex.
 

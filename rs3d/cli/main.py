@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol, cast
 
 from rs3d import __version__
-from rs3d.cli.keycommands import add_kms_keys
+from rs3d.cli.keycommands import add_bucket_keys, add_kms_keys
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -116,7 +116,7 @@ def _add_administration(commands: argparse._SubParsersAction[argparse.ArgumentPa
 
 
 def _add_buckets(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    bucket = commands.add_parser("bucket", help="create, list, show, set, delete", allow_abbrev=False)
+    bucket = commands.add_parser("bucket", help="create, list, show, set, delete, rotate keys", allow_abbrev=False)
     verbs = bucket.add_subparsers(dest="verb", required=True, metavar="VERB")
     settings = "cipher=AES-256-GCM|ChaCha20-Poly1305, etag=md5|sha256, compression=off|lz4|zstd:LEVEL|adaptive, "
     settings += "parity=off|K+M, quota_bytes=N, quota_objects=N, versioning=enabled|suspended"
@@ -134,6 +134,7 @@ def _add_buckets(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     change.add_argument("settings", nargs="+", metavar="NAME=VALUE", help=settings + "; an empty VALUE removes one")
     delete = _remote(verbs.add_parser("delete", help="delete an empty bucket"), "bucket delete")
     delete.add_argument("name", metavar="BUCKET")
+    add_bucket_keys(verbs, _remote)
 
 
 def _add_identities(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -15,6 +15,7 @@ from rs3d.admin.buckets import BucketVerbs
 from rs3d.admin.identities import IdentityVerbs
 from rs3d.admin.kmskeys import KmsKeyVerbs
 from rs3d.admin.quarantine import QuarantineVerbs
+from rs3d.admin.rotation import RotationVerbs
 from rs3d.admin.server import AdminServer, Verb
 from rs3d.admin.state import Compaction, StateVerbs
 from rs3d.app import metrics, rootcredentials
@@ -46,6 +47,7 @@ from rs3d.http.server import ServerControl, serve
 from rs3d.services.compaction import CompactionService
 from rs3d.services.garbage import GarbageService, SweepService
 from rs3d.services.readers import ReaderCheck
+from rs3d.services.rekeying import RekeyService
 from rs3d.services.running import Service, ServiceState, run_services
 from rs3d.stores.ballast import SpaceConfig
 from rs3d.stores.horizon import HorizonView, horizon_minimum
@@ -110,7 +112,9 @@ class Steward:
         )
         self._board = board
         self._show_processes()
-        admin = AdminServer(self._verbs(parts, board))
+        rekeying = RekeyService(parts.engine, parts.catalog, parts.committer)
+        services.append(rekeying)
+        admin = AdminServer(self._verbs(parts, board, rekeying))
         control = ServerControl()
         handler = ops_handler(health=board.health, metrics=board.metrics_text)
         ops = [trio.socket.from_stdlib_socket(sock) for sock in self._child.take_listeners(OPS)]
@@ -158,7 +162,7 @@ class Steward:
         )
         return garbage, [garbage, sweep, compaction, readers]
 
-    def _verbs(self, parts: StoreParts, board: StatusBoard) -> dict[str, Verb]:
+    def _verbs(self, parts: StoreParts, board: StatusBoard, rekeying: RekeyService) -> dict[str, Verb]:
         async def compact(first: int, last: int) -> Compaction:
             operation = CompactLog(id=parts.committer.next_id(), first=first, last=last)
             outcome = await parts.committer.commit(operation)
@@ -172,6 +176,7 @@ class Steward:
             *state.verbs(),
             *BucketVerbs(parts.engine).verbs(),
             *IdentityVerbs(parts.engine).verbs(),
+            *RotationVerbs(parts.engine, rekeying).verbs(),
             *KmsKeyVerbs(parts.engine.key_directory).verbs(),
             *QuarantineVerbs(parts.engine, parts.blobs.quarantined).verbs(),
         ]

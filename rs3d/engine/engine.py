@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final
 
 from rs3d.crypto.providers.directory import KeyDirectory
-from rs3d.engine import buckets, get, listing, multipart, uploads, versions
+from rs3d.engine import buckets, get, listing, multipart, rekeying, uploads, versions
 from rs3d.engine.attributes import blob_info, object_attributes
 from rs3d.engine.configuration import EngineConfig, EngineDeps
 from rs3d.engine.copying import copy_object
@@ -17,6 +17,7 @@ from rs3d.engine.get import ObjectReader
 from rs3d.engine.identities import Identities
 from rs3d.engine.partcopy import upload_part_copy
 from rs3d.engine.put import put_object
+from rs3d.engine.rekeying import NewBucketKeys, RewrapPage, RewrapPlace
 from rs3d.engine.requests import (
     BUCKET_OWNER,
     NO_CHECKS,
@@ -66,7 +67,7 @@ from rs3d.errors import NotImplementedHere
 from rs3d.types.blobs import BlobInfo
 from rs3d.types.body import BodySource, BytesSource
 from rs3d.types.buckets import Bucket, Versioning
-from rs3d.types.identifiers import BlobId
+from rs3d.types.identifiers import BlobId, BucketId
 from rs3d.types.identities import AccessKey, KeyStatus, User
 from rs3d.types.objects import CanonicalId, ObjectVersion, Pairs, Upload
 from rs3d.types.operations import Bypass
@@ -214,6 +215,14 @@ class StorageEngine:
         if directory is None:
             raise NotImplementedHere(what="SSE-KMS without a key provider")
         return directory
+
+    async def rotate_bucket_keys(self, name: str) -> NewBucketKeys:
+        """See `rekeying.rotate_bucket_keys`."""
+        return await rekeying.rotate_bucket_keys(self._runtime, name)
+
+    async def rewrap_page(self, bucket: BucketId, behind: RewrapPlace | None) -> RewrapPage | None:
+        """See `rekeying.rewrap_page`."""
+        return await rekeying.rewrap_page(self._runtime, bucket, behind)
 
     async def resolve_encryption(self, bucket: Bucket, request: EncryptionRequest | None) -> EncryptionRequest | None:
         """How a put gets sealed that asks for `request`: as it asks, else as the bucket's default says, else not; with

@@ -13,6 +13,7 @@ from rs3d.engine.encryption import data_key_of_upload, is_sealed_by_bucket, uplo
 from rs3d.engine.etags import EtagAlgorithm, multipart_etag
 from rs3d.engine.plan import BodyPlan, check_declared_length, check_part_quota, plan_part, upload_etag
 from rs3d.engine.put import latest_object, put_result
+from rs3d.engine.rekeying import is_stale, rewrapped_envelope
 from rs3d.engine.requests import BodyChecks, CompletedPart, CompleteRequest, CustomerKey
 from rs3d.engine.results import PartResult, PutResult
 from rs3d.engine.runtime import PARTS_ON_LOOP, Runtime, find_bucket
@@ -157,6 +158,9 @@ async def complete_multipart_upload(
         if upload is None or meta is None:
             return await _repeat(runtime, record, key, upload_id, request)
         envelope = upload_envelope(upload)
+        if is_stale(runtime.sealing, record, envelope):
+            # The bucket's key was rotated since the upload began: no version is made under an older one.
+            envelope = await rewrapped_envelope(runtime.sealing, record, key, upload.upload.token, envelope)
         outcome = await runtime.commit(
             CompleteUpload(
                 id=runtime.committer.next_id(),

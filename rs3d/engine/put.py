@@ -8,7 +8,8 @@ from rs3d.engine.bodies import StoredBody, store_body
 from rs3d.engine.conditions import may_hold
 from rs3d.engine.encryption import new_data_key, seal, wanted_encryption
 from rs3d.engine.plan import BodyPlan, check_declared_length, check_object_quota, plan_object
-from rs3d.engine.requests import EncryptionMode, PutRequest
+from rs3d.engine.rekeying import is_stale, rewrapped_envelope
+from rs3d.engine.requests import EncryptionMode, EncryptionRequest, PutRequest
 from rs3d.engine.results import PutResult
 from rs3d.engine.runtime import Runtime, find_bucket
 from rs3d.stores.interfaces import BlobOrigin, CatalogSnapshot
@@ -60,6 +61,8 @@ async def put_object(runtime: Runtime, bucket: str, key: str, body: BodySource, 
     by_bucket = encryption is not None and encryption.mode is EncryptionMode.STORE
     plan = await runtime.chunk_sharing.complete(plan, record, by_bucket, body.declared_bytes)
     stored = await store_body(runtime, plan, body, origin)
+    if wrapped_key and encryption is not None:
+        wrapped_key = await _under_newest(runtime, record, key, token, wrapped_key, encryption)
     operation = PutVersion(
         id=runtime.committer.next_id(),
         bucket=record.bucket_id,
@@ -73,6 +76,25 @@ async def put_object(runtime: Runtime, bucket: str, key: str, body: BodySource, 
     )
     outcome = await runtime.commit(operation, stored.new_blobs)
     return put_result(outcome, stored.etag, stored.size_bytes, stored.checksums)
+
+
+async def _under_newest(
+    runtime: Runtime, bucket: Bucket, key: str, token: bytes, envelope: bytes, encryption: EncryptionRequest
+) -> bytes:
+    """The envelope, made anew when the bucket's key was rotated while the body came."""
+    with runtime.catalog.snapshot() as view:
+        current = view.bucket_by_id(bucket.bucket_id)
+    if (
+        current is None
+        or encryption.mode is EncryptionMode.CUSTOMER
+        or not is_stale(runtime.sealing, current, envelope)
+    ):
+        return envelope
+
+    async def again() -> bytes:
+        return await rewrapped_envelope(runtime.sealing, current, key, token, envelope)
+
+    return await runtime.fetching_keys(again)
 
 
 def latest_object(view: CatalogSnapshot, bucket: Bucket, key: str) -> ObjectVersion | None:
