@@ -1,9 +1,9 @@
 /* MD5 is one chain of 64 steps a block, each waiting for the one before: some six cycles a step, however wide the
  * machine. A lone stream cannot go faster than that. Different streams can share the wait: `avx2` holds eight of them
  * in the eight 32-bit columns of its registers, and steps two such groups in turn (sixteen streams) when there are more
- * than eight, because one group alone leaves the arithmetic units idle for about half of the chain's latency. A wider
- * row (AVX-512: vprold rotates in one instruction, vpternlogd computes each function in one) has its place above it in
- * VARIANTS.
+ * than eight, because one group alone leaves the arithmetic units idle for about half of the chain's latency. `avx512`
+ * shortens the chain itself: vprold rotates in one instruction, vpternlogd computes each function in one, so a step
+ * waits for four instructions; more than eight streams lie side by side in registers of sixteen columns.
  *
  * Streams have different lengths. A lane is a place for a stream's whole blocks; all lanes step by the smallest number
  * of blocks that any of them has left, then finished lanes take the next stream. With one or two streams left the
@@ -15,6 +15,7 @@
 #include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include "transpose16.h"
 #include "transpose8.h"
 #endif
 
@@ -241,7 +242,77 @@ __attribute__((target("avx2"))) static void avx2_blocks_16(uint32_t *state, cons
     s[4] = ta; s[5] = tb; s[6] = tc; s[7] = td;
 }
 
+#define AVX512 __attribute__((target("avx2,avx512f,avx512bw,avx512dq,avx512vl")))
+
+/* vpternlogd's tables of F, G, H, I, bit 4b + 2c + d. */
+#define TABLE_F 0xca
+#define TABLE_G 0xe4
+#define TABLE_H 0x96
+#define TABLE_I 0x39
+#define STEP_512(width, f, a, b, c, d, w, s, sine) \
+    a = _mm##width##_add_epi32(a, _mm##width##_add_epi32(w, sine)); \
+    a = _mm##width##_add_epi32(a, _mm##width##_ternarylogic_epi32(b, c, d, TABLE_##f)); \
+    a = _mm##width##_add_epi32(_mm##width##_rol_epi32(a, s), b);
+
+AVX512 static void avx512_blocks_8(uint32_t *state, const unsigned char **at, size_t blocks)
+{
+    OPAQUE_SINES;
+    __m256i *s = (__m256i *)state;
+    __m256i a = s[0], b = s[1], c = s[2], d = s[3];
+
+    for (size_t offset = 0; offset < 64 * blocks; offset += 64) {
+        word8 w[16];
+        __m256i a0 = a, b0 = b, c0 = c, d0 = d;
+        LOAD_WORDS(w, at, offset)
+#define X(f, a, b, c, d, g, s, k) STEP_512(256, f, a, b, c, d, (__m256i)w[g], s, _mm256_set1_epi32((int)sines[k]))
+        STEPS(X)
+#undef X
+        a = _mm256_add_epi32(a, a0);
+        b = _mm256_add_epi32(b, b0);
+        c = _mm256_add_epi32(c, c0);
+        d = _mm256_add_epi32(d, d0);
+    }
+    s[0] = a; s[1] = b; s[2] = c; s[3] = d;
+}
+
+/* What the lanes read next. A block's 64 steps are more instructions than the processor looks ahead over, so that it
+ * does not meet the next block's loads in time, and its prefetcher does not follow sixteen streams. Into the second
+ * cache: bodies lie at like addresses, and the first has twelve places for each. Beyond the end it does nothing. */
+#define PREFETCH_BYTES 512
+
+/* The two groups of eight as the halves of one register. */
+#define JOINED(low, high) _mm512_inserti64x4(_mm512_castsi256_si512((__m256i)(low)), (__m256i)(high), 1)
+
+AVX512 static void avx512_blocks_16(uint32_t *state, const unsigned char **at, size_t blocks)
+{
+    OPAQUE_SINES;
+    __m256i *s = (__m256i *)state;
+    __m512i a = JOINED(s[0], s[4]), b = JOINED(s[1], s[5]), c = JOINED(s[2], s[6]), d = JOINED(s[3], s[7]);
+
+    for (size_t offset = 0; offset < 64 * blocks; offset += 64) {
+        __m512i w[16], a0 = a, b0 = b, c0 = c, d0 = d;
+        for (int lane = 0; lane < 16; lane++) {
+            _mm_prefetch((const char *)(at[lane] + offset + PREFETCH_BYTES), _MM_HINT_T1);
+            w[lane] = _mm512_loadu_si512(at[lane] + offset);
+        }
+        RS3D_TRANSPOSE16(w);
+#define X(f, a, b, c, d, g, s, k) STEP_512(512, f, a, b, c, d, w[g], s, _mm512_set1_epi32((int)sines[k]))
+        STEPS(X)
+#undef X
+        a = _mm512_add_epi32(a, a0);
+        b = _mm512_add_epi32(b, b0);
+        c = _mm512_add_epi32(c, c0);
+        d = _mm512_add_epi32(d, d0);
+    }
+    s[0] = _mm512_castsi512_si256(a); s[4] = _mm512_extracti64x4_epi64(a, 1);
+    s[1] = _mm512_castsi512_si256(b); s[5] = _mm512_extracti64x4_epi64(b, 1);
+    s[2] = _mm512_castsi512_si256(c); s[6] = _mm512_extracti64x4_epi64(c, 1);
+    s[3] = _mm512_castsi512_si256(d); s[7] = _mm512_extracti64x4_epi64(d, 1);
+}
+
 enum { LANES = 16 };
+
+typedef void run_lanes(uint32_t *state, const unsigned char **at, size_t blocks);
 
 /* Where word i of lane l lies: lanes 0-7 in the first group, 8-15 in the second. */
 static inline size_t place(size_t i, size_t l)
@@ -249,7 +320,7 @@ static inline size_t place(size_t i, size_t l)
     return 32 * (l / 8) + 8 * i + l % 8;
 }
 
-static void avx2_many(rs3d_md5_job *jobs, size_t count)
+static void many(rs3d_md5_job *jobs, size_t count, run_lanes *run_8, run_lanes *run_16)
 {
     uint32_t state[4 * LANES] __attribute__((aligned(32))) = {0};
     const unsigned char *at[LANES];
@@ -297,9 +368,9 @@ static void avx2_many(rs3d_md5_job *jobs, size_t count)
             for (size_t l = 0; l < LANES; l++)
                 at[l] = held[held[l] ? l : lowest]->data;
             if (highest < 8)
-                avx2_blocks_8(state, at, step);
+                run_8(state, at, step);
             else
-                avx2_blocks_16(state, at, step);
+                run_16(state, at, step);
         }
         for (size_t l = 0; l < LANES; l++) {
             rs3d_md5_job *job = held[l];
@@ -324,10 +395,13 @@ void rs3d_md5_update_many(int variant, rs3d_md5_job *jobs, size_t count)
     size_t i;
 
 #if defined(__x86_64__)
-    if (variant == RS3D_MD5_AVX2 && count > 1) {
+    if (variant != RS3D_MD5_SCALAR && count > 1) {
         for (i = 0; i < count; i++)
             begin_update(jobs[i].stream, &jobs[i].data, &jobs[i].bytes);
-        avx2_many(jobs, count);
+        if (variant == RS3D_MD5_AVX512)
+            many(jobs, count, avx512_blocks_8, avx512_blocks_16);
+        else
+            many(jobs, count, avx2_blocks_8, avx2_blocks_16);
         for (i = 0; i < count; i++)
             end_update(jobs[i].stream, jobs[i].data, jobs[i].bytes);
         return;

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { RS3D_MD5_AVX2 = 0, RS3D_MD5_SCALAR = 1 }; /* rows of VARIANTS in md5.pyx */
+enum { RS3D_MD5_AVX512 = 0, RS3D_MD5_AVX2 = 1, RS3D_MD5_SCALAR = 2 }; /* rows of VARIANTS in md5.pyx */
 
 typedef struct {
     uint32_t h[4];

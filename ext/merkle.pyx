@@ -24,12 +24,13 @@ from libc.string cimport memcpy, memcmp
 
 from bufview cimport GIL_FREE_BYTES, Py_buffer, PyBuffer_Release, open_readable
 from variant cimport (
-    RS3D_CPU_AVX2, RS3D_CPU_SHA, RS3D_CPU_SSE41, RS3D_CPU_SSSE3,
+    RS3D_CPU_AVX2, RS3D_CPU_AVX512, RS3D_CPU_SHA, RS3D_CPU_SSE41, RS3D_CPU_SSSE3,
     initial_variant, runnable_variants, variant_index,
 )
 
 cdef extern from "merkle_impl.h":
     enum:
+        RS3D_SHA_AVX512
         RS3D_SHA_SHANI
         RS3D_SHA_AVX2
         RS3D_SHA_SCALAR
@@ -52,6 +53,7 @@ cdef enum:
 
 # In the order of the numbers above.
 cdef tuple VARIANTS = (
+    ("avx512", RS3D_CPU_AVX512 | RS3D_CPU_AVX2 | RS3D_CPU_SHA | RS3D_CPU_SSE41 | RS3D_CPU_SSSE3),
     ("shani", RS3D_CPU_SHA | RS3D_CPU_SSE41 | RS3D_CPU_SSSE3),
     ("avx2", RS3D_CPU_AVX2),
     ("scalar", 0),

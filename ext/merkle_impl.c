@@ -1,11 +1,11 @@
-/* Three ways through SHA-256's compression function, and the lanes that feed them.
+/* Four ways through SHA-256's compression function, and the lanes that feed them.
  *
  * One stream of SHA-256 is a chain: each pair of rounds needs the one before. A processor's SHA unit is therefore idle
  * half the time (Zen 3: sha256rnds2 answers after 4 cycles, but takes a new one every 2). Two independent messages,
  * interleaved instruction by instruction, fill it: `shani` runs messages in pairs. Where there is no such unit, `avx2`
  * holds eight messages in the eight 32-bit columns of its registers, one register a state word, and runs the plain
- * formulas on all of them. A wider row (AVX-512: sixteen messages, with vprord and vpternlogd) has its place above them
- * in VARIANTS.
+ * formulas on all of them. `avx512` holds sixteen, rotates in one instruction and computes each of the functions in one;
+ * it overtakes the SHA unit from nine messages on, and leaves fewer to it.
  *
  * Messages end at different times. A lane is a place for a message: it first walks the message's whole blocks where
  * they lie, then one or two blocks of tail (the rest, 0x80, zeros, the bit length), then takes the next message. All
@@ -16,6 +16,7 @@
 #include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include "transpose16.h"
 #include "transpose8.h"
 #endif
 
@@ -117,6 +118,62 @@ __attribute__((target("avx2"))) static void avx2_blocks(uint32_t *state, const u
     s[0] = s0; s[1] = s1; s[2] = s2; s[3] = s3; s[4] = s4; s[5] = s5; s[6] = s6; s[7] = s7;
 }
 
+#define AVX512 __attribute__((target("avx2,avx512f,avx512bw,avx512dq,avx512vl")))
+
+#define XOR3_512(x, y, z) _mm512_ternarylogic_epi32(x, y, z, 0x96)
+#define CH_512(e, f, g) _mm512_ternarylogic_epi32(e, f, g, 0xca)
+#define MAJ_512(a, b, c) _mm512_ternarylogic_epi32(a, b, c, 0xe8)
+#define SUM_512(x, i, j, k) XOR3_512(_mm512_ror_epi32(x, i), _mm512_ror_epi32(x, j), _mm512_ror_epi32(x, k))
+#define SIG_512(x, i, j, k) XOR3_512(_mm512_ror_epi32(x, i), _mm512_ror_epi32(x, j), _mm512_srli_epi32(x, k))
+#define ADD_512 _mm512_add_epi32
+
+#define ROUND_512(a, b, c, d, e, f, g, h, i) \
+    do { \
+        if ((i) >= 16) \
+            w[(i) & 15] = ADD_512(ADD_512(w[(i) & 15], SIG_512(w[((i) - 2) & 15], 17, 19, 10)), \
+                                  ADD_512(w[((i) - 7) & 15], SIG_512(w[((i) - 15) & 15], 7, 18, 3))); \
+        h = ADD_512(ADD_512(h, ADD_512(w[(i) & 15], _mm512_set1_epi32((int)k[i]))), \
+                    ADD_512(SUM_512(e, 6, 11, 25), CH_512(e, f, g))); \
+        d = ADD_512(d, h); \
+        h = ADD_512(h, ADD_512(SUM_512(a, 2, 13, 22), MAJ_512(a, b, c))); \
+    } while (0)
+#define EIGHT_ROUNDS_512(i) \
+    ROUND_512(a, b, c, d, e, f, g, h, (i)); \
+    ROUND_512(h, a, b, c, d, e, f, g, (i) + 1); \
+    ROUND_512(g, h, a, b, c, d, e, f, (i) + 2); \
+    ROUND_512(f, g, h, a, b, c, d, e, (i) + 3); \
+    ROUND_512(e, f, g, h, a, b, c, d, (i) + 4); \
+    ROUND_512(d, e, f, g, h, a, b, c, (i) + 5); \
+    ROUND_512(c, d, e, f, g, h, a, b, (i) + 6); \
+    ROUND_512(b, c, d, e, f, g, h, a, (i) + 7)
+
+#define PREFETCH_BYTES 512 /* before a lane needs them; beyond the end of a message it does nothing */
+
+/* Word i of lane l is state[16 * i + l]. */
+AVX512 static void avx512_blocks(uint32_t *state, const unsigned char **at, size_t blocks)
+{
+    const __m512i swap = _mm512_broadcast_i32x4(_mm_setr_epi8(3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12));
+    const uint32_t *k = K;
+    __m512i *s = (__m512i *)state;
+
+    __asm__("" : "+r"(k)); /* constants are loaded from the table, not built by three instructions each */
+    for (size_t block = 0; block < blocks; block++) {
+        __m512i w[16], a = s[0], b = s[1], c = s[2], d = s[3], e = s[4], f = s[5], g = s[6], h = s[7];
+        for (int lane = 0; lane < 16; lane++) {
+            /* The rounds of a block are more instructions than the processor looks ahead over. */
+            _mm_prefetch((const char *)(at[lane] + 64 * block + PREFETCH_BYTES), _MM_HINT_T1);
+            w[lane] = _mm512_loadu_si512(at[lane] + 64 * block);
+        }
+        RS3D_TRANSPOSE16(w);
+        for (int i = 0; i < 16; i++)
+            w[i] = _mm512_shuffle_epi8(w[i], swap);
+        EIGHT_ROUNDS_512(0); EIGHT_ROUNDS_512(8); EIGHT_ROUNDS_512(16); EIGHT_ROUNDS_512(24);
+        EIGHT_ROUNDS_512(32); EIGHT_ROUNDS_512(40); EIGHT_ROUNDS_512(48); EIGHT_ROUNDS_512(56);
+        s[0] = ADD_512(s[0], a); s[1] = ADD_512(s[1], b); s[2] = ADD_512(s[2], c); s[3] = ADD_512(s[3], d);
+        s[4] = ADD_512(s[4], e); s[5] = ADD_512(s[5], f); s[6] = ADD_512(s[6], g); s[7] = ADD_512(s[7], h);
+    }
+}
+
 #define SHANI __attribute__((target("sha,sse4.1,ssse3")))
 
 /* The SHA unit wants the state as two registers, ABEF and CDGH. */
@@ -209,7 +266,7 @@ SHANI static void shani_blocks_2(uint32_t *state, const unsigned char **at, size
 static void one_stream(int variant, uint32_t *s, const unsigned char *p, size_t blocks)
 {
 #if defined(__x86_64__)
-    if (variant == RS3D_SHA_SHANI) {
+    if (variant <= RS3D_SHA_SHANI) {
         shani_blocks(s, p, blocks);
         return;
     }
@@ -233,7 +290,7 @@ static size_t make_tail(unsigned char *tail, const unsigned char *rest, uint64_t
 
 /* ---------------------------------------------------------------------------------------------------------- lanes */
 
-enum { LANE_LIMIT = 8 };
+enum { LANE_LIMIT = 16, WORTH_AVX512 = 9 };
 
 typedef struct {
     size_t message;     /* which one is in this lane */
@@ -248,7 +305,7 @@ typedef void run_lanes(uint32_t *state, const unsigned char **at, size_t blocks)
 static void many(int variant, const rs3d_message *messages, size_t count, unsigned char *out, run_lanes *run,
                  size_t lanes, size_t by_word, size_t by_lane)
 {
-    uint32_t state[8 * LANE_LIMIT] __attribute__((aligned(32))) = {0};
+    uint32_t state[8 * LANE_LIMIT] __attribute__((aligned(64))) = {0};
     const unsigned char *at[LANE_LIMIT], *step_at[LANE_LIMIT];
     lane held[LANE_LIMIT];
     int busy[LANE_LIMIT] = {0};
@@ -327,6 +384,16 @@ static void never_run(uint32_t *state, const unsigned char **at, size_t blocks)
 void rs3d_sha256_many(int variant, const rs3d_message *messages, size_t count, unsigned char *out)
 {
 #if defined(__x86_64__)
+    if (variant == RS3D_SHA_AVX512) {
+        /* Full rounds of sixteen; what is left over too, if that is most of one. */
+        size_t left = count % LANE_LIMIT, wide = left >= WORTH_AVX512 ? count : count - left;
+        if (wide)
+            many(variant, messages, wide, out, avx512_blocks, LANE_LIMIT, LANE_LIMIT, 1);
+        messages += wide;
+        count -= wide;
+        out += 32 * wide;
+        variant = RS3D_SHA_SHANI;
+    }
     if (variant == RS3D_SHA_SHANI) {
         many(variant, messages, count, out, shani_blocks_2, 2, 1, 8);
         return;

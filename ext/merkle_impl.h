@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { RS3D_SHA_SHANI = 0, RS3D_SHA_AVX2 = 1, RS3D_SHA_SCALAR = 2 }; /* rows of VARIANTS in merkle.pyx */
+enum { RS3D_SHA_AVX512 = 0, RS3D_SHA_SHANI = 1, RS3D_SHA_AVX2 = 2, RS3D_SHA_SCALAR = 3 }; /* rows of VARIANTS in merkle.pyx */
 
 typedef struct {
     const unsigned char *data;

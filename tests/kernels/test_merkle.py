@@ -49,6 +49,14 @@ def test_many_messages_of_mixed_lengths_equal_hashlib() -> None:
     assert merkle.sha256_many([]) == b""
 
 
+@pytest.mark.parametrize("count", [1, 2, 8, 9, 15, 16, 17, 24, 25, 31, 32, 33])
+def test_any_number_of_messages_of_like_and_of_unlike_lengths_equals_hashlib(count: int) -> None:
+    body = random.Random(count).randbytes(8192)
+    for step in (0, 61):
+        messages = [body[number : number + 4000 - step * number] for number in range(count)]
+        assert merkle.sha256_many(messages) == b"".join(hashlib.sha256(message).digest() for message in messages)
+
+
 def test_unaligned_memoryviews_and_large_messages_equal_hashlib() -> None:
     data = memoryview(body(400_001))
     views = [data[1:200_000], data[3:], data[7:7], data[5:70_000]]
