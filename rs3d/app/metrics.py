@@ -82,13 +82,16 @@ GARBAGE_FREED: Final = Family(
 COMPACTED_BYTES: Final = Family(
     "rs3d_compacted_bytes_total", Kind.COUNTER, "Bytes of dead log records that compaction left out."
 )
+PACK_BYTES: Final = Family(
+    "rs3d_pack_bytes_freed_total", Kind.COUNTER, "Bytes by which packs of chunks became shorter when written anew."
+)
 STALE_READERS: Final = Family(
     "rs3d_stale_readers_total",
     Kind.COUNTER,
     "Slots of dead processes freed in the catalog.",
 )
 
-STEWARD_FAMILIES: Final = (GARBAGE_FREED, COMPACTED_BYTES, STALE_READERS)
+STEWARD_FAMILIES: Final = (GARBAGE_FREED, COMPACTED_BYTES, PACK_BYTES, STALE_READERS)
 
 
 def status_class(status: int) -> str:

@@ -195,12 +195,20 @@ class ServicesConfig:
     """How often the log is looked over for segments that are mostly dead."""
     reader_check_interval_s: float = 60.0
     """How often slots of dead readers in the catalog are freed."""
+    pack_interval_s: float = 60.0
+    """How often packs of deduplicated chunks are looked over for some that are mostly dead."""
+    pack_live_share: float = 0.5
+    """Packs whose live chunks have less than this share of their bytes are written anew."""
+    pack_minimum_dead_bytes: int = 4 << 20
+    """Packs with fewer dead bytes are left as they are."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             key = field.name
             if getattr(self, key) <= 0:
                 raise ConfigurationError(source="services", key=key, reason="must be positive")
+        if self.pack_live_share > 1:
+            raise ConfigurationError(source="services", key="pack_live_share", reason="must be at most 1")
 
 
 PLANNED: Final[dict[str, str]] = {

@@ -46,6 +46,7 @@ from rs3d.errors import ConfigurationError
 from rs3d.http.server import ServerControl, serve
 from rs3d.services.compaction import CompactionService
 from rs3d.services.garbage import GarbageService, SweepService
+from rs3d.services.packs import PackService
 from rs3d.services.readers import ReaderCheck
 from rs3d.services.rekeying import RekeyService
 from rs3d.services.running import Service, ServiceState, run_services
@@ -160,7 +161,15 @@ class Steward:
             freed=_counter(self._instruments[metrics.STALE_READERS.name]),
             interval_s=config.reader_check_interval_s,
         )
-        return garbage, [garbage, sweep, compaction, readers]
+        packs = PackService(
+            catalog=parts.catalog,
+            rewrite=parts.engine.rewrite_pack,
+            freed=_counter(self._instruments[metrics.PACK_BYTES.name]),
+            interval_s=config.pack_interval_s,
+            live_share=config.pack_live_share,
+            minimum_dead_bytes=config.pack_minimum_dead_bytes,
+        )
+        return garbage, [garbage, sweep, compaction, packs, readers]
 
     def _verbs(self, parts: StoreParts, board: StatusBoard, rekeying: RekeyService) -> dict[str, Verb]:
         async def compact(first: int, last: int) -> Compaction:

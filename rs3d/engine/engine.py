@@ -15,6 +15,7 @@ from rs3d.engine.copying import copy_object
 from rs3d.engine.encryption import wanted_encryption
 from rs3d.engine.get import ObjectReader
 from rs3d.engine.identities import Identities
+from rs3d.engine.packrewriting import PackRewrite, rewrite_pack
 from rs3d.engine.partcopy import upload_part_copy
 from rs3d.engine.put import put_object
 from rs3d.engine.rekeying import NewBucketKeys, RewrapPage, RewrapPlace
@@ -350,6 +351,10 @@ class StorageEngine:
     async def delete_bucket(self, name: str) -> None:
         """See `buckets.delete_bucket`."""
         await buckets.delete_bucket(self._runtime, name)
+
+    async def rewrite_pack(self, pack: BlobId, live_share: float) -> PackRewrite:
+        """See `packrewriting.rewrite_pack`."""
+        return await rewrite_pack(self._runtime, pack, live_share)
 
     # -- identities --------------------------------------------------------------------------------------------------
 
