@@ -342,6 +342,16 @@ class CustomerKeyWrong(RequestError):
 
 
 @dataclass(eq=False)
+class PartKeyMissing(CustomerKeyMissing):
+    """The upload was begun with a customer's key, and a part came without."""
+
+
+@dataclass(eq=False)
+class PartKeyWrong(CustomerKeyWrong):
+    """The upload was begun with another key than a part came with."""
+
+
+@dataclass(eq=False)
 class CustomerKeyNotApplicable(RequestError):
     """A customer's key was sent for an object that is not sealed under one."""
 

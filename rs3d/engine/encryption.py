@@ -22,6 +22,8 @@ from rs3d.errors import (
     CustomerKeyNotApplicable,
     CustomerKeyWrong,
     ObjectDamaged,
+    PartKeyMissing,
+    PartKeyWrong,
     RecordDamaged,
 )
 from rs3d.rio.encryption import Cipher
@@ -201,8 +203,13 @@ def is_sealed_by_bucket(upload: Upload) -> bool:
 def data_key_of_upload(
     keys: SealingKeys, bucket: Bucket, upload: Upload, customer: CustomerKey | None
 ) -> EncryptionKey | None:
-    """The data key of an open upload's parts. Errors as `open_envelope`."""
-    return open_envelope(keys, bucket, upload.key, upload.upload.token, upload_envelope(upload), customer)
+    """The data key of an open upload's parts. Errors as `open_envelope`, PartKeyMissing and PartKeyWrong for its."""
+    try:
+        return open_envelope(keys, bucket, upload.key, upload.upload.token, upload_envelope(upload), customer)
+    except CustomerKeyMissing as missing:
+        raise PartKeyMissing(bucket=bucket.name, key=upload.key) from missing
+    except CustomerKeyWrong as wrong:
+        raise PartKeyWrong(bucket=bucket.name, key=upload.key) from wrong
 
 
 def cipher_of(version: ObjectVersion) -> Cipher:

@@ -226,6 +226,17 @@ _ROWS: Final[dict[type[BaseException], _Row]] = {
         ),
     ),
     e.CustomerKeyWrong: _plain("AccessDenied"),
+    e.PartKeyMissing: _plain(
+        "InvalidRequest",
+        says=lambda error: (
+            "The multipart upload initiate requested encryption. Subsequent part requests must include the appropriate "
+            "encryption parameters."
+        ),
+    ),
+    e.PartKeyWrong: _plain(
+        "InvalidRequest",
+        says=lambda error: "The provided encryption parameters did not match the ones used originally.",
+    ),
     e.CustomerKeyNotApplicable: _plain(
         "InvalidRequest", says=lambda error: "The encryption parameters are not applicable to this object."
     ),

@@ -118,6 +118,7 @@ def test_parts_and_copies_are_sealed_under_the_keys_they_are_given(sealed: Seale
     assert upload["SSECustomerAlgorithm"] == "AES256"
     target = {"Bucket": bucket, "Key": "parts", "UploadId": upload["UploadId"]}
     refused(client.upload_part, "InvalidRequest", **target, PartNumber=1, Body=body)
+    refused(client.upload_part, "InvalidRequest", **target, PartNumber=1, Body=body, **OTHER)
     first = client.upload_part(**target, PartNumber=1, Body=body, **CUSTOMER)
     client.put_object(Bucket=bucket, Key="source", Body=body, **OTHER)
     other = {f"CopySource{name}": value for name, value in OTHER.items()}
