@@ -8,46 +8,53 @@ from __future__ import annotations
 
 import hmac
 import os
-import re
-import stat
+from collections.abc import Callable
 from typing import Final
 
+from typing_extensions import Buffer
+
+from rs3d.crypto.privatefiles import read_secret
 from rs3d.crypto.sealing import KEY_BYTES, KEY_ID_BYTES, Sealer, derive
 from rs3d.crypto.secret import Secret
 from rs3d.errors import MasterKeyWrong
+from rs3d.kernels.secretmemory import SecretMemory
 
 CREDENTIAL_NAME: Final = "rs3d.master-key"
 CREDENTIALS_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
 CHECK_BYTES: Final = 16
 
-_PREFIX = "rs3d-master-key-1:"
-_TEXT = re.compile(rf"(?:{_PREFIX})?([0-9a-fA-F]{{64}})\s*\Z", re.ASCII)
+_PREFIX: Final = b"rs3d-master-key-1:"
+_WHITE_SPACE: Final = frozenset(b" \t\r\n\v\f")
 _FILE_LIMIT_BYTES = 1024
 
 
 class MasterKey:
-    """32 random bytes and where they came from. Its repr names the id, never the key."""
+    """32 random bytes and where they came from. Its repr names the id, never the key.
+
+    From file or generator to here, the key is in memory for secrets only (`rs3d.kernels.secretmemory`).
+    """
 
     __slots__ = ("_key", "key_id", "source")
 
-    def __init__(self, key: bytes, source: str) -> None:
+    def __init__(self, key: Buffer, source: str) -> None:
         """Take a key from memory.
 
         Raises:
             MasterKeyWrong: not 32 bytes, or all alike (an uninitialised buffer is no key).
         """
-        if len(key) != KEY_BYTES:
-            raise MasterKeyWrong(source=source, reason=f"a master key has {KEY_BYTES} bytes, not {len(key)}")
-        if len(set(key)) == 1:
-            raise MasterKeyWrong(source=source, reason="all its bytes are the same")
-        self._key = Secret(key)
+        with memoryview(key) as view:
+            if view.nbytes != KEY_BYTES:
+                raise MasterKeyWrong(source=source, reason=f"a master key has {KEY_BYTES} bytes, not {view.nbytes}")
+            if len(set(view)) == 1:
+                raise MasterKeyWrong(source=source, reason="all its bytes are the same")
+        self._key = Secret.owning(key) if isinstance(key, SecretMemory) else Secret(key)
         self.source = source
-        self.key_id = derive(self._key, salt=b"", info=b"rs3d master key id", length=KEY_ID_BYTES)
+        self.key_id = derive(self._key, salt=b"", info=b"rs3d master key id", length=KEY_ID_BYTES).reveal()
 
     @classmethod
     def generate(cls) -> MasterKey:
         """A new key from the kernel's generator, in memory only; `write` makes its file."""
-        return cls(os.urandom(KEY_BYTES), "memory")
+        return cls(SecretMemory.random(KEY_BYTES), "memory")
 
     @classmethod
     def from_file(cls, path: str) -> MasterKey:
@@ -56,23 +63,7 @@ class MasterKey:
         Raises:
             MasterKeyWrong: missing, unreadable, readable by others, or not a key; nothing is created.
         """
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            raise MasterKeyWrong(source=path, reason=f"cannot be opened: {error.strerror}") from None
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise MasterKeyWrong(source=path, reason="it is not a regular file")
-            if status.st_mode & 0o077:
-                mode = stat.S_IMODE(status.st_mode)
-                raise MasterKeyWrong(source=path, reason=f"mode {mode:04o} lets others read it; use 0600")
-            raw = os.read(descriptor, _FILE_LIMIT_BYTES)
-        except OSError as error:
-            raise MasterKeyWrong(source=path, reason=f"cannot be read: {error.strerror}") from None
-        finally:
-            os.close(descriptor)
-        return cls._parse(raw, path)
+        return cls._parse(read_secret(path, _FILE_LIMIT_BYTES, _refusing(path)), path)
 
     @classmethod
     def from_credential(cls, name: str = CREDENTIAL_NAME) -> MasterKey:
@@ -85,12 +76,8 @@ class MasterKey:
         if not directory:
             raise MasterKeyWrong(source=f"credential {name}", reason=f"${CREDENTIALS_VARIABLE} is not set")
         path = os.path.join(directory, name)
-        try:
-            with open(path, "rb") as file:  # its mode is systemd's business: the directory is private to the service
-                raw = file.read(_FILE_LIMIT_BYTES)
-        except OSError as error:
-            raise MasterKeyWrong(source=path, reason=f"cannot be read: {error.strerror}") from None
-        return cls._parse(raw, path)
+        # Its mode is systemd's business: the directory is private to the service.
+        return cls._parse(read_secret(path, _FILE_LIMIT_BYTES, _refusing(path), any_mode=True), path)
 
     def write(self, path: str) -> None:
         """Make the key file at `path`, mode 0600, durable with its name when this returns. Never replaces a file.
@@ -105,7 +92,8 @@ class MasterKey:
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
-                os.write(descriptor, f"{_PREFIX}{self._key.reveal().hex()}\n".encode())
+                with self._key.view() as key, memoryview(SecretMemory.copy(key).hex()) as digits:
+                    os.writev(descriptor, [_PREFIX, digits, b"\n"])
                 os.fsync(descriptor)
                 # link, not rename: an existing key is never replaced, and a half-written one never has the name
                 os.link(temporary, path)
@@ -123,7 +111,7 @@ class MasterKey:
 
     def check_value(self, store_id: bytes) -> bytes:
         """16 bytes that prove this key for this store and reveal nothing of it; kept in store.meta."""
-        return derive(self._key, salt=store_id, info=b"rs3d master key check", length=CHECK_BYTES)
+        return derive(self._key, salt=store_id, info=b"rs3d master key check", length=CHECK_BYTES).reveal()
 
     def require(self, store_id: bytes, key_id: str, check_value: bytes) -> None:
         """Make sure that this is the key that store.meta names.
@@ -149,14 +137,26 @@ class MasterKey:
         self._key.wipe()
 
     @classmethod
-    def _parse(cls, raw: bytes, source: str) -> MasterKey:
-        try:
-            found = _TEXT.match(raw.decode("ascii"))
-        except UnicodeDecodeError:
-            found = None
-        if found is None:
-            raise MasterKeyWrong(source=source, reason=f"{len(raw)} bytes that are not a master key")
-        return cls(bytes.fromhex(found[1]), source)
+    def _parse(cls, content: SecretMemory, source: str) -> MasterKey:
+        with memoryview(content) as text:
+            begin, end = 0, text.nbytes
+            while end and text[end - 1] in _WHITE_SPACE:
+                end -= 1
+            # The view compares without a copy of what may be digits of the key.
+            if text[: len(_PREFIX)] == memoryview(_PREFIX):
+                begin = len(_PREFIX)
+            try:
+                if end - begin != 2 * KEY_BYTES:
+                    raise ValueError
+                key = SecretMemory.from_hex(text[begin:end])
+            except ValueError:
+                raise MasterKeyWrong(source=source, reason=f"{len(content)} bytes that are not a master key") from None
+        content.wipe()
+        return cls(key, source)
 
     def __repr__(self) -> str:
         return f"MasterKey(id {self.id}, from {self.source})"
+
+
+def _refusing(source: str) -> Callable[[str], MasterKeyWrong]:
+    return lambda reason: MasterKeyWrong(source=source, reason=reason)

@@ -12,6 +12,8 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
+from rs3d.kernels.secretmemory import SecretMemory
+
 
 def read_private(path: str, limit_bytes: int, refuse: Callable[[str], Exception], *, any_mode: bool = False) -> bytes:
     """The content of a regular file that nobody else may read.
@@ -23,6 +25,33 @@ def read_private(path: str, limit_bytes: int, refuse: Callable[[str], Exception]
     Raises:
         What `refuse` makes: missing, unreadable, longer than the limit, not a regular file, or mode not 0600.
     """
+    with _opened(path, limit_bytes, refuse, any_mode) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
+        return file.read(limit_bytes + 1)
+
+
+def read_secret(
+    path: str, limit_bytes: int, refuse: Callable[[str], Exception], *, any_mode: bool = False
+) -> SecretMemory:
+    """The same in memory for secrets, by one read: for small files.
+
+    Raises:
+        As `read_private`; and what `refuse` makes for an empty file.
+    """
+    with _opened(path, limit_bytes, refuse, any_mode) as descriptor:
+        content = SecretMemory(limit_bytes + 1)
+        with memoryview(content) as view:
+            length = os.readv(descriptor, [view])
+            if not length:
+                raise refuse("it is empty")
+            if length > limit_bytes:
+                raise refuse(f"more than {limit_bytes} bytes")
+            found = SecretMemory.copy(view[:length])
+        content.wipe()
+        return found
+
+
+@contextlib.contextmanager
+def _opened(path: str, limit_bytes: int, refuse: Callable[[str], Exception], any_mode: bool) -> Iterator[int]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -35,8 +64,7 @@ def read_private(path: str, limit_bytes: int, refuse: Callable[[str], Exception]
             raise refuse(f"mode {stat.S_IMODE(status.st_mode):04o} lets others read it; use 0600")
         if status.st_size > limit_bytes:
             raise refuse(f"{status.st_size} bytes; the most is {limit_bytes}")
-        with os.fdopen(os.dup(descriptor), "rb") as file:
-            return file.read(limit_bytes + 1)
+        yield descriptor
     except OSError as error:
         raise refuse(f"cannot be read: {error.strerror}") from None
     finally:

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Final, cast
+from typing import Final
 
-from Cryptodome.Hash import SHA256
-from Cryptodome.Protocol.KDF import HKDF
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from rs3d.crypto.secret import Secret
 from rs3d.errors import MasterKeyWrong, RecordDamaged
+from rs3d.kernels.secretmemory import SecretMemory
 
 KEY_BYTES: Final = 32
 KEY_ID_BYTES: Final = 8
@@ -30,9 +31,12 @@ VERSION: Final = 1
 OVERHEAD_BYTES: Final = 1 + KEY_ID_BYTES + NONCE_BYTES + TAG_BYTES
 
 
-def derive(key: Secret, *, salt: bytes, info: bytes, length: int) -> bytes:
+def derive(key: Secret, *, salt: bytes, info: bytes, length: int) -> Secret:
     """HKDF-SHA256 (RFC 5869) of a uniformly random key."""
-    return cast(bytes, HKDF(key.reveal(), length, salt, SHA256, 1, info))
+    made = SecretMemory(length)
+    with key.view() as secret, memoryview(made) as view:
+        HKDF(SHA256(), length, salt, info).derive_into(secret, view)
+    return Secret.owning(made)
 
 
 class Sealer:
@@ -47,7 +51,7 @@ class Sealer:
         self._source = source
         self._ciphers: dict[str, AESGCM] = {}
 
-    def seal(self, purpose: str, context: bytes, plaintext: bytes) -> bytes:
+    def seal(self, purpose: str, context: bytes, plaintext: bytes | memoryview) -> bytes:
         """`plaintext` sealed with a fresh random nonce; opens only with the same purpose and context.
 
         Args:
@@ -65,6 +69,21 @@ class Sealer:
             MasterKeyWrong: sealed under another master key.
             RecordDamaged: changed, cut, of another purpose, context or store, or of an unknown version.
         """
+        opened = bytearray(max(0, len(sealed) - OVERHEAD_BYTES))
+        self._unseal_into(purpose, context, sealed, opened)
+        return bytes(opened)
+
+    def unseal_key(self, purpose: str, context: bytes, sealed: bytes) -> SecretMemory:
+        """The same for a key of KEY_BYTES, in memory for secrets and nowhere else. Errors as `unseal`."""
+        if len(sealed) != KEY_BYTES + OVERHEAD_BYTES:
+            reason = f"{len(sealed)} bytes that are no sealed key of {KEY_BYTES} bytes"
+            raise RecordDamaged(what=f"secret sealed for {purpose!r}", reason=reason)
+        opened = SecretMemory(KEY_BYTES)
+        with memoryview(opened) as view:
+            self._unseal_into(purpose, context, sealed, view)
+        return opened
+
+    def _unseal_into(self, purpose: str, context: bytes, sealed: bytes, opened: bytearray | memoryview) -> None:
         what = f"secret sealed for {purpose!r}"
         if len(sealed) < OVERHEAD_BYTES or sealed[0] != VERSION:
             raise RecordDamaged(what=what, reason=f"{len(sealed)} bytes that are no sealed secret of version {VERSION}")
@@ -73,7 +92,7 @@ class Sealer:
             raise MasterKeyWrong(source=self._source, reason=f"{what} needs the key {key_id.hex()}")
         nonce, body = sealed[1 + KEY_ID_BYTES :][:NONCE_BYTES], sealed[1 + KEY_ID_BYTES + NONCE_BYTES :]
         try:
-            return self._cipher(purpose).decrypt(nonce, body, self._aad(purpose, context))
+            self._cipher(purpose).decrypt_into(nonce, body, self._aad(purpose, context), opened)
         except InvalidTag:
             raise RecordDamaged(what=what, reason="it does not open: changed, or of another context or store") from None
 
@@ -81,7 +100,8 @@ class Sealer:
         cipher = self._ciphers.get(purpose)
         if cipher is None:
             info = b"rs3d seal " + purpose.encode()
-            cipher = AESGCM(derive(self._key, salt=self._store_id, info=info, length=KEY_BYTES))
+            with derive(self._key, salt=self._store_id, info=info, length=KEY_BYTES).view() as key:
+                cipher = AESGCM(key)
             self._ciphers[purpose] = cipher
         return cipher
 

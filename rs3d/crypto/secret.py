@@ -1,45 +1,68 @@
-"""Secret bytes in memory: never shown, compared in constant time, overwritten when no longer needed."""
+"""Secret bytes in memory: locked, left out of core dumps, never shown, overwritten when no longer needed."""
 
 from __future__ import annotations
 
-import hmac
 from typing import NoReturn
 
-from rs3d.kernels.posix import wipe
+from typing_extensions import Buffer
+
+from rs3d.kernels.secretmemory import SecretMemory
 
 
 class Secret:
     """Secret bytes whose repr, str, format and pickle reveal nothing.
 
-    `wipe()` overwrites the bytes held here. Python may hold copies made by `reveal()`: keep those short-lived.
+    `wipe()` overwrites the bytes held here, as does the end of the object. Python may hold copies made by `reveal()`:
+    prefer `view()`, and keep those short-lived.
     """
 
-    __slots__ = ("_bytes",)
+    __slots__ = ("_memory",)
 
-    def __init__(self, value: bytes | bytearray | memoryview) -> None:
-        """Copies `value`; the caller wipes its own copy if it can."""
-        self._bytes = bytearray(value)
+    def __init__(self, value: Buffer) -> None:
+        """Copies `value`; the caller wipes its own copy if it can. One that is empty is as good as wiped."""
+        self._memory = SecretMemory.copy(value) if memoryview(value).nbytes else None
+
+    @classmethod
+    def owning(cls, memory: SecretMemory) -> Secret:
+        """Around memory that is filled already, and owned from now on."""
+        made = cls(b"")
+        made._memory = memory
+        return made
 
     def reveal(self) -> bytes:
-        """A copy of the bytes, for a call that needs them now.
+        """A copy of the bytes, for a call that takes nothing but bytes.
 
         Raises:
             ValueError: the secret was wiped.
         """
-        if not self._bytes:
+        with self.view() as view:
+            return bytes(view)
+
+    def view(self) -> memoryview:
+        """The bytes themselves, to be released soon: they are not overwritten before.
+
+        Raises:
+            ValueError: the secret was wiped.
+        """
+        if self._memory is None:
             raise ValueError("the secret was wiped")
-        return bytes(self._bytes)
+        return memoryview(self._memory)
 
     def wipe(self) -> None:
         """Overwrite the bytes with zeros and forget them; may be repeated."""
-        wipe(self._bytes)
-        self._bytes = bytearray()
+        if self._memory is not None:
+            self._memory.wipe()
+        self._memory = None
 
     def __len__(self) -> int:
-        return len(self._bytes)
+        return 0 if self._memory is None else len(self._memory)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and hmac.compare_digest(self._bytes, other._bytes)
+        if not isinstance(other, Secret):
+            return False
+        if self._memory is None or other._memory is None:
+            return self._memory is other._memory
+        return self._memory.equals(other._memory)
 
     def __hash__(self) -> int:
         raise TypeError("a secret is no key of a dictionary")
@@ -49,6 +72,3 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a secret is not pickled")
-
-    def __del__(self) -> None:
-        wipe(self._bytes)

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from rs3d.crypto.masterkey import CREDENTIALS_VARIABLE
-from rs3d.crypto.privatefiles import read_private
+from rs3d.crypto.privatefiles import read_secret
 from rs3d.crypto.secret import Secret
 from rs3d.errors import ConfigurationError
 
+_WHITE_SPACE: Final = frozenset(b" \t\r\n\v\f")
 LONGEST_BYTES: Final = 16 * 1024
 """Tokens are some hundred bytes; a file beyond this is not one."""
 
@@ -36,10 +37,16 @@ def read_secret_file(place: str, setting: str, environment: Mapping[str, str]) -
         return ConfigurationError(source=path, key=setting, reason=reason)
 
     # A credential's mode is systemd's business: its directory is private to the service.
-    content = read_private(path, LONGEST_BYTES, refuse, any_mode=path != place).strip()
-    if not content:
-        raise refuse("it is empty")
-    return Secret(content)
+    content = read_secret(path, LONGEST_BYTES, refuse, any_mode=path != place)
+    with memoryview(content) as text:
+        begin, end = 0, text.nbytes
+        while end and text[end - 1] in _WHITE_SPACE:
+            end -= 1
+        while begin < end and text[begin] in _WHITE_SPACE:
+            begin += 1
+        if begin == end:
+            raise refuse("it is empty")
+        return Secret(text[begin:end])
 
 
 def credential_path(place: str, environment: Mapping[str, str]) -> str:

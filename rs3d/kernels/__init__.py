@@ -29,6 +29,7 @@ KERNELS: tuple[str, ...] = (
     "plainread",
     "posix",
     "reedsolomon",
+    "secretmemory",
     "sigv4",
     "splice",
     "uring",

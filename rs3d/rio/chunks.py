@@ -58,8 +58,9 @@ class ChunkSecrets:
 
     def __init__(self, key: EncryptionKey) -> None:
         self.key = key
-        self._names = key.derive(Purpose.CHUNK_NAMES).reveal()
-        self._sealing = key.derive(Purpose.CHUNK_SEALING).reveal()
+        # Views keep the memory of the keys, which is neither swapped nor dumped; hashing takes them as they are.
+        self._names = key.derive(Purpose.CHUNK_NAMES).view()
+        self._sealing = key.derive(Purpose.CHUNK_SEALING).view()
 
     def name(self, digest: Buffer) -> bytes:
         """The name of the chunk with this SHA-256."""

@@ -75,7 +75,8 @@ class EncryptingLayer:
         self._cipher = cipher
         self._key_slot = key_slot
         self._prefix = os.urandom(PREFIX_BYTES) if prefix is None else prefix
-        self._sealer = FrameSealer(_ALGORITHMS[cipher], key.reveal(), self._prefix, context)
+        with key.view() as secret:
+            self._sealer = FrameSealer(_ALGORITHMS[cipher], secret, self._prefix, context)
         self._carry = bytearray(FRAME_BYTES)
         self._filled = 0
         self._out = bytearray()
@@ -156,7 +157,8 @@ class DecryptingLayer:
         except ValueError as error:
             raise FormatUnknown(what=f"recipe layer {NAME}", reason=str(error)) from None
         prefix = octets(recipe, "prefix", PREFIX_BYTES)
-        self._opener = FrameOpener(algorithm, key.reveal(), prefix, surroundings.context, self.length)
+        with key.view() as secret:
+            self._opener = FrameOpener(algorithm, secret, prefix, surroundings.context, self.length)
         self._cached_frame = -1
         self._cached = bytearray()
         self._sealed = bytearray()

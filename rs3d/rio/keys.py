@@ -7,19 +7,19 @@ them ever give one key. Nothing here blocks.
 from __future__ import annotations
 
 import enum
-import hmac
 import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NoReturn, cast
+from typing import Final, NoReturn
 
-from Cryptodome.Hash import SHA256
-from Cryptodome.Protocol.KDF import HKDF
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from typing_extensions import Buffer
 
-from rs3d.kernels.posix import wipe
+from rs3d.kernels.secretmemory import SecretMemory
 from rs3d.rio.errors import KeyMissing, StreamClosed, StreamDamaged
 
 KEY_BYTES: Final = 32
@@ -49,31 +49,35 @@ class Purpose(enum.Enum):
 
 
 class EncryptionKey:
-    """32 secret bytes. Its repr, str and format show the key's id only; it is not pickled.
+    """32 secret bytes, in memory that is not swapped and not dumped. Its repr, str and format show the key's id only;
+    it is not pickled.
 
-    `wipe()` overwrites it; kernels and libraries that were given it meanwhile wipe or drop their own copies.
+    `wipe()` overwrites it, as does the end of the object; kernels and libraries that were given it meanwhile wipe or
+    drop their own copies.
     """
 
-    __slots__ = ("_bytes", "_id")
+    __slots__ = ("_id", "_memory")
 
-    def __init__(self, key: bytes | bytearray | memoryview) -> None:
+    def __init__(self, key: Buffer) -> None:
         """Copies `key`; the caller wipes its own copy if it can.
 
         Raises:
             ValueError: not 32 bytes, or all alike (an uninitialised buffer is no key).
         """
-        self._bytes = bytearray()
-        if len(key) != KEY_BYTES:
-            raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(key)}")
-        if len(set(bytes(key))) == 1:
-            raise ValueError("all bytes of the key are the same")
-        self._bytes = bytearray(key)
-        self._id = _expand(self._bytes, b"", Purpose.IDENTITY, KEY_ID_BYTES).hex()
+        with memoryview(key) as view:
+            if view.nbytes != KEY_BYTES:
+                raise ValueError(f"a key has {KEY_BYTES} bytes, not {view.nbytes}")
+            # A set of small integers, which Python keeps anyway: no copy of the key.
+            if len(set(view)) == 1:
+                raise ValueError("all bytes of the key are the same")
+            self._id = bytes(_expand(view, b"", Purpose.IDENTITY, KEY_ID_BYTES)).hex()
+        # Memory that holds a secret already is taken as it is: who made it for this has no use for it any more.
+        self._memory = key if isinstance(key, SecretMemory) else SecretMemory.copy(key)
 
     @classmethod
     def generate(cls) -> EncryptionKey:
         """A new key from the kernel's generator."""
-        return cls(os.urandom(KEY_BYTES))
+        return cls(SecretMemory.random(KEY_BYTES))
 
     @property
     def id(self) -> str:
@@ -81,23 +85,34 @@ class EncryptionKey:
         return self._id
 
     def reveal(self) -> bytes:
-        """A copy of the bytes, for a call that needs them now.
+        """A copy of the bytes, for a call that takes nothing but bytes.
 
         Raises:
             StreamClosed: the key was wiped.
         """
-        if not self._bytes:
+        with self.view() as view:
+            return bytes(view)
+
+    def view(self) -> memoryview:
+        """The bytes themselves, to be released soon: they are not overwritten before.
+
+        Raises:
+            StreamClosed: the key was wiped.
+        """
+        if self._memory.is_wiped:
             raise StreamClosed(reason="its key was wiped")
-        return bytes(self._bytes)
+        return memoryview(self._memory)
 
     def derive(self, purpose: Purpose, context: bytes = b"") -> EncryptionKey:
         """Another key, by HKDF-SHA256 of this one: the same for the same purpose and context, unrelated otherwise."""
-        return EncryptionKey(_expand(self.reveal(), context, purpose, KEY_BYTES))
+        with self.view() as view:
+            return EncryptionKey(_expand(view, context, purpose, KEY_BYTES))
 
     def wrap(self, other: EncryptionKey, context: bytes = b"") -> bytes:
         """`other` sealed under this key: 12 random bytes, 32 of ciphertext, 16 of tag; opens with the same context."""
         nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._wrapping().encrypt(nonce, other.reveal(), _framed(Purpose.WRAPPING, context))
+        with other.view() as view:
+            return nonce + self._wrapping().encrypt(nonce, view, _framed(Purpose.WRAPPING, context))
 
     def unwrap(self, wrapped: bytes, context: bytes = b"") -> EncryptionKey:
         """The key that `wrap` sealed.
@@ -109,7 +124,10 @@ class EncryptionKey:
             if len(wrapped) != WRAPPED_BYTES:
                 raise InvalidTag
             nonce, sealed = wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:]
-            return EncryptionKey(self._wrapping().decrypt(nonce, sealed, _framed(Purpose.WRAPPING, context)))
+            opened = SecretMemory(KEY_BYTES)
+            with memoryview(opened) as view:
+                self._wrapping().decrypt_into(nonce, sealed, _framed(Purpose.WRAPPING, context), view)
+            return EncryptionKey(opened)
         except InvalidTag:
             raise StreamDamaged(
                 layer="key", offset=0, reason=f"a wrapped key does not open with key {self._id}"
@@ -117,14 +135,14 @@ class EncryptionKey:
 
     def wipe(self) -> None:
         """Overwrite the key; it is of no use afterwards. May be repeated."""
-        wipe(self._bytes)
-        self._bytes = bytearray()
+        self._memory.wipe()
 
     def _wrapping(self) -> AESGCM:
-        return AESGCM(_expand(self.reveal(), b"", Purpose.WRAPPING, KEY_BYTES))
+        with self.view() as view, memoryview(_expand(view, b"", Purpose.WRAPPING, KEY_BYTES)) as wrapping:
+            return AESGCM(wrapping)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, EncryptionKey) and hmac.compare_digest(self._bytes, other._bytes)
+        return isinstance(other, EncryptionKey) and not other._memory.is_wiped and self._memory.equals(other._memory)
 
     def __hash__(self) -> int:
         return hash(self._id)
@@ -135,17 +153,17 @@ class EncryptionKey:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a key is not pickled")
 
-    def __del__(self) -> None:
-        wipe(self._bytes)
-
 
 def _framed(purpose: Purpose, context: bytes) -> bytes:
     name = purpose.value.encode()
     return struct.pack(">I", len(name)) + name + struct.pack(">I", len(context)) + context
 
 
-def _expand(key: bytes | bytearray, context: bytes, purpose: Purpose, length: int) -> bytes:
-    return cast(bytes, HKDF(bytes(key), length, b"", SHA256, 1, _framed(purpose, context)))
+def _expand(key: memoryview, context: bytes, purpose: Purpose, length: int) -> SecretMemory:
+    made = SecretMemory(length)
+    with memoryview(made) as view:
+        HKDF(SHA256(), length, None, _framed(purpose, context)).derive_into(key, view)
+    return made
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,8 @@ class HmacSigner:
             raise SignatureInvalid(algorithm=signature.algorithm.value)
 
     def _value(self, root: bytes, length_bytes: int, context: bytes) -> bytes:
-        return hmac.digest(self._key.reveal(), signed_message(root, length_bytes, context), "sha256")
+        with self._key.view() as key:
+            return hmac.digest(key, signed_message(root, length_bytes, context), "sha256")
 
 
 class Ed25519Verifier:

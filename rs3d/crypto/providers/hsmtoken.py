@@ -131,7 +131,8 @@ class HsmToken:
                 # Another provider of this process uses the same token; the login is the token's, not the session's.
                 self._session = token.open(rw=write)
             except _pin_refusals():
-                self._refused_pin = Secret(pin.reveal())
+                with pin.view() as refused:
+                    self._refused_pin = Secret(refused)
                 raise
         finally:
             pin.wipe()
