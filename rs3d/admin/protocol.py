@@ -82,7 +82,7 @@ def decode_request(line: bytes) -> AdminRequest:
     """Raises ProtocolMismatch when the line is not a request."""
     try:
         return _requests.decode(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ProtocolMismatch(what=f"an administration request: {error}") from None
 
 
@@ -90,5 +90,5 @@ def decode_event(line: bytes) -> Event:
     """Raises ProtocolMismatch when the line is not an event."""
     try:
         return cast(Event, _events.decode(line))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ProtocolMismatch(what=f"an administration answer: {error}") from None

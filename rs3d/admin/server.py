@@ -184,7 +184,7 @@ def _arguments(verb: Verb, request: AdminRequest) -> msgspec.Struct:
             raise InvalidArgument(name=name, value="", reason=f"{verb.name} has no such argument")
     try:
         return msgspec.json.decode(joined, type=verb.arguments)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise InvalidArgument(name=verb.name, value="", reason=str(error).replace("`", "")) from None
 
 

@@ -110,7 +110,7 @@ class KmsEnvelope:
                 outer_epoch=outer_epoch,
                 outer=fields.outer,
             )
-        except (struct.error, ValueError, KeyError, msgspec.MsgspecError) as error:
+        except (struct.error, ValueError, KeyError, RecursionError, msgspec.MsgspecError) as error:
             raise RecordDamaged(what="the envelope of a data key", reason=str(error)) from None
 
 

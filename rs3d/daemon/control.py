@@ -211,7 +211,7 @@ class Channel:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise ProtocolMismatch(what="a control message was cut")
             return _decode(data), descriptors
-        except (msgspec.DecodeError, ProtocolMismatch) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError, ProtocolMismatch) as error:
             close_all(descriptors)
             raise ProtocolMismatch(what=f"control message: {error}") from error
 

@@ -182,5 +182,5 @@ def _entries(bucket: Bucket) -> list[_Entry]:
         return []
     try:
         return msgspec.msgpack.decode(raw, type=list[_Entry])
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RecordDamaged(what=f"provider's keys of bucket {bucket.name}", reason=str(error)) from None

@@ -93,7 +93,7 @@ def decode_keyring_file(raw: bytes, *, what: str) -> KeyringFile:
         raise RecordDamaged(what=what, reason=f"body: {len(body)} bytes of {body_bytes}, or its CRC32C differs")
     try:
         fields = msgspec.msgpack.decode(body, type=_Body)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RecordDamaged(what=what, reason=f"body: {error}") from None
     if fields.protection == MASTER_KEY:
         return KeyringFile(MASTER_KEY, fields.sealed)

@@ -39,5 +39,5 @@ def decode_note(raw: bytes, *, what: str) -> QuarantineNote:
         raise RecordDamaged(what=what, reason="it is not a quarantine note")
     try:
         return msgspec.json.decode(raw[len(FIRST_LINE) :], type=QuarantineNote)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RecordDamaged(what=what, reason=f"quarantine note: {error}") from None

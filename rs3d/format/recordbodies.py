@@ -287,7 +287,10 @@ def decode_body(kind: int, raw: bytes | memoryview) -> Body:
     decoder = _DECODERS.get(kind)
     if decoder is None:
         raise ValueError(f"record kind {kind} is unknown")
-    return decoder.decode(raw)
+    try:
+        return decoder.decode(raw)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
 
 
 def decode_version(raw: bytes | memoryview) -> VersionPut:
@@ -296,7 +299,10 @@ def decode_version(raw: bytes | memoryview) -> VersionPut:
     Raises:
         ValueError: it is neither.
     """
-    return _VERSION_DECODER.decode(raw)
+    try:
+        return _VERSION_DECODER.decode(raw)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
 
 
 def inline_head(inline: Inline) -> InlineHead:

@@ -85,7 +85,7 @@ def decode_store_meta(raw: bytes, *, what: str) -> StoreMeta:
         raise RecordDamaged(what=what, reason=f"body: {len(body)} bytes of {body_bytes}, or its CRC32C differs")
     try:
         fields = msgspec.msgpack.decode(body, type=_Body)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RecordDamaged(what=what, reason=f"body: {error}") from None
     missing = sorted(set(fields.features) - KNOWN_FEATURES)
     if missing:

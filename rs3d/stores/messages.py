@@ -113,7 +113,7 @@ def decode_operation(raw: memoryview) -> Frame:
             put.payload = bytes(payload)
             return Frame(put, answered_below)
         return Frame(_DECODERS[kind].decode(body), answered_below)
-    except (struct.error, IndexError, ValueError, msgspec.DecodeError) as error:
+    except (struct.error, IndexError, ValueError, RecursionError, msgspec.DecodeError) as error:
         raise ProtocolMismatch(what=f"an operation cannot be read: {error}") from error
 
 
@@ -219,7 +219,7 @@ def decode_answer(raw: bytes | memoryview) -> HelloMessage | list[ReplyArray]:
             return _REPLIES_DECODER.decode(memoryview(raw)[1:])
         if raw[0] == HELLO:
             return _HELLO_DECODER.decode(memoryview(raw)[1:])
-    except (msgspec.DecodeError, IndexError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError, IndexError) as error:
         raise ProtocolMismatch(what=f"an answer of the committer cannot be read: {error}") from error
     raise ProtocolMismatch(what=f"the committer sent a message of type {raw[0]}")
 
@@ -310,7 +310,7 @@ def decode_control(raw: bytes | memoryview) -> Control:
     """
     try:
         return cast(Control, _CONTROL_DECODER.decode(raw))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ProtocolMismatch(what=f"a control message cannot be read: {error}") from error
 
 
@@ -322,5 +322,5 @@ def decode_notice(raw: bytes | memoryview) -> Notice:
     """
     try:
         return cast(Notice, _NOTICE_DECODER.decode(raw))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ProtocolMismatch(what=f"a notice of the committer cannot be read: {error}") from error

@@ -1,24 +1,13 @@
-"""Seeded fuzz of everything that reads bytes from strangers or from a disk.
-
-    python -m tests.fuzz.parsers --count 100000 [--target NAME] [--seed 1]
-
-An input is a sample with a few mutations, or with parts of another one. Each target either reads it or refuses it with
-the errors that it documents; where there is a twin or a second way (another slicing, the unharmed original), the
-answers are compared. Every input depends on target, seed and number alone; a finding is printed with them.
-"""
+"""Targets of the fuzzers (`python -m tests.fuzz.run`): everything that reads bytes from strangers, and the log."""
 
 from __future__ import annotations
 
-import argparse
 import base64
 import contextlib
 import json
 import random
-import sys
 import tempfile
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -49,15 +38,8 @@ from rs3d.types.identifiers import BlobId, SegmentId
 from rs3d.types.identities import User
 from rs3d.types.objects import CanonicalId, Extent, PartEntry
 from rs3d.types.recipe import LayerRecipe, Recipe
+from tests.fuzz.engine import Finding, Fuzzed
 from tests.oracles import awschunked as oracle
-
-Target = Callable[[bytes, random.Random], bool]
-"""Takes an input; True when it was read, False when it was refused. Anything raised is a finding."""
-
-
-class Finding(Exception):
-    """Two answers that should be the same are not."""
-
 
 # ------------------------------------------------------------------------------------------------------- documents
 
@@ -365,18 +347,7 @@ def _catalog_row(data: bytes, chance: random.Random) -> bool:
     return True
 
 
-# -------------------------------------------------------------------------------------------------------- the engine
-
-
-@dataclass(frozen=True, slots=True)
-class Fuzzed:
-    """A target and the inputs that it starts from."""
-
-    run: Target
-    samples: tuple[bytes, ...]
-
-
-TARGETS: Final[dict[str, Fuzzed]] = {
+PARSERS: Final[dict[str, Fuzzed]] = {
     "aws-chunked": Fuzzed(_aws_chunked, _CHUNKED),
     "xml documents": Fuzzed(_xml, _XML),
     "bucket policies": Fuzzed(_policy, _POLICIES),
@@ -388,75 +359,3 @@ TARGETS: Final[dict[str, Fuzzed]] = {
     "log segments": Fuzzed(_log, (_LOG,)),
     "catalog rows": Fuzzed(_catalog_row, (_ROW, _PART)),
 }
-_TOKENS: Final = (
-    b"\0", b"\r\n", b"\n", b"<", b">", b"&#0;", b"&lt;", b"]]>", b"<!--", b"\xff\xfe", b"\xc0\x80", b"\xed\xa0\x80",
-    b"{}", b"[]", b"null", b"-1", b"1e999", b"9" * 25, b"\xdf\xff\xff\xff\xff", b"\xce\xff\xff\xff\xff", b";", b'"',
-    b"\\", b"--XyZ",
-    b"0\r\n\r\n", b";chunk-signature=", b"%00", b" ", b"\xc1", b"\x91" * 30, b"A" * 300,
-)  # fmt: skip
-
-
-def mutated(sample: bytes, samples: tuple[bytes, ...], chance: random.Random) -> bytes:
-    """The sample, changed in one to five places."""
-    data = bytearray(sample)
-    for _ in range(chance.randrange(1, 6)):
-        at = chance.randrange(len(data) + 1)
-        choice = chance.randrange(8)
-        if choice == 0 and at < len(data):
-            data[at] ^= 1 << chance.randrange(8)
-        elif choice == 1:
-            data[at:at] = chance.choice(_TOKENS)
-        elif choice == 2:
-            del data[at : at + chance.randrange(1, 40)]
-        elif choice == 3:
-            other = chance.choice(samples)
-            begin = chance.randrange(len(other) + 1)
-            data[at:at] = other[begin : begin + chance.randrange(1, 80)]
-        elif choice == 4:
-            data[at:at] = data[at : at + chance.randrange(1, 60)]
-        elif choice == 5 and at < len(data):
-            data[at] = chance.choice((0, 1, 0x7F, 0x80, 0xFF, 0x20, chance.randrange(256)))
-        elif choice == 6:
-            del data[at:]
-        elif choice == 7 and at + 4 <= len(data):
-            data[at : at + 4] = chance.choice((0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)).to_bytes(4, "big")
-    return bytes(data)
-
-
-def fuzz(name: str, count: int, seed: int) -> tuple[int, list[str]]:
-    """Run a target. Returns how many inputs were read (not refused), and the findings."""
-    target = TARGETS[name]
-    read, findings = 0, list[str]()
-    for number in range(count):
-        chance = random.Random(f"{name} {seed} {number}")
-        data = mutated(chance.choice(target.samples), target.samples, chance)
-        try:
-            read += target.run(data, chance)
-        except Exception as error:  # the boundary of this harness
-            findings.append(f"{name}, seed {seed}, number {number}: {type(error).__name__}: {error}: {data[:400]!r}")
-            if len(findings) >= 5:
-                break
-    _SCRATCH.unlink(missing_ok=True)
-    return read, findings
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=100_000, help="executions of each target")
-    parser.add_argument("--target", choices=sorted(TARGETS), default=None)
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    bad = 0
-    for name in [arguments.target] if arguments.target else TARGETS:
-        started = time.monotonic()
-        read, findings = fuzz(name, arguments.count, arguments.seed)
-        took_s = time.monotonic() - started
-        print(f"{arguments.count:10,}  {name}: {read:,} read, {took_s:.0f} s, findings: {len(findings)}", flush=True)
-        for finding in findings:
-            print("   ", finding)
-        bad += len(findings)
-    return 1 if bad else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
