@@ -24,6 +24,8 @@ SETTLED_S: Final = 60.0
 
 START_PATIENCE_S: Final = 60.0
 """Between start and its first heartbeat: a cold Python on a busy disk takes some seconds."""
+LONGEST_START_DOUBLINGS: Final = 4
+"""Of that patience, after starts that were cut short: 16 minutes at most."""
 
 
 class Role(enum.Enum):
@@ -56,6 +58,8 @@ class ChildProcess:
     started_unix_s: float = 0.0
     heard_at_s: float = 0.0
     has_beaten: bool = False
+    slow_starts: int = 0
+    """Processes in a row that were killed before their first sign of life."""
     has_start: bool = False
     """Whether it was sent its start message."""
     has_channel: bool = False
@@ -129,8 +133,13 @@ class ChildProcess:
         return now_s - self.heard_at_s
 
     def is_overdue(self, now_s: float, heartbeat_timeout_s: float) -> bool:
-        """Whether it has given no sign of life for too long."""
-        patience_s = heartbeat_timeout_s if self.has_beaten else max(START_PATIENCE_S, heartbeat_timeout_s)
+        """Whether it has given no sign of life for too long.
+
+        A start that was cut short gives its successor twice the time: on a machine so busy that a start takes longer,
+        killing each again and again would keep the daemon down for as long as the load lasts.
+        """
+        start_patience_s = START_PATIENCE_S * 2 ** min(self.slow_starts, LONGEST_START_DOUBLINGS)
+        patience_s = heartbeat_timeout_s if self.has_beaten else max(start_patience_s, heartbeat_timeout_s)
         return self.alive and self.silent_for_s(now_s) > patience_s
 
     def kill(self) -> None:

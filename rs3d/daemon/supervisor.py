@@ -240,6 +240,7 @@ class Supervisor:
         for child in self._children:
             if child.is_overdue(now_s, self._daemon.heartbeat_timeout_s):
                 log.error("killing a silent child", extra=fields(child=child.name, silent_s=child.silent_for_s(now_s)))
+                child.slow_starts += 0 if child.has_beaten else 1
                 child.kill()
                 child.heard_at_s = now_s
 
@@ -302,7 +303,7 @@ class Supervisor:
 
     def _handle(self, child: ChildProcess, message: Message) -> None:
         if isinstance(message, Heartbeat):
-            child.has_beaten = True
+            child.has_beaten, child.slow_starts = True, 0
             if message.trouble != child.trouble:
                 child.trouble = message.trouble
                 self._publish()

@@ -9,6 +9,7 @@ import pytest
 from rs3d.daemon.children import (
     FIRST_DELAY_S,
     LONGEST_DELAY_S,
+    LONGEST_START_DOUBLINGS,
     SETTLED_S,
     START_PATIENCE_S,
     ChildProcess,
@@ -72,3 +73,15 @@ def test_a_starting_child_is_given_more_patience_than_a_silent_one(
     child.has_beaten = True
     assert not child.is_overdue(110.0, 10.0)
     assert child.is_overdue(110.1, 10.0)
+
+
+def test_a_start_that_was_cut_short_gives_the_next_one_twice_the_time(
+    child: ChildProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ChildProcess, "alive", True)
+    child.heard_at_s = 100.0
+    for doublings in (1, 2, 3, LONGEST_START_DOUBLINGS, LONGEST_START_DOUBLINGS):
+        child.slow_starts += 1
+        patience_s = START_PATIENCE_S * 2**doublings
+        assert not child.is_overdue(100.0 + patience_s, 10.0)
+        assert child.is_overdue(100.1 + patience_s, 10.0)
