@@ -114,6 +114,10 @@ class WorkerObserver:
         cells[histogram + self._sum_offset] += duration_ns // 1000
         cells[self._sent] += taken.body_bytes
 
+    def shortcut_cut(self, taken: Taken, duration_ns: int) -> None:
+        self._cut.add(1)
+        self.shortcut_taken(taken._replace(body_bytes=0), duration_ns)
+
     def _find_series(self, operation: str, status: int) -> tuple[int, int]:
         if len(self._series) >= _KNOWN_SERIES:
             self._series.clear()

@@ -27,7 +27,7 @@ from rs3d.http.heads import read_head
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import After, Handler, Head, Render, Request, Response, SendOutcome
 from rs3d.http.observer import Exchange, Observer
-from rs3d.http.parking import Parking, Unsent
+from rs3d.http.parking import Parking
 from rs3d.http.refusals import HttpRefusal, RefusalKind
 from rs3d.http.sending import BodyCut, Sent, deliver
 from rs3d.http.transport import Transport, TransportInterrupted
@@ -110,6 +110,14 @@ class Connection:
         parkable = self._parkable
         if parkable is None or not self._service.parking.interrupt(parkable.fileno()):
             self.transport.interrupt()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is lost when the connection ends now."""
+        parkable = self._parkable
+        return self.phase is _IDLE and (
+            parkable is None or not self._service.parking.is_answering(parkable.fileno())
+        )
 
     def lease_buffer(self) -> ReceiveBuffer:
         """See `BodyOwner`."""
@@ -197,42 +205,22 @@ class Connection:
         drains."""
         service = self._service
         parkable = self._parkable
-        while True:
-            self.deadline.fix(service.watchdog.after(idle_timeout_s))
-            self.phase = _IDLE
-            try:
-                if parkable is None:
-                    return await self.transport.receive_first(service.pool)
-                arrival = await service.parking.wait(
-                    parkable,
-                    self.deadline,
-                    self.transport.peer,
-                    takes_shortcuts=self._admission is _OPEN,
-                    idle_timeout_s=self.limits.idle_timeout_s,
-                )
-            except TransportInterrupted:
-                return None
-            finally:
-                self.phase = _BUSY
-            if not isinstance(arrival, Unsent):
-                return arrival
-            await self._send_rest(arrival)
-            idle_timeout_s = self.limits.idle_timeout_s
-            if service.draining:
-                return None
-
-    async def _send_rest(self, unsent: Unsent) -> None:
-        """The rest of a shortcut's answer, at the client's pace."""
-        service = self._service
-        self.deadline.pace(self.limits)
-        taken = unsent.taken
+        self.deadline.fix(service.watchdog.after(idle_timeout_s))
+        self.phase = _IDLE
         try:
-            await self.transport.send(unsent.rest)
-        except BaseException:
-            sent = Sent(head_sent=True)
-            self._report(None, "", taken.status, 0, sent, unsent.started_ns, _CUT)
-            raise
-        service.observer.shortcut_taken(taken, service.clock.boot_ns() - unsent.started_ns)
+            if parkable is None:
+                return await self.transport.receive_first(service.pool)
+            return await service.parking.wait(
+                parkable,
+                self.deadline,
+                self.transport.peer,
+                takes_shortcuts=self._admission is _OPEN,
+                limits=self.limits,
+            )
+        except TransportInterrupted:
+            return None
+        finally:
+            self.phase = _BUSY
 
     async def _receive_rest_of_head(self, buffer: ReceiveBuffer) -> tuple[Head, int] | None:
         self.deadline.fix(trio.current_time() + self.limits.head_timeout_s)

@@ -57,6 +57,10 @@ class Observer(Protocol):
         """A request was answered by a shortcut, whole; none of the other calls was made for it."""
         ...
 
+    def shortcut_cut(self, taken: Taken, duration_ns: int) -> None:
+        """The connection was lost before a shortcut's answer was sent whole."""
+        ...
+
 
 class SilentObserver:
     """Observes nothing."""
@@ -81,4 +85,7 @@ class SilentObserver:
         return
 
     def shortcut_taken(self, taken: Taken, duration_ns: int) -> None:
+        return
+
+    def shortcut_cut(self, taken: Taken, duration_ns: int) -> None:
         return

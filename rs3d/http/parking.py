@@ -3,7 +3,8 @@
 Waiting in trio costs a connection some 20 µs a request: a system call to be watched, a turn of the scheduler, the way
 down and up through its coroutines. Parked connections are watched without any of that. When bytes arrive for some of
 them, the watching task receives, and where the application knows a shortcut (`shortcut.py`) it answers on the spot: the
-connection stays parked and its task sleeps on. Every other request wakes the connection's task and hands it the bytes.
+connection stays parked and its task sleeps on. A body in a file goes out from here too, piece by piece as the socket
+takes it, at the client's pace. Every other request wakes the connection's task and hands it the bytes.
 
 Only plain sockets are parked; a TLS connection waits in its own task as before. For one loop.
 """
@@ -11,10 +12,11 @@ Only plain sockets are parked; a TLS connection waits in its own task as before.
 from __future__ import annotations
 
 import logging
+import os
 import select
 import socket
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 import outcome
 import trio
@@ -23,6 +25,7 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, reschedule, wait_readable, 
 from rs3d.clock import Clock
 from rs3d.http.buffers import ReceiveBuffer, ReceiveBufferPool
 from rs3d.http.deadlines import Deadline, Watchdog
+from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import Buffer
 from rs3d.http.observer import Observer
 from rs3d.http.shortcut import FindShortcut, Shortcut, Taken
@@ -33,31 +36,40 @@ logger = logging.getLogger(__name__)
 TURN_CONNECTIONS: Final = 64
 """Connections answered before other tasks get their turn: at some 20 µs each about a millisecond."""
 
+TURN_BYTES: Final = 4 << 20
+"""Bytes of files sent before other tasks get their turn: about a millisecond of copying."""
 
-class Unsent(NamedTuple):
-    """A shortcut's answer that the socket did not take whole: the connection's task sends the rest."""
-
-    rest: list[Buffer]
-    taken: Taken
-    started_ns: int
+Arrival = ReceiveBuffer | None
+"""What wakes a parked connection: bytes, or None at the end of the stream."""
 
 
-Arrival = ReceiveBuffer | Unsent | None
-"""What wakes a parked connection: bytes, an answer half sent, or None at the end of the stream."""
+class _Answer:
+    """An answer on its way out."""
+
+    __slots__ = ("left", "offset", "rest", "started_ns", "taken")
+
+    def __init__(self, taken: Taken, rest: list[Buffer], started_ns: int) -> None:
+        self.taken = taken
+        self.rest = rest
+        """Of head and body in memory."""
+        self.started_ns = started_ns
+        self.offset, self.left = (taken.file.offset, taken.file.length) if taken.file is not None else (0, 0)
 
 
 class _Parked:
-    __slots__ = ("deadline", "idle_timeout_s", "peer", "socket", "takes_shortcuts", "task")
+    __slots__ = ("answer", "deadline", "limits", "peer", "socket", "takes_shortcuts", "task")
 
     def __init__(
-        self, task: Task, connected: socket.socket, deadline: Deadline, peer: str, takes: bool, idle_s: float
+        self, task: Task, connected: socket.socket, deadline: Deadline, peer: str, takes: bool, limits: HttpLimits
     ) -> None:
         self.task = task
         self.socket = connected
         self.deadline = deadline
         self.peer = peer
         self.takes_shortcuts = takes
-        self.idle_timeout_s = idle_s
+        self.limits = limits
+        self.answer: _Answer | None = None
+        """What the socket has not taken yet: until it has, no request of this connection is looked at."""
 
 
 class Parking:
@@ -72,10 +84,12 @@ class Parking:
         watchdog: Watchdog,
         find_shortcut: FindShortcut | None,
         may_take: Callable[[], bool],
+        is_draining: Callable[[], bool],
     ) -> None:
         """Args:
         find_shortcut: None when the application has none.
         may_take: whether shortcuts are taken in this turn (not while overloaded, nor while draining).
+        is_draining: whether a connection has to end after the answer that is on its way.
         """
         self._epoll = select.epoll()
         self._parked: dict[int, _Parked] = {}
@@ -85,49 +99,61 @@ class Parking:
         self._watchdog = watchdog
         self._find_shortcut = find_shortcut
         self._may_take = may_take
+        self._is_draining = is_draining
+        self._turn_bytes = 0
+        self.answering = 0
+        """Connections whose answers the socket has not taken whole yet."""
 
     def __len__(self) -> int:
         return len(self._parked)
 
     async def wait(
-        self, connected: socket.socket, deadline: Deadline, peer: str, *, takes_shortcuts: bool, idle_timeout_s: float
+        self, connected: socket.socket, deadline: Deadline, peer: str, *, takes_shortcuts: bool, limits: HttpLimits
     ) -> Arrival:
-        """Park until bytes arrive.
+        """Park until bytes arrive that are not answered here.
 
         Args:
             connected: a non-blocking socket; it stays the caller's.
             deadline: the connection's, fixed at when waiting has to end; moved on by each answer given here.
             takes_shortcuts: whether requests of this connection may be answered here.
-            idle_timeout_s: how long it may wait from each such answer on.
+            limits: how long it may be idle between requests, and how slow while it is answered.
 
         Returns:
-            A leased buffer with what was received; Unsent; or None at the end of the stream.
+            A leased buffer with what was received; or None at the end of the stream.
 
         Raises:
-            TransportInterrupted: by `interrupt`. trio.BrokenResourceError: the peer has gone.
+            TransportInterrupted: by `interrupt`. trio.BrokenResourceError: the peer has gone, or was interrupted while
+            an answer was on its way: nothing but a reset can follow.
 
-        Cancellation: nothing was received.
+        Cancellation: nothing was received; an answer on its way is cut.
         """
         fd = connected.fileno()
-        parked = _Parked(
-            trio.lowlevel.current_task(), connected, deadline, peer, takes_shortcuts, idle_timeout_s
-        )
+        parked = _Parked(trio.lowlevel.current_task(), connected, deadline, peer, takes_shortcuts, limits)
         self._parked[fd] = parked
         self._epoll.register(fd, select.EPOLLIN)
 
         def abort(_raise_cancel: RaiseCancelT) -> Abort:
-            self._forget(fd)
+            self._forget(fd, parked)
             return Abort.SUCCEEDED
 
         arrived: Arrival = await wait_task_rescheduled(abort)
         return arrived
 
+    def is_answering(self, fd: int) -> bool:
+        """Whether an answer to this connection is on its way."""
+        parked = self._parked.get(fd)
+        return parked is not None and parked.answer is not None
+
     def interrupt(self, fd: int) -> bool:
-        """Make the wait of this descriptor raise TransportInterrupted; whether it is parked here."""
+        """Make the wait of this descriptor raise TransportInterrupted, or trio.BrokenResourceError where an answer is
+        cut by it; whether it is parked here."""
         parked = self._parked.get(fd)
         if parked is None:
             return False
-        self._wake(fd, parked, outcome.Error(TransportInterrupted()))
+        if parked.answer is None:
+            self._wake(fd, parked, outcome.Error(TransportInterrupted()))
+        else:
+            self._wake(fd, parked, outcome.Error(trio.BrokenResourceError("the client took too long")))
         return True
 
     async def run(self) -> None:
@@ -144,13 +170,20 @@ class Parking:
     def _turn(self, events: list[tuple[int, int]]) -> None:
         shortcut = self._find_shortcut() if self._find_shortcut is not None and self._may_take() else None
         buffer = self._pool.lease()
+        self._turn_bytes = TURN_BYTES
         if shortcut is not None:
             shortcut.begin()
         try:
             for fd, _ in events:
                 parked = self._parked.get(fd)
-                if parked is not None:
+                if parked is None:
+                    continue
+                if parked.answer is not None:
+                    self._go_on(fd, parked, parked.answer)
+                else:
                     buffer = self._arrived(fd, parked, buffer, shortcut if parked.takes_shortcuts else None)
+                if self._turn_bytes <= 0:
+                    break  # the others are told of again in the next turn
         finally:
             if shortcut is not None:
                 shortcut.end()
@@ -171,35 +204,95 @@ class Parking:
         if shortcut is not None:
             started_ns = self._clock.boot_ns()
             taken = _answer(shortcut, buffer.data, count)
-            # What is pipelined behind it goes the long way with it: answers keep their order.
-            if taken is not None and taken.stop == count:
-                self._send(fd, parked, taken, started_ns)
-                return buffer
+            if taken is not None:
+                if taken.stop == count:
+                    self._begin(fd, parked, taken, started_ns)
+                    return buffer
+                # What is pipelined behind it goes the long way with it: answers keep their order.
+                if taken.file is not None:
+                    taken.file.close()
         buffer.end = count
         self._wake(fd, parked, outcome.Value(buffer))
         return self._pool.lease()
 
-    def _send(self, fd: int, parked: _Parked, taken: Taken, started_ns: int) -> None:
-        buffers = taken.buffers
+    # ------------------------------------------------------------------------------------------------------ answers
+
+    def _begin(self, fd: int, parked: _Parked, taken: Taken, started_ns: int) -> None:
+        answer = _Answer(taken, taken.buffers, started_ns)
+        if self._send(fd, parked, answer):
+            parked.deadline.fix(self._watchdog.after(parked.limits.idle_timeout_s))
+            self._observer.shortcut_taken(taken, self._clock.boot_ns() - started_ns)
+
+    def _go_on(self, fd: int, parked: _Parked, answer: _Answer) -> None:
+        """The socket takes bytes again."""
+        parked.deadline.end_wait()
+        if self._send(fd, parked, answer):
+            self._finish_waiting(parked)
+            self._epoll.modify(fd, select.EPOLLIN)
+            parked.deadline.fix(self._watchdog.after(parked.limits.idle_timeout_s))
+            self._observer.shortcut_taken(answer.taken, self._clock.boot_ns() - answer.started_ns)
+            if self._is_draining():
+                self._wake(fd, parked, outcome.Value(None))
+
+    def _send(self, fd: int, parked: _Parked, answer: _Answer) -> bool:
+        """Send what the socket takes; whether that was all. A connection that is lost is woken."""
+        file = answer.taken.file
         try:
-            rest = rest_of(buffers, parked.socket.sendmsg(buffers))
+            if answer.rest:
+                more = socket.MSG_MORE if file is not None else 0
+                count = parked.socket.sendmsg(answer.rest, (), more)
+                parked.deadline.moved(count)
+                answer.rest = rest_of(answer.rest, count)
+            while answer.left and not answer.rest and file is not None and self._turn_bytes > 0:
+                count = os.sendfile(fd, file.fd, answer.offset, answer.left)
+                if count == 0:
+                    raise BrokenPipeError(f"a file ended {answer.left} bytes early")
+                answer.offset += count
+                answer.left -= count
+                self._turn_bytes -= count
+                parked.deadline.moved(count)
         except BlockingIOError:
-            rest = buffers
+            pass
         except OSError as error:
+            self._begin_waiting(parked, answer)
             self._wake(fd, parked, outcome.Error(trio.BrokenResourceError(str(error))))
-            return
-        if rest:
-            self._wake(fd, parked, outcome.Value(Unsent(rest, taken, started_ns)))
-            return
-        parked.deadline.fix(self._watchdog.after(parked.idle_timeout_s))
-        self._observer.shortcut_taken(taken, self._clock.boot_ns() - started_ns)
+            return False
+        if answer.rest or answer.left:
+            if self._begin_waiting(parked, answer):
+                self._epoll.modify(fd, select.EPOLLOUT)
+                parked.deadline.pace(parked.limits)
+            parked.deadline.begin_wait()
+            return False
+        if file is not None:
+            file.close()
+        return True
+
+    def _begin_waiting(self, parked: _Parked, answer: _Answer) -> bool:
+        """The rest of an answer is the connection's affair from here on; False when it has been already."""
+        if parked.answer is not None:
+            return False
+        parked.answer = answer
+        self.answering += 1
+        return True
+
+    def _finish_waiting(self, parked: _Parked) -> None:
+        parked.answer = None
+        self.answering -= 1
+
+    # ------------------------------------------------------------------------------------------------------- waking
 
     def _wake(self, fd: int, parked: _Parked, result: outcome.Outcome[Arrival]) -> None:
-        self._forget(fd)
+        self._forget(fd, parked)
         reschedule(parked.task, result)
 
-    def _forget(self, fd: int) -> None:
+    def _forget(self, fd: int, parked: _Parked) -> None:
         del self._parked[fd]
+        answer = parked.answer
+        if answer is not None:  # cut
+            if answer.taken.file is not None:
+                answer.taken.file.close()
+            self._finish_waiting(parked)
+            self._observer.shortcut_cut(answer.taken, self._clock.boot_ns() - answer.started_ns)
         if not self._epoll.closed:  # it is when the whole server was cancelled
             self._epoll.unregister(fd)
 

@@ -16,7 +16,7 @@ import trio
 from rs3d.clock import Clock, SystemClock
 from rs3d.http.balance import PATIENCE_S, ConnectionBoard
 from rs3d.http.buffers import ReceiveBufferPool
-from rs3d.http.connection import Admission, Connection, Load, Phase, Service
+from rs3d.http.connection import Admission, Connection, Load, Service
 from rs3d.http.deadlines import Watchdog
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import Handler, Render
@@ -80,7 +80,7 @@ class _Serving:
         self.service.draining = True
         self.accepting.cancel()
         for connection in list(self.connections):
-            if connection.phase is Phase.IDLE:
+            if connection.is_idle:
                 # TLS passes through the scheduler now and then before it waits: the deadline catches it there.
                 connection.deadline.pass_now()
                 connection.interrupt()
@@ -223,8 +223,11 @@ def new_service(
         watchdog=watchdog,
         find_shortcut=find_shortcut,
         may_take=lambda: not (
-            service.draining or observer.wants_requests or load.in_flight >= limits.requests_in_flight
+            service.draining
+            or observer.wants_requests
+            or load.in_flight + parking.answering >= limits.requests_in_flight
         ),
+        is_draining=lambda: service.draining,
     )
     service = Service(
         handler=handler,

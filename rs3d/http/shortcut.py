@@ -14,6 +14,16 @@ from typing import NamedTuple, Protocol
 from rs3d.http.messages import Buffer
 
 
+class FileBody(NamedTuple):
+    """A body in the page cache, checked a moment ago: `length` bytes of an open file."""
+
+    fd: int
+    offset: int
+    length: int
+    close: Callable[[], None]
+    """Called once, when the body was sent or the connection was lost. Must not raise."""
+
+
 class Taken(NamedTuple):
     """An answer by the shortcut."""
 
@@ -25,6 +35,8 @@ class Taken(NamedTuple):
     operation: str
     """The label of its metrics."""
     status: int
+    file: FileBody | None = None
+    """Follows the buffers."""
 
 
 class Shortcut(Protocol):

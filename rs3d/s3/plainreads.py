@@ -23,7 +23,7 @@ from rs3d.errors import Rs3dError
 from rs3d.format.keys import CHUNK_BYTES, bucket_prefix
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import SERVER_FIELDS
-from rs3d.http.shortcut import Taken
+from rs3d.http.shortcut import FileBody, Taken
 from rs3d.kernels.httphead import write_head
 from rs3d.kernels.plainread import Signer, read
 from rs3d.s3.authorization import Authorizer
@@ -33,6 +33,7 @@ from rs3d.s3.request import bucket_of_host
 from rs3d.stores.interfaces import CatalogSnapshot, PayloadPlace
 from rs3d.types.buckets import Bucket
 from rs3d.types.identities import Identity
+from rs3d.types.objects import Extent
 
 _ACTION: Final = "s3:GetObject"
 """Of GetObject and HeadObject alike, without a version named."""
@@ -42,6 +43,10 @@ _KNOWN_SIGNERS: Final = 1_024
 _KNOWN_BUCKETS: Final = 1_024
 _KNOWN_OBJECTS: Final = 8_192
 """Some 1 KiB each."""
+
+_FILE_BYTES: Final = 1 << 20
+"""Bodies in files up to this size are sent from here: one piece, verified as a whole just before. Longer ones are
+looked at again piece by piece while they are sent, which is the long way's."""
 
 _RESERVED: Final = tuple(sorted(SERVER_FIELDS))
 _OK: Final = b"HTTP/1.1 200 OK\r\n"
@@ -69,7 +74,9 @@ class _Object(NamedTuple):
     checked_lines: bytes
     """The same for a client that asked for checksums."""
     payload: PayloadPlace | None
-    """None: a GET goes the long way."""
+    """Where an inlined body lies."""
+    extent: Extent | None
+    """Where a body in a file lies. Neither: a GET goes the long way."""
 
 
 class PlainReads:
@@ -147,11 +154,20 @@ class PlainReads:
         )
         if is_head:
             return Taken([head], stop, 0, "HeadObject", 200)
+        if known.extent is not None:
+            return self._from_file(head, stop, known.extent)
         place, view = known.payload, self._warm.view
         payload = None if place is None or view is None else view.known_payload(place)
         if payload is None:
             return None
         return Taken([head, payload] if payload else [head], stop, len(payload), "GetObject", 200)
+
+    def _from_file(self, head: bytes, stop: int, extent: Extent) -> Taken | None:
+        reader = self._warm.open_verified(extent)
+        if reader is None:
+            return None
+        file = FileBody(reader.fileno(), extent.offset, extent.length, reader.close)
+        return Taken([head], stop, extent.length, "GetObject", 200, file)
 
     # ------------------------------------------------------------------------------------------------ what is known
 
@@ -232,7 +248,16 @@ class PlainReads:
         head = ObjectHead(bucket.bucket, version)
         if len(self._objects) >= _KNOWN_OBJECTS:
             self._objects.clear()
-        known = self._objects[row_key] = _Object(stored, bucket, _lines(head, False), _lines(head, True), payload)
+        placement = version.placement
+        is_one_piece = isinstance(placement, Extent) and placement.length <= _FILE_BYTES
+        known = self._objects[row_key] = _Object(
+            stored,
+            bucket,
+            _lines(head, False),
+            _lines(head, True),
+            payload,
+            placement if isinstance(placement, Extent) and is_one_piece else None,
+        )
         return known
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import trio
@@ -14,20 +15,26 @@ import trio.testing
 from rs3d.clock import ManualClock
 from rs3d.http.buffers import ReceiveBuffer, ReceiveBufferPool
 from rs3d.http.deadlines import Deadline, Watchdog
+from rs3d.http.limits import HttpLimits
 from rs3d.http.observer import SilentObserver
-from rs3d.http.parking import Arrival, Parking, Unsent
-from rs3d.http.shortcut import Taken
+from rs3d.http.parking import Arrival, Parking
+from rs3d.http.shortcut import FileBody, Taken
 from rs3d.http.transport import TransportInterrupted
 
-IDLE_S = 120.0
+LIMITS = HttpLimits()
+IDLE_S = LIMITS.idle_timeout_s
 
 
 class Counter(SilentObserver):
     def __init__(self) -> None:
         self.taken: list[Taken] = []
+        self.cut: list[Taken] = []
 
     def shortcut_taken(self, taken: Taken, duration_ns: int) -> None:
         self.taken.append(taken)
+
+    def shortcut_cut(self, taken: Taken, duration_ns: int) -> None:
+        self.cut.append(taken)
 
 
 @dataclass
@@ -36,6 +43,7 @@ class Echo:
 
     body: bytes = b"pong"
     turns: list[str] = field(default_factory=list)
+    file: FileBody | None = None
 
     def begin(self) -> None:
         self.turns.append("begin")
@@ -46,7 +54,10 @@ class Echo:
         if not data.startswith(b"GET", start, end):
             return None
         self.turns.append("answer")
-        return Taken([b"head ", self.body], data.index(b"\n", start, end) + 1, len(self.body), "GetObject", 200)
+        stop = data.index(b"\n", start, end) + 1
+        if self.file is not None:
+            return Taken([b"head "], stop, self.file.length, "GetObject", 200, self.file)
+        return Taken([b"head ", self.body], stop, len(self.body), "GetObject", 200)
 
     def end(self) -> None:
         self.turns.append("end")
@@ -61,6 +72,7 @@ class World:
     near: socket.socket
     far: socket.socket
     deadline: Deadline
+    draining: list[bool]
     arrivals: list[Arrival | BaseException] = field(default_factory=list)
     woken: trio.Event = field(default_factory=trio.Event)
 
@@ -69,7 +81,7 @@ class World:
         self.deadline.fix(trio.current_time() + IDLE_S)
         try:
             arrival = await self.parking.wait(
-                self.far, self.deadline, "peer", takes_shortcuts=True, idle_timeout_s=IDLE_S
+                self.far, self.deadline, "peer", takes_shortcuts=True, limits=LIMITS
             )
             self.arrivals.append(arrival)
             if isinstance(arrival, ReceiveBuffer):
@@ -92,6 +104,7 @@ async def world(*, may_take: bool = True, body: bytes = b"pong") -> AsyncIterato
     near, far = socket.socketpair()
     near.setblocking(False)
     far.setblocking(False)
+    draining: list[bool] = []
     echo, observer, pool = Echo(body), Counter(), ReceiveBufferPool()
     parking = Parking(
         pool=pool,
@@ -100,8 +113,9 @@ async def world(*, may_take: bool = True, body: bytes = b"pong") -> AsyncIterato
         watchdog=Watchdog(),
         find_shortcut=lambda: echo,
         may_take=lambda: may_take,
+        is_draining=lambda: bool(draining),
     )
-    made = World(parking, pool, observer, echo, near, far, Deadline())
+    made = World(parking, pool, observer, echo, near, far, Deadline(), draining)
     with near, far:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(parking.run)
@@ -111,6 +125,7 @@ async def world(*, may_take: bool = True, body: bytes = b"pong") -> AsyncIterato
             yield made
             nursery.cancel_scope.cancel()
     assert len(parking) == 0
+    assert parking.answering == 0
     assert pool.leased == 0
 
 
@@ -165,17 +180,107 @@ async def test_an_interrupt_wakes_the_task_and_only_a_parked_one() -> None:
         assert isinstance(w.arrivals[0], TransportInterrupted)
 
 
-async def test_what_the_socket_does_not_take_is_left_to_the_task() -> None:
-    body = bytes(range(256)) * 8192
-    async with world(body=body) as w:
+LARGE = bytes(range(256)) * 8192
+
+
+@dataclass
+class OpenFile:
+    body: FileBody
+    closed: list[bool]
+
+
+@pytest.fixture
+def large_file(tmp_path: Path) -> Iterator[OpenFile]:
+    """Two mebibytes in a file, from its second byte on."""
+    path = tmp_path / "large"
+    path.write_bytes(b"?" + LARGE)
+    closed: list[bool] = []
+    with path.open("rb") as opened:
+        yield OpenFile(FileBody(opened.fileno(), 1, len(LARGE), lambda: closed.append(True)), closed)
+
+
+async def test_what_the_socket_does_not_take_at_once_follows_without_waking_the_task() -> None:
+    async with world(body=LARGE) as w:
+        for _ in range(2):
+            w.near.send(b"GET\n")
+            await trio.testing.wait_all_tasks_blocked()
+            assert w.parking.is_answering(w.far.fileno()) and w.parking.answering == 1
+            assert await w.receive(5 + len(LARGE)) == b"head " + LARGE
+            await trio.testing.wait_all_tasks_blocked()
+            assert not w.parking.is_answering(w.far.fileno())
+        assert len(w.observer.taken) == 2 and not w.woken.is_set()
+
+
+async def test_a_file_follows_its_head(large_file: OpenFile) -> None:
+    async with world() as w:
+        w.echo.file = large_file.body
+        for number in range(1, 3):
+            w.near.send(b"GET\n")
+            assert await w.receive(5 + len(LARGE)) == b"head " + LARGE
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(large_file.closed) == number
+        assert not w.woken.is_set()
+
+
+async def test_a_file_that_shrank_cuts_the_connection(large_file: OpenFile) -> None:
+    async with world() as w:
+        w.echo.file = large_file.body._replace(length=len(LARGE) + 1)
         w.near.send(b"GET\n")
+        await w.receive(5 + len(LARGE))
         await w.woken.wait()
-        (unsent,) = w.arrivals
-        assert isinstance(unsent, Unsent)
-        rest = b"".join(bytes(piece) for piece in unsent.rest)
-        sent = await w.receive(5 + len(body) - len(rest))
-        assert sent + rest == b"head " + body
-        assert w.observer.taken == []
+        assert isinstance(w.arrivals[0], trio.BrokenResourceError)
+        assert large_file.closed == [True] and len(w.observer.cut) == 1
+
+
+async def test_an_interrupt_of_an_answer_cuts_it(large_file: OpenFile) -> None:
+    async with world() as w:
+        w.echo.file = large_file.body
+        w.near.send(b"GET\n")
+        await trio.testing.wait_all_tasks_blocked()
+        assert w.deadline.expires < trio.current_time() + LIMITS.stall_timeout_s + 1
+        w.parking.interrupt(w.far.fileno())
+        await w.woken.wait()
+        assert isinstance(w.arrivals[0], trio.BrokenResourceError)
+        assert large_file.closed == [True] and len(w.observer.cut) == 1
+
+
+async def test_a_client_that_leaves_within_its_answer_cuts_it(large_file: OpenFile) -> None:
+    async with world() as w:
+        w.echo.file = large_file.body
+        w.near.send(b"GET\n")
+        await trio.testing.wait_all_tasks_blocked()
+        w.near.close()
+        await w.woken.wait()
+        assert isinstance(w.arrivals[0], trio.BrokenResourceError)
+        assert large_file.closed == [True] and w.observer.taken == []
+
+
+async def test_a_cancelled_answer_is_closed(large_file: OpenFile) -> None:
+    async with world() as w:
+        w.echo.file = large_file.body
+        w.near.send(b"GET\n")
+        await trio.testing.wait_all_tasks_blocked()
+    assert large_file.closed == [True] and len(w.observer.cut) == 1
+
+
+async def test_while_draining_an_answer_ends_first_and_the_connection_after_it(large_file: OpenFile) -> None:
+    async with world() as w:
+        w.echo.file = large_file.body
+        w.near.send(b"GET\n")
+        await trio.testing.wait_all_tasks_blocked()
+        w.draining.append(True)
+        assert await w.receive(5 + len(LARGE)) == b"head " + LARGE
+        await w.woken.wait()
+        assert w.arrivals == [None]
+
+
+async def test_bytes_behind_a_request_for_a_file_send_both_the_long_way(large_file: OpenFile) -> None:
+    async with world() as w:
+        w.echo.file = large_file.body
+        w.near.send(b"GET\nGET\n")
+        await w.woken.wait()
+        assert isinstance(w.arrivals[0], ReceiveBuffer)
+        assert large_file.closed == [True]
 
 
 async def test_a_peer_that_left_before_its_answer_is_a_broken_connection() -> None:
@@ -190,5 +295,5 @@ async def test_a_cancelled_wait_leaves_nothing_behind() -> None:
     async with world() as w:
         other, peer = socket.socketpair()
         with other, peer, trio.move_on_after(0.01):
-            await w.parking.wait(other, Deadline(), "peer", takes_shortcuts=True, idle_timeout_s=IDLE_S)
+            await w.parking.wait(other, Deadline(), "peer", takes_shortcuts=True, limits=LIMITS)
         assert len(w.parking) == 1

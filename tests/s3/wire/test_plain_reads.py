@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -75,11 +76,6 @@ def test_stored_headers_metadata_tags_and_checksums_are_told(root: Caller, bucke
     ]
     assert root.put(f"/{bucket}/dir/k.txt", b"foo", *told).status == 200
     check_both_ways(root, f"/{bucket}/dir/k.txt", shortcuts, BOTH)
-
-
-def test_a_body_in_a_file_goes_the_long_way(root: Caller, bucket: str, shortcuts: list[str]) -> None:
-    root.put(f"/{bucket}/large", bytes(100_000))
-    check_both_ways(root, f"/{bucket}/large", shortcuts, HEAD_ONLY)
 
 
 @pytest.mark.parametrize("document", [ENABLED, SUSPENDED])
@@ -234,3 +230,46 @@ def test_a_wrong_signature_is_refused_with_the_usual_words(root: Caller, bucket:
     assert (answer.status, answer.code) == (403, "SignatureDoesNotMatch")
     assert root.request("GET", f"/{bucket}/k", clock_offset_s=-1000).code == "RequestTimeTooSkewed"
     assert shortcuts == ["GetObject"]
+
+
+def test_a_body_in_a_file_is_sent_at_once_when_it_was_verified_a_moment_ago(
+    root: Caller, bucket: str, shortcuts: list[str]
+) -> None:
+    body = bytes(range(256)) * 4096
+    root.put(f"/{bucket}/file", body)
+    assert root.get(f"/{bucket}/file").body == body  # the long way: a thread verifies it
+    shortcuts.clear()
+    check_both_ways(root, f"/{bucket}/file", shortcuts, BOTH)
+    root.put(f"/{bucket}/file", body[::-1])
+    assert root.get(f"/{bucket}/file").body == body[::-1]
+
+
+def test_the_reader_of_a_file_sent_at_once_keeps_it_when_it_is_replaced(
+    wire: WireServer, root: Caller, bucket: str, shortcuts: list[str]
+) -> None:
+    body = bytes(range(256)) * 4096
+    target = f"/{bucket}/file"
+    root.put(target, body)
+    root.get(target)
+    with Connection(root.address) as connection:
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.send_request("GET", target, root.headers("GET", target))
+        assert connection.socket.recv(9) == b"HTTP/1.1 "
+        root.put(target, b"new")
+        answer = b""
+        while len(answer) < len(body) or not answer.endswith(body[-1000:]):
+            answer += connection.socket.recv(1 << 20)
+    assert answer.endswith(body)
+    assert root.get(target).body == b"new"
+    assert shortcuts.count("GetObject") >= 1
+
+
+def test_a_file_is_verified_again_when_a_minute_is_over(
+    wire: WireServer, root: Caller, bucket: str, shortcuts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root.put(f"/{bucket}/file", bytes(100_000))
+    root.get(f"/{bucket}/file")
+    shortcuts.clear()
+    monkeypatch.setattr("rs3d.stores.blobmemo.VerifiedSpans.covers", lambda *_: False)
+    assert root.get(f"/{bucket}/file").status == 200
+    assert shortcuts == []
