@@ -86,6 +86,7 @@ class Life:
     files: RecordingFiles
     states: list[Contents] = field(default_factory=list)
     steps: int = 0
+    config: EngineConfig = ENGINE
     _kind: str = ""
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
@@ -105,7 +106,7 @@ class Life:
                 horizon=horizon,
                 sealer=SEALER,
                 clock=SystemClock(),
-                config=ENGINE,
+                config=self.config,
             )
         )
         stack.callback(self.engine.close)

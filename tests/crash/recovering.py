@@ -14,9 +14,14 @@ from typing import Any
 import lmdb
 
 from rs3d.clock import Clock, SystemClock
+from rs3d.engine.packs import PackReader
 from rs3d.errors import BlobDamaged, RecordDamaged, Rs3dError
+from rs3d.format import manifest
 from rs3d.format.logsegment import COMPACTED
+from rs3d.rio.chunks import ChunkScope, unpack_chunk
+from rs3d.rio.decoder import Decoder
 from rs3d.stores import blobexamination, catalogtables
+from rs3d.stores.blobreader import LocalBlobReader
 from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
 from rs3d.stores.catalog import LocalCatalog
 from rs3d.stores.catalogsnapshot import Snapshot
@@ -36,6 +41,7 @@ from rs3d.stores.logreader import LogReader, segment_names
 from rs3d.stores.outcomes import decode_outcome
 from rs3d.stores.sweep import sweep_once
 from rs3d.types import operations as ops
+from rs3d.types.chunks import ChunkPlace
 from rs3d.types.identifiers import NULL_VERSION, BlobId, BucketId, Epoch, OperationId, SegmentId, UploadId, VersionId
 from rs3d.types.objects import BlobSet, Extent, Inline, ListedVersion, ObjectVersion
 from tests.crash.disk import CATALOG_FILE, Image
@@ -188,7 +194,9 @@ class Store:
         with self.catalog.snapshot() as view:
             garbage = [row.blob for row in view.garbage()]
             unswept = [row.segment for row in view.blob_segments() if row.closed and not row.swept]
-        return [f"left after sweep and collection: {garbage} {unswept}"] if garbage or unswept else []
+            pins = [found for found in view.pins() if not view.blob_references(found.manifest)]
+        left = garbage or unswept or pins
+        return [f"left after sweep and collection: {garbage} {unswept} {pins}"] if left else []
 
     def problems(self) -> list[str]:
         """Counters and references counted anew, the whole log read, files == rows, all bytes checked."""
@@ -256,7 +264,7 @@ def contents_of(view: Snapshot, blobs: LocalBlobStore) -> Contents:
             try:
                 entries = list(view.parts(upload.upload))
                 parts = [f"{part.number}:{part.size_bytes}:{part.etag}" for part in entries]
-                digests = [_blob_digest(blobs, part.extent) for part in entries]
+                digests = [sha(_read(view, blobs, part.extent)) for part in entries]
                 found[where] = f"{parts} {digests} {upload.settings}"
             except (RecordDamaged, BlobDamaged) as damage:
                 found[where] = f"error: {damage}"
@@ -285,22 +293,20 @@ def _digest(view: Snapshot, blobs: LocalBlobStore, version: ObjectVersion) -> st
     if isinstance(placement, Inline):
         return sha(view.inline_payload(version))
     if isinstance(placement, Extent):
-        return sha(_read(blobs, placement))
+        return sha(_read(view, blobs, placement))
     if isinstance(placement, BlobSet):
-        return sha(b"".join(_read(blobs, part.extent) for part in view.set_parts(version)))
+        return sha(b"".join(_read(view, blobs, part.extent) for part in view.set_parts(version)))
     return "-"
 
 
-def _blob_digest(blobs: LocalBlobStore, extent: Extent) -> str:
-    return sha(_read(blobs, extent))
-
-
-def _read(blobs: LocalBlobStore, extent: Extent) -> bytes:
+def _read(view: Snapshot, blobs: LocalBlobStore, extent: Extent) -> bytes:
     """The bytes of an extent; of a blob with layers all its stored bytes, its recipe and the extent, which is in the
-    client's bytes."""
+    client's bytes; of a manifest in the clear all the bytes of its chunks."""
     reader = blobs.open(extent.blob)
     try:
         info = reader.info
+        if info.recipe.layers and info.recipe.layers[0].name == manifest.NAME:
+            return _chunks(view, blobs, reader)
         offset, length = (0, info.stored_bytes) if info.recipe.layers else (extent.offset, extent.length)
         buffer = bytearray(length)
         reader.read_into(offset, memoryview(buffer))
@@ -309,6 +315,42 @@ def _read(blobs: LocalBlobStore, extent: Extent) -> bytes:
         return bytes(buffer) + f"{info.recipe} {extent.offset} {extent.length}".encode()
     finally:
         reader.close()
+
+
+def _chunks(view: Snapshot, blobs: LocalBlobStore, reader: LocalBlobReader) -> bytes:
+    """What a manifest names: the client's bytes, held against their names; of sealed chunks the stored ones, in the
+    order of their pins."""
+    head, rest = manifest.parse_manifest(reader.info.recipe)
+    if head.scope is not ChunkScope.STORE:
+        batches = view.pin_batches(reader.info.blob)
+        names = [name for batch in batches for name in view.pinned_hashes(batch.manifest, batch.batch)]
+        return b"".join(_chunk(view, blobs, name)[1] for name in names)
+    raw = bytearray(head.chunks * manifest.ROW.size)
+    if rest.is_plain:
+        reader.read_into(0, memoryview(raw))
+    else:
+        Decoder(rest, reader.info.stored_bytes, context=b"").read_into(0, memoryview(raw), reader.read_into)
+    found = []
+    for name, _ in manifest.ROW.iter_unpack(raw):
+        place, stored = _chunk(view, blobs, name)
+        plain = bytes(unpack_chunk(place.codec, stored, name, place.client_bytes, None))
+        if hashlib.sha256(plain).digest() != name:
+            raise BlobDamaged(blob=place.pack.text(), reason=f"chunk {name.hex()} has other bytes")
+        found.append(plain)
+    return b"".join(found)
+
+
+def _chunk(view: Snapshot, blobs: LocalBlobStore, name: bytes) -> tuple[ChunkPlace, bytes]:
+    place = view.chunk(name)
+    if place is None:
+        raise BlobDamaged(blob="-", reason=f"chunk {name.hex()} is nowhere")
+    pack = PackReader(blobs.open(place.pack))
+    try:
+        stored = bytearray(place.stored_bytes)
+        pack.read_into(place.offset, memoryview(stored))
+        return place, bytes(stored)
+    finally:
+        pack.close()
 
 
 def sha(content: bytes) -> str:

@@ -16,11 +16,14 @@ import time
 from pathlib import Path
 from typing import Final
 
+from tests.crash.deduphistories import SHARED, mixed_sharing
 from tests.crash.exploring import Explorer, Tally
 from tests.crash.histories import HISTORIES, History, mixed, record
 from tests.crash.layeredhistories import LAYERED, mixed_makes
 
-ALL: Final = {**HISTORIES, **LAYERED}
+ALL: Final = {**HISTORIES, **LAYERED, **SHARED}
+
+DRAWN: Final = (mixed, mixed_makes, mixed_sharing)
 
 Task = tuple[str, int, int, float, float]
 
@@ -28,7 +31,7 @@ Task = tuple[str, int, int, float, float]
 def explore(task: Task) -> Tally:
     """One history, recorded and explored in this process."""
     name, seed, limit, nested, deadline_s = task
-    history: History = ALL[name] if name in ALL else mixed_makes(seed) if seed % 2 else mixed(seed)
+    history: History = ALL[name] if name in ALL else DRAWN[seed % len(DRAWN)](seed)
     memory = Path("/dev/shm")
     work = Path(tempfile.mkdtemp(prefix="rs3d-crash-", dir=memory if memory.is_dir() else None))
     tally = Tally()
@@ -50,11 +53,13 @@ def main() -> int:
     parser.add_argument("--nested", type=float, default=0.05, help="share of recoveries that are cut in turn")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=math.inf, help="stop after so long, however many there are")
+    parser.add_argument("--sharing", action="store_true", help="only histories of bodies that share chunks")
     arguments = parser.parse_args()
     limit, nested = arguments.limit, arguments.nested
     deadline_s = time.monotonic() + arguments.seconds
-    fixed = ((name, arguments.seed, limit, nested, deadline_s) for name in ALL)
-    drawn = ((f"mixed {seed}", seed, limit, nested, deadline_s) for seed in itertools.count(arguments.seed))
+    fixed = ((name, arguments.seed, limit, nested, deadline_s) for name in (SHARED if arguments.sharing else ALL))
+    seeds = itertools.count(2, len(DRAWN)) if arguments.sharing else itertools.count(arguments.seed)
+    drawn = ((f"mixed {seed}", seed, limit, nested, deadline_s) for seed in seeds)
     tasks = itertools.chain(fixed, drawn)
     total, started = Tally(), time.monotonic()
     with multiprocessing.Pool(arguments.jobs, maxtasksperchild=8) as pool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.deduphistories import SHARED, mixed_sharing
 from tests.crash.exploring import Explorer, Tally
 from tests.crash.histories import HISTORIES, mixed, record
 from tests.crash.layeredhistories import LAYERED, mixed_makes
@@ -15,8 +16,9 @@ from tests.crash.mutations import compacted, rotating
 
 def explored(memory: Path, name: str, limit: int, nested: float = 0.0, seed: int = 0) -> Tally:
     (memory / "live").mkdir()
-    known = {**HISTORIES, **LAYERED, "rotating": rotating, "compacted": compacted}
-    history = known.get(name) or (mixed_makes(seed, 12) if name == "makes" else mixed(seed, 12))
+    known = {**HISTORIES, **LAYERED, **SHARED, "rotating": rotating, "compacted": compacted}
+    drawn = {"mixed": mixed, "makes": mixed_makes, "shares": mixed_sharing}
+    history = known.get(name) or drawn[name](seed, 12)
     recording = record(name, history, memory / "live")
     tally = Tally()
     Explorer(memory / "image", tally).explore(recording, limit=limit, nested=nested, seed=seed)
@@ -41,6 +43,15 @@ def test_d02_a_cut_during_compaction_and_the_dropping_of_its_sources_loses_nothi
     assert {"compaction", "log segments dropped"} <= {kind for kind, _ in tally.seen.values()}
 
 
+@pytest.mark.parametrize(("name", "least"), [("sharing", 60), ("rewriting", 60), ("shared parts", 60)])
+def test_d12_chunks_that_bodies_share_outlive_a_cut_at_any_event_and_no_body(
+    memory: Path, name: str, least: int
+) -> None:
+    tally = explored(memory, name, limit=1)
+    assert not tally.bad, "\n".join(map(str, tally.bad))
+    assert tally.states >= least, tally.table()
+
+
 def test_a_cut_during_recovery_loses_nothing(memory: Path) -> None:
     tally = explored(memory, "rotating", limit=1, nested=0.04, seed=4)
     assert not tally.bad, "\n".join(map(str, tally.bad))
@@ -48,7 +59,7 @@ def test_a_cut_during_recovery_loses_nothing(memory: Path) -> None:
     assert {"recovery cut", "death, then recovery cut"} <= kinds, tally.table()
 
 
-@pytest.mark.parametrize("name", ["mixed", "makes"])
+@pytest.mark.parametrize("name", ["mixed", "makes", "shares"])
 def test_a_history_drawn_from_a_seed(memory: Path, name: str) -> None:
     tally = explored(memory, name, limit=2, nested=0.005, seed=7)
     assert not tally.bad, "\n".join(map(str, tally.bad))
