@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from rs3d.errors import FormatUnknown, RecordDamaged
-from rs3d.format import keyring, logsegment, quarantinenote, record, recordbodies, sidecar, storemeta
+from rs3d.format import chunkrows, keyring, logsegment, quarantinenote, record, recordbodies, sidecar, storemeta
 from rs3d.kernels.crc import crc32c
 
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
@@ -277,9 +277,29 @@ def _dump_record(view: memoryview, offset: int, head: record.RecordHead, dump: F
         dump.problems.append(Problem(offset, f"the file ends within its payload of {head.payload_bytes} bytes"))
     elif head.payload_bytes and crc32c(payload) != head.payload_crc:
         dump.problems.append(Problem(offset, "payload: the CRC32C differs"))
+    else:
+        _dump_chunks(head.kind, payload, offset, fields, dump)
     if any(view[offset : offset + head.total_bytes][record.HEAD_BYTES + head.body_bytes + head.payload_bytes :]):
         dump.problems.append(Problem(offset, "its padding is not zeros"))
     dump.pieces.append(Piece(offset, head.total_bytes, title, fields))
+
+
+def _dump_chunks(kind: int, payload: memoryview, offset: int, fields: dict[str, JsonValue], dump: FileDump) -> None:
+    """The rows in the payload of a record about chunks."""
+    rows: list[JsonValue]
+    try:
+        if kind == record.RecordKind.CHUNKS_PINNED:
+            rows = [_plain(chunk._asdict()) for chunk in chunkrows.pinned_chunks(payload)]
+        elif kind == record.RecordKind.CHUNKS_FREED:
+            rows = [name.hex() for name in chunkrows.freed_hashes(payload)]
+        elif kind == record.RecordKind.CHUNKS_MOVED:
+            rows = [{"hash": name.hex(), "offset": at} for name, at in chunkrows.moved_chunks(payload)]
+        else:
+            return
+    except RecordDamaged as error:
+        dump.problems.append(Problem(offset, f"payload: {error.reason}"))
+        return
+    fields["chunks"] = rows
 
 
 def _next_record(raw: bytes, offset: int, seed: int) -> int | None:

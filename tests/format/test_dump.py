@@ -8,11 +8,14 @@ import pathlib
 import pytest
 
 from rs3d.format import logsegment as ls
+from rs3d.format.chunkrows import MOVED_CHUNK, PINNED_CHUNK
 from rs3d.format.dump import FileDump, dump_file, jsonable, render
 from rs3d.format.quarantinenote import QuarantineNote, encode_note
 from rs3d.format.record import RecordKind, append_record
-from rs3d.format.recordbodies import EpochOpened, SettingPut, encode_body
+from rs3d.format.recordbodies import ChunksFreed, ChunksMoved, ChunksPinned, EpochOpened, SettingPut, encode_body
 from rs3d.stores.lock import NOTE_BYTES, NOTES_OFFSET
+from rs3d.types.identifiers import BlobId, SegmentId
+from rs3d.types.operations import NewBlob
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 NONCE = bytes(range(16))
@@ -159,3 +162,30 @@ def test_control_characters_of_a_forged_name_do_not_reach_the_terminal() -> None
     text = "\n".join(render(dump_file(encode_note(note), "x")))
     assert "\x1b" not in text
     assert "\\x1b[2Jgone" in text
+
+
+def test_records_of_chunks_show_the_rows_of_their_payloads() -> None:
+    raw, crc, name = bytearray(log_segment(sealed=False)[: ls.RECORDS_START]), 0, bytes(range(32))
+    blob = BlobId(SegmentId(7), 2)
+    pinned = ChunksPinned(manifest=blob.to_bytes(), batch=0, packs=(NewBlob(blob, 900),))
+    records: list[tuple[RecordKind, bytes, bytes]] = [
+        (RecordKind.CHUNKS_PINNED, encode_body(pinned), PINNED_CHUNK.pack(name, 0, 100, 20, 50, 1)),
+        (RecordKind.CHUNKS_MOVED, encode_body(ChunksMoved(pack=NewBlob(blob, 900))), MOVED_CHUNK.pack(name, 300)),
+        (RecordKind.CHUNKS_FREED, encode_body(ChunksFreed(manifest=blob.to_bytes(), batch=0)), name),
+        (RecordKind.CHUNKS_FREED, encode_body(ChunksFreed(manifest=blob.to_bytes(), batch=1)), b"no hash"),
+    ]
+    for at, (kind, body, payload) in enumerate(records):
+        crc = append_record(
+            raw, seed=ls.crc_seed(NONCE), previous_crc=crc, kind=kind, sequence=100 + at, body=body, payload=payload
+        )
+    dump = dump_file(bytes(raw), "log")
+    place = {"pack": 0, "offset": 100, "stored_bytes": 20, "client_bytes": 50, "codec": 1}
+    assert [piece.fields.get("chunks") for piece in dump.pieces[1:]] == [
+        [{"hash": name.hex(), **place}],
+        [{"hash": name.hex(), "offset": 300}],
+        [name.hex()],
+        None,
+    ]
+    assert titles(dump)[1:] == ["chunks pinned", "chunks moved", "chunks freed", "chunks freed"]
+    assert [problem.reason for problem in dump.problems] == ["payload: 7 bytes are no rows of 32"]
+    assert json.loads(json.dumps(jsonable(dump)))
