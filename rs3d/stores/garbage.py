@@ -142,10 +142,19 @@ def free_manifest(catalog: PinsCatalog, manifest: BlobId, free_chunks: FreeChunk
     with catalog.snapshot() as view:
         batches = view.pin_batches(manifest)
     for batch in batches:
-        with catalog.snapshot() as view:
-            hashes = view.pinned_hashes(manifest, batch.batch)
-        free_chunks(manifest, batch.batch, hashes)
+        free_chunks(manifest, batch.batch, _pinned(catalog, manifest, batch.batch))
     return len(batches)
+
+
+def _pinned(catalog: PinsCatalog, manifest: BlobId, batch: int) -> tuple[bytes, ...]:
+    """What a batch pins. Compaction may have moved its record between the view and the read (STORE.md 3): a second view
+    knows where it lies now."""
+    try:
+        with catalog.snapshot() as view:
+            return view.pinned_hashes(manifest, batch)
+    except RecordDamaged:
+        with catalog.snapshot() as view:
+            return view.pinned_hashes(manifest, batch)
 
 
 def _free_pins(catalog: PinsCatalog, dead: list[BlobId], free_chunks: FreeChunks | None) -> tuple[list[BlobId], int]:

@@ -297,6 +297,23 @@ def test_a_manifest_whose_pins_cannot_be_read_stays_and_holds_nothing_else_up(lo
     assert list(rows.pinned) == [(blob(2), 0)]
 
 
+def test_a_record_that_compaction_moved_meanwhile_is_looked_up_again(local: LocalBlobStore) -> None:
+    rows = Rows()
+    put(local, 1, b"x")
+    rows.garbage_rows[pin(rows, 1, 2)] = Sequence(5)
+    read, moved = rows.pinned_hashes, [True]
+
+    def moved_once(manifest: BlobId, batch: int) -> tuple[bytes, ...]:
+        if batch == 1 and moved:
+            moved.clear()
+            raise RecordDamaged(what="log segment 3", reason="is missing")
+        return read(manifest, batch)
+
+    rows.pinned_hashes = moved_once  # type: ignore[method-assign]
+    done = collect_once(rows, lambda: Sequence(5), local, rows.drop, None, rows.free_chunks)
+    assert (done.unlinked, done.freed_batches, moved) == (1, 2, [])
+
+
 def test_blobs_that_pin_chunks_stay_where_nobody_frees_them(local: LocalBlobStore) -> None:
     rows = Rows()
     put(local, 1, b"x")
