@@ -91,7 +91,25 @@ STALE_READERS: Final = Family(
     "Slots of dead processes freed in the catalog.",
 )
 
-STEWARD_FAMILIES: Final = (GARBAGE_FREED, COMPACTED_BYTES, PACK_BYTES, STALE_READERS)
+SCRUBBED_BYTES: Final = Family(
+    "rs3d_scrubbed_bytes_total", Kind.COUNTER, "Bytes of blobs and log segments that the scrub has checked."
+)
+SCRUBBED_BLOBS: Final = Family("rs3d_scrubbed_blobs_total", Kind.COUNTER, "Blobs that the scrub has checked.")
+DAMAGED_BLOBS: Final = Family(
+    "rs3d_damaged_blobs_total", Kind.COUNTER, "Blobs found damaged, by the scrub or by a request."
+)
+MENDED_BLOBS: Final = Family("rs3d_mended_blobs_total", Kind.COUNTER, "Damaged blobs that were mended from parity.")
+
+STEWARD_FAMILIES: Final = (
+    GARBAGE_FREED,
+    COMPACTED_BYTES,
+    PACK_BYTES,
+    STALE_READERS,
+    SCRUBBED_BYTES,
+    SCRUBBED_BLOBS,
+    DAMAGED_BLOBS,
+    MENDED_BLOBS,
+)
 
 
 def status_class(status: int) -> str:

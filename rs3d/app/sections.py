@@ -21,6 +21,7 @@ from rs3d.errors import ConfigurationError, InvalidArgument
 from rs3d.http.limits import HttpLimits
 from rs3d.rio.encryption import Cipher
 from rs3d.s3.configuration import S3Config
+from rs3d.services.scrubstate import ScrubConfig
 from rs3d.stores.ballast import SpaceConfig
 from rs3d.stores.blobs import BlobStoreConfig
 from rs3d.telemetry.logs import LogFormat, LogLevel
@@ -215,6 +216,8 @@ PLANNED: Final[dict[str, str]] = {
     "storage.dedup": "deduplication",
     "storage.zerocopy": "the choice of direct I/O, splice and mapped reads",
     "storage.cache": "the smart cache",
+    "scrub.auto_cleanup_enabled": "removing old blobs from quarantine/",
+    "scrub.retention_days": "removing old blobs from quarantine/",
 }
 """Names of the storage documentation whose systems this build does not have: setting one is an error that says so."""
 
@@ -238,6 +241,7 @@ SCHEMA: Final = Schema(
         Section("admin", AdminConfig),
         Section("daemon", DaemonConfig),
         Section("services", ServicesConfig),
+        Section("scrub", ScrubConfig),
         Section("log", LogConfig),
     ),
     planned=PLANNED,

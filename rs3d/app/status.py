@@ -13,7 +13,9 @@ import msgspec
 from rs3d import __version__
 from rs3d.app import metrics
 from rs3d.app.ops import OK, Health
+from rs3d.services.healthcodes import HealthCode
 from rs3d.services.running import ServiceState
+from rs3d.services.scrubreport import ProblemRow, ScrubBoard, ScrubReport
 from rs3d.stores.catalog import LocalCatalog
 from rs3d.stores.horizon import NO_READERS
 from rs3d.telemetry.metrics import Family, Kind, Sample, render
@@ -90,6 +92,8 @@ class Status(msgspec.Struct, frozen=True):
     requests: RequestStatus
     disk: DiskStatus
     lag: LagStatus
+    scrub: ScrubReport
+    problems: list[ProblemRow]
     processes: list[ProcessStatus]
     services: list[ServiceStatus]
 
@@ -130,6 +134,7 @@ class StatusBoard:
         held: Callable[[], int],
         horizon_minimum: Callable[[], int],
         minimum_free_bytes: int,
+        scrub: ScrubBoard,
     ) -> None:
         self._root = root
         self._store_id = store_id
@@ -139,6 +144,7 @@ class StatusBoard:
         self._held = held
         self._horizon_minimum = horizon_minimum
         self._minimum_free_bytes = minimum_free_bytes
+        self._scrub = scrub
         self._totals = Totals()
         self.processes: Sequence[ProcessState] = ()
         self.degraded = ""
@@ -149,8 +155,10 @@ class StatusBoard:
         serving = [p for p in self.processes if p.state == "serving"]
         has_worker = any(p.role == "worker" for p in serving)
         has_committer = any(p.role == "committer" for p in serving)
+        found = self._scrub.degrading()
         if self.degraded:
-            return Health("degraded", self.degraded, ready=has_worker and has_committer)
+            code = "degraded" if found is None else found.code.value
+            return Health(code, self.degraded, ready=has_worker and has_committer)
         if not has_committer:
             return Health("no-committer", "the committer is not running", ready=False)
         if not has_worker:
@@ -159,12 +167,15 @@ class StatusBoard:
         free_bytes = disk.f_bavail * disk.f_frsize
         if free_bytes < self._minimum_free_bytes:
             return Health("disk-full", f"{free_bytes} bytes are free; only deletes are admitted", ready=True)
+        if found is not None:
+            return Health(found.code.value, f"{found.what}: {found.reason}; next: {found.command}", ready=True)
         return OK
 
     def metrics_text(self) -> str:
         """The page for Prometheus: all processes added up, then totals and one series a process."""
         samples = self._samples()
         totals = self._current_totals()
+        scrub = self._scrub.report()
         disk = os.statvfs(self._root)
         extra: list[tuple[Family, dict[str, int]]] = [
             (_gauge("rs3d_buckets", "Buckets."), {"": totals.buckets}),
@@ -175,6 +186,8 @@ class StatusBoard:
             (_gauge("rs3d_disk_free_bytes", "Free space for the store."), {"": disk.f_bavail * disk.f_frsize}),
             (_gauge("rs3d_disk_bytes", "Size of the store's file system."), {"": disk.f_blocks * disk.f_frsize}),
             (_gauge("rs3d_ready", "1 while requests are served."), {"": int(self.health().ready)}),
+            (_gauge("rs3d_scrub_running", "1 while a scrub is under way."), {"": int(scrub.state == "running")}),
+            (_gauge("rs3d_scrub_findings", "What is wrong now, by code."), self._problem_counts()),
             (_gauge("rs3d_process_up", "1 while the process serves."), self._per_process(samples, _is_up)),
             (_counter("rs3d_process_restarts_total", "Restarts."), self._per_process(samples, _restarts)),
             (_counter("rs3d_process_requests_total", "Requests."), self._per_process(samples, _requests)),
@@ -216,11 +229,19 @@ class StatusBoard:
                 readers_s=self._readers_lag_s(sequence),
                 garbage_freed=sum(sample.total(metrics.GARBAGE_FREED.name) for sample in everything),
             ),
+            scrub=self._scrub.report(),
+            problems=self._scrub.problems(),
             processes=[self._process_status(process, samples) for process in self.processes],
             services=[
                 ServiceStatus(s.name, s.steps, s.failures, s.last_failure, s.last_step_unix_s) for s in self._services
             ],
         )
+
+    def _problem_counts(self) -> dict[str, int]:
+        counts = dict.fromkeys(HealthCode, 0)
+        for finding in self._scrub.findings():
+            counts[finding.code] += 1
+        return {f'{{code="{code.value}"}}': count for code, count in counts.items()}
 
     def _readers_lag_s(self, sequence: int) -> float:
         minimum = self._horizon_minimum()

@@ -110,6 +110,15 @@ def _add_administration(commands: argparse._SubParsersAction[argparse.ArgumentPa
     adopt.add_argument("blob", metavar="BLOB", help="its id, as `quarantine list` shows it")
     adopt.add_argument("--bucket", default="", metavar="B", help="default: where it was first put")
     adopt.add_argument("--key", default="", metavar="KEY", help="default: where it was first put")
+    scrub = commands.add_parser("scrub", help="start, pause, resume, status: look for damage", allow_abbrev=False)
+    verbs = scrub.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, text in (("start", "read and check everything now"), ("resume", "go on where it was paused")):
+        verb = _remote(verbs.add_parser(name, help=text, allow_abbrev=False), f"scrub {name}")
+        verb.add_argument(
+            "--rate", default="", metavar="RATE", help="at most so much a second, such as 200MiB/s; 0 = no limit"
+        )
+    _remote(verbs.add_parser("pause", help="stop reading, also over restarts"), "scrub pause")
+    _remote(verbs.add_parser("status", help="how far it is, and what it found"), "scrub status")
     trace = _remote(commands.add_parser("trace", help="live requests, until interrupted"), "trace")
     trace.add_argument("--count", type=int, default=0, metavar="N", help="end after N requests")
     trace.add_argument("--errors", action="store_true", help="only those that failed")

@@ -69,7 +69,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-_SPELLED_OUT: Final = ("_unix_s", "_ns", "_bytes")
+_SPELLED_OUT: Final = ("_unix_s", "_ns", "_bytes_per_s", "_bytes")
 """Endings of names whose unit `cell_text` writes beside the value."""
 
 
@@ -88,6 +88,8 @@ def cell_text(name: str, value: JsonValue) -> str:
         return "yes" if value else "no"
     if isinstance(value, int) and name.endswith("_ns"):
         return stamp(value / 1e9) if value else "-"
+    if isinstance(value, int) and name.endswith("_bytes_per_s"):
+        return f"{size_text(value)}/s" if value else "-"
     if isinstance(value, int | float) and name.endswith("_unix_s"):
         return stamp(value) if value else "-"
     if isinstance(value, int) and (name == "bytes" or name.endswith("_bytes")):

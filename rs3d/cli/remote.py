@@ -19,14 +19,14 @@ from rs3d.errors import InvalidArgument
 DEFAULT_SOCKET: Final = Path("/run/rs3d/admin.sock")
 """Where the systemd socket unit puts it."""
 
-_NOT_ARGUMENTS: Final = frozenset(
+NOT_ARGUMENTS: Final = frozenset(
     {"command", "verb", "module", "admin_verb", "socket", "data", "json", "count", "errors"}
 )
 
 
 def run(arguments: argparse.Namespace) -> int:
     verb = str(arguments.admin_verb)
-    values = {name: value for name, value in vars(arguments).items() if name not in _NOT_ARGUMENTS}
+    values = {name: value for name, value in vars(arguments).items() if name not in NOT_ARGUMENTS}
     if "settings" in values:
         values["settings"] = _settings(values["settings"])
     if values.get("secret_key") == "-":

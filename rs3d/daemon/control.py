@@ -76,6 +76,20 @@ class StopWriting(msgspec.Struct, frozen=True, tag="stop writing"):
     reason: str
 
 
+class CatalogDamaged(msgspec.Struct, frozen=True, tag="catalog damaged"):
+    """Steward → supervisor: the scrub found the catalog damaged (STORE.md 23). Answered by StopWriting."""
+
+    reason: str
+
+
+class BlobSuspected(msgspec.Struct, frozen=True, tag="blob suspected"):
+    """Worker → supervisor → steward: reading found damage, mended on the way or not. Dropped when the way is full: the
+    scrub finds it too."""
+
+    blob: str
+    reason: str
+
+
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Supervisor → child: finish what is in flight within the time, then exit with 0."""
 
@@ -146,6 +160,8 @@ Message = (
     | Heartbeat
     | AcceptClock
     | StopWriting
+    | CatalogDamaged
+    | BlobSuspected
     | Drain
     | Reload
     | Reloaded

@@ -30,6 +30,8 @@ from rs3d.config.loading import from_tree
 from rs3d.daemon.child import Child, attend, beat, ignore_message, run
 from rs3d.daemon.control import (
     AcceptClock,
+    BlobSuspected,
+    CatalogDamaged,
     CommitterChannel,
     Drain,
     Message,
@@ -41,20 +43,23 @@ from rs3d.daemon.control import (
     TraceSwitch,
     close_all,
 )
+from rs3d.daemon.scrubbing import Scrubbing, build_scrubbing
 from rs3d.daemon.startup import read_sealed
 from rs3d.errors import ConfigurationError
 from rs3d.http.server import ServerControl, serve
 from rs3d.services.compaction import CompactionService
 from rs3d.services.garbage import GarbageService, SweepService
+from rs3d.services.mending import Suspects
 from rs3d.services.packs import PackService
 from rs3d.services.readers import ReaderCheck
 from rs3d.services.rekeying import RekeyService
 from rs3d.services.running import Service, ServiceState, run_services
+from rs3d.services.scrubstate import ScrubConfig
 from rs3d.stores.ballast import SpaceConfig
 from rs3d.stores.horizon import HorizonView, horizon_minimum
 from rs3d.telemetry import logs
 from rs3d.telemetry.metrics import Instrument, MetricsPage, PageReader, Sample
-from rs3d.types.identifiers import Sequence
+from rs3d.types.identifiers import BlobId, Sequence
 from rs3d.types.operations import CompactLog
 
 log = logging.getLogger("rs3d.daemon.steward")
@@ -76,6 +81,7 @@ class Steward:
         self._processes = Processes(rows=[])
         self._hub = TraceHub(self._switch_trace)
         self._parts: StoreParts | None = None
+        self._suspects: Suspects | None = None
         self._committer_arrived, self._committers = trio.open_memory_channel[int](math.inf)
         self._drain_asked = trio.Event()
 
@@ -100,7 +106,11 @@ class Steward:
         await rootcredentials.ensure_root(parts.engine, parts.catalog, parts.committer, credentials)
 
     async def _work(self, parts: StoreParts) -> None:
+        scrubbing = self._scrubbing(parts)
+        self._suspects = scrubbing.suspects
+        parts.blobs.on_damage = scrubbing.suspects.add
         garbage, services = self._services(parts)
+        services += scrubbing.services
         board = StatusBoard(
             root=str(storage_root(self._configuration)),
             store_id=parts.store_id,
@@ -110,12 +120,14 @@ class Steward:
             held=lambda: garbage.held,
             horizon_minimum=self._horizon_minimum,
             minimum_free_bytes=self._configuration.get(SpaceConfig).minimum_free_bytes,
+            scrub=scrubbing.board,
         )
         self._board = board
         self._show_processes()
         rekeying = RekeyService(parts.engine, parts.catalog, parts.committer)
         services.append(rekeying)
-        admin = AdminServer(self._verbs(parts, board, rekeying))
+        verbs = self._verbs(parts, board, rekeying) | {verb.name: verb for verb in scrubbing.verbs()}
+        admin = AdminServer(verbs)
         control = ServerControl()
         handler = ops_handler(health=board.health, metrics=board.metrics_text)
         ops = [trio.socket.from_stdlib_socket(sock) for sock in self._child.take_listeners(OPS)]
@@ -132,6 +144,16 @@ class Steward:
             self._child.channel.send(Ready())
             await self._drain_asked.wait()
             nursery.cancel_scope.cancel()
+        scrubbing.mender.close()
+
+    def _scrubbing(self, parts: StoreParts) -> Scrubbing:
+        root = str(storage_root(self._configuration))
+
+        def catalog_damaged(reason: str) -> None:
+            self._child.channel.send(CatalogDamaged(reason=reason[:2000]))
+
+        config = self._configuration.get(ScrubConfig)
+        return build_scrubbing(parts, root, config, self._instruments, catalog_damaged)
 
     def _services(self, parts: StoreParts) -> tuple[GarbageService, list[Service]]:
         config = self._configuration.get(ServicesConfig)
@@ -216,6 +238,9 @@ class Steward:
                 self._parts.catalog.check_readers()
         elif isinstance(message, TraceRecord):
             self._hub.publish(message)
+        elif isinstance(message, BlobSuspected):
+            if self._suspects is not None:
+                self._suspects.add(BlobId.from_text(message.blob), message.reason)
         elif isinstance(message, Reload):
             self._child.channel.send(Reloaded(refused=self._reload(message)))
         else:

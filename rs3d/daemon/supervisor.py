@@ -25,6 +25,8 @@ from rs3d.daemon.children import ChildProcess, Role, State
 from rs3d.daemon.committercontrol import Asked, CommitterControl
 from rs3d.daemon.control import (
     AcceptClock,
+    BlobSuspected,
+    CatalogDamaged,
     CommitterChannel,
     Drain,
     Failed,
@@ -272,16 +274,21 @@ class Supervisor:
             child.epoch = None
             self._report_reaped()
         buses = [at_s for number, at_s in child.deaths_by_signal if number == signal.SIGBUS]
-        if len(buses) >= 2 and buses[-1] - buses[-2] <= SIGBUS_WINDOW_S and not self._damage:
-            self._damage = (
-                f"{child.name} died twice reading the catalog's map; stop the daemon and run rs3d check --rebuild"
-            )
-            self._tell(StopWriting(reason=self._damage), Role.COMMITTER)
+        if len(buses) >= 2 and buses[-1] - buses[-2] <= SIGBUS_WINDOW_S:
+            self._stop_writing(f"{child.name} died twice reading the catalog's map")
         unexplained = self._phase is Phase.STARTING and child.restarts >= START_ATTEMPTS
         if unexplained and self._failure is None:
             self._fail(StartFailed(process=child.name, attempts=child.restarts))
         self._reload_waits.discard(child.name)
         self._publish()
+
+    def _stop_writing(self, reason: str) -> None:
+        """The catalog cannot be trusted: nothing more is committed until it was rebuilt (STORE.md 23)."""
+        if not self._damage:
+            self._damage = f"{reason}; stop the daemon and run rs3d check --rebuild"
+            log.error("the store takes no more writes", extra=fields(reason=reason))
+            self._tell(StopWriting(reason=self._damage), Role.COMMITTER)
+            self._publish()
 
     def _hear(self, child: ChildProcess) -> None:
         while child.channel is not None:
@@ -321,8 +328,10 @@ class Supervisor:
         elif isinstance(message, TraceSwitch):
             self._trace = message.on
             self._tell(message, Role.WORKER)
-        elif isinstance(message, TraceRecord):
+        elif isinstance(message, TraceRecord | BlobSuspected):
             self._tell(message, Role.STEWARD)
+        elif isinstance(message, CatalogDamaged):
+            self._stop_writing(message.reason)
         elif isinstance(message, AcceptClock):
             self._tell(message, Role.COMMITTER)
 

@@ -22,6 +22,7 @@ from rs3d.clock import SystemClock
 from rs3d.config.loading import from_tree
 from rs3d.daemon.child import Child, attend, beat, ignore_message, run
 from rs3d.daemon.control import (
+    BlobSuspected,
     CommitterChannel,
     Drain,
     Message,
@@ -41,8 +42,10 @@ from rs3d.http.server import ServerControl, serve
 from rs3d.http.shortcut import Shortcut
 from rs3d.s3.application import Application, build_application
 from rs3d.s3.configuration import S3Config
+from rs3d.stores.blobs import LocalBlobStore
 from rs3d.telemetry import logs
 from rs3d.telemetry.metrics import MetricsPage
+from rs3d.types.identifiers import BlobId
 from rs3d.types.identities import UserRole
 
 log = logging.getLogger("rs3d.daemon.worker")
@@ -93,6 +96,7 @@ class Worker:
             horizon = self._child.take("horizon")
             async with open_parts(self._configuration, self._committers, horizon, self._child.name) as parts:
                 self._parts = parts
+                self._report_damage(parts.blobs)
                 await self._serve()
             nursery.cancel_scope.cancel()
 
@@ -187,6 +191,16 @@ class Worker:
         application = self._serving.application = self._application()
         self._serving.shortcut = self._shortcut(application)
         return ""
+
+    def _report_damage(self, blobs: LocalBlobStore) -> None:
+        """Blobs found damaged by a request are looked at by the steward, also when parity mended what was asked for."""
+        token = trio.lowlevel.current_trio_token()
+
+        def suspect(blob: BlobId, reason: str) -> None:
+            message = BlobSuspected(blob=blob.text(), reason=reason[:500])
+            token.run_sync_soon(self._child.channel.send, message)
+
+        blobs.on_damage = suspect
 
     def _send_trace(self, record: RequestRecord) -> None:
         self._child.channel.send(

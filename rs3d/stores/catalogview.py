@@ -142,6 +142,11 @@ class CatalogView:
         value = self._get(self._tables.blobs, blob.to_bytes())
         return 0 if value is None else BlobRow(*BLOB.unpack(value)).references
 
+    def blob_row(self, blob: BlobId) -> BlobRow | None:
+        """The row of a blob that something refers to."""
+        value = self._get(self._tables.blobs, blob.to_bytes())
+        return None if value is None else BlobRow(*BLOB.unpack(value))
+
     def blobs(self, segment: SegmentId | None = None) -> Iterator[tuple[BlobId, BlobRow]]:
         """Every blob that is referred to, in the order of ids (of one segment only)."""
         prefix = b"" if segment is None else _U64.pack(segment)
