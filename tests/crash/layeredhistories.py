@@ -35,7 +35,13 @@ SETTINGS: Final[tuple[Pairs, ...]] = (
     (("parity", "3+2"),),
     (("compression", "lz4"), ("parity", "2+1")),
 )
-SEALED: Final = BucketChange(configurations={"encryption": b"<ServerSideEncryptionConfiguration/>"})
+SEALED: Final = BucketChange(
+    configurations={
+        "encryption": b"<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault>"
+        b"<SSEAlgorithm>AES256</SSEAlgorithm></ApplyServerSideEncryptionByDefault></Rule>"
+        b"</ServerSideEncryptionConfiguration>"
+    }
+)
 
 
 def customer() -> CustomerKey:

@@ -58,7 +58,8 @@ def main() -> int:
     limit, nested = arguments.limit, arguments.nested
     deadline_s = time.monotonic() + arguments.seconds
     fixed = ((name, arguments.seed, limit, nested, deadline_s) for name in (SHARED if arguments.sharing else ALL))
-    seeds = itertools.count(2, len(DRAWN)) if arguments.sharing else itertools.count(arguments.seed)
+    every = len(DRAWN) if arguments.sharing else 1
+    seeds = itertools.count(every * arguments.seed - (every > 1), every)
     drawn = ((f"mixed {seed}", seed, limit, nested, deadline_s) for seed in seeds)
     tasks = itertools.chain(fixed, drawn)
     total, started = Tally(), time.monotonic()
