@@ -16,9 +16,11 @@ from rs3d.crypto.providers.directory import DEFAULT_KEY
 from rs3d.crypto.providers.registry import settings_by_type
 from rs3d.crypto.providers.unwrapped import CACHE_S, CACHED_KEYS
 from rs3d.engine.configuration import EngineConfig
+from rs3d.engine.dedupplan import DEDUP_OFF, check_dedup, check_dedup_minimum
 from rs3d.engine.layers import check_cipher, check_compression
 from rs3d.errors import ConfigurationError, InvalidArgument
 from rs3d.http.limits import HttpLimits
+from rs3d.rio.cutting import CutAlgorithm
 from rs3d.rio.encryption import Cipher
 from rs3d.s3.configuration import S3Config
 from rs3d.services.scrubstate import ScrubConfig
@@ -59,6 +61,36 @@ def check_addresses(section: str, key: str, addresses: tuple[str, ...]) -> None:
             parse_address(address, key=key)
         except ConfigurationError as wrong:
             raise ConfigurationError(source=section, key=key, reason=wrong.reason) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DedupConfig:
+    """Section `[storage.dedup]`: how buckets without a `dedup` setting of their own store new objects."""
+
+    enabled: bool = False
+    algorithm: str = CutAlgorithm.FIXED.value
+    """`fixed` or `content-defined`."""
+    block_size: int = 64 * 1024
+    """Bytes of a chunk, or their mean: 4 KiB to 1 MiB; a power of two for content-defined chunks."""
+    min_object_size: int = 128 * 1024
+    """Shorter objects and parts are stored as they are."""
+
+    def __post_init__(self) -> None:
+        for key, check in (("block_size", check_dedup), ("min_object_size", check_dedup_minimum)):
+            text = f"{self.algorithm}:{self.block_size}" if key == "block_size" else str(self.min_object_size)
+            try:
+                check(text)
+            except InvalidArgument as wrong:
+                is_named = self.algorithm in {algorithm.value for algorithm in CutAlgorithm}
+                reason = wrong.reason if is_named else "must be fixed or content-defined"
+                raise ConfigurationError(
+                    source="storage.dedup", key=key if is_named else "algorithm", reason=reason
+                ) from None
+
+    @property
+    def setting(self) -> str:
+        """The same as a value of the bucket setting `dedup`."""
+        return f"{self.algorithm}:{self.block_size}" if self.enabled else DEDUP_OFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +245,6 @@ class ServicesConfig:
 
 
 PLANNED: Final[dict[str, str]] = {
-    "storage.dedup": "deduplication",
     "storage.zerocopy": "the choice of direct I/O, splice and mapped reads",
     "storage.cache": "the smart cache",
     "scrub.auto_cleanup_enabled": "removing old blobs from quarantine/",
@@ -226,6 +257,7 @@ SCHEMA: Final = Schema(
         Section("storage", StorageConfig),
         Section("storage.encryption", EncryptionConfig),
         Section("storage.blobs", BlobStoreConfig, derived=frozenset({"verify"})),
+        Section("storage.dedup", DedupConfig),
         Section("storage.space", SpaceConfig),
         Section("keys", KeysConfig),
         Section("root", RootConfig),

@@ -74,6 +74,15 @@ class DiskStatus(msgspec.Struct, frozen=True):
     garbage_held: int
 
 
+class DedupStatus(msgspec.Struct, frozen=True):
+    """What deduplication saves: bytes of all references to chunks, of the chunks each once, and as they are stored."""
+
+    chunks: int
+    referenced_bytes: int
+    unique_bytes: int
+    stored_bytes: int
+
+
 class LagStatus(msgspec.Struct, frozen=True):
     """How far behind: `readers_s` is the age of the oldest view a response still needs, `garbage_freed` counts since
     the start."""
@@ -91,6 +100,7 @@ class Status(msgspec.Struct, frozen=True):
     store: StoreStatus
     requests: RequestStatus
     disk: DiskStatus
+    dedup: DedupStatus
     lag: LagStatus
     scrub: ScrubReport
     problems: list[ProblemRow]
@@ -177,12 +187,21 @@ class StatusBoard:
         totals = self._current_totals()
         scrub = self._scrub.report()
         disk = os.statvfs(self._root)
+        with self._catalog.snapshot() as view:
+            dedup = view.dedup_totals()
         extra: list[tuple[Family, dict[str, int]]] = [
             (_gauge("rs3d_buckets", "Buckets."), {"": totals.buckets}),
             (_gauge("rs3d_objects", "Keys whose latest version is an object."), {"": totals.objects}),
             (_gauge("rs3d_versions", "Versions, delete markers included."), {"": totals.versions}),
             (_gauge("rs3d_object_bytes", "Client bytes of all versions."), {"": totals.bytes}),
             (_gauge("rs3d_uploads", "Open multipart uploads."), {"": totals.uploads}),
+            (_gauge("rs3d_dedup_chunks", "Deduplicated chunks, each once."), {"": dedup.chunks}),
+            (
+                _gauge("rs3d_dedup_referenced_bytes", "Client bytes of all references to chunks."),
+                {"": dedup.referenced_client_bytes},
+            ),
+            (_gauge("rs3d_dedup_unique_bytes", "Client bytes of the chunks, each once."), {"": dedup.client_bytes}),
+            (_gauge("rs3d_dedup_stored_bytes", "The chunks as they are stored."), {"": dedup.stored_bytes}),
             (_gauge("rs3d_disk_free_bytes", "Free space for the store."), {"": disk.f_bavail * disk.f_frsize}),
             (_gauge("rs3d_disk_bytes", "Size of the store's file system."), {"": disk.f_blocks * disk.f_frsize}),
             (_gauge("rs3d_ready", "1 while requests are served."), {"": int(self.health().ready)}),
@@ -202,6 +221,7 @@ class StatusBoard:
         disk = os.statvfs(self._root)
         with self._catalog.snapshot() as view:
             sequence = int(view.sequence)
+            dedup = view.dedup_totals()
             garbage = sum(1 for _, _ in zip(range(100_000), view.garbage(), strict=False))
         everything = list(samples.values())
         return Status(
@@ -224,6 +244,12 @@ class StatusBoard:
                 total_bytes=disk.f_blocks * disk.f_frsize,
                 garbage_blobs=garbage,
                 garbage_held=self._held(),
+            ),
+            dedup=DedupStatus(
+                chunks=dedup.chunks,
+                referenced_bytes=dedup.referenced_client_bytes,
+                unique_bytes=dedup.client_bytes,
+                stored_bytes=dedup.stored_bytes,
             ),
             lag=LagStatus(
                 readers_s=self._readers_lag_s(sequence),

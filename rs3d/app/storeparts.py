@@ -15,7 +15,7 @@ import trio
 
 from rs3d.app.keyproviders import open_key_directory
 from rs3d.app.opening import master_key, storage_root
-from rs3d.app.sections import EncryptionConfig, StorageConfig
+from rs3d.app.sections import DedupConfig, EncryptionConfig, StorageConfig
 from rs3d.clock import SystemClock
 from rs3d.config.loading import Configuration
 from rs3d.engine import StorageEngine
@@ -46,12 +46,15 @@ class StoreParts:
 
 
 def engine_config(configuration: Configuration) -> EngineConfig:
-    """Section `[engine]`, with the region of `[s3]` and the compression of `[storage]`."""
+    """Section `[engine]`, with the region of `[s3]`, and what `[storage]` says of compression and deduplication."""
+    dedup = configuration.get(DedupConfig)
     return dataclasses.replace(
         configuration.get(EngineConfig),
         region=configuration.get(S3Config).region,
         compression=configuration.get(StorageConfig).compression,
         cipher=configuration.get(EncryptionConfig).algorithm,
+        dedup=dedup.setting,
+        dedup_min_object_bytes=dedup.min_object_size,
     )
 
 

@@ -103,6 +103,9 @@ def _add_administration(commands: argparse._SubParsersAction[argparse.ArgumentPa
     locate.add_argument("bucket", metavar="BUCKET")
     locate.add_argument("key", metavar="KEY")
     locate.add_argument("--version", default="", metavar="ID", help="a version id, or null")
+    dedup = commands.add_parser("dedup", help="stats: what deduplication saves", allow_abbrev=False)
+    verbs = dedup.add_subparsers(dest="verb", required=True, metavar="VERB")
+    _remote(verbs.add_parser("stats", help="chunks, references, packs, and the saving"), "dedup stats")
     quarantine = commands.add_parser("quarantine", help="list: blobs set aside, and why", allow_abbrev=False)
     verbs = quarantine.add_subparsers(dest="verb", required=True, metavar="VERB")
     _remote(verbs.add_parser("list", help="every blob in quarantine/"), "quarantine list")
@@ -128,7 +131,8 @@ def _add_buckets(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     bucket = commands.add_parser("bucket", help="create, list, show, set, delete, rotate keys", allow_abbrev=False)
     verbs = bucket.add_subparsers(dest="verb", required=True, metavar="VERB")
     settings = "cipher=AES-256-GCM|ChaCha20-Poly1305, etag=md5|sha256, compression=off|lz4|zstd:LEVEL|adaptive, "
-    settings += "parity=off|K+M, quota_bytes=N, quota_objects=N, versioning=enabled|suspended"
+    settings += "parity=off|K+M, dedup=off|fixed[:SIZE]|content-defined[:SIZE], dedup_min_object_bytes=N, "
+    settings += "quota_bytes=N, quota_objects=N, versioning=enabled|suspended"
     create = _remote(verbs.add_parser("create", help="make a bucket"), "bucket create")
     create.add_argument("name", metavar="BUCKET")
     create.add_argument("settings", nargs="*", metavar="NAME=VALUE", help=settings)

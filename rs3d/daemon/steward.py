@@ -12,6 +12,7 @@ import trio
 
 from rs3d import kernels
 from rs3d.admin.buckets import BucketVerbs
+from rs3d.admin.dedup import DedupVerbs
 from rs3d.admin.identities import IdentityVerbs
 from rs3d.admin.kmskeys import KmsKeyVerbs
 from rs3d.admin.quarantine import QuarantineVerbs
@@ -206,6 +207,7 @@ class Steward:
         verbs = [
             *state.verbs(),
             *BucketVerbs(parts.engine).verbs(),
+            *DedupVerbs(parts.engine).verbs(),
             *IdentityVerbs(parts.engine).verbs(),
             *RotationVerbs(parts.engine, rekeying).verbs(),
             *KmsKeyVerbs(parts.engine.key_directory).verbs(),

@@ -12,6 +12,7 @@ from rs3d.engine import buckets, get, listing, multipart, rekeying, uploads, ver
 from rs3d.engine.attributes import blob_info, object_attributes
 from rs3d.engine.configuration import EngineConfig, EngineDeps
 from rs3d.engine.copying import copy_object
+from rs3d.engine.dedupreport import DedupReport, dedup_report
 from rs3d.engine.encryption import wanted_encryption
 from rs3d.engine.get import ObjectReader
 from rs3d.engine.identities import Identities
@@ -339,6 +340,10 @@ class StorageEngine:
     def bucket_status(self, name: str) -> BucketStatus:
         """See `buckets.bucket_status`."""
         return buckets.bucket_status(self._runtime, name)
+
+    async def dedup_report(self) -> DedupReport:
+        """See `dedupreport.dedup_report`."""
+        return await dedup_report(self._runtime)
 
     async def change_bucket(self, name: str, change: BucketChange) -> Bucket:
         """See `buckets.change_bucket`."""

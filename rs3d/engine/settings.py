@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from rs3d.engine.dedupplan import check_dedup, check_dedup_minimum
 from rs3d.engine.etags import EtagAlgorithm
 from rs3d.engine.layers import check_cipher, check_compression, check_parity
 from rs3d.errors import InvalidArgument
@@ -29,6 +30,8 @@ def _quota_checker(name: str) -> Callable[[str], None]:
 _CHECKS: Final[dict[str, Callable[[str], None]]] = {
     "cipher": check_cipher,
     "compression": check_compression,
+    "dedup": check_dedup,
+    "dedup_min_object_bytes": check_dedup_minimum,
     "etag": _check_etag,
     "parity": check_parity,
     "quota_bytes": _quota_checker("quota_bytes"),

@@ -110,7 +110,9 @@ def test_config_show_tells_value_and_source(
     [
         ('[storage]\nrot = "/x"\n', "rs3d.toml:2: storage.rot: there is no such setting; did you mean storage.root?"),
         ('[storage]\ncompression = "zstd:99"\n', "rs3d.toml:2: storage.compression: must be off, lz4"),
-        ("[storage.dedup]\nenabled = true\n", "deduplication is not in this build"),
+        ("[storage.dedup]\nblock_size = 5000\n", "rs3d.toml:2: storage.dedup.block_size: chunks of fixed size are"),
+        ('[storage.dedup]\nalgorithm = "rabin"\n', "rs3d.toml:2: storage.dedup.algorithm: must be fixed or content"),
+        ("[storage.dedup]\nmin_object_size = -1\n", "rs3d.toml:2: storage.dedup.min_object_size: must be a whole"),
         ("[storage.zerocopy]\nsplice = true\n", "is not in this build"),
         ("[storage.cache]\nttl_seconds = 300\n", "is not in this build"),
         ("[http]\nhead_bytes = 1000000\n", "rs3d.toml:2: http.head_bytes: at most"),

@@ -106,6 +106,7 @@ DATA: dict[str, Line] = {
     "D12": covered(
         "garbage collection removed live data",
         "engine/test_races.py::test_d12_a_copy_and_the_removal_of_its_source_in_either_order",
+        "engine/test_dedup_faults.py::test_d12_a_chunk_that_goes_between_look_and_pin_is_written_again",
         "stores/test_committer_operations.py::test_store_rule_14_zero_is_final",
         "stores/test_garbage.py::test_store_rule_15_a_reader_that_appears_after_the_rows_were_read_is_seen",
         "stores/test_garbage.py::test_store_rule_10_an_upload_in_flight_is_never_an_orphan",
@@ -327,6 +328,7 @@ EARLIER_PROJECTS: dict[str, Line] = {
         "deduplication without counts, cuts that do not move with the content",
         "kernels/test_cdc.py::test_p8_cuts_are_found_not_forced_and_survive_an_insertion",
         "kernels/test_cdc.py::test_p8_runs_become_equal_chunks_of_the_greatest_size",
+        "engine/test_dedup_faults.py::test_p8_one_of_two_identical_objects_outlives_the_other",
         "stores/test_committer_operations.py::test_store_rule_14_zero_is_final",
     ),
     "P9": absent("an audit chain that could be broken unseen", "there is no audit chain yet"),
