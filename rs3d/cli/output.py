@@ -69,8 +69,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-_SPELLED_OUT: Final = ("_unix_s", "_ns", "_bytes_per_s", "_bytes")
-"""Endings of names whose unit `cell_text` writes beside the value."""
+_SPELLED_OUT: Final = ("_unix_s", "_ns", "_bytes_per_s")
+"""Endings of names whose unit `cell_text` writes beside the value. `_bytes` stays: what has no other word is a count of
+bytes, and `upload` beside `uploads` would tell nobody."""
 
 
 def title(name: str) -> str:

@@ -71,11 +71,11 @@ def test_a_wrong_address_leaves_no_store_behind(tmp_path: Path, capsys: pytest.C
     assert not (tmp_path / "new").exists()
 
 
-def test_names_for_people_leave_out_the_unit_that_the_value_spells_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_for_people_have_no_unit_where_the_value_is_a_date(capsys: pytest.CaptureFixture[str]) -> None:
     print_result([{"created_ns": 1_000_000_000, "free_bytes": 2048, "age_s": 3}])
     assert capsys.readouterr().out.split("\n")[:2] == [
-        "created               free     age s",
-        "1970-01-01 00:00:01Z  2.0 KiB  3",
+        "created               free bytes  age s",
+        "1970-01-01 00:00:01Z  2.0 KiB     3",
     ]
 
 
