@@ -212,6 +212,19 @@ def data_key_of_upload(
         raise PartKeyWrong(bucket=bucket.name, key=upload.key) from wrong
 
 
+def check_completing_key(
+    keys: SealingKeys, bucket: Bucket, upload: Upload, customer: CustomerKey | None
+) -> None:
+    """Hold the customer's key that a Complete came with against the upload's. As on S3, it has to come where the upload
+    has a checksum algorithm, and may be left out elsewhere; a wrong one is refused always.
+
+    Raises: as `data_key_of_upload`.
+    """
+    raw = upload_envelope(upload)
+    if customer is not None or (raw and upload.checksum_algorithm and _is_customers(raw)):
+        data_key_of_upload(keys, bucket, upload, customer)
+
+
 def cipher_of(version: ObjectVersion) -> Cipher:
     """The cipher of a sealed version's (inner) frames, for the envelope of a copy that shares them."""
     raw = version.mutable.wrapped_key

@@ -9,7 +9,7 @@ from typing import Final
 from rs3d.engine.bodies import StoredBody, store_body
 from rs3d.engine.checksums import check_equal, check_well_formed, whole_checksum
 from rs3d.engine.conditions import may_hold
-from rs3d.engine.encryption import data_key_of_upload, is_sealed_by_bucket, upload_envelope
+from rs3d.engine.encryption import check_completing_key, data_key_of_upload, is_sealed_by_bucket, upload_envelope
 from rs3d.engine.etags import EtagAlgorithm, multipart_etag
 from rs3d.engine.plan import BodyPlan, check_declared_length, check_part_quota, plan_part, upload_etag
 from rs3d.engine.put import latest_object, put_result
@@ -135,7 +135,8 @@ async def complete_multipart_upload(
 
     Raises:
         NoSuchBucket, NoSuchUpload, InvalidPartOrder, InvalidPart, EntityTooSmall, BadDigest, InvalidArgument,
-        PreconditionFailed, NoSuchKey (If-Match on a missing key), StaleRevision (parts keep changing)
+        PreconditionFailed, NoSuchKey (If-Match on a missing key), StaleRevision (parts keep changing),
+        PartKeyMissing, PartKeyWrong, CustomerKeyNotApplicable
     """
     check_object_key(key)
     _check_order(request.parts)
@@ -146,6 +147,7 @@ async def complete_multipart_upload(
         upload = find_open_upload(view, record, key, upload_id)
         if upload is None:
             return record, None, None
+        check_completing_key(runtime.sealing, record, upload, request.customer_key)
         if request.preconditions is not NO_PRECONDITIONS:
             may_hold(request.preconditions, latest_object(view, record, key))
         return record, upload, _completed_meta(runtime, view, record, upload, request)

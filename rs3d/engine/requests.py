@@ -231,6 +231,7 @@ class CompleteRequest:
     checksum_type: ChecksumType | None = None
     size_bytes: int | None = None
     preconditions: Preconditions = NO_PRECONDITIONS
+    customer_key: CustomerKey | None = None
 
 
 # ----------------------------------------------------------------------------------------------------------- lists

@@ -174,6 +174,7 @@ async def complete_multipart_upload(call: Call) -> Response:
         checksum_type=_checksum_type(call),
         size_bytes=None if size is None else int(size),
         preconditions=write_preconditions(call.http.head),
+        customer_key=customer_key(call),
     )
     result = await call.engine.complete_multipart_upload(bucket.name, call.s3.key, call.s3.query["uploadId"], request)
     host = call.s3.header(b"host") or ""

@@ -114,7 +114,7 @@ def test_a_default_seals_what_is_put_and_is_shown_and_removed(sealed: Sealed) ->
 def test_parts_and_copies_are_sealed_under_the_keys_they_are_given(sealed: Sealed) -> None:
     client, bucket = sealed.client, sealed.bucket
     body = os.urandom(2 * MIB)
-    upload = client.create_multipart_upload(Bucket=bucket, Key="parts", **CUSTOMER)
+    upload = client.create_multipart_upload(Bucket=bucket, Key="parts", ChecksumAlgorithm="CRC32", **CUSTOMER)
     assert upload["SSECustomerAlgorithm"] == "AES256"
     target = {"Bucket": bucket, "Key": "parts", "UploadId": upload["UploadId"]}
     refused(client.upload_part, "InvalidRequest", **target, PartNumber=1, Body=body)
@@ -128,7 +128,9 @@ def test_parts_and_copies_are_sealed_under_the_keys_they_are_given(sealed: Seale
         {"PartNumber": 1, "ETag": first["ETag"]},
         {"PartNumber": 2, "ETag": second["CopyPartResult"]["ETag"]},
     ]
-    client.complete_multipart_upload(**target, MultipartUpload={"Parts": parts})
+    for wrong in ({}, OTHER):  # it has checksums, so that the key belongs to the Complete too
+        refused(client.complete_multipart_upload, "InvalidRequest", **target, MultipartUpload={"Parts": parts}, **wrong)
+    client.complete_multipart_upload(**target, MultipartUpload={"Parts": parts}, **CUSTOMER)
     assert client.get_object(Bucket=bucket, Key="parts", **CUSTOMER)["Body"].read() == body * 2
     mine = {f"CopySource{name}": value for name, value in CUSTOMER.items()}
     copy = client.copy_object(
