@@ -145,6 +145,8 @@ class DaemonConfig:
     """How long requests in flight may take to finish when the daemon stops."""
     heartbeat_timeout_s: float = 10.0
     """A child silent for so long is killed and started again."""
+    core_dumps: bool = False
+    """Whether processes may leave core dumps and be debugged by their own user; both show what is being served."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.workers <= 128:

@@ -32,6 +32,7 @@ from rs3d.daemon.control import (
     Start,
     close_all,
 )
+from rs3d.daemon.secrecy import keep_secrets
 from rs3d.errors import ProtocolMismatch, Rs3dError, to_wire
 from rs3d.kernels import posix
 from rs3d.telemetry import logs
@@ -99,6 +100,7 @@ def enter(role: str) -> Child:
     for name, descriptor in zip(start.descriptors, attached, strict=True):
         descriptors.setdefault(name, []).append(descriptor)
     configuration = from_tree(SCHEMA, start.tree)
+    keep_secrets(configuration)
     log_config = configuration.get(LogConfig)
     logs.set_up(start.name, level=log_config.level, form=log_config.format)
     return Child(

@@ -17,6 +17,7 @@ from rs3d.app.sections import AdminConfig, LogConfig, OpsConfig, RootConfig, Ser
 from rs3d.app.tlscertificates import load_certificates
 from rs3d.config.loading import Configuration
 from rs3d.daemon.notify import Notifier
+from rs3d.daemon.secrecy import keep_secrets
 from rs3d.daemon.supervisor import Supervisor, SupervisorDeps
 from rs3d.telemetry import logs
 
@@ -66,6 +67,7 @@ def run_daemon(launch: Launch, environment: MutableMapping[str, str]) -> None:
         Rs3dError: it cannot start, and why. Everything is given back.
     """
     configuration = launch.read_configuration()
+    keep_secrets(configuration)
     log_config = configuration.get(LogConfig)
     logs.set_up("supervisor", level=log_config.level, form=log_config.format)
     notifier = Notifier.from_environment(environment)
