@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from rs3d.crypto.kmsenvelopes import KmsEnvelope, KmsMode, bucket_key_binding, data_binding
-from rs3d.crypto.providers.directory import KeyDirectory, KeyName
+from rs3d.crypto.providers.directory import KeyDirectory, KeyElsewhere, KeyName
 from rs3d.engine.bucketkeys import BucketKeys, change_keys
 from rs3d.engine.configuration import EngineDeps
 from rs3d.engine.requests import EncryptionMode, EncryptionRequest
@@ -150,10 +150,12 @@ class KmsKeys:
     async def _newest(self, bucket: Bucket, name: KeyName) -> tuple[int, EncryptionKey]:
         own = [entry for entry in _entries(bucket) if (entry.provider, entry.key_id) == (name.provider, name.key_id)]
         newest = max(own, key=lambda entry: entry.epoch) if own else await self._make(bucket, name)
-        if self._directory.is_remote(name):
+        try:
+            return newest.epoch, self._opened(bucket.bucket_id, newest)
+        except KeyElsewhere:
+            # Asked once for as long as the cache keeps it: that is what a bucket key is for.
             bound = bucket_key_binding(bucket.bucket_id, newest.epoch)
             return newest.epoch, await self._threads.run(lambda: self._directory.fetch(name, newest.wrapped, bound))
-        return newest.epoch, self._opened(bucket.bucket_id, newest)
 
     def _opened(self, bucket_id: BucketId, entry: _Entry) -> EncryptionKey:
         name = KeyName(entry.provider, entry.key_id)
