@@ -14,6 +14,7 @@ from rs3d import __version__
 from rs3d.app import metrics
 from rs3d.app.ops import OK, Health
 from rs3d.services.healthcodes import HealthCode
+from rs3d.services.keyproviders import ProviderState
 from rs3d.services.running import ServiceState
 from rs3d.services.scrubreport import ProblemRow, ScrubBoard, ScrubReport
 from rs3d.stores.catalog import LocalCatalog
@@ -91,6 +92,16 @@ class LagStatus(msgspec.Struct, frozen=True):
     garbage_freed: int
 
 
+class KeyProviderStatus(msgspec.Struct, frozen=True):
+    """A place where keys are kept, as it answered last."""
+
+    key_provider: str
+    type: str
+    state: str
+    detail: str
+    asked_unix_s: float
+
+
 class Status(msgspec.Struct, frozen=True):
     """The one screen."""
 
@@ -106,6 +117,7 @@ class Status(msgspec.Struct, frozen=True):
     problems: list[ProblemRow]
     processes: list[ProcessStatus]
     services: list[ServiceStatus]
+    key_providers: list[KeyProviderStatus]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +157,7 @@ class StatusBoard:
         horizon_minimum: Callable[[], int],
         minimum_free_bytes: int,
         scrub: ScrubBoard,
+        key_providers: list[ProviderState],
     ) -> None:
         self._root = root
         self._store_id = store_id
@@ -155,6 +168,7 @@ class StatusBoard:
         self._horizon_minimum = horizon_minimum
         self._minimum_free_bytes = minimum_free_bytes
         self._scrub = scrub
+        self._key_providers = key_providers
         self._totals = Totals()
         self.processes: Sequence[ProcessState] = ()
         self.degraded = ""
@@ -260,6 +274,9 @@ class StatusBoard:
             processes=[self._process_status(process, samples) for process in self.processes],
             services=[
                 ServiceStatus(s.name, s.steps, s.failures, s.last_failure, s.last_step_unix_s) for s in self._services
+            ],
+            key_providers=[
+                KeyProviderStatus(p.name, p.kind, p.state, p.detail, p.asked_unix_s) for p in self._key_providers
             ],
         )
 

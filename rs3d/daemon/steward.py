@@ -50,6 +50,7 @@ from rs3d.errors import ConfigurationError
 from rs3d.http.server import ServerControl, serve
 from rs3d.services.compaction import CompactionService
 from rs3d.services.garbage import GarbageService, SweepService
+from rs3d.services.keyproviders import KeyProviderService
 from rs3d.services.mending import Suspects
 from rs3d.services.packs import PackService
 from rs3d.services.readers import ReaderCheck
@@ -112,6 +113,8 @@ class Steward:
         parts.blobs.on_damage = scrubbing.suspects.add
         garbage, services = self._services(parts)
         services += scrubbing.services
+        key_providers = KeyProviderService(parts.engine.key_directory.providers)
+        services.append(key_providers)
         board = StatusBoard(
             root=str(storage_root(self._configuration)),
             store_id=parts.store_id,
@@ -122,6 +125,7 @@ class Steward:
             horizon_minimum=self._horizon_minimum,
             minimum_free_bytes=self._configuration.get(SpaceConfig).minimum_free_bytes,
             scrub=scrubbing.board,
+            key_providers=key_providers.states,
         )
         self._board = board
         self._show_processes()

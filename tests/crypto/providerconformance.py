@@ -135,6 +135,9 @@ class ProviderConformance(ABC):
             thread.join()
         assert not failed
 
+    def test_it_tells_that_it_can_be_used(self, provider: KeyProvider, key: str) -> None:
+        assert provider.check()
+
     def test_closing_twice_is_harmless(self, provider: KeyProvider) -> None:
         provider.close()
         provider.close()

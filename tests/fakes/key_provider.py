@@ -10,6 +10,7 @@ from rs3d.errors import KeyProviderUnavailable
 class RemoteKeyring:
     """A `KeyProvider` that answers like the keyring it is given, as long as `is_away` is not set."""
 
+    kind = "fake"
     is_remote = True
 
     def __init__(self, keyring: Keyring, name: str = "remote") -> None:
@@ -17,6 +18,10 @@ class RemoteKeyring:
         self.keyring = keyring
         self.is_away = False
         self.calls: list[str] = []
+
+    def check(self) -> str:
+        self._ask("check")
+        return "imagined"
 
     def describe(self, key_id: str) -> KeyDescription:
         self._ask("describe")

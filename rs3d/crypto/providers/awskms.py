@@ -128,6 +128,7 @@ class _Key(msgspec.Struct, frozen=True, rename="pascal"):
 class AwsKmsProvider:
     """`KeyProvider` by the KMS protocol. Blocks in every call but `close`; for threads."""
 
+    kind = "aws-kms"
     is_remote = True
 
     def __init__(
@@ -147,6 +148,10 @@ class AwsKmsProvider:
         self._clock = clock or SystemClock()
 
     # -- KeyProvider -------------------------------------------------------------------------------------------------
+
+    def check(self) -> str:
+        self._call("ListKeys", "*", {"Limit": 1})
+        return f"region {self._region} at {self._service.host}"
 
     def describe(self, key_id: str) -> KeyDescription:
         content = self._call("DescribeKey", key_id, {"KeyId": self._checked(key_id)})

@@ -56,6 +56,7 @@ class Pkcs11Settings:
 class Pkcs11Provider:
     """`KeyProvider` by a token. Blocks in every call; for threads."""
 
+    kind = "pkcs11"
     is_remote = True
 
     def __init__(self, name: str, settings: Pkcs11Settings, region: str, environment: Mapping[str, str]) -> None:
@@ -65,6 +66,13 @@ class Pkcs11Provider:
         self._prefix = f"arn:aws:kms:{region}:{name}:key/"
 
     # -- KeyProvider -------------------------------------------------------------------------------------------------
+
+    def check(self) -> str:
+        def ask(session: pkcs11.Session) -> str:
+            session.token.slot.get_token()  # fails where the token went away
+            return f"token {session.token.label}, {session.token.model}"
+
+        return self._token.run(ask)
 
     def describe(self, key_id: str) -> KeyDescription:
         label = self._label(key_id)

@@ -114,6 +114,7 @@ def _read_passphrase(path: str) -> Secret:
 class Keyring:
     """The keys of one file. A `KeyProvider` that also makes, imports, disables and enables keys."""
 
+    kind = "keyring"
     is_remote = False
 
     def __init__(self, name: str, path: str, protection: Protection, region: str) -> None:
@@ -127,6 +128,9 @@ class Keyring:
         self._ciphers: dict[tuple[str, int], tuple[bytes, AESGCM]] = {}
 
     # -- the interface of providers ----------------------------------------------------------------------------------
+
+    def check(self) -> str:
+        return f"{len(self.list_keys())} keys in {self.path}"
 
     def describe(self, key_id: str) -> KeyDescription:
         return self._described(self._find(key_id))

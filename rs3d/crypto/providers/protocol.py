@@ -51,8 +51,15 @@ class KeyProvider(Protocol):
 
     name: str
     """As in `[keys.providers.NAME]`."""
+    kind: str
+    """The value of `type` there."""
     is_remote: bool
     """Whether calls leave the process: they are made in threads, and what they unwrap is cached for a while."""
+
+    def check(self) -> str:
+        """Ask whether the provider can be used, by one cheap call that needs its credentials. Returns a few words for
+        `rs3d status`."""
+        ...
 
     def describe(self, key_id: str) -> KeyDescription:
         """The key that `key_id` names: its name, an alias, or the canonical id of a description."""

@@ -100,6 +100,7 @@ class _Key(msgspec.Struct, frozen=True):
 class VaultProvider:
     """`KeyProvider` by a transit engine. Blocks in every call but `close`; for threads."""
 
+    kind = "vault"
     is_remote = True
 
     def __init__(self, name: str, settings: VaultSettings, region: str, environment: Mapping[str, str]) -> None:
@@ -118,6 +119,14 @@ class VaultProvider:
         self._login_path = f"/v1/auth/{settings.login_mount}/login"
 
     # -- KeyProvider -------------------------------------------------------------------------------------------------
+
+    def check(self) -> str:
+        answer = self._call("GET", "auth/token/lookup-self")
+        if answer.status >= 400:
+            raise self._refusal(answer, "*")
+        left_s = _data(answer).get("ttl")
+        lasting = f"for {left_s} s" if isinstance(left_s, int) and left_s > 0 else "without end"
+        return f"a token of {self._token.origin}, valid {lasting}"
 
     def describe(self, key_id: str) -> KeyDescription:
         return self._description(self._read(self._key_name(key_id), key_id))
