@@ -238,6 +238,8 @@ ELSEWHERE = {
     "TooManyBuckets": "test_buckets_beyond_the_limit_are_refused",
     "OperationAborted": "test_changes_of_one_bucket_that_race_are_all_made_or_told_to_try_again",
     "InsufficientStorage": "tests/system/test_full_disk.py",
+    "KMS.DisabledException": "tests/s3/wire/test_kms.py::test_what_is_asked_for_wrongly_is_refused_and_nothing_stored",
+    "KMS.NotFoundException": "tests/s3/wire/test_kms.py::test_what_is_asked_for_wrongly_is_refused_and_nothing_stored",
     "ServiceUnavailable": "tests/system/test_processes.py, a store that became read-only",
 }
 
