@@ -25,6 +25,8 @@ class Make:
     settings: tuple[tuple[str, str], ...] = ()
     encryption: tuple[tuple[str, str], ...] = ()
     """Of ApplyServerSideEncryptionByDefault; empty for none."""
+    repeats: bool = False
+    """Whether bodies are put together from a few pieces, and so have chunks in common."""
 
 
 MAKES: Final = (
@@ -33,6 +35,14 @@ MAKES: Final = (
     Make("sealed", (), (("SSEAlgorithm", "AES256"),)),
     Make("whole", (("compression", "adaptive"), ("parity", "8+2"), ("etag", "sha256")), (("SSEAlgorithm", "AES256"),)),
 )
+
+_DEDUP: Final = (("dedup", "content-defined:8KiB"), ("dedup_min_object_bytes", "10000"))
+SHARED: Final = (
+    Make("shared", (*_DEDUP, ("compression", "zstd:1")), repeats=True),
+    Make("shared-sealed", _DEDUP, (("SSEAlgorithm", "AES256"),), repeats=True),
+)
+"""Of bodies that share chunks: in the store, and in a bucket."""
+PIECES: Final = [random.Random(number).randbytes(40_000) for number in range(10)]
 
 
 class MadeLoad(MixedLoad):
@@ -54,6 +64,9 @@ class MadeLoad(MixedLoad):
                     admin.call("bucket set", {"name": bucket, "settings": dict(self._make.settings)})
 
     def _body(self, chance: random.Random) -> bytes:
+        if self._make.repeats:
+            pieces = [chance.choice(PIECES) for _ in range(chance.randint(0, 8))]
+            return b"".join(pieces) + chance.randbytes(chance.choice((0, 500, 20_000)))
         size = chance.choice(SIZES)
         if chance.random() < 0.5:
             return os.urandom(size)
@@ -64,10 +77,18 @@ class MadeLoad(MixedLoad):
 class ChaosLoad(AbstractContextManager["ChaosLoad"]):
     """Every make at once, `writers` for each. A context manager: the load runs while in it."""
 
-    def __init__(self, server: MiniProcess, prefix: str, *, writers: int, seed: int) -> None:
+    def __init__(
+        self,
+        server: MiniProcess,
+        prefix: str,
+        *,
+        writers: int,
+        seed: int,
+        makes: tuple[Make, ...] = (*MAKES, SHARED[0]),
+    ) -> None:
         self.parts = [
             MadeLoad(server, prefix, make, writers=writers, seed=seed * 10 + number)
-            for number, make in enumerate(MAKES)
+            for number, make in enumerate(makes)
         ]
         self._stack = ExitStack()
 
