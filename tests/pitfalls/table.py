@@ -42,6 +42,7 @@ DATA: dict[str, Line] = {
         "system/test_full_disk.py::test_d2_a_full_disk_takes_deletes_refuses_writes_and_recovers_without_a_restart",
         "stores/test_compaction.py::test_store_rule_03_a_compaction_cut_short_anywhere_leaves_a_whole_store",
         "stores/test_check.py::test_pitfall_d2_a_catalog_is_not_replaced_by_what_a_damaged_log_still_has",
+        "engine/test_pack_rewriting.py::test_pitfall_d2_what_does_not_read_back_replaces_nothing",
     ),
     "D3": covered(
         "metadata truncated in place, then a crash",
@@ -107,6 +108,10 @@ DATA: dict[str, Line] = {
         "garbage collection removed live data",
         "engine/test_races.py::test_d12_a_copy_and_the_removal_of_its_source_in_either_order",
         "engine/test_dedup_faults.py::test_d12_a_chunk_that_goes_between_look_and_pin_is_written_again",
+        "engine/test_chunk_races.py::test_pitfall_d12_a_put_between_the_collectors_look_and_its_deed_loses_nothing",
+        "engine/test_chunk_races.py::test_pitfall_d12_a_reader_that_comes_between_the_look_and_the_deed_reads_to_the_end",
+        "engine/test_pack_rewriting.py::test_pitfall_d12_chunks_that_die_between_the_copy_and_the_move_stay_dead",
+        "crash/test_crash_states.py::test_d12_chunks_that_bodies_share_outlive_a_cut_at_any_event_and_no_body",
         "stores/test_committer_operations.py::test_store_rule_14_zero_is_final",
         "stores/test_garbage.py::test_store_rule_15_a_reader_that_appears_after_the_rows_were_read_is_seen",
         "stores/test_garbage.py::test_store_rule_10_an_upload_in_flight_is_never_an_orphan",
@@ -329,6 +334,9 @@ EARLIER_PROJECTS: dict[str, Line] = {
         "kernels/test_cdc.py::test_p8_cuts_are_found_not_forced_and_survive_an_insertion",
         "kernels/test_cdc.py::test_p8_runs_become_equal_chunks_of_the_greatest_size",
         "engine/test_dedup_faults.py::test_p8_one_of_two_identical_objects_outlives_the_other",
+        "stores/test_committer_chunks.py::"
+        "test_pitfall_p8_two_equal_bodies_share_chunks_and_the_death_of_one_leaves_the_other",
+        "stores/test_check_chunks.py::test_pitfall_p8_a_wrong_count_is_named_and_set_to_what_pins_the_chunk",
         "stores/test_committer_operations.py::test_store_rule_14_zero_is_final",
     ),
     "P9": absent("an audit chain that could be broken unseen", "there is no audit chain yet"),
