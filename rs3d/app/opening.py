@@ -58,6 +58,20 @@ def master_key(configuration: Configuration, environment: Mapping[str, str]) -> 
     return MasterKey.from_file(str(path))
 
 
+def master_key_file(configuration: Configuration, environment: Mapping[str, str]) -> str:
+    """The key file that a rotation may change.
+
+    Raises:
+        MasterKeyWrong: the key is a systemd credential, which this process cannot change.
+    """
+    directory = environment.get(CREDENTIALS_VARIABLE)
+    path = configuration.get(KeysConfig).master_file
+    if (directory and Path(directory, CREDENTIAL_NAME).exists()) or path is None:
+        reason = "cannot be changed from here: put the new key's line before the old one in it, and restart the daemon"
+        raise MasterKeyWrong(source=f"credential {CREDENTIAL_NAME}", reason=reason)
+    return str(path)
+
+
 def claim_store(
     configuration: Configuration, environment: Mapping[str, str], *, missing_key: MissingKey, role: str
 ) -> OpenedStore:

@@ -18,6 +18,7 @@ from rs3d.app.opening import master_key, storage_root
 from rs3d.app.sections import DedupConfig, EncryptionConfig, StorageConfig
 from rs3d.clock import SystemClock
 from rs3d.config.loading import Configuration
+from rs3d.crypto.rotatingsealer import RotatingSealer
 from rs3d.engine import StorageEngine
 from rs3d.engine.configuration import EngineConfig, EngineDeps, Verify
 from rs3d.s3.configuration import S3Config
@@ -43,6 +44,7 @@ class StoreParts:
     blobs: LocalBlobStore
     horizon: Horizon
     engine: StorageEngine
+    sealer: RotatingSealer
 
 
 def engine_config(configuration: Configuration) -> EngineConfig:
@@ -96,7 +98,7 @@ async def open_parts(
         # Before the first hello already: the committer may die while this process is still starting.
         nursery.start_soon(_follow_committers, client, channels)
         await client.opened()
-        sealer = key.sealer(meta.store_id)
+        sealer = RotatingSealer(key, meta.store_id)
         directory = open_key_directory(configuration, root, sealer)
         stack.callback(directory.close)
         engine = StorageEngine(
@@ -113,7 +115,7 @@ async def open_parts(
             )
         )
         stack.callback(engine.close)
-        yield StoreParts(meta.store_id.hex(), catalog, client, blobs, horizon, engine)
+        yield StoreParts(meta.store_id.hex(), catalog, client, blobs, horizon, engine, sealer)
         nursery.cancel_scope.cancel()
 
 

@@ -41,6 +41,30 @@ def add_bucket_keys(verbs: argparse._SubParsersAction[argparse.ArgumentParser], 
     remote(verbs.add_parser("rekeying", help="how far such rewrapping is"), "bucket rekeying")
 
 
+def add_master_key(commands: argparse._SubParsersAction[argparse.ArgumentParser], remote: Remote) -> None:
+    """`rs3d master-key`."""
+    master = commands.add_parser("master-key", help="rotate, show, retire, split, combine", allow_abbrev=False)
+    verbs = master.add_subparsers(dest="verb", required=True, metavar="VERB")
+    text = "a new master key: secrets of the store are sealed anew, data is not touched"
+    rotate = remote(verbs.add_parser("rotate", help=text), "master-key rotate")
+    rotate.add_argument("--full", action="store_true", help="also new keys of buckets, and all data keys wrapped anew")
+    remote(verbs.add_parser("show", help="the current key and older ones, and what needs them"), "master-key show")
+    remote(verbs.add_parser("retire", help="forget older keys that nothing needs any more"), "master-key retire")
+    split = verbs.add_parser("split", help="print the current key in shares", allow_abbrev=False)
+    where = split.add_mutually_exclusive_group(required=True)
+    where.add_argument("--file", metavar="FILE", help="the key file")
+    where.add_argument("--data", metavar="DIR", help="directory of an `rs3d mini`: its master.key")
+    split.add_argument("--shares", type=int, required=True, metavar="N", help="how many (2 to 255)")
+    split.add_argument("--threshold", type=int, required=True, metavar="K", help="how many of them restore the key")
+    split.add_argument("--json", action="store_true", help="as JSON")
+    split.set_defaults(module="shares")
+    combine = verbs.add_parser("combine", help="restore a key file from shares", allow_abbrev=False)
+    combine.add_argument("files", nargs="*", metavar="FILE", help="files with shares, a line each; without any: stdin")
+    combine.add_argument("--output", required=True, metavar="FILE", help="the key file to make; never replaced")
+    combine.add_argument("--json", action="store_true", help="as JSON")
+    combine.set_defaults(module="shares")
+
+
 def read_material(path: str) -> str:
     """The content of a file with a key to import, in hex.
 

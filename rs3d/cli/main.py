@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol, cast
 
 from rs3d import __version__
-from rs3d.cli.keycommands import add_bucket_keys, add_kms_keys
+from rs3d.cli.keycommands import add_bucket_keys, add_kms_keys, add_master_key
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_buckets(commands)
     _add_identities(commands)
     add_kms_keys(commands, _remote)
+    add_master_key(commands, _remote)
     _add_offline(commands)
     return parser
 

@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
+from rs3d.kernels.posix import pwrite_all
 from rs3d.kernels.secretmemory import SecretMemory
 
 
@@ -71,7 +72,7 @@ def _opened(path: str, limit_bytes: int, refuse: Callable[[str], Exception], any
         os.close(descriptor)
 
 
-def make_private(path: str, content: bytes) -> None:
+def make_private(path: str, content: bytes | memoryview) -> None:
     """Make a file that is not there yet, mode 0600, durable with its name. Under `locked`.
 
     Raises:
@@ -81,7 +82,7 @@ def make_private(path: str, content: bytes) -> None:
     _write_beside(path, content, lambda temporary: os.link(temporary, path))
 
 
-def replace_private(path: str, content: bytes) -> None:
+def replace_private(path: str, content: bytes | memoryview) -> None:
     """Put `content` in the place of a file, or make it, mode 0600, durable when this returns. Under `locked`.
 
     Raises OSError.
@@ -89,17 +90,18 @@ def replace_private(path: str, content: bytes) -> None:
     _write_beside(path, content, lambda temporary: os.rename(temporary, path))
 
 
-def _write_beside(path: str, content: bytes, name_it: Callable[[str], None]) -> None:
+def _write_beside(path: str, content: bytes | memoryview, name_it: Callable[[str], None]) -> None:
     temporary = f"{path}.new"
     with contextlib.suppress(FileNotFoundError):  # usually there is none: a crash before the renaming left it
         os.unlink(temporary)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(temporary, flags, 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            pwrite_all(descriptor, content, 0)  # a file object would keep a copy in its buffer
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         name_it(temporary)
     finally:
         with contextlib.suppress(FileNotFoundError):  # a rename took it

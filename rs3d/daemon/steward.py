@@ -15,19 +15,21 @@ from rs3d.admin.buckets import BucketVerbs
 from rs3d.admin.dedup import DedupVerbs
 from rs3d.admin.identities import IdentityVerbs
 from rs3d.admin.kmskeys import KmsKeyVerbs
+from rs3d.admin.masterkey import MasterKeyVerbs
 from rs3d.admin.quarantine import QuarantineVerbs
 from rs3d.admin.rotation import RotationVerbs
 from rs3d.admin.server import AdminServer, Verb
 from rs3d.admin.state import Compaction, StateVerbs
 from rs3d.app import metrics, rootcredentials
 from rs3d.app.listeners import ADMIN, OPS
-from rs3d.app.opening import storage_root
+from rs3d.app.opening import master_key, master_key_file, storage_root
 from rs3d.app.ops import ops_handler
 from rs3d.app.sections import SCHEMA, LogConfig, ServicesConfig
 from rs3d.app.status import ProcessState, StatusBoard
 from rs3d.app.storeparts import StoreParts, open_parts
 from rs3d.app.tracing import TraceHub
 from rs3d.config.loading import from_tree
+from rs3d.crypto.masterkey import add_key, drop_keys
 from rs3d.daemon.child import Child, attend, beat, ignore_message, run
 from rs3d.daemon.control import (
     AcceptClock,
@@ -51,6 +53,7 @@ from rs3d.http.server import ServerControl, serve
 from rs3d.services.compaction import CompactionService
 from rs3d.services.garbage import GarbageService, SweepService
 from rs3d.services.keyproviders import KeyProviderService
+from rs3d.services.masterkeys import MasterKeyService
 from rs3d.services.mending import Suspects
 from rs3d.services.packs import PackService
 from rs3d.services.readers import ReaderCheck
@@ -130,8 +133,11 @@ class Steward:
         self._board = board
         self._show_processes()
         rekeying = RekeyService(parts.engine, parts.catalog, parts.committer)
-        services.append(rekeying)
-        verbs = self._verbs(parts, board, rekeying) | {verb.name: verb for verb in scrubbing.verbs()}
+        master_keys = self._master_keys(parts)
+        services += [rekeying, master_keys]
+        verbs = self._verbs(parts, board, rekeying)
+        for more in (scrubbing.verbs(), self._master_key_verbs(parts, master_keys, rekeying).verbs()):
+            verbs |= {verb.name: verb for verb in more}
         admin = AdminServer(verbs)
         control = ServerControl()
         handler = ops_handler(health=board.health, metrics=board.metrics_text)
@@ -197,6 +203,28 @@ class Steward:
             minimum_dead_bytes=config.pack_minimum_dead_bytes,
         )
         return garbage, [garbage, sweep, compaction, packs, readers]
+
+    def _master_keys(self, parts: StoreParts) -> MasterKeyService:
+        configuration = self._configuration
+        return MasterKeyService(
+            str(storage_root(configuration)),
+            parts.engine,
+            parts.catalog,
+            parts.committer,
+            parts.sealer,
+            lambda: master_key(configuration, os.environ),
+        )
+
+    def _master_key_verbs(self, parts: StoreParts, service: MasterKeyService, rekeying: RekeyService) -> MasterKeyVerbs:
+        configuration = self._configuration
+
+        def add() -> None:
+            add_key(master_key_file(configuration, os.environ))
+
+        def drop(key_ids: frozenset[str]) -> None:
+            drop_keys(master_key_file(configuration, os.environ), key_ids)
+
+        return MasterKeyVerbs(parts.engine, service, rekeying, add, drop)
 
     def _verbs(self, parts: StoreParts, board: StatusBoard, rekeying: RekeyService) -> dict[str, Verb]:
         async def compact(first: int, last: int) -> Compaction:

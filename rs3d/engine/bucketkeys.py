@@ -11,6 +11,7 @@ from typing import Final
 
 import trio
 
+from rs3d.crypto.rotatingsealer import sealed_under
 from rs3d.engine.configuration import EngineDeps
 from rs3d.errors import NoSuchBucket, RecordDamaged, StaleRevision
 from rs3d.rio.keys import EncryptionKey
@@ -72,6 +73,27 @@ class BucketKeys:
         """
         made = await self._make(bucket.bucket_id, bucket.name, even_if_there_is_one=True)
         return max(_entries(made))
+
+    async def reseal(self, bucket: Bucket) -> None:
+        """Seal all keys of the bucket under the current master key. The keys stay the same, and so do their epochs.
+
+        Raises:
+            MasterKeyWrong: one needs a master key that is not there. NoSuchBucket. StaleRevision.
+        """
+        for attempt in range(_ATTEMPTS):
+            current = self.read(self._deps, bucket.bucket_id, bucket.name)
+            raw = b""
+            for epoch in sorted(_entries(current)):
+                key = self.key(current, epoch)
+                sealed = self._deps.sealer.seal(_PURPOSE, _context(current.bucket_id, epoch), key.reveal())
+                raw += _ENTRY.pack(epoch, len(sealed)) + sealed
+            if await change_keys(self._deps, current, KEYS_CONFIGURATION, raw, give_up=attempt == _ATTEMPTS - 1):
+                return
+
+    @staticmethod
+    def sealed_under_others(bucket: Bucket, key_id: bytes) -> bool:
+        """Whether a key of the bucket is sealed under another master key than `key_id`."""
+        return any(sealed_under(sealed) != key_id for sealed in _entries(bucket).values())
 
     def newest_epoch(self, bucket: Bucket) -> int:
         """The epoch of the newest key; 0 when the bucket has none."""

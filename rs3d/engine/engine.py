@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final
 
 from rs3d.crypto.providers.directory import KeyDirectory
-from rs3d.engine import buckets, get, listing, multipart, rekeying, uploads, versions
+from rs3d.engine import buckets, get, listing, multipart, rekeying, resealing, uploads, versions
 from rs3d.engine.attributes import blob_info, object_attributes
 from rs3d.engine.configuration import EngineConfig, EngineDeps
 from rs3d.engine.copying import copy_object
@@ -46,6 +46,7 @@ from rs3d.engine.requests import (
     UploadRequest,
     UserRequest,
 )
+from rs3d.engine.resealing import Resealed
 from rs3d.engine.results import (
     BucketPage,
     BucketStatus,
@@ -225,6 +226,18 @@ class StorageEngine:
     async def rewrap_page(self, bucket: BucketId, behind: RewrapPlace | None) -> RewrapPage | None:
         """See `rekeying.rewrap_page`."""
         return await rekeying.rewrap_page(self._runtime, bucket, behind)
+
+    def count_stale_secrets(self, key_id: bytes) -> int:
+        """See `resealing.count_stale_secrets`."""
+        return resealing.count_stale_secrets(self._runtime, key_id)
+
+    async def reseal_secrets(self, key_id: bytes) -> Resealed:
+        """See `resealing.reseal_secrets`."""
+        return await resealing.reseal_secrets(self._runtime, self._identities, key_id)
+
+    def has_bucket_key(self, bucket: Bucket) -> bool:
+        """Whether anything of the bucket was ever sealed under a key of its own."""
+        return self._runtime.bucket_keys.newest_epoch(bucket) > 0
 
     async def resolve_encryption(self, bucket: Bucket, request: EncryptionRequest | None) -> EncryptionRequest | None:
         """How a put gets sealed that asks for `request`: as it asks, else as the bucket's default says, else not; with

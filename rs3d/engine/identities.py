@@ -8,6 +8,8 @@ import secrets
 import string
 from typing import Final
 
+import trio
+
 from rs3d.engine.requests import KeyRequest, UserRequest
 from rs3d.engine.results import Credentials, NewKey
 from rs3d.engine.runtime import Runtime
@@ -31,6 +33,9 @@ class Identities:
         self._runtime = runtime
         self._sealer = runtime.deps.sealer
         self._generation = -1
+        self._changing = trio.Lock()
+        """What is read of an access key and put back must not undo what somebody else put in between. All changes of
+        keys are made by one process, the steward."""
         self._cache: dict[str, Credentials | None] = {}
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -137,16 +142,37 @@ class Identities:
 
     async def set_key_status(self, access_key: str, status: KeyStatus) -> AccessKey:
         """Raises NoSuchIdentity."""
+        async with self._changing:
+            return await self._replace(dataclasses.replace(self._key(access_key), status=status))
+
+    async def reseal_key(self, access_key: str) -> bool:
+        """Seal the key's secret under the current master key; nothing else of it changes.
+
+        Raises:
+            NoSuchIdentity. MasterKeyWrong: it needs a master key that is not there.
+        """
+        async with self._changing:
+            found = self._key(access_key)
+            secret = self._sealer.unseal(SEAL_PURPOSE, access_key.encode(), found.sealed_secret)
+            sealed = self._sealer.seal(SEAL_PURPOSE, access_key.encode(), secret)
+            await self._replace(dataclasses.replace(found, sealed_secret=sealed))
+        return True
+
+    async def remove_key(self, access_key: str) -> None:
+        """Raises NoSuchIdentity."""
+        async with self._changing:
+            operation = RemoveAccessKey(id=self._runtime.committer.next_id(), access_key=access_key)
+            await self._runtime.commit(operation)
+
+    def _key(self, access_key: str) -> AccessKey:
         with self._runtime.catalog.snapshot() as view:
             found = view.access_key(access_key)
         if found is None:
             raise NoSuchIdentity(name=access_key)
-        changed = dataclasses.replace(found, status=status)
+        return found
+
+    async def _replace(self, changed: AccessKey) -> AccessKey:
         await self._runtime.commit(
             PutAccessKey(id=self._runtime.committer.next_id(), key=changed, existing=Existing.REPLACE)
         )
         return changed
-
-    async def remove_key(self, access_key: str) -> None:
-        """Raises NoSuchIdentity."""
-        await self._runtime.commit(RemoveAccessKey(id=self._runtime.committer.next_id(), access_key=access_key))

@@ -18,6 +18,7 @@ import trio.to_thread
 from rs3d.clock import Clock, SystemClock
 from rs3d.crypto.masterkey import MasterKey
 from rs3d.crypto.providers.registry import local_directory
+from rs3d.crypto.rotatingsealer import RotatingSealer
 from rs3d.engine.configuration import EngineConfig, EngineDeps, Verify
 from rs3d.engine.engine import StorageEngine
 from rs3d.errors import MasterKeyWrong
@@ -114,7 +115,7 @@ async def open_store_parts(
             store_id=meta.store_id, map_bytes=meta.map_bytes, segment_bytes=options.log_segment_bytes
         )
         space = WriteAdmission(root, SpaceConfig(minimum_free_bytes=options.minimum_free_bytes), clock=machine)
-        sealer = key.sealer(meta.store_id)
+        sealer = RotatingSealer(key, meta.store_id)
         directory = local_directory(root, config.region, sealer)
         held.callback(directory.close)
         async with open_local(root, settings, clock=machine) as store:

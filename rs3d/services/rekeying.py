@@ -1,8 +1,8 @@
 """Envelopes of buckets whose keys were rotated are made anew, page by page: a job that outlives every process.
 
 The jobs lie in the store-wide setting `rekeying` (FORMAT.md section 19), so each page's end is a record of the log:
-after a kill the next steward goes on behind the last page that was noted, and doing a page twice does no harm. A job is done
-when a whole pass over its bucket has found no envelope of an older epoch.
+after a kill the next steward goes on behind the last page that was noted, and doing a page twice does no harm. A job is
+done when a whole pass over its bucket has found no envelope of an older epoch.
 """
 
 from __future__ import annotations

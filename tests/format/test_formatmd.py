@@ -72,7 +72,7 @@ def test_magics_and_texts_are_those_of_the_code() -> None:
 
     for magic in (sidecar.MAGIC, storemeta.MAGIC, quarantinenote.FIRST_LINE.strip()):
         assert f"`{magic.decode()}`" in TEXT
-    assert f"`{masterkey._PREFIX}`" in TEXT
+    assert f"`{masterkey._PREFIX.decode()}`" in TEXT
     assert sealing.OVERHEAD_BYTES == 21 + 16
     for info in ("rs3d master key id", "rs3d master key check", "rs3d seal "):
         assert f"`{info}`" in TEXT

@@ -39,6 +39,7 @@ from rs3d.crypto.providers.keyringfile import (
 )
 from rs3d.crypto.providers.protocol import KeyDescription
 from rs3d.crypto.providers.surroundings import Surroundings
+from rs3d.crypto.rotatingsealer import sealed_under
 from rs3d.crypto.secret import Secret
 from rs3d.errors import (
     ConfigurationError,
@@ -50,6 +51,7 @@ from rs3d.errors import (
     MasterKeyWrong,
     RecordDamaged,
 )
+from rs3d.format.keyring import MASTER_KEY, decode_keyring_file
 
 FILE_NAME: Final = "keyring"
 """In the store's directory, unless the configuration names another place."""
@@ -233,14 +235,19 @@ class Keyring:
 
         return self._described(self._change(change)[name])
 
-    def seal_again(self) -> None:
-        """Write the file anew under the protection of now, the newest master key say. Blocking.
+    def seal_again_if_older(self, key_id: bytes) -> bool:
+        """Write the file anew where it is sealed under another master key than `key_id`, the current one. Blocking.
 
         Raises:
-            KeyProviderUnavailable
+            KeyProviderUnavailable, MasterKeyWrong
         """
-        if os.path.lexists(self.path):
-            self._change(lambda keys: None)
+        if not os.path.lexists(self.path):
+            return False
+        file = decode_keyring_file(read_private(self.path, FILE_LIMIT_BYTES, self._unavailable), what=self.path)
+        if file.protection != MASTER_KEY or sealed_under(file.sealed) == key_id:
+            return False
+        self._change(lambda keys: None)
+        return True
 
     # -- the file ----------------------------------------------------------------------------------------------------
 
