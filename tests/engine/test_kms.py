@@ -105,6 +105,31 @@ async def test_ranges_of_sealed_objects_are_those_of_the_clients_bytes(
         assert await read(engine, "k", f"bytes={first}-{last}") == data[first : last + 1]
 
 
+@pytest.mark.parametrize("wanted", [kms("k"), kms("k", EncryptionMode.DSSE)], ids=["kms", "dsse"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (("compression", "zstd"), ("parity", "4+2")),
+        (("cipher", "ChaCha20-Poly1305"), ("compression", "lz4")),
+        (("dedup", "fixed:4KiB"), ("dedup_min_object_bytes", "4096")),
+    ],
+    ids=lambda settings: settings[0][0],
+)
+async def test_every_layer_goes_with_keys_of_providers(
+    kms_world: MemoryWorld, wanted: EncryptionRequest, settings: tuple[tuple[str, str], ...]
+) -> None:
+    engine = kms_world.engine
+    await engine.create_bucket("layers", BucketRequest(settings=settings))
+    data = b"some text that shrinks " * 10_000
+    await engine.put_object("layers", "k", data, PutRequest(encryption=wanted))
+    assert await engine.get_object("layers", "k") == data
+    dice = random.Random(1)
+    for _ in range(10):
+        first = dice.randrange(len(data))
+        last = dice.randrange(first, len(data))
+        assert await engine.get_object("layers", "k", range=f"bytes={first}-{last}") == data[first : last + 1]
+
+
 @pytest.mark.parametrize("size_bytes", [10, 70_000])
 async def test_dsse_seals_twice_under_two_keys_and_two_ciphers(kms_world: MemoryWorld, size_bytes: int) -> None:
     engine = kms_world.engine

@@ -82,6 +82,7 @@ DATA: dict[str, Line] = {
         "engine/test_layers.py::test_layered_parts_copies_and_copied_ranges_keep_their_bytes",
         "engine/test_encryption.py::test_ranges_of_sealed_objects_are_those_of_the_clients_bytes",
         "engine/test_encryption.py::test_sealed_parts_are_joined_and_copied_in_and_out",
+        "engine/test_kms.py::test_every_layer_goes_with_keys_of_providers",
         "s3/wire/test_encryption.py::test_parts_and_copies_are_sealed_under_the_keys_they_are_given",
         "rio/test_ranges.py::test_every_range_is_what_was_given",
     ),
