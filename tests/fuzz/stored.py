@@ -134,7 +134,7 @@ def _recipes(data: bytes) -> None:
     """Parameters as msgpack would give them from a forged sidecar."""
     try:
         values = msgspec.msgpack.decode(data, type=dict[str, Any])
-    except (msgspec.MsgspecError, ValueError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         raise FormatUnknown(what="fuzz", reason="no parameters") from None
     values = {name: value for name, value in values.items() if isinstance(value, int | str | bytes | None)}
     layers = {name: Recipe((LayerRecipe(name, 1, tuple(values.items())),)) for name in ("dedup", "pack")}

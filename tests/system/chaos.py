@@ -127,6 +127,7 @@ def main() -> int:
                 f"{total.checked:,} read back; {left}, all as they should be",
                 flush=True,
             )
+        print(f"{mishaps.compactions:8,}  compactions that came to an end")
         for table in (mishaps.counts, total.operations, Counter(disk.hits())):
             print("\n".join(f"{count:8,}  {name}" for name, count in sorted(table.items())), flush=True)
     return 0
