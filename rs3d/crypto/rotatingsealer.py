@@ -16,6 +16,7 @@ from typing import Final
 from rs3d.crypto.masterkey import MasterKey
 from rs3d.crypto.sealing import KEY_ID_BYTES, Sealer
 from rs3d.errors import MasterKeyWrong
+from rs3d.kernels.secretmemory import SecretMemory
 from rs3d.telemetry.logs import fields
 
 _log = logging.getLogger(__name__)
@@ -52,18 +53,25 @@ class RotatingSealer:
         self.refresh()
         return list(self._sealers)
 
-    def seal(self, purpose: str, context: bytes, plaintext: bytes) -> bytes:
+    def seal(self, purpose: str, context: bytes, plaintext: bytes | memoryview) -> bytes:
         """As `Sealer.seal`, under the current key."""
         self.refresh()
         return self._sealers[self._current].seal(purpose, context, plaintext)
 
     def unseal(self, purpose: str, context: bytes, sealed: bytes) -> bytes:
         """As `Sealer.unseal`, with whichever key is needed."""
+        return self._needed(sealed).unseal(purpose, context, sealed)
+
+    def unseal_key(self, purpose: str, context: bytes, sealed: bytes) -> SecretMemory:
+        """As `Sealer.unseal_key`, with whichever key is needed."""
+        return self._needed(sealed).unseal_key(purpose, context, sealed)
+
+    def _needed(self, sealed: bytes) -> Sealer:
         found = self._sealers.get(sealed_under(sealed))
         if found is None:
             self.refresh()
             found = self._sealers.get(sealed_under(sealed), self._sealers[self._current])
-        return found.unseal(purpose, context, sealed)
+        return found
 
     def refresh(self) -> None:
         """Read the file again if it was replaced. What cannot be read changes nothing: the keys known go on."""

@@ -59,7 +59,7 @@ class BucketKeys:
             sealed = _entries(bucket).get(epoch)
             if sealed is None:
                 raise RecordDamaged(what=f"bucket {bucket.name}", reason=f"it has no key of epoch {epoch}")
-            found = EncryptionKey(self._deps.sealer.unseal(_PURPOSE, _context(bucket.bucket_id, epoch), sealed))
+            found = EncryptionKey(self._deps.sealer.unseal_key(_PURPOSE, _context(bucket.bucket_id, epoch), sealed))
             if len(self._opened) >= _CACHED_KEYS:
                 self._opened.clear()
             self._opened[bucket.bucket_id, epoch] = found
@@ -106,7 +106,8 @@ class BucketKeys:
             if entries and not even_if_there_is_one:
                 return bucket
             epoch = max(entries, default=0) + 1
-            sealed = self._deps.sealer.seal(_PURPOSE, _context(bucket_id, epoch), EncryptionKey.generate().reveal())
+            with EncryptionKey.generate().view() as made:
+                sealed = self._deps.sealer.seal(_PURPOSE, _context(bucket_id, epoch), made)
             raw = (bucket.configuration(KEYS_CONFIGURATION) or b"") + _ENTRY.pack(epoch, len(sealed)) + sealed
             if await change_keys(self._deps, bucket, KEYS_CONFIGURATION, raw, give_up=attempt == _ATTEMPTS - 1):
                 break

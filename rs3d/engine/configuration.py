@@ -8,6 +8,7 @@ from typing import Protocol
 
 from rs3d.clock import Clock
 from rs3d.crypto.providers.directory import KeyDirectory
+from rs3d.kernels.secretmemory import SecretMemory
 from rs3d.stores.interfaces import BlobStore, Catalog, Committer
 from rs3d.types.identifiers import Sequence
 
@@ -65,10 +66,14 @@ class EngineConfig:
 class Sealer(Protocol):
     """Seals secrets under the store's master key (crypto package)."""
 
-    def seal(self, purpose: str, context: bytes, plaintext: bytes) -> bytes: ...
+    def seal(self, purpose: str, context: bytes, plaintext: bytes | memoryview) -> bytes: ...
 
     def unseal(self, purpose: str, context: bytes, sealed: bytes) -> bytes:
         """Raises an Rs3dError when the bytes were not sealed by this key for this purpose and context."""
+        ...
+
+    def unseal_key(self, purpose: str, context: bytes, sealed: bytes) -> SecretMemory:
+        """The same for a key, which is in memory for secrets then and nowhere else."""
         ...
 
 

@@ -9,6 +9,7 @@ import trio
 from rs3d.clock import ManualClock
 from rs3d.crypto.providers.directory import KeyDirectory
 from rs3d.engine import EngineConfig, EngineDeps, StorageEngine
+from rs3d.kernels.secretmemory import SecretMemory
 from rs3d.types.identifiers import BlobId, Sequence
 from tests.fakes.memory_blobs import WatchedBlobStore
 from tests.fakes.memory_committer import MemoryCommitter
@@ -18,8 +19,11 @@ from tests.fakes.memory_store import MemoryCatalog, MemoryState
 class PlainSealer:
     """Seals by labelling: enough to see that purpose and context are handed through."""
 
-    def seal(self, purpose: str, context: bytes, plaintext: bytes) -> bytes:
-        return b"|".join((purpose.encode(), context, plaintext[::-1]))
+    def seal(self, purpose: str, context: bytes, plaintext: bytes | memoryview) -> bytes:
+        return b"|".join((purpose.encode(), context, bytes(plaintext)[::-1]))
+
+    def unseal_key(self, purpose: str, context: bytes, sealed: bytes) -> SecretMemory:
+        return SecretMemory.copy(self.unseal(purpose, context, sealed))
 
     def unseal(self, purpose: str, context: bytes, sealed: bytes) -> bytes:
         label, bound, reversed_text = sealed.split(b"|", 2)
