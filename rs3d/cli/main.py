@@ -107,6 +107,7 @@ def _add_administration(commands: argparse._SubParsersAction[argparse.ArgumentPa
     dedup = commands.add_parser("dedup", help="stats: what deduplication saves", allow_abbrev=False)
     verbs = dedup.add_subparsers(dest="verb", required=True, metavar="VERB")
     _remote(verbs.add_parser("stats", help="chunks, references, packs, and the saving"), "dedup stats")
+    _add_proofs(commands)
     quarantine = commands.add_parser("quarantine", help="list: blobs set aside, and why", allow_abbrev=False)
     verbs = quarantine.add_subparsers(dest="verb", required=True, metavar="VERB")
     _remote(verbs.add_parser("list", help="every blob in quarantine/"), "quarantine list")
@@ -128,12 +129,30 @@ def _add_administration(commands: argparse._SubParsersAction[argparse.ArgumentPa
     trace.add_argument("--errors", action="store_true", help="only those that failed")
 
 
+def _add_proofs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    verify = _remote(commands.add_parser("verify", help="check an object, or a proof, against its root"), "verify")
+    verify.add_argument("bucket", nargs="?", default="", metavar="BUCKET")
+    verify.add_argument("key", nargs="?", default="", metavar="KEY")
+    verify.add_argument("--version", default="", metavar="ID", help="a version id, or null")
+    verify.add_argument("--public-key", default="", metavar="HEX", help="the Ed25519 key that has to have signed it")
+    verify.add_argument("--proof", default="", metavar="FILE", help="check this proof instead, without a daemon")
+    verify.add_argument("--block", default="", metavar="FILE", help="with --proof: the stored block that it is about")
+    verify.set_defaults(module="verifying")
+    proof = _remote(commands.add_parser("proof", help="prove that a block belongs to an object"), "proof")
+    proof.add_argument("bucket", metavar="BUCKET")
+    proof.add_argument("key", metavar="KEY")
+    proof.add_argument("--version", default="", metavar="ID", help="a version id, or null")
+    proof.add_argument("--leaf", type=int, default=-1, metavar="N", help="which block of 1 MiB, from 0")
+    proof.add_argument("--offset", type=int, default=-1, metavar="BYTES", help="the block that holds this stored byte")
+    proof.add_argument("--part", type=int, default=0, metavar="N", help="of this part of a multipart object")
+
+
 def _add_buckets(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     bucket = commands.add_parser("bucket", help="create, list, show, set, delete, rotate keys", allow_abbrev=False)
     verbs = bucket.add_subparsers(dest="verb", required=True, metavar="VERB")
     settings = "cipher=AES-256-GCM|ChaCha20-Poly1305, etag=md5|sha256, compression=off|lz4|zstd:LEVEL|adaptive, "
     settings += "parity=off|K+M, dedup=off|fixed[:SIZE]|content-defined[:SIZE], dedup_min_object_bytes=N, "
-    settings += "quota_bytes=N, quota_objects=N, versioning=enabled|suspended"
+    settings += "sign=off|ed25519|hmac, quota_bytes=N, quota_objects=N, versioning=enabled|suspended"
     create = _remote(verbs.add_parser("create", help="make a bucket"), "bucket create")
     create.add_argument("name", metavar="BUCKET")
     create.add_argument("settings", nargs="*", metavar="NAME=VALUE", help=settings)

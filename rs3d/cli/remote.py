@@ -20,7 +20,7 @@ DEFAULT_SOCKET: Final = Path("/run/rs3d/admin.sock")
 """Where the systemd socket unit puts it."""
 
 NOT_ARGUMENTS: Final = frozenset(
-    {"command", "verb", "module", "admin_verb", "socket", "data", "json", "count", "errors"}
+    {"command", "verb", "module", "admin_verb", "socket", "data", "json", "count", "errors", "proof", "block"}
 )
 
 

@@ -16,6 +16,7 @@ from rs3d.admin.dedup import DedupVerbs
 from rs3d.admin.identities import IdentityVerbs
 from rs3d.admin.kmskeys import KmsKeyVerbs
 from rs3d.admin.masterkey import MasterKeyVerbs
+from rs3d.admin.proofs import ProofVerbs
 from rs3d.admin.quarantine import QuarantineVerbs
 from rs3d.admin.rotation import RotationVerbs
 from rs3d.admin.server import AdminServer, Verb
@@ -56,6 +57,7 @@ from rs3d.services.keyproviders import KeyProviderService
 from rs3d.services.masterkeys import MasterKeyService
 from rs3d.services.mending import Suspects
 from rs3d.services.packs import PackService
+from rs3d.services.proofs import Proofs
 from rs3d.services.readers import ReaderCheck
 from rs3d.services.rekeying import RekeyService
 from rs3d.services.running import Service, ServiceState, run_services
@@ -243,6 +245,7 @@ class Steward:
             *IdentityVerbs(parts.engine).verbs(),
             *RotationVerbs(parts.engine, rekeying).verbs(),
             *KmsKeyVerbs(parts.engine.key_directory).verbs(),
+            *ProofVerbs(Proofs(str(storage_root(self._configuration)), parts.catalog, parts.sealer)).verbs(),
             *QuarantineVerbs(parts.engine, parts.blobs.quarantined).verbs(),
         ]
         return {verb.name: verb for verb in verbs}

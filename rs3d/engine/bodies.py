@@ -23,7 +23,7 @@ from rs3d.engine.plan import BodyPlan, check_declared_length
 from rs3d.engine.runtime import Runtime
 from rs3d.engine.threads import Job
 from rs3d.errors import EntityTooLarge, IncompleteBody, InvalidArgument
-from rs3d.kernels import crc
+from rs3d.kernels import crc, merkle
 from rs3d.rio.encoder import Encoder
 from rs3d.stores.interfaces import BlobOrigin, BlobWriter
 from rs3d.types.blobs import BlobInfo
@@ -86,7 +86,8 @@ def _inline(plan: BodyPlan, body: BodySource, data: memoryview) -> StoredBody:
     checksums = _settle(plan, digests, body.trailing_checksums())
     payload, recipe = _layered(plan, data)
     placement = Inline(len(payload), recipe, payload, crc.crc32c(payload))
-    return _stored(plan, digests, checksums, placement, b"")
+    root = merkle.root(merkle.sha256(payload), len(payload))
+    return _stored(plan, digests, checksums, placement, root)
 
 
 def _layered(plan: BodyPlan, data: memoryview) -> tuple[bytes, Recipe]:
@@ -185,9 +186,7 @@ class _BlobJob:
                 self._writer.write(memoryview(piece))
             recipe = self._encoder.recipe
         md5 = self.digests.value("MD5") if self.digests.has("MD5") else b""
-        info = self._writer.finish(
-            client_bytes=self.digests.size_bytes, recipe=recipe, md5=md5, origin=self._origin
-        )
+        info = self._writer.finish(client_bytes=self.digests.size_bytes, recipe=recipe, md5=md5, origin=self._origin)
         self._writer = None
         return info
 

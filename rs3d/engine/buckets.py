@@ -12,6 +12,7 @@ from rs3d.engine.requests import BucketChange, BucketRequest, ListBucketsRequest
 from rs3d.engine.results import BucketPage, BucketStatus
 from rs3d.engine.runtime import Runtime, find_bucket
 from rs3d.engine.settings import check_settings
+from rs3d.engine.signing import SETTING as SIGN
 from rs3d.errors import InvalidArgument, InvalidBucketState, NoSuchBucket, NoSuchUpload
 from rs3d.stores.interfaces import CatalogSnapshot
 from rs3d.types.buckets import Bucket, Versioning
@@ -34,6 +35,8 @@ async def create_bucket(runtime: Runtime, name: str, request: BucketRequest) -> 
     """
     checked = check_bucket_name(name)
     settings = check_settings(request.settings)
+    if any(name == SIGN for name, _ in settings):
+        await runtime.signing.ensure_keys()
     owner = request.owner
     if not owner:
         with runtime.catalog.snapshot() as view:
@@ -111,6 +114,8 @@ async def change_bucket(runtime: Runtime, name: str, change: BucketChange) -> Bu
     async def attempt() -> None:
         current = bucket(runtime, name)
         settings = check_settings(_merged(current.settings, change.settings))
+        if any(name == SIGN for name, _ in settings):
+            await runtime.signing.ensure_keys()
         versioning = current.versioning if change.versioning is None else change.versioning
         if versioning is Versioning.UNVERSIONED and current.versioning is not Versioning.UNVERSIONED:
             raise InvalidBucketState(bucket=name, reason="versioning can be suspended, not undone")

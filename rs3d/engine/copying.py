@@ -291,7 +291,7 @@ async def _commit_copy(
             bucket=bucket.bucket_id,
             key=key,
             token=token,
-            meta=meta,
+            meta=runtime.signing.signed(bucket, key, token, meta),
             mutable=MutablePart(tags=tags, storage_class=request.storage_class, wrapped_key=wrapped_key),
             placement=made.placement,
             new_blobs=made.new_blobs,

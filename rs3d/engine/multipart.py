@@ -163,13 +163,15 @@ async def complete_multipart_upload(
         if is_stale(runtime.sealing, record, envelope):
             # The bucket's key was rotated since the upload began: no version is made under an older one.
             envelope = await rewrapped_envelope(runtime.sealing, record, key, upload.upload.token, envelope)
+        token = secrets.token_bytes(TOKEN_BYTES)
+        meta = runtime.signing.signed(record, key, token, meta)
         outcome = await runtime.commit(
             CompleteUpload(
                 id=runtime.committer.next_id(),
                 bucket=record.bucket_id,
                 key=key,
                 upload=upload.upload,
-                token=secrets.token_bytes(TOKEN_BYTES),
+                token=token,
                 revision=upload.revision,
                 parts=tuple(part.number for part in request.parts),
                 meta=meta,
@@ -183,7 +185,7 @@ async def complete_multipart_upload(
                 preconditions=request.preconditions,
             )
         )
-        result = put_result(outcome, meta.etag, meta.size_bytes, meta.checksums, meta.part_count)
+        result = put_result(outcome, meta)
         result.envelope = envelope
         return result
 
@@ -280,6 +282,7 @@ async def _repeat(runtime: Runtime, bucket: Bucket, key: str, upload_id: str, re
         raise NoSuchUpload(bucket=bucket.name, key=key, upload_id=upload_id)
     known = [digest for digest in digests if digest is not None]
     algorithm = EtagAlgorithm.SHA256 if len(known[0]) == 32 else EtagAlgorithm.MD5
+    meta = ObjectMeta(size_bytes=0, etag=multipart_etag(algorithm, known), owner=bucket.owner, part_count=len(known))
     outcome = await runtime.commit(
         CompleteUpload(
             id=runtime.committer.next_id(),
@@ -289,20 +292,16 @@ async def _repeat(runtime: Runtime, bucket: Bucket, key: str, upload_id: str, re
             token=secrets.token_bytes(TOKEN_BYTES),
             revision=0,
             parts=tuple(part.number for part in request.parts),
-            meta=ObjectMeta(
-                size_bytes=0, etag=multipart_etag(algorithm, known), owner=bucket.owner, part_count=len(known)
-            ),
+            meta=meta,
             mutable=MutablePart(),
             preconditions=NO_PRECONDITIONS,
         )
     )
     made = runtime.read(lambda view: latest_object(view, bucket, key))
-    size, envelope = 0, b""
-    checksums: tuple[Checksum, ...] = ()
+    envelope = b""
     if made is not None and made.version_text == outcome.version_text:
-        size, checksums = made.meta.size_bytes, made.meta.checksums
-        envelope = made.mutable.wrapped_key
-    result = put_result(outcome, multipart_etag(algorithm, known), size, checksums, len(known))
+        meta, envelope = made.meta, made.mutable.wrapped_key
+    result = put_result(outcome, meta)
     result.envelope = envelope
     return result
 

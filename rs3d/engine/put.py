@@ -17,7 +17,7 @@ from rs3d.types.body import BodySource
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import TOKEN_BYTES
 from rs3d.types.names import check_object_key
-from rs3d.types.objects import CanonicalId, Checksum, MutablePart, ObjectMeta, ObjectVersion, VersionKind
+from rs3d.types.objects import CanonicalId, MutablePart, ObjectMeta, ObjectVersion, VersionKind
 from rs3d.types.operations import NO_PRECONDITIONS, Outcome, PutVersion
 
 
@@ -63,19 +63,20 @@ async def put_object(runtime: Runtime, bucket: str, key: str, body: BodySource, 
     stored = await store_body(runtime, plan, body, origin)
     if wrapped_key and encryption is not None:
         wrapped_key = await _under_newest(runtime, record, key, token, wrapped_key, encryption)
+    meta = runtime.signing.signed(record, key, token, object_meta(stored, request, owner))
     operation = PutVersion(
         id=runtime.committer.next_id(),
         bucket=record.bucket_id,
         key=key,
         token=token,
-        meta=object_meta(stored, request, owner),
+        meta=meta,
         mutable=MutablePart(tags=request.tags, storage_class=request.storage_class, wrapped_key=wrapped_key),
         placement=stored.placement,
         new_blobs=stored.new_blobs,
         preconditions=request.preconditions,
     )
     outcome = await runtime.commit(operation, stored.new_blobs)
-    return put_result(outcome, stored.etag, stored.size_bytes, stored.checksums)
+    return put_result(outcome, meta)
 
 
 async def _under_newest(
@@ -116,17 +117,16 @@ def object_meta(stored: StoredBody, request: PutRequest, owner: CanonicalId) -> 
     )
 
 
-def put_result(
-    outcome: Outcome, etag: str, size_bytes: int, checksums: tuple[Checksum, ...], part_count: int = 0
-) -> PutResult:
+def put_result(outcome: Outcome, meta: ObjectMeta) -> PutResult:
     """What the caller is told of a committed put."""
     return PutResult(
-        etag=outcome.etag or etag,
-        size_bytes=size_bytes,
+        etag=outcome.etag or meta.etag,
+        size_bytes=meta.size_bytes,
         last_modified_ns=outcome.last_modified_ns,
         version_text=outcome.version_text,
         reports_version=outcome.reports_version,
-        checksums=checksums,
-        part_count=part_count,
+        checksums=meta.checksums,
+        part_count=meta.part_count,
+        merkle_root=meta.merkle_root,
         sequence=outcome.sequence,
     )

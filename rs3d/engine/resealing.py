@@ -25,6 +25,7 @@ class Resealed:
 
     access_keys: int = 0
     buckets: int = 0
+    signing_keys: int = 0
 
 
 def count_stale_secrets(runtime: Runtime, key_id: bytes) -> int:
@@ -34,7 +35,7 @@ def count_stale_secrets(runtime: Runtime, key_id: bytes) -> int:
     """
     with runtime.catalog.snapshot() as view:
         keys = sum(1 for key in view.access_keys() if sealed_under(key.sealed_secret) != key_id)
-    return keys + sum(1 for _ in _stale_buckets(runtime, key_id))
+    return keys + runtime.signing.stale_count(key_id) + sum(1 for _ in _stale_buckets(runtime, key_id))
 
 
 async def reseal_secrets(runtime: Runtime, identities: Identities, key_id: bytes) -> Resealed:
@@ -58,6 +59,7 @@ async def reseal_secrets(runtime: Runtime, identities: Identities, key_id: bytes
         except NoSuchBucket:
             continue
         done.buckets += 1
+    done.signing_keys = await runtime.signing.reseal(key_id)
     return done
 
 

@@ -80,6 +80,7 @@ class PutResult:
     part_count: int = 0
     envelope: bytes = b""
     """Of the data key, as it was committed; empty = not sealed."""
+    merkle_root: bytes = b""
     sequence: Sequence = _NOTHING_LOGGED
 
 

@@ -17,6 +17,7 @@ from rs3d.engine.configuration import EngineDeps
 from rs3d.engine.hashing import HashGang
 from rs3d.engine.kmskeys import KmsKeys, SealingKeys
 from rs3d.engine.placement import BlobNumbers
+from rs3d.engine.signing import Signing
 from rs3d.engine.threads import Threads
 from rs3d.errors import (
     CommitterGone,
@@ -68,6 +69,7 @@ class Runtime:
         self.chunk_sharing = ChunkSharing(self.bucket_keys)
         self.sealing = SealingKeys(self.bucket_keys, KmsKeys(deps, self.threads))
         self.numbers = BlobNumbers(deps.committer, deps.blobs, self.threads)
+        self.signing = Signing(deps)
         self._sequence = Sequence(0)
 
     # -- reading -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Final
 from rs3d.engine.dedupplan import check_dedup, check_dedup_minimum
 from rs3d.engine.etags import EtagAlgorithm
 from rs3d.engine.layers import check_cipher, check_compression, check_parity
+from rs3d.engine.signing import check_sign
 from rs3d.errors import InvalidArgument
 from rs3d.types.objects import Pairs
 
@@ -34,6 +35,7 @@ _CHECKS: Final[dict[str, Callable[[str], None]]] = {
     "dedup_min_object_bytes": check_dedup_minimum,
     "etag": _check_etag,
     "parity": check_parity,
+    "sign": check_sign,
     "quota_bytes": _quota_checker("quota_bytes"),
     "quota_objects": _quota_checker("quota_objects"),
 }

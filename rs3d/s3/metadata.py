@@ -118,6 +118,10 @@ def _overrides(query: dict[str, str]) -> dict[str, str]:
     return found
 
 
+MERKLE_ROOT: Final = b"x-rs3d-merkle-root"
+"""Of the stored bytes: those of the client, where bucket and request add no layer to them."""
+
+
 def object_headers(found: ObjectHead, query: dict[str, str], *, with_checksums: bool) -> list[tuple[bytes, bytes]]:
     """Headers of GetObject and HeadObject.
 
@@ -153,6 +157,8 @@ def object_headers(found: ObjectHead, query: dict[str, str], *, with_checksums: 
         headers.append((b"x-amz-mp-parts-count", b"%d" % found.part_count))
     if with_checksums:
         headers.extend(_checksums(found))
+    if meta.merkle_root:
+        headers.append((MERKLE_ROOT, meta.merkle_root.hex().encode("ascii")))
     if mutable.wrapped_key:
         headers.extend(version_headers(version))
     if found.content_range is not None and found.content_range.length:  # an empty part has no bytes to be named

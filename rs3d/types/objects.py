@@ -77,6 +77,9 @@ class ObjectMeta:
     checksums: tuple[Checksum, ...] = ()
     part_count: int = 0
     merkle_root: bytes = b""
+    """Of the stored bytes (FORMAT.md section 6.3), also of an inlined payload; of a multipart object over its parts."""
+    signature: bytes = b""
+    """Over root, size and name, where the bucket wants it (format.objectsignature)."""
     last_modified_ns: int = 0
     """0 in an operation: the committer sets it. Replication and restore may give one."""
 

@@ -12,7 +12,7 @@ from rs3d.s3.call import Call, OperationHandler
 from rs3d.s3.checksums import checksum_headers
 from rs3d.s3.conditions import write_preconditions
 from rs3d.s3.encryption import request_headers, requested_encryption
-from rs3d.s3.metadata import stored_headers, user_metadata
+from rs3d.s3.metadata import MERKLE_ROOT, stored_headers, user_metadata
 from rs3d.s3.payload import body_checks, body_source, payload_error
 from rs3d.types.identifiers import NULL_VERSION
 from rs3d.types.objects import Pairs
@@ -52,6 +52,8 @@ async def put_object(call: Call) -> Response:
         raise payload_error(call, error) from None
     headers = [(b"ETag", b'"' + result.etag.encode("ascii") + b'"')]
     headers.extend(checksum_headers(result.checksums, 0))
+    if result.merkle_root:
+        headers.append((MERKLE_ROOT, result.merkle_root.hex().encode("ascii")))
     headers.extend(request_headers(encryption))
     # As on S3: while versioning is suspended a put reports no version id.
     if result.reports_version and result.version_text != NULL_VERSION:

@@ -1,0 +1,59 @@
+"""`rs3d verify BUCKET KEY` and `rs3d proof BUCKET KEY`."""
+
+from __future__ import annotations
+
+import msgspec
+import trio.to_thread
+
+from rs3d.admin.server import Reporter, Verb, verb
+from rs3d.errors import InvalidArgument
+from rs3d.format.sidecar import LEAF_BYTES
+from rs3d.services.proofs import Proof, Proofs, Verified, parse_public_key
+
+
+class VerifyArguments(msgspec.Struct, frozen=True):
+    bucket: str
+    key: str
+    version: str = ""
+    public_key: str = ""
+    """64 hex digits: the Ed25519 key that has to have signed the object."""
+
+
+class ProofArguments(msgspec.Struct, frozen=True):
+    """`leaf` and `offset` exclude each other; -1 = not given. Both are of the part, where one is named."""
+
+    bucket: str
+    key: str
+    version: str = ""
+    leaf: int = -1
+    offset: int = -1
+    part: int = 0
+
+
+class ProofVerbs:
+    """The verbs about Merkle roots and signatures."""
+
+    def __init__(self, proofs: Proofs) -> None:
+        self._proofs = proofs
+
+    def verbs(self) -> list[Verb]:
+        return [
+            verb("verify", VerifyArguments, self.verify, "rs3d locate BUCKET KEY"),
+            verb("proof", ProofArguments, self.prove, "rs3d locate BUCKET KEY"),
+        ]
+
+    async def verify(self, arguments: VerifyArguments, reporter: Reporter) -> Verified:
+        public = parse_public_key(arguments.public_key)
+        return await trio.to_thread.run_sync(
+            self._proofs.verify, arguments.bucket, arguments.key, arguments.version or None, public
+        )
+
+    async def prove(self, arguments: ProofArguments, reporter: Reporter) -> Proof:
+        if arguments.leaf >= 0 and arguments.offset >= 0:
+            raise InvalidArgument(name="leaf", value=str(arguments.leaf), reason="give --leaf or --offset, not both")
+        leaf = arguments.offset // LEAF_BYTES if arguments.offset >= 0 else max(arguments.leaf, 0)
+        return await trio.to_thread.run_sync(
+            lambda: self._proofs.prove(
+                arguments.bucket, arguments.key, arguments.version or None, leaf=leaf, part_number=arguments.part
+            )
+        )
