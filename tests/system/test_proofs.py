@@ -76,13 +76,14 @@ def prove(server: MiniProcess, path: Path, *words: str) -> dict[str, Any]:
 def test_a_proof_is_checked_without_the_store(server: MiniProcess, tmp_path: Path) -> None:
     body = noise(LARGE, 4)
     s3_client(server).put_object(Bucket="signed", Key="proven", Body=body)
+    s3_client(server).put_object(Bucket="plain", Key="unsigned", Body=body)
     path, block = tmp_path / "proof.json", tmp_path / "block"
     proof = prove(server, path, "signed", "proven", "--leaf", "2")
     block.write_bytes(body[2 << 20 : 3 << 20])
     public = proof["signature"]["public_key"]
     assert main(["verify", "--proof", str(path), "--block", str(block), "--public-key", public]) == 0
     assert rs3d(server, "verify", "signed", "proven", "--public-key", public)["signature"] == "valid"
-    assert "not signed" in refusal(server, "verify", "plain", "source", "--public-key", public)
+    assert "not signed" in refusal(server, "verify", "plain", "unsigned", "--public-key", public)
 
 
 def test_a_proof_that_was_changed_anywhere_is_refused(
