@@ -176,9 +176,9 @@ def _sources_unlinked_early() -> AbstractContextManager[None]:
     """Compaction removes its sources when the new file has its name, before the positions have moved."""
     real = compaction_module._log_replacement
 
-    def log_replacement(core: CommitterCore, writer: Any, run: Any, records: int, kept: int) -> Any:
-        sequence = real(core, writer, run, records, kept)
-        core.log.unlink_segments(tuple(use.number for use in run))
+    def log_replacement(core: CommitterCore, writer: Any, result: Any, records: int) -> Any:
+        sequence = real(core, writer, result, records)
+        core.log.unlink_segments(result.sources)
         return sequence
 
     return replaced((compaction_module, "_log_replacement", log_replacement))
