@@ -5,6 +5,9 @@ from __future__ import annotations
 from rs3d.admin.protocol import JsonValue
 from rs3d.cli.output import cell_text, print_table, title
 
+_SERVICES = "services"
+"""There are many, and all is well with them as a rule: those that failed have a row each, the others a word."""
+
 
 def print_status(status: dict[str, JsonValue]) -> None:
     """Show the result of the verb `status`."""
@@ -18,9 +21,13 @@ def print_status(status: dict[str, JsonValue]) -> None:
         print(f"{name:<9} {pairs}")
     for name, value in status.items():
         rows = [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+        if name == _SERVICES and rows:
+            names = ", ".join(cell_text("service", row.get("service")) for row in rows)
+            rows = [row for row in rows if row.get("failures")]
+            print(f"\n{name:<9} {names}{'' if rows else ': none has failed'}")
         if rows:
             print()
             columns = list(rows[0])
             print_table(columns, [[cell_text(column, row.get(column)) for column in columns] for row in rows])
-        elif isinstance(value, list):
+        elif isinstance(value, list) and name != _SERVICES:
             print(f"{name:<9} {cell_text(name, value)}")

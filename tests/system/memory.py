@@ -84,9 +84,11 @@ def idle_connections(caller: Caller, count: int) -> Iterator[Sequence[Connection
     """Connections that make one request each and are kept, and another one a minute, before the server would think
     them abandoned; at the end each has to answer once more."""
     with ExitStack() as stack:
-        held = [stack.enter_context(Connection(caller.address)) for _ in range(count)]
-        for connection in held:
-            _ask(caller, connection)
+        held = []
+        for _ in range(count):
+            # Asked at once: a server gives a new connection 20 s for its first byte.
+            held.append(stack.enter_context(Connection(caller.address)))
+            _ask(caller, held[-1])
         end = threading.Event()
 
         def keep() -> None:
