@@ -100,7 +100,11 @@ def test_closing_another_descriptor_of_the_file_keeps_the_lock(tmp_path: pathlib
 
 def test_a_lock_is_not_inherited_by_a_program_that_is_started(tmp_path: pathlib.Path) -> None:
     lock = StoreLock.acquire(str(tmp_path), LockRange.DAEMON, EXCLUSIVE, "supervisor")
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+    running = "print(flush=True); input()"
+    pipe = subprocess.PIPE
+    child = subprocess.Popen([sys.executable, "-c", running], stdin=pipe, stdout=pipe, close_fds=False)
+    assert child.stdout is not None
+    child.stdout.readline()  # it runs: until then it is a copy of this process
     lock.release()
     assert holder_of(str(tmp_path), LockRange.DAEMON) is None
     child.kill()
