@@ -124,6 +124,9 @@ class PlainReads:
     def answer(self, data: bytearray, start: int, end: int) -> Taken | None:
         """See `Shortcut.answer`."""
         try:
+            view = self._warm.view or self._warm.begin()
+            if view.identity_generation != self._generation:
+                self._forget_who(view.identity_generation)
             return self._answer(data, start, end)
         except Rs3dError:
             return None  # the long way meets the same error, and knows what to say
@@ -174,10 +177,7 @@ class PlainReads:
     def _find(self, path: bytes, signer: Signer) -> _Object | None:
         view = self._warm.view or self._warm.begin()
         if view.identity_generation != self._generation:
-            self._signers.clear()
-            self._buckets.clear()  # and with them who may read
-            self._generation = view.identity_generation
-            return None
+            return None  # it changed while a signer was met
         slash = path.find(b"/", 1)
         if slash < 0:
             return None
@@ -215,12 +215,16 @@ class PlainReads:
         if credentials is None:
             return False
         if len(self._signers) >= _KNOWN_SIGNERS or credentials.generation != self._generation:
-            self._signers.clear()
-            self._buckets.clear()
-            self._generation = credentials.generation
+            self._forget_who(credentials.generation)
         key = self._keys.signing_key(access_key, credentials.generation, credentials.secret, scope)
         self._signers[before_signature] = Signer(key, str(scope).encode("ascii"), signed, credentials.identity)
         return True
+
+    def _forget_who(self, generation: int) -> None:
+        """A user or key has changed, or there are too many: nobody is known, and nothing of who may read what."""
+        self._signers.clear()
+        self._buckets.clear()
+        self._generation = generation
 
     def _meet_bucket(self, view: CatalogSnapshot, name: bytes, stored: bytes) -> _Bucket | None:
         bucket = view.bucket(name.decode("ascii"))
