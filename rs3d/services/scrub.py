@@ -155,7 +155,8 @@ class ScrubService:
         rate = self.rate_bytes_per_s
         pause_s = max(0.0, read_bytes / rate - took_s) if rate else 0.0
         self.progress.busy_s += took_s + pause_s
-        if trio.current_time() - self._saved_at_s >= CHECKPOINT_S or self.progress.stage == "":
+        was_stopped = self.progress.state != "running"  # paused meanwhile: what this step read counts as well
+        if was_stopped or trio.current_time() - self._saved_at_s >= CHECKPOINT_S or self.progress.stage == "":
             await self._save()
         return pause_s
 
