@@ -103,9 +103,21 @@ LARGE = (Sync.DATA, Sync.SIDECAR, Sync.DIRECTORY, Sync.LOG, Sync.CATALOG)
 """A body in a file of its own."""
 
 
+def _without_commits_before(syncs: Sequence[Sync]) -> list[Sync]:
+    """The syncs without every commit (a log, and the catalog next after it) that a later whole commit follows."""
+    left = list(syncs)
+    while left.count(Sync.LOG) > 1 and left.count(Sync.CATALOG) > 1:
+        log = left.index(Sync.LOG)
+        if Sync.CATALOG not in left[:log] and Sync.LOG not in left[log + 1 : left.index(Sync.CATALOG)]:
+            del left[left.index(Sync.CATALOG)], left[log]
+        else:
+            break
+    return left
+
+
 def check_order(step: Step, wanted: Sequence[Sync]) -> None:
-    """Each of `wanted` was synced before the answer, and the last sync of each before the last of the next: a service
-    may commit something of its own in between, which has a log → catalog more.
+    """Each of `wanted` was synced before the answer, and the last sync of each before the first of the next. A service
+    may commit something of its own before it: a whole log → catalog that another one follows is set aside.
 
     Raises:
         AssertionError: with what is missing, or out of order.
@@ -113,10 +125,11 @@ def check_order(step: Step, wanted: Sequence[Sync]) -> None:
     missing = [kind.value for kind in wanted if kind not in step.syncs]
     if missing:
         raise AssertionError(f"answered {step.status} without a sync of {', '.join(missing)}: {_shown(step)}")
+    syncs = _without_commits_before(step.syncs)
     for earlier, later in itertools.pairwise(wanted):
-        last = max(place for place, kind in enumerate(step.syncs) if kind is earlier)
-        following = max(place for place, kind in enumerate(step.syncs) if kind is later)
-        if last > following:
+        last = max(place for place, kind in enumerate(syncs) if kind is earlier)
+        first = min(place for place, kind in enumerate(syncs) if kind is later)
+        if last > first:
             raise AssertionError(f"{later.value} was synced before {earlier.value}: {_shown(step)}")
 
 
