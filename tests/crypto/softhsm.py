@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +49,18 @@ class SoftHsm:
         environment = {**os.environ, CONFIGURATION: str(self.configuration)}
         subprocess.run(command, env=environment, check=True, capture_output=True)
         return label
+
+    @contextmanager
+    def in_environment(self) -> Iterator[None]:
+        """`CONFIGURATION` names this folder of tokens inside the block; afterwards it is what it was before."""
+        before = os.environ.get(CONFIGURATION)
+        os.environ[CONFIGURATION] = str(self.configuration)
+        try:
+            yield
+        finally:
+            os.environ.pop(CONFIGURATION, None)
+            if before is not None:
+                os.environ[CONFIGURATION] = before
 
     def token(self, label: str) -> HsmToken:
         """A login of the tests' own, for what only an operator does."""

@@ -27,7 +27,7 @@ from rs3d.errors import (
 )
 from tests.crypto.keysurroundings import SURROUNDINGS, secret_file
 from tests.crypto.providerconformance import ProviderConformance
-from tests.crypto.softhsm import CONFIGURATION, PIN, SoftHsm, module_path
+from tests.crypto.softhsm import PIN, SoftHsm, module_path
 
 _numbers = itertools.count()
 
@@ -35,12 +35,8 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def hsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
     hsm = SoftHsm(tmp_path_factory.mktemp("softhsm"))
-    before = os.environ.get(CONFIGURATION)
-    os.environ[CONFIGURATION] = str(hsm.configuration)
-    yield hsm
-    os.environ.pop(CONFIGURATION)
-    if before is not None:
-        os.environ[CONFIGURATION] = before
+    with hsm.in_environment():
+        yield hsm
 
 
 @pytest.fixture(scope="session")

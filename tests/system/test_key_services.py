@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -88,15 +87,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (folder / "vault").mkdir()
     (folder / "hsm").mkdir()
     vault, kms, hsm = VaultServer(folder / "vault"), KmsProcess(), SoftHsm(folder / "hsm")
-    os.environ[CONFIGURATION] = str(hsm.configuration)
     try:
         hsm.make_token("rs3d")
         vault.start()
         vault.set_up()
         kms.start()
-        yield from running(folder, vault, kms, hsm)
+        with hsm.in_environment():
+            yield from running(folder, vault, kms, hsm)
     finally:
-        os.environ.pop(CONFIGURATION)
         kms.stop()
         if vault.is_running:
             vault.kill()
