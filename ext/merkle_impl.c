@@ -147,28 +147,55 @@ __attribute__((target("avx2"))) static void avx2_blocks(uint32_t *state, const u
     ROUND_512(c, d, e, f, g, h, a, b, (i) + 6); \
     ROUND_512(b, c, d, e, f, g, h, a, (i) + 7)
 
+#define STAY_HERE __asm__ volatile("" ::: "memory") /* no load or store moves across it */
 #define PREFETCH_BYTES 512 /* before a lane needs them; beyond the end of a message it does nothing */
+
+/* Rotations have one port and shuffles the other: a block that is first turned into columns and then hashed leaves each
+ * idle in turn, and waits for its sixteen lines. So the next block is turned in eight steps among the rounds of this
+ * one, four lanes and then four columns at a time, by way of memory: the registers are full. */
+AVX512 static inline __attribute__((always_inline)) void turn_rows(__m512i *fours, const unsigned char **p, size_t from)
+{
+    const __m512i swap = _mm512_broadcast_i32x4(_mm_setr_epi8(3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12));
+    __m512i r[4], lo, hi;
+
+    for (int lane = 0; lane < 4; lane++) {
+        _mm_prefetch((const char *)(p[lane] + from + PREFETCH_BYTES), _MM_HINT_T1);
+        r[lane] = _mm512_shuffle_epi8(_mm512_loadu_si512(p[lane] + from), swap);
+    }
+    lo = _mm512_unpacklo_epi32(r[0], r[1]);
+    hi = _mm512_unpacklo_epi32(r[2], r[3]);
+    fours[0] = _mm512_unpacklo_epi64(lo, hi);
+    fours[1] = _mm512_unpackhi_epi64(lo, hi);
+    lo = _mm512_unpackhi_epi32(r[0], r[1]);
+    hi = _mm512_unpackhi_epi32(r[2], r[3]);
+    fours[2] = _mm512_unpacklo_epi64(lo, hi);
+    fours[3] = _mm512_unpackhi_epi64(lo, hi);
+}
 
 /* Word i of lane l is state[16 * i + l]. */
 AVX512 static void avx512_blocks(uint32_t *state, const unsigned char **at, size_t blocks)
 {
-    const __m512i swap = _mm512_broadcast_i32x4(_mm_setr_epi8(3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12));
     const uint32_t *k = K;
-    __m512i *s = (__m512i *)state;
+    __m512i *s = (__m512i *)state, fours[16], words[16];
 
     __asm__("" : "+r"(k)); /* constants are loaded from the table, not built by three instructions each */
+    for (int g = 0; g < 4; g++)
+        turn_rows(fours + 4 * g, at + 4 * g, 0);
+    for (int c = 0; c < 4; c++)
+        RS3D_JOIN_QUARTERS16(words, fours, c);
     for (size_t block = 0; block < blocks; block++) {
         __m512i w[16], a = s[0], b = s[1], c = s[2], d = s[3], e = s[4], f = s[5], g = s[6], h = s[7];
-        for (int lane = 0; lane < 16; lane++) {
-            /* The rounds of a block are more instructions than the processor looks ahead over. */
-            _mm_prefetch((const char *)(at[lane] + 64 * block + PREFETCH_BYTES), _MM_HINT_T1);
-            w[lane] = _mm512_loadu_si512(at[lane] + 64 * block);
-        }
-        RS3D_TRANSPOSE16(w);
+        size_t next = 64 * (block + 1 < blocks ? block + 1 : block); /* the last block is turned twice, for nobody */
         for (int i = 0; i < 16; i++)
-            w[i] = _mm512_shuffle_epi8(w[i], swap);
-        EIGHT_ROUNDS_512(0); EIGHT_ROUNDS_512(8); EIGHT_ROUNDS_512(16); EIGHT_ROUNDS_512(24);
-        EIGHT_ROUNDS_512(32); EIGHT_ROUNDS_512(40); EIGHT_ROUNDS_512(48); EIGHT_ROUNDS_512(56);
+            w[i] = words[i];
+        EIGHT_ROUNDS_512(0); turn_rows(fours, at, next); STAY_HERE;
+        EIGHT_ROUNDS_512(8); turn_rows(fours + 4, at + 4, next); STAY_HERE;
+        EIGHT_ROUNDS_512(16); turn_rows(fours + 8, at + 8, next); STAY_HERE;
+        EIGHT_ROUNDS_512(24); turn_rows(fours + 12, at + 12, next); STAY_HERE;
+        EIGHT_ROUNDS_512(32); RS3D_JOIN_QUARTERS16(words, fours, 0); STAY_HERE;
+        EIGHT_ROUNDS_512(40); RS3D_JOIN_QUARTERS16(words, fours, 1); STAY_HERE;
+        EIGHT_ROUNDS_512(48); RS3D_JOIN_QUARTERS16(words, fours, 2); STAY_HERE;
+        EIGHT_ROUNDS_512(56); RS3D_JOIN_QUARTERS16(words, fours, 3); STAY_HERE;
         s[0] = ADD_512(s[0], a); s[1] = ADD_512(s[1], b); s[2] = ADD_512(s[2], c); s[3] = ADD_512(s[3], d);
         s[4] = ADD_512(s[4], e); s[5] = ADD_512(s[5], f); s[6] = ADD_512(s[6], g); s[7] = ADD_512(s[7], h);
     }

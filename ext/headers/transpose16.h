@@ -4,6 +4,19 @@
 #ifndef RS3D_TRANSPOSE16_H
 #define RS3D_TRANSPOSE16_H
 
+/* Quarter q of u[4 * g + c] is column 4 * q + c of rows 4 * g to 4 * g + 3: columns c, 4 + c, 8 + c and 12 + c. */
+#define RS3D_JOIN_QUARTERS16(r, u, c) \
+    do { \
+        __m512i a_ = _mm512_shuffle_i32x4((u)[c], (u)[4 + (c)], 0x88); \
+        __m512i b_ = _mm512_shuffle_i32x4((u)[c], (u)[4 + (c)], 0xdd); \
+        __m512i d_ = _mm512_shuffle_i32x4((u)[8 + (c)], (u)[12 + (c)], 0x88); \
+        __m512i e_ = _mm512_shuffle_i32x4((u)[8 + (c)], (u)[12 + (c)], 0xdd); \
+        (r)[c] = _mm512_shuffle_i32x4(a_, d_, 0x88); \
+        (r)[8 + (c)] = _mm512_shuffle_i32x4(a_, d_, 0xdd); \
+        (r)[4 + (c)] = _mm512_shuffle_i32x4(b_, e_, 0x88); \
+        (r)[12 + (c)] = _mm512_shuffle_i32x4(b_, e_, 0xdd); \
+    } while (0)
+
 #define RS3D_TRANSPOSE16(r) \
     do { \
         __m512i t[16], u[16]; \
@@ -17,16 +30,8 @@
             u[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]); \
             u[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]); \
         } \
-        /* Quarter q of u[4 * g + c] is column 4 * q + c of rows 4 * g to 4 * g + 3. */ \
-        for (int c = 0; c < 4; c++) { \
-            __m512i a = _mm512_shuffle_i32x4(u[c], u[4 + c], 0x88), b = _mm512_shuffle_i32x4(u[c], u[4 + c], 0xdd); \
-            __m512i d = _mm512_shuffle_i32x4(u[8 + c], u[12 + c], 0x88); \
-            __m512i e = _mm512_shuffle_i32x4(u[8 + c], u[12 + c], 0xdd); \
-            (r)[c] = _mm512_shuffle_i32x4(a, d, 0x88); \
-            (r)[8 + c] = _mm512_shuffle_i32x4(a, d, 0xdd); \
-            (r)[4 + c] = _mm512_shuffle_i32x4(b, e, 0x88); \
-            (r)[12 + c] = _mm512_shuffle_i32x4(b, e, 0xdd); \
-        } \
+        for (int c = 0; c < 4; c++) \
+            RS3D_JOIN_QUARTERS16(r, u, c); \
     } while (0)
 
 #endif
