@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import pkcs11
 import pytest
 
-from rs3d.crypto.providers import hsmtoken
+from rs3d.crypto.providers import hsmmodule
 from rs3d.crypto.providers.hsm import Pkcs11Provider, Pkcs11Settings, make_version
 from rs3d.crypto.providers.protocol import KeyProvider
 from rs3d.crypto.providers.registry import open_provider
@@ -28,6 +30,7 @@ from rs3d.errors import (
 from tests.crypto.keysurroundings import SURROUNDINGS, secret_file
 from tests.crypto.providerconformance import ProviderConformance
 from tests.crypto.softhsm import PIN, SoftHsm, module_path
+from tests.crypto.vaultserver import make_certificate
 
 _numbers = itertools.count()
 
@@ -95,6 +98,34 @@ class TestPkcs11(ProviderConformance):
         wrapped = provider.wrap(label, b"plain", b"context")
         set_usable(hsm, token, label, False)
         return label, wrapped
+
+
+def test_what_a_module_leaves_behind_in_openssl_is_no_error_of_a_tls_connection(
+    provider: Pkcs11Provider, tmp_path: Path
+) -> None:
+    tls = connected(tmp_path)
+    provider.check()
+    hsmmodule.module_at(module_path()).call(hsmmodule.module_at(module_path()).initialise_again)
+    provider.check()
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.read(1)
+
+
+def connected(folder: Path) -> ssl.SSLObject:
+    """The client's end of a connection within this thread."""
+    make_certificate(folder / "cert.pem", folder / "key.pem")
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    ours, theirs = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context(cafile=str(folder / "cert.pem"))
+    ends = (client.wrap_bio(ours, theirs, server_hostname="127.0.0.1"), server.wrap_bio(theirs, ours, True))
+    for _ in range(3):
+        for end in ends:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        ends[0].read(1)  # what the server said after the handshake: processing it empties the queue of errors
+    return ends[0]
 
 
 # -- keys ------------------------------------------------------------------------------------------------------------
@@ -251,5 +282,7 @@ def test_names_that_are_no_labels_never_reach_the_token(provider: Pkcs11Provider
         provider.describe(name)
 
 
-def test_one_module_is_loaded_once_a_process() -> None:
-    assert hsmtoken._modules[module_path()].library is not None
+def test_one_module_is_loaded_once_a_process(provider: Pkcs11Provider) -> None:
+    provider.check()
+    module = hsmmodule.module_at(module_path())
+    assert module.call(module.load) is module.call(module.load)

@@ -1,17 +1,16 @@
 """One PKCS#11 token, logged in: opened when it is needed, opened again when it went away, one call at a time.
 
-A module (the vendor's library) is initialised once a process and without promises about threads, so that one lock
-serialises all that use it. A PIN that was refused is not tried again until its file says another: tokens lock
-themselves after a few wrong ones. Source: PKCS#11 v3.0, sections on C_Initialize, C_Login and sessions.
+A PIN that was refused is not tried again until its file says another: tokens lock themselves after a few wrong ones.
+Source: PKCS#11 v3.0, sections on C_Initialize, C_Login and sessions.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from rs3d.crypto.providers.hsmmodule import module_at
 from rs3d.crypto.secret import Secret
 from rs3d.crypto.secretfiles import read_secret_file
 from rs3d.errors import (
@@ -30,43 +29,12 @@ _ATTEMPTS: Final = 2
 """The second with a new session: the token may have been away, or another user of it may have logged this one out."""
 
 
-class _Module:
-    """A library in this process. `lock` is held for every call of it."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.lock = threading.Lock()
-        self.library: pkcs11._pkcs11.lib | None = None
-        self.generation = 0
-        """Counts initialisations. Sessions of an earlier one must not be used: their handles are given out again."""
-
-    def load(self) -> pkcs11._pkcs11.lib:
-        """The initialised library."""
-        import pkcs11
-
-        if self.library is None:
-            self.library = pkcs11.lib(self.path)
-        return self.library
-
-    def initialise_again(self) -> None:
-        """End all sessions of all tokens and start anew: a module in trouble may know neither that a token went away
-        nor that it came back."""
-        self.generation += 1
-        if self.library is not None:
-            self.library.reinitialize()
-
-
-_modules: dict[str, _Module] = {}
-_modules_lock: Final = threading.Lock()
-
-
 class HsmToken:
     """A token by its label, for one provider. For threads."""
 
     def __init__(self, provider: str, module: str, label: str, pin_file: str, environment: Mapping[str, str]) -> None:
         """Loads nothing yet."""
-        with _modules_lock:
-            self._module = _modules.setdefault(module, _Module(module))
+        self._module = module_at(module)
         self._provider = provider
         self._label = label
         self._pin_file = pin_file
@@ -90,30 +58,34 @@ class HsmToken:
             What `call` raises and is not the package's.
         """
         require_package(self._provider)
-        import pkcs11
-
-        with self._module.lock:
-            for attempt in range(1, _ATTEMPTS + 1):
-                try:
-                    if attempt > 1:
-                        self._module.initialise_again()
-                    return call(self._opened(write))
-                except pkcs11.exceptions.PKCS11Error as error:
-                    self._drop()
-                    self._check_pin(error)
-                    if attempt == _ATTEMPTS:
-                        raise self._unavailable(_told(error)) from None
-        raise self._unavailable("no attempt was made")
+        return self._module.call(lambda: self._run(call, write))
 
     def close(self) -> None:
         """Log out. May be repeated."""
-        with self._module.lock:
-            self._drop()
-            if self._refused_pin is not None:
-                self._refused_pin.wipe()
-                self._refused_pin = None
+        self._module.call(self._close)
 
-    # -- under the module's lock -------------------------------------------------------------------------------------
+    # -- in the module's thread --------------------------------------------------------------------------------------
+
+    def _run(self, call: Callable[[pkcs11.Session], T], write: bool) -> T:
+        import pkcs11
+
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                if attempt > 1:
+                    self._module.initialise_again()
+                return call(self._opened(write))
+            except pkcs11.exceptions.PKCS11Error as error:
+                self._drop()
+                self._check_pin(error)
+                if attempt == _ATTEMPTS:
+                    raise self._unavailable(_told(error)) from None
+        raise self._unavailable("no attempt was made")
+
+    def _close(self) -> None:
+        self._drop()
+        if self._refused_pin is not None:
+            self._refused_pin.wipe()
+            self._refused_pin = None
 
     def _opened(self, write: bool) -> pkcs11.Session:
         import pkcs11
