@@ -91,7 +91,7 @@ class MasterKeyVerbs:
         token = ""
         while True:
             page = self._engine.list_buckets(ListBucketsRequest(token=token, maximum=1000))
-            names += [bucket.name for bucket in page.buckets if self._engine.has_bucket_key(bucket)]
+            names += [bucket.name for bucket in page.buckets if self._engine.has_sealed(bucket)]
             token = page.next_token
             if not token:
                 return names

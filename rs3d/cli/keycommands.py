@@ -20,7 +20,7 @@ def add_kms_keys(commands: argparse._SubParsersAction[argparse.ArgumentParser], 
     texts = {
         "create": "make a key in the keyring",
         "show": "one key",
-        "rotate": "a new version wraps from now on; what older ones wrapped still opens",
+        "rotate": "a new version wraps from now on; what older ones wrapped opens (or bucket rotate-key --full)",
         "disable": "refuse what needs this key",
         "enable": "let it be used again",
     }

@@ -47,6 +47,7 @@ class _Body(msgspec.Struct, kw_only=True, omit_defaults=True):
     wrapped: bytes
     context: bytes = b""
     outer: bytes = b""
+    round: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,9 @@ class KmsEnvelope:
     outer_epoch: int = 0
     outer: bytes = b""
     """The second data key (DSSE), wrapped by the store's key of the bucket of `outer_epoch`."""
+    round: int = 0
+    """Where the provider's key wraps the data key itself: the bucket's round of rewrapping in which it did. Which of
+    its versions a provider used is not to be seen from outside (AWS KMS), so rounds are counted instead. Not bound."""
 
     def encode(self) -> bytes:
         """As it is stored."""
@@ -80,6 +84,7 @@ class KmsEnvelope:
                 wrapped=self.wrapped,
                 context=self.context,
                 outer=self.outer,
+                round=self.round,
             )
         )
         head = (KMS_ENVELOPE_VERSION, self.mode, CODES[self.cipher], self.bucket_epoch, self.outer_epoch, len(body))
@@ -109,6 +114,7 @@ class KmsEnvelope:
                 bucket_epoch=bucket_epoch,
                 outer_epoch=outer_epoch,
                 outer=fields.outer,
+                round=fields.round,
             )
         except (struct.error, ValueError, KeyError, RecursionError, msgspec.MsgspecError) as error:
             raise RecordDamaged(what="the envelope of a data key", reason=str(error)) from None

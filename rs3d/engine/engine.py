@@ -16,6 +16,7 @@ from rs3d.engine.dedupreport import DedupReport, dedup_report
 from rs3d.engine.encryption import wanted_encryption
 from rs3d.engine.get import ObjectReader
 from rs3d.engine.identities import Identities
+from rs3d.engine.kmskeys import round_of
 from rs3d.engine.packrewriting import PackRewrite, rewrite_pack
 from rs3d.engine.partcopy import upload_part_copy
 from rs3d.engine.put import put_object
@@ -235,9 +236,9 @@ class StorageEngine:
         """See `resealing.reseal_secrets`."""
         return await resealing.reseal_secrets(self._runtime, self._identities, key_id)
 
-    def has_bucket_key(self, bucket: Bucket) -> bool:
-        """Whether anything of the bucket was ever sealed under a key of its own."""
-        return self._runtime.bucket_keys.newest_epoch(bucket) > 0
+    def has_sealed(self, bucket: Bucket) -> bool:
+        """Whether a data key of the bucket was ever wrapped by a key of its own, or by a provider's."""
+        return self._runtime.bucket_keys.newest_epoch(bucket) > 0 or round_of(bucket) > 0
 
     async def resolve_encryption(self, bucket: Bucket, request: EncryptionRequest | None) -> EncryptionRequest | None:
         """How a put gets sealed that asks for `request`: as it asks, else as the bucket's default says, else not; with

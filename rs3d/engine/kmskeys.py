@@ -3,10 +3,14 @@
 With a *bucket key* (S3: BucketKeyEnabled) a provider's key wraps a key of the bucket once, and that wraps data keys:
 the provider is asked once, not for each object. Such keys lie in the bucket's record beside the store's own ones,
 wrapped by the provider, each under its epoch, provider and key.
+
+Without one, each data key is wrapped by the provider's key itself. So that these, too, can be wrapped anew after the
+provider's key was rotated, the bucket counts rounds, and an envelope says in which it was made.
 """
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -26,6 +30,11 @@ from rs3d.types.identifiers import BucketId
 
 KMS_KEYS_CONFIGURATION: Final = "rs3d-kms-bucket-keys"
 """Where a bucket's keys that providers wrapped lie in its record. Not a sub-resource: no request can name it."""
+
+ROUND_CONFIGURATION: Final = "rs3d-kms-round"
+"""Where the bucket's round lies, once a provider's key wrapped a data key in it: u32 BE."""
+
+_ROUND: Final = struct.Struct(">I")
 
 MODES: Final = {EncryptionMode.KMS: KmsMode.KMS, EncryptionMode.DSSE: KmsMode.DSSE}
 
@@ -94,9 +103,11 @@ class KmsKeys:
         mode = MODES[request.mode]
         epoch, bucket_key = await self._newest(bucket, kms.resolved) if kms.uses_bucket_key else (0, None)
         bound = data_binding(mode, bucket.bucket_id, key, token, epoch, kms.context)
+        wrap_round = 0
         if bucket_key is not None:
             wrapped = bucket_key.wrap(data_key, bound)
         else:
+            wrap_round = round_of(bucket) or await self.begin_round(bucket, only_first=True)
             wrapped = await self._wrap(kms.resolved, data_key, bound)
         return KmsEnvelope(
             mode=mode,
@@ -107,6 +118,7 @@ class KmsKeys:
             wrapped=wrapped,
             context=kms.context,
             bucket_epoch=epoch,
+            round=wrap_round,
         )
 
     def open(self, bucket: Bucket, key: str, token: bytes, envelope: KmsEnvelope) -> EncryptionKey:
@@ -133,6 +145,23 @@ class KmsKeys:
         for provider, key_id in names:
             await self._make(bucket, KeyName(provider, key_id))
         return len(names)
+
+    async def begin_round(self, bucket: Bucket, *, only_first: bool = False) -> int:
+        """A new round, durable: what the provider's keys wrapped themselves before is to be wrapped anew. Returns it.
+
+        Args:
+            only_first: no new one where there is one.
+
+        Raises:
+            NoSuchBucket: it was removed meanwhile.
+        """
+        while True:
+            current = BucketKeys.read(self._deps, bucket.bucket_id, bucket.name)
+            begun = round_of(current)
+            if only_first and begun:
+                return begun
+            if await change_keys(self._deps, current, ROUND_CONFIGURATION, _ROUND.pack(begun + 1)):
+                return begun + 1
 
     def newest_epochs(self, bucket: Bucket) -> dict[KeyName, int]:
         """The epoch that wraps new data keys under each provider's key."""
@@ -176,6 +205,20 @@ class KmsKeys:
             raw = msgspec.msgpack.encode([*entries, entry])
             if await change_keys(self._deps, current, KMS_KEYS_CONFIGURATION, raw):
                 return entry
+
+
+def round_of(bucket: Bucket) -> int:
+    """The bucket's round; 0 where no provider's key has wrapped a data key itself.
+
+    Raises:
+        RecordDamaged
+    """
+    raw = bucket.configuration(ROUND_CONFIGURATION)
+    if raw is None:
+        return 0
+    if len(raw) != _ROUND.size:
+        raise RecordDamaged(what=f"round of bucket {bucket.name}", reason=f"it has {len(raw)} bytes")
+    return int(_ROUND.unpack(raw)[0])
 
 
 def _entries(bucket: Bucket) -> list[_Entry]:

@@ -16,7 +16,7 @@ from rs3d.crypto.envelopes import Envelope, EnvelopeMode
 from rs3d.crypto.kmsenvelopes import KmsEnvelope, is_kms
 from rs3d.crypto.providers.directory import KeyName
 from rs3d.engine.encryption import open_envelope, seal, token_of
-from rs3d.engine.kmskeys import MODES, SealingKeys
+from rs3d.engine.kmskeys import MODES, SealingKeys, round_of
 from rs3d.engine.requests import EncryptionMode, EncryptionRequest, KmsRequest
 from rs3d.engine.runtime import Runtime, find_bucket
 from rs3d.errors import DamageError, KeyProviderUnavailable, NoSuchVersion, RequestError, RetryLater, StaleRevision
@@ -65,6 +65,7 @@ class RewrapPage:
 
 async def rotate_bucket_keys(runtime: Runtime, name: str) -> NewBucketKeys:
     """A new key of the bucket, and one under each provider's key that has one here, for all that is put from now on.
+    What a provider's key wrapped itself is out of date from now on, too: that key may have been rotated.
 
     Raises:
         NoSuchBucket, StaleRevision; for a provider's: KeyNotFound, KeyDisabled, KeyAccessDenied, KeyProviderUnavailable
@@ -72,6 +73,7 @@ async def rotate_bucket_keys(runtime: Runtime, name: str) -> NewBucketKeys:
     with runtime.catalog.snapshot() as view:
         bucket = find_bucket(view, name)
     provider_keys = await runtime.sealing.kms.rotate(bucket)
+    await runtime.sealing.kms.begin_round(bucket)
     return NewBucketKeys(await runtime.bucket_keys.rotate(bucket), provider_keys)
 
 
@@ -117,7 +119,8 @@ def _page(view: CatalogSnapshot, bucket: Bucket, behind: RewrapPlace | None) -> 
 
 
 def is_stale(keys: SealingKeys, bucket: Bucket, raw: bytes) -> bool:
-    """Whether an envelope is wrapped by an older key of the bucket than the newest, its own or a provider's."""
+    """Whether an envelope is wrapped by an older key of the bucket than the newest, its own or a provider's, or by a
+    provider's key itself in an earlier round."""
     if not raw:
         return False
     if not is_kms(raw):
@@ -125,7 +128,9 @@ def is_stale(keys: SealingKeys, bucket: Bucket, raw: bytes) -> bool:
         return envelope.mode is EnvelopeMode.STORE and envelope.epoch < keys.store.newest_epoch(bucket)
     kms = KmsEnvelope.decode(raw)
     newest = keys.kms.newest_epochs(bucket).get(KeyName(kms.provider, kms.key_id), 0)
-    return 0 < kms.bucket_epoch < newest or 0 < kms.outer_epoch < keys.store.newest_epoch(bucket)
+    if kms.bucket_epoch < newest if kms.bucket_epoch else kms.round < round_of(bucket):
+        return True
+    return 0 < kms.outer_epoch < keys.store.newest_epoch(bucket)
 
 
 async def _one(

@@ -11,12 +11,13 @@ from pytest import MonkeyPatch
 
 from rs3d.crypto.envelopes import Envelope
 from rs3d.crypto.kmsenvelopes import KmsEnvelope, is_kms
-from rs3d.crypto.providers.keyring import Keyring
+from rs3d.crypto.providers.keyring import WRAPPED_HEAD, Keyring
 from rs3d.engine import StorageEngine, rekeying
 from rs3d.engine.library import OpenedStore, open_store_parts
 from rs3d.engine.requests import (
     CompletedPart,
     CompleteRequest,
+    DeleteRequest,
     EncryptionMode,
     EncryptionRequest,
     KmsRequest,
@@ -77,6 +78,23 @@ def epochs(engine: StorageEngine) -> set[tuple[int, int]]:
     return found
 
 
+def provider_versions(engine: StorageEngine) -> set[int]:
+    """Which versions of the keyring's key wrapped data keys themselves."""
+    return {WRAPPED_HEAD.unpack_from(kms.wrapped)[1] for kms in kms_envelopes(engine) if not kms.bucket_epoch}
+
+
+def kms_envelopes(engine: StorageEngine) -> list[KmsEnvelope]:
+    with engine._runtime.catalog.snapshot() as view:
+        bucket = view.bucket("bucket")
+        assert bucket is not None
+        found = [
+            view.version(bucket.bucket_id, key.decode(), VersionId.parse(row.version_text) or "null")
+            for key, row in view.list_versions(bucket.bucket_id, b"", b"")
+        ]
+    raw = [version.mutable.wrapped_key for version in found if version is not None]
+    return [KmsEnvelope.decode(envelope) for envelope in raw if is_kms(envelope)]
+
+
 async def all_read_as_they_were(engine: StorageEngine) -> None:
     with engine._runtime.catalog.snapshot() as view:
         bucket = view.bucket("bucket")
@@ -121,7 +139,7 @@ async def test_a_job_is_done_when_no_version_refers_to_an_older_key(tmp_path: Pa
         await parts.engine.rotate_bucket_keys("bucket")
         await service.start("bucket")
         job = await run(service)
-        assert (job.state, job.rewrapped, job.refused, job.passes, job.seen) == (DONE, 9, 0, 2, 16)
+        assert (job.state, job.rewrapped, job.refused, job.passes, job.seen) == (DONE, 12, 0, 2, 16)
         assert epochs(parts.engine) == {(2, 0), (0, 0), (0, 2)}
         await all_read_as_they_were(parts.engine)
         assert {path: path.read_bytes() for path in before} == before, "data is never touched"
@@ -137,11 +155,11 @@ async def test_after_a_kill_the_job_goes_on_behind_the_last_page_noted(tmp_path:
         await parts.engine.rotate_bucket_keys("bucket")
         await service.start("bucket")
         job = await run(service, steps=2)
-        assert job.state == RUNNING and 0 < job.rewrapped < 9 and job.behind_version
+        assert job.state == RUNNING and 0 < job.rewrapped < 12 and job.behind_version
     async with opened(root) as (parts, service):
         assert service.jobs()[0] == job
         ended = await run(service)
-        assert (ended.state, ended.rewrapped) == (DONE, 9)
+        assert (ended.state, ended.rewrapped) == (DONE, 12)
         await all_read_as_they_were(parts.engine)
 
 
@@ -156,11 +174,28 @@ async def test_versions_whose_provider_key_is_disabled_leave_the_job_incomplete_
         keyring.set_enabled("own", False)
         await service.start("bucket")
         job = await run(service)
-        assert (job.state, job.rewrapped, job.refused) == (INCOMPLETE, 3, 6) and "disabled" in job.reason
+        assert (job.state, job.rewrapped, job.refused) == (INCOMPLETE, 3, 9) and "disabled" in job.reason
         keyring.set_enabled("own", True)
         await service.start("bucket")
         job = await run(service)
-        assert (job.state, job.rewrapped, job.refused) == (DONE, 6, 0)
+        assert (job.state, job.rewrapped, job.refused) == (DONE, 9, 0)
+        await all_read_as_they_were(parts.engine)
+
+
+async def test_what_a_providers_key_wrapped_itself_is_wrapped_by_its_newest_version(tmp_path: Path) -> None:
+    async with opened(tmp_path / "store") as (parts, service):
+        await fill(parts.engine)
+        keyring = parts.engine.key_directory.providers["local"]
+        assert isinstance(keyring, Keyring)
+        keyring.rotate("own")
+        added = await parts.engine.put_object("bucket", "kms", b"kms-3" * 300, PutRequest(encryption=KMS))
+        assert provider_versions(parts.engine) == {1, 2}
+        await parts.engine.rotate_bucket_keys("bucket")
+        await service.start("bucket")
+        assert (await run(service)).state == DONE
+        assert provider_versions(parts.engine) == {2}
+        assert {kms.round for kms in kms_envelopes(parts.engine)} == {0, 2}
+        await parts.engine.delete_object("bucket", "kms", DeleteRequest(version=added.version_text))
         await all_read_as_they_were(parts.engine)
 
 

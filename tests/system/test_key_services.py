@@ -5,10 +5,12 @@ One daemon with all three; OpenBao, moto's KMS and SoftHSM behind it.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from rs3d.admin.client import AdminClient
 from rs3d.crypto.providers.hsm import make_version
+from rs3d.errors import Rs3dError
 from rs3d.stores.check import assert_files_reachable
 from rs3d.testing import MiniProcess
 from tests.crypto.keysurroundings import secret_file
@@ -145,7 +149,9 @@ def reading(site: Site, bucket: str, key: str) -> bytes | tuple[int, str]:
         return error.response["ResponseMetadata"]["HTTPStatusCode"], error_code(error)
 
 
-@pytest.mark.parametrize(("provider", "bucket_key"), [("vault", False), ("vault", True), ("aws", False), ("hsm", True)])
+@pytest.mark.parametrize(
+    ("provider", "bucket_key"), [("vault", False), ("vault", True), ("aws", False), ("aws", True), ("hsm", True)]
+)
 def test_what_a_key_elsewhere_seals_survives_a_restart_and_a_kill(site: Site, provider: str, bucket_key: bool) -> None:
     key_id = f"{provider}:{site.make_key(provider)}"
     bucket = site.make_bucket(key_id, bucket_key=bucket_key)
@@ -166,6 +172,46 @@ def test_what_a_key_elsewhere_seals_survives_a_restart_and_a_kill(site: Site, pr
     assert read(site, bucket, "parts") == 2 * (MARKER + bytes(PART_BYTES))
     assert site.client.head_object(Bucket=bucket, Key="large")["SSEKMSKeyId"] == key_id
     assert not holds(site.daemon.directory, MARKER)
+
+
+def test_a_full_rotation_killed_in_the_middle_leaves_nothing_under_the_vaults_old_version(site: Site) -> None:
+    name = site.make_key("vault")
+    bucket = site.make_bucket(f"vault:{name}")
+    for number in range(5):
+        site.client.put_object(Bucket=bucket, Key=f"{number}", Body=MARKER * (1 + 30 * number))
+    admin(site, "kms-key rotate", {"name": f"vault:{name}"})
+    site.vault.freeze()
+    try:
+        asking = threading.Thread(target=lambda: rotating(site, bucket))
+        asking.start()
+        wait_until(lambda: rekeying(site, bucket) == ("running", 0))
+        site.daemon.kill()
+        asking.join()
+    finally:
+        site.vault.thaw()
+    site.daemon.start()
+    wait_until(lambda: rekeying(site, bucket) == ("done", 5))
+    site.vault.api("POST", f"transit/keys/{name}/config", {"min_decryption_version": 2})
+    site.restart(kill=True)
+    for number in range(5):
+        assert read(site, bucket, f"{number}") == MARKER * (1 + 30 * number)
+
+
+def rotating(site: Site, bucket: str) -> None:
+    """Ask for a full rotation, until it is done or the daemon has gone."""
+    with contextlib.suppress(Rs3dError, OSError):
+        admin(site, "bucket rotate-key", {"name": bucket, "full": True})
+
+
+def rekeying(site: Site, bucket: str) -> tuple[str, int]:
+    """State of the bucket's job, and how many envelopes were made anew."""
+    rows = [row for row in admin(site, "bucket rekeying", {}) if row["bucket"] == bucket]
+    return (rows[0]["state"], rows[0]["rewrapped"]) if rows else ("", 0)
+
+
+def admin(site: Site, verb: str, arguments: dict[str, object]) -> Any:
+    with AdminClient(site.daemon.directory / "admin.sock") as client:
+        return client.call(verb, arguments)
 
 
 def take_away(site: Site, provider: str, name: str) -> Callable[[], None]:
