@@ -304,7 +304,7 @@ async def _end(plan: BodyPlan, body: BodySource, job: _Storing, view: memoryview
     await trio.lowlevel.checkpoint_if_cancelled()
     if isinstance(job, ChunkedBody):
         if len(view):
-            await job.start(view).wait()
+            await job.start(view, is_last=True).wait()
         checksums = _settle(plan, job.digests, trailing)
         await trio.lowlevel.checkpoint_if_cancelled()
         info = await job.finish()

@@ -56,7 +56,8 @@ class Lease:
 
 
 class ChunkMemory:
-    """What the begun chunks of all bodies may take: each body has to keep one chunk of the greatest size."""
+    """What bodies in chunks may take: each has to keep one chunk of the greatest size, and may keep what waits for its
+    pins."""
 
     LIMIT_BYTES: Final = 64 * 1024 * 1024
 
@@ -68,6 +69,13 @@ class ChunkMemory:
         if self.reserved_bytes and self.reserved_bytes + count > self.LIMIT_BYTES:
             raise SlowDown(what="memory for the chunks of bodies")
         self.reserved_bytes += count
+
+    def try_reserve(self, count: int) -> bool:
+        """The same for what only makes things faster: half of it all is left to those who cannot do without."""
+        if self.reserved_bytes + count > self.LIMIT_BYTES // 2:
+            return False
+        self.reserved_bytes += count
+        return True
 
     def give_back(self, count: int) -> None:
         self.reserved_bytes -= count

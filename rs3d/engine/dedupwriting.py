@@ -3,13 +3,15 @@ all of them in order. A snapshot is a hope, the committer's answer is the refere
 
 One step a piece of the body. Its thread hop hashes, cuts, looks the chunks up, writes those that are new, and hands
 back those that are known. These are pinned before their bytes are given up; what turns out to be gone is written, too.
-So a piece of new bytes costs one hop, and one of known bytes a commit more. Pins of what was written follow when its
-pack is on stable storage; the version that needs them all is committed after them.
+A commit takes as long as hashing several MiB, so known chunks are copied and wait for each other: one commit pins the
+known chunks of some MiB, and of a smaller body all of them. Pins of what was written follow when its pack is on stable
+storage; the version that needs them all is committed after them.
 """
 
 from __future__ import annotations
 
 import threading
+from typing import Final
 
 import trio
 
@@ -27,15 +29,19 @@ from rs3d.types.chunks import CHUNKS_PER_OPERATION, Chunk, ChunkPin, ChunkPlace
 from rs3d.types.identifiers import BlobId
 from rs3d.types.operations import NewBlob, PinChunks
 
+WAITING_BYTES: Final = 8 * 1024 * 1024
+"""How much of the known chunks of one body may wait for their pins."""
+
 
 class ChunkStep:
     """A piece of a body under way: like a `Job`, for one task to wait for, once."""
 
-    __slots__ = ("_body", "_job")
+    __slots__ = ("_body", "_job", "_may_wait")
 
-    def __init__(self, body: ChunkedBody, job: Job[list[NamedChunk]]) -> None:
+    def __init__(self, body: ChunkedBody, job: Job[list[NamedChunk]], may_wait: bool) -> None:
         self._body = body
         self._job = job
+        self._may_wait = may_wait
 
     @property
     def is_done(self) -> bool:
@@ -47,8 +53,9 @@ class ChunkStep:
         return self._job.ended
 
     async def wait(self) -> None:
-        """Until the piece's bytes are not needed any more. Cancellation: as `Job.wait`."""
-        await self._body.settle(await self._job.wait())
+        """Until the piece's bytes are not needed any more (the last piece's: until `ChunkedBody.finish`). Cancellation:
+        as `Job.wait`."""
+        await self._body.settle(await self._job.wait(), may_wait=self._may_wait)
 
 
 class ChunkedBody:
@@ -58,7 +65,10 @@ class ChunkedBody:
         self.digests = DigestSet(plan.digests)
         self._runtime = runtime
         self._files = files
-        self._reserved = reserved_bytes
+        self._longest_bytes = self._reserved = reserved_bytes
+        self._waiting: dict[bytes, memoryview] = {}
+        """Known chunks that are not pinned yet, by name; their bytes are kept."""
+        self._waiting_reserved = 0
         self._packs: list[BlobId] = []
         """Every pack that was finished."""
         self._batch = 0
@@ -75,21 +85,27 @@ class ChunkedBody:
         runtime.chunk_memory.reserve(reserved)
         return cls(runtime, plan, files, reserved)
 
-    def start(self, view: memoryview) -> ChunkStep:
-        """Take the next bytes; `view` belongs to the step until it was waited for."""
+    def start(self, view: memoryview, *, is_last: bool = False) -> ChunkStep:
+        """Take the next bytes; `view` belongs to the step until it was waited for, that of the last bytes to the body
+        until `finish`."""
         threads = self._runtime.threads
+        copies = not is_last and self._reserve_waiting(len(view))
         hashing = self._runtime.hashing.start(self.digests, view)
         if hashing is None:
-            return ChunkStep(self, threads.start(lambda: self._take(view)))
-        return ChunkStep(self, threads.start(lambda: self._take_beside(view, hashing)))
+            job = threads.start(lambda: self._take(view, copies))
+        else:
+            job = threads.start(lambda: self._take_beside(view, copies, hashing))
+        return ChunkStep(self, job, may_wait=is_last or copies)
 
-    async def settle(self, known: list[NamedChunk]) -> None:
-        """Pin what is known, write what of it is gone meanwhile, and be ready for the next bytes."""
-        for first in range(0, len(known), CHUNKS_PER_OPERATION):
-            batch = known[first : first + CHUNKS_PER_OPERATION]
-            missing = await self._pin(tuple(ChunkPin(Chunk(name, len(plain))) for name, plain in batch))
-            if missing:
-                await self._write([batch[index] for index in missing])
+    async def settle(self, known: list[NamedChunk], *, may_wait: bool) -> None:
+        """Be ready for the next bytes: known chunks are pinned, those of them that are gone meanwhile written.
+
+        Args:
+            may_wait: whether the chunks' bytes stay, so that it can be done later, too.
+        """
+        self._waiting.update(known)
+        if not may_wait or len(self._waiting) >= CHUNKS_PER_OPERATION:
+            await self._pin_waiting()
         await self._after_writing()
 
     async def finish(self) -> BlobInfo:
@@ -98,7 +114,7 @@ class ChunkedBody:
         Cancellation: leaves everything to `discard`.
         """
         threads, files = self._runtime.threads, self._files
-        await self.settle(await threads.run(files.take_rest))
+        await self.settle(await threads.run(files.take_rest), may_wait=False)
         await trio.lowlevel.checkpoint_if_cancelled()
         md5 = self.digests.value("MD5") if self.digests.has("MD5") else b""
         info = await threads.run(lambda: files.end(md5))
@@ -122,18 +138,42 @@ class ChunkedBody:
 
     # -- for a thread
 
-    def _take(self, view: memoryview) -> list[NamedChunk]:
+    def _take(self, view: memoryview, copies: bool) -> list[NamedChunk]:
         self.digests.update(view)
-        return self._files.take(view)
+        return self._known_of(view, copies)
 
-    def _take_beside(self, view: memoryview, hashing: HashTicket) -> list[NamedChunk]:
+    def _take_beside(self, view: memoryview, copies: bool, hashing: HashTicket) -> list[NamedChunk]:
         try:
             self.digests.update_others(view)
-            return self._files.take(view)
+            return self._known_of(view, copies)
         finally:
             hashing.wait()
 
+    def _known_of(self, view: memoryview, copies: bool) -> list[NamedChunk]:
+        known = self._files.take(view)
+        return [NamedChunk(name, memoryview(bytes(plain))) for name, plain in known] if copies else known
+
     # -- for the loop
+
+    def _reserve_waiting(self, count: int) -> bool:
+        """Whether the known chunks of a piece of this size may wait, as copies."""
+        if not self._waiting_reserved:
+            count += self._longest_bytes  # what the first of them began with
+        if self._waiting_reserved + count > WAITING_BYTES or not self._runtime.chunk_memory.try_reserve(count):
+            return False
+        self._waiting_reserved += count
+        return True
+
+    async def _pin_waiting(self) -> None:
+        known = [NamedChunk(name, plain) for name, plain in self._waiting.items()]
+        self._waiting.clear()
+        for first in range(0, len(known), CHUNKS_PER_OPERATION):
+            batch = known[first : first + CHUNKS_PER_OPERATION]
+            missing = await self._pin(tuple(ChunkPin(Chunk(name, len(plain))) for name, plain in batch))
+            if missing:
+                await self._write([batch[index] for index in missing])
+        self._runtime.chunk_memory.give_back(self._waiting_reserved)
+        self._waiting_reserved = 0
 
     async def _write(self, chunks: list[NamedChunk]) -> None:
         await self._runtime.threads.run(lambda: self._files.write(chunks))
@@ -191,5 +231,6 @@ class ChunkedBody:
         await self._runtime.unlink(unused)
 
     def _give_back(self) -> None:
-        reserved, self._reserved = self._reserved, 0
+        reserved = self._reserved + self._waiting_reserved
+        self._reserved = self._waiting_reserved = 0
         self._runtime.chunk_memory.give_back(reserved)

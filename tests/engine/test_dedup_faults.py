@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from rs3d.engine import dedupwriting
 from rs3d.engine.requests import BucketChange, BucketRequest, PutRequest
 from rs3d.errors import CommitterGone, NoSuchKey, ObjectDamaged, OutcomeUnknown, PreconditionFailed, SlowDown
 from rs3d.types.identifiers import BlobId
@@ -45,6 +46,13 @@ def held(world: MemoryWorld) -> tuple[set[BlobId], dict[bytes, int]]:
     return set(world.blobs.held) - set(state.garbage), {key: row.references for key, row in state.chunks.items()}
 
 
+@pytest.fixture(params=[0, 40_000, 8 << 20], ids=["pins at once", "pins wait", "pins wait to the end"])
+def waiting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How much of a body may wait for its pins."""
+    monkeypatch.setattr(dedupwriting, "WAITING_BYTES", request.param)
+
+
+@pytest.mark.usefixtures("waiting")
 @pytest.mark.parametrize("data", [DATA, HALF], ids=["known", "half known"])
 async def test_a_deduplicated_put_cancelled_anywhere_is_whole_or_nothing(world: MemoryWorld, data: bytes) -> None:
     await dedup_world(world)
@@ -84,8 +92,9 @@ async def collect(world: MemoryWorld) -> None:
 @pytest.mark.parametrize("kind", [PinChunks, PutVersion])
 @pytest.mark.parametrize("number", [1, 2, 3])
 async def test_a_refused_step_leaves_neither_file_nor_pin(
-    world: MemoryWorld, kind: type[Operation], number: int
+    world: MemoryWorld, kind: type[Operation], number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(dedupwriting, "WAITING_BYTES", 0)
     await dedup_world(world)
     await world.engine.put_object("dedup", "kept", DATA)
     before, seen = held(world), 0
@@ -123,6 +132,7 @@ async def test_store_rule_13_nothing_is_unlinked_when_the_outcome_of_a_pin_is_un
     world.blobs.delete(list(orphans))
 
 
+@pytest.mark.usefixtures("waiting")
 async def test_d12_a_chunk_that_goes_between_look_and_pin_is_written_again(world: MemoryWorld) -> None:
     await dedup_world(world)
     await world.engine.put_object("dedup", "old", DATA)
@@ -139,7 +149,7 @@ async def test_d12_a_chunk_that_goes_between_look_and_pin_is_written_again(world
                 )
 
     watch(world, free_first)
-    await world.engine.put_object("dedup", "new", DATA)
+    await world.engine.put_object("dedup", "new", StreamSource(DATA, 30_000))
     await collect(world)
     assert await world.engine.get_object("dedup", "new") == DATA
 
@@ -189,6 +199,40 @@ async def test_bytes_of_a_chunk_that_are_not_those_it_is_named_for_are_never_han
         await world.engine.get_object("dedup", "key", range="bytes=16384-")
     world.state.chunks.clear()
     world.state.pins.clear()
+
+
+def pins_of_known_body(world: MemoryWorld) -> list[int]:
+    """How many chunks each commit pins, from now on."""
+    seen: list[int] = []
+
+    def note(operation: Operation) -> None:
+        if isinstance(operation, PinChunks):
+            seen.append(len(operation.chunks))
+
+    watch(world, note)
+    return seen
+
+
+async def test_the_known_chunks_of_a_body_are_pinned_by_one_commit(world: MemoryWorld) -> None:
+    await dedup_world(world)
+    await world.engine.put_object("dedup", "one", DATA)
+    seen = pins_of_known_body(world)
+    await world.engine.put_object("dedup", "two", StreamSource(DATA, 30_000))
+    assert seen == [25]
+    assert world.engine._runtime.chunk_memory.reserved_bytes == 0
+
+
+async def test_bodies_wait_for_their_pins_only_while_half_of_the_memory_is_free(world: MemoryWorld) -> None:
+    await dedup_world(world)
+    await world.engine.put_object("dedup", "one", DATA)
+    memory = world.engine._runtime.chunk_memory
+    memory.reserve(memory.LIMIT_BYTES // 2)
+    seen = pins_of_known_body(world)
+    await world.engine.put_object("dedup", "two", StreamSource(DATA, 30_000))
+    assert sum(seen) == 25 and len(seen) == 4, "one commit a piece of 64 KiB"
+    assert memory.reserved_bytes == memory.LIMIT_BYTES // 2
+    memory.give_back(memory.LIMIT_BYTES // 2)
+    assert await world.engine.get_object("dedup", "two") == DATA
 
 
 async def test_memory_for_chunks_is_bounded(world: MemoryWorld) -> None:
