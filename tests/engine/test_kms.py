@@ -267,6 +267,29 @@ async def test_an_envelope_moved_or_with_another_context_does_not_open(kms_world
     assert await read(engine, "a") == b"first"
 
 
+@pytest.mark.parametrize("mode", [EncryptionMode.KMS, EncryptionMode.DSSE], ids=lambda mode: mode.value)
+async def test_bodies_under_providers_keys_share_no_chunks_not_even_under_the_same_key(
+    kms_world: MemoryWorld, mode: EncryptionMode
+) -> None:
+    engine, data = kms_world.engine, random.Random(5).randbytes(50_000)
+    settings = (("dedup", "fixed:4KiB"), ("dedup_min_object_bytes", "5000"))
+    await engine.create_bucket("shares", BucketRequest(settings=settings))
+    for key, name in (("one", "k"), ("two", "k"), ("three", "l")):
+        await engine.put_object("shares", key, data, PutRequest(encryption=kms(name, mode)))
+    assert not kms_world.state.chunks
+    await engine.put_object("shares", "clear", data)
+    assert len(kms_world.state.chunks) == 13
+    copied = CopyRequest(source=CopySource(bucket="shares", key="clear"), encryption=kms("k", mode))
+    await engine.copy_object("shares", "copied", copied)
+    for key in ("one", "two", "three", "copied"):
+        placement = engine.head_object("shares", key).version.placement
+        assert isinstance(placement, Extent)
+        reader = kms_world.blobs.open(placement.blob)
+        reader.close()
+        assert {layer.name for layer in reader.info.recipe.layers} == {"encrypt"}
+    assert {row.references for row in kms_world.state.chunks.values()} == {1}
+
+
 async def test_what_an_older_version_of_a_key_wrapped_still_opens(kms_world: MemoryWorld, keys: Keys) -> None:
     engine = kms_world.engine
     await engine.put_object("bucket", "old", b"old", PutRequest(encryption=kms("k")))
