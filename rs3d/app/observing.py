@@ -112,6 +112,7 @@ class WorkerObserver:
         cells[counter] += 1
         cells[histogram + bisect_left(_BOUNDS_NS, duration_ns)] += 1
         cells[histogram + self._sum_offset] += duration_ns // 1000
+        cells[self._received] += taken.received_bytes
         cells[self._sent] += taken.body_bytes
 
     def shortcut_cut(self, taken: Taken, duration_ns: int) -> None:

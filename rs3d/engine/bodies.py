@@ -81,9 +81,18 @@ async def store_body(runtime: Runtime, plan: BodyPlan, body: BodySource, origin:
 
 
 def _inline(plan: BodyPlan, body: BodySource, data: memoryview) -> StoredBody:
+    return inline_body(plan, data, body.trailing_checksums())
+
+
+def inline_body(plan: BodyPlan, data: memoryview, trailing: Sequence[Checksum] = ()) -> StoredBody:
+    """A body in memory of at most `plan.inline_limit_bytes`, whole, as a payload for the log. Some 20 µs on the loop.
+
+    Raises:
+        BadDigest, InvalidDigest, InvalidArgument
+    """
     digests = DigestSet(plan.digests)
     digests.update(data)
-    checksums = _settle(plan, digests, body.trailing_checksums())
+    checksums = _settle(plan, digests, trailing)
     payload, recipe = _layered(plan, data)
     placement = Inline(len(payload), recipe, payload, crc.crc32c(payload))
     root = merkle.root(merkle.sha256(payload), len(payload))

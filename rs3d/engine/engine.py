@@ -66,6 +66,7 @@ from rs3d.engine.results import (
     VersionPage,
 )
 from rs3d.engine.runtime import Runtime
+from rs3d.engine.smallwrites import SmallWrites
 from rs3d.engine.warmreads import WarmReads
 from rs3d.errors import NotImplementedHere
 from rs3d.types.blobs import BlobInfo
@@ -142,6 +143,10 @@ class StorageEngine:
     def warm_reads(self) -> WarmReads:
         """See `warmreads.WarmReads`."""
         return WarmReads(self._runtime)
+
+    def small_writes(self) -> SmallWrites:
+        """See `smallwrites.SmallWrites`."""
+        return SmallWrites(self._runtime)
 
     def head_object(
         self,

@@ -16,7 +16,7 @@ from rs3d.errors import DamageError, InvalidArgument, RequestError, RetryLater
 from rs3d.types.identifiers import NULL_VERSION, TOKEN_BYTES, VersionId
 from rs3d.types.names import check_object_key
 from rs3d.types.objects import CanonicalId, ObjectVersion, Pairs
-from rs3d.types.operations import Bypass, PatchVersion, RemoveVersion
+from rs3d.types.operations import Bypass, Outcome, PatchVersion, RemoveVersion
 
 BULK_LIMIT = 1000
 _BULK_IN_FLIGHT = 32
@@ -55,6 +55,11 @@ async def delete_object(runtime: Runtime, bucket: str, key: str, request: Delete
             bypass=request.bypass,
         )
     )
+    return delete_result(outcome)
+
+
+def delete_result(outcome: Outcome) -> DeleteResult:
+    """What the caller is told of a committed delete."""
     return DeleteResult(
         version_text=outcome.version_text if outcome.reports_version else "",
         delete_marker=outcome.delete_marker,

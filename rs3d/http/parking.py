@@ -2,9 +2,10 @@
 
 Waiting in trio costs a connection some 20 µs a request: a system call to be watched, a turn of the scheduler, the way
 down and up through its coroutines. Parked connections are watched without any of that. When bytes arrive for some of
-them, the watching task receives, and where the application knows a shortcut (`shortcut.py`) it answers on the spot: the
-connection stays parked and its task sleeps on. A body in a file goes out from here too, piece by piece as the socket
-takes it, at the client's pace. Every other request wakes the connection's task and hands it the bytes.
+them, the watching task receives, and where the application knows a shortcut (`shortcut.py`) it answers on the spot, or
+when the answer has been made: the connection stays parked and its task sleeps on. A body in a file goes out from here
+too, piece by piece as the socket takes it, at the client's pace. Every other request wakes the connection's task and
+hands it the bytes.
 
 Only plain sockets are parked; a TLS connection waits in its own task as before. For one loop.
 """
@@ -28,7 +29,7 @@ from rs3d.http.deadlines import Deadline, Watchdog
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import Buffer
 from rs3d.http.observer import Observer
-from rs3d.http.shortcut import FindShortcut, Shortcut, Taken
+from rs3d.http.shortcut import FindShortcut, Shortcut, Taken, Underway
 from rs3d.http.transport import TransportInterrupted, rest_of
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class _Answer:
 
 
 class _Parked:
-    __slots__ = ("answer", "deadline", "limits", "peer", "socket", "takes_shortcuts", "task")
+    __slots__ = ("answer", "deadline", "is_watched", "limits", "peer", "request", "socket", "takes_shortcuts", "task")
 
     def __init__(
         self, task: Task, connected: socket.socket, deadline: Deadline, peer: str, takes: bool, limits: HttpLimits
@@ -70,6 +71,10 @@ class _Parked:
         self.limits = limits
         self.answer: _Answer | None = None
         """What the socket has not taken yet: until it has, no request of this connection is looked at."""
+        self.request: ReceiveBuffer | None = None
+        """A request whose answer is under way; neither is one behind it looked at."""
+        self.is_watched = True
+        """Whether the epoll has it: not from when something arrives behind a request that is under way."""
 
 
 class Parking:
@@ -102,7 +107,7 @@ class Parking:
         self._is_draining = is_draining
         self._turn_bytes = 0
         self.answering = 0
-        """Connections whose answers the socket has not taken whole yet."""
+        """Connections whose answers are under way, or not taken whole by the socket yet."""
 
     def __len__(self) -> int:
         return len(self._parked)
@@ -142,7 +147,7 @@ class Parking:
     def is_answering(self, fd: int) -> bool:
         """Whether an answer to this connection is on its way."""
         parked = self._parked.get(fd)
-        return parked is not None and parked.answer is not None
+        return parked is not None and (parked.answer is not None or parked.request is not None)
 
     def interrupt(self, fd: int) -> bool:
         """Make the wait of this descriptor raise TransportInterrupted, or trio.BrokenResourceError where an answer is
@@ -150,7 +155,7 @@ class Parking:
         parked = self._parked.get(fd)
         if parked is None:
             return False
-        if parked.answer is None:
+        if parked.answer is None and parked.request is None:
             self._wake(fd, parked, outcome.Error(TransportInterrupted()))
         else:
             self._wake(fd, parked, outcome.Error(trio.BrokenResourceError("the client took too long")))
@@ -180,6 +185,8 @@ class Parking:
                     continue
                 if parked.answer is not None:
                     self._go_on(fd, parked, parked.answer)
+                elif parked.request is not None:
+                    self._look_away(fd, parked)
                 else:
                     buffer = self._arrived(fd, parked, buffer, shortcut if parked.takes_shortcuts else None)
                 if self._turn_bytes <= 0:
@@ -204,6 +211,10 @@ class Parking:
         if shortcut is not None:
             started_ns = self._clock.boot_ns()
             taken = _answer(shortcut, buffer.data, count)
+            if isinstance(taken, Underway):
+                buffer.end = count
+                self._expect(fd, parked, taken, buffer, started_ns)
+                return self._pool.lease()
             if taken is not None:
                 if taken.stop == count:
                     self._begin(fd, parked, taken, started_ns)
@@ -214,6 +225,38 @@ class Parking:
         buffer.end = count
         self._wake(fd, parked, outcome.Value(buffer))
         return self._pool.lease()
+
+    # ------------------------------------------------------------------------------------------- answers under way
+
+    def _expect(self, fd: int, parked: _Parked, underway: Underway, request: ReceiveBuffer, started_ns: int) -> None:
+        parked.request = request
+        parked.deadline.lift()
+        self.answering += 1
+        underway.finish = lambda taken: self._made(fd, parked, taken, started_ns)
+
+    def _look_away(self, fd: int, parked: _Parked) -> None:
+        """Something came, perhaps the end of the connection: its turn is after the answer. The epoll would tell of it
+        again and again, and of an end whatever it was asked."""
+        if parked.is_watched:
+            parked.is_watched = False
+            self._epoll.unregister(fd)
+
+    def _made(self, fd: int, parked: _Parked, taken: Taken | None, started_ns: int) -> None:
+        """An answer that was under way is there, or is the long way's to make."""
+        request, parked.request = parked.request, None
+        if request is None:
+            return  # the connection was lost meanwhile
+        self.answering -= 1
+        if not parked.is_watched:
+            parked.is_watched = True
+            self._epoll.register(fd, select.EPOLLIN)
+        if taken is None:
+            self._wake(fd, parked, outcome.Value(request))
+            return
+        self._pool.release(request)
+        self._begin(fd, parked, taken, started_ns)
+        if parked.answer is None and self._parked.get(fd) is parked and self._is_draining():
+            self._wake(fd, parked, outcome.Value(None))
 
     # ------------------------------------------------------------------------------------------------------ answers
 
@@ -287,17 +330,21 @@ class Parking:
 
     def _forget(self, fd: int, parked: _Parked) -> None:
         del self._parked[fd]
+        request, parked.request = parked.request, None
+        if request is not None:  # what becomes of it, nobody hears
+            self.answering -= 1
+            self._pool.release(request)
         answer = parked.answer
         if answer is not None:  # cut
             if answer.taken.file is not None:
                 answer.taken.file.close()
             self._finish_waiting(parked)
             self._observer.shortcut_cut(answer.taken, self._clock.boot_ns() - answer.started_ns)
-        if not self._epoll.closed:  # it is when the whole server was cancelled
+        if parked.is_watched and not self._epoll.closed:  # it is when the whole server was cancelled
             self._epoll.unregister(fd)
 
 
-def _answer(shortcut: Shortcut, data: bytearray, count: int) -> Taken | None:
+def _answer(shortcut: Shortcut, data: bytearray, count: int) -> Taken | Underway | None:
     try:
         return shortcut.answer(data, 0, count)
     except Exception:

@@ -1,9 +1,10 @@
 """A lane past everything that a usual request walks through: for requests that can be answered at once from memory.
 
 The application may give the server a `Shortcut`. For bytes that an idle connection has just received it is asked first,
-and either yields the whole answer, byte for byte what the long way would have sent, or None: then the request goes the
-long way, which alone refuses, waits and decides. So a shortcut is never an authority, only a shorter way to the same
-answer; `tests/s3/test_plainreads.py` compares the two. No I/O here, and no trio.
+and either yields the whole answer, byte for byte what the long way would have sent, or promises it (`Underway`), or
+None: then the request goes the long way, which alone refuses, waits and decides. So a shortcut is never an authority,
+only a shorter way to the same answer; `tests/s3/wire/test_plain_reads.py` and `test_plain_writes.py` compare the two.
+No I/O here, and no trio.
 """
 
 from __future__ import annotations
@@ -37,6 +38,23 @@ class Taken(NamedTuple):
     status: int
     file: FileBody | None = None
     """Follows the buffers."""
+    received_bytes: int = 0
+    """Of the request's body."""
+
+
+def _nobody(taken: Taken | None) -> None:
+    raise RuntimeError("an answer that nobody waits for")
+
+
+class Underway:
+    """An answer that is being made elsewhere (a write, by the committer). The server sets `finish` at once; whoever
+    makes the answer calls it once, later, from the same loop: with the answer, or with None where the long way has to
+    take the request from its start (nothing came of it, or nobody knows what did)."""
+
+    __slots__ = ("finish",)
+
+    def __init__(self) -> None:
+        self.finish: Callable[[Taken | None], None] = _nobody
 
 
 class Shortcut(Protocol):
@@ -46,9 +64,10 @@ class Shortcut(Protocol):
         """A turn begins, after the bytes it is about have arrived."""
         ...
 
-    def answer(self, data: bytearray, start: int, end: int) -> Taken | None:
+    def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | None:
         """The answer to the request in `data[start:end]`, or None for the long way. Never waits, never raises for
-        anything a client sent."""
+        anything a client sent. With Underway, the request is all of `data[start:end]`; its bytes are not needed any
+        more."""
         ...
 
     def end(self) -> None:

@@ -26,7 +26,7 @@ KERNELS: tuple[str, ...] = (
     "mapped",
     "md5",
     "merkle",
-    "plainread",
+    "plainrequest",
     "posix",
     "reedsolomon",
     "secretmemory",

@@ -27,7 +27,8 @@ from rs3d.s3.cors import CorsRules
 from rs3d.s3.errors import S3Refusal, describe
 from rs3d.s3.headers import check_headers
 from rs3d.s3.operations import HANDLERS
-from rs3d.s3.plainreads import PlainReads
+from rs3d.s3.plaincallers import PlainCallers
+from rs3d.s3.plainrequests import PlainRequests
 from rs3d.s3.postform import is_form_upload, post_object
 from rs3d.s3.request import Resource, S3Request, read_request
 from rs3d.s3.routes import Operation, find_operation
@@ -46,12 +47,13 @@ class Application:
     authenticator: Authenticator
     cors: CorsRules
 
-    def shortcut(self, limits: HttpLimits) -> PlainReads:
+    def shortcut(self, limits: HttpLimits) -> PlainRequests:
         """The application's shortcut for a server with these limits."""
         services, keys = self.services, self.authenticator.keys
-        return PlainReads(
+        callers = PlainCallers(
             services.engine, services.config, limits, services.clock, services.authorizer, keys, request_ids()
         )
+        return PlainRequests(callers)
 
     async def __call__(self, request: Request) -> Response:
         response: Response

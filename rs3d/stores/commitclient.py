@@ -12,6 +12,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import outcome
 import trio
@@ -32,7 +33,7 @@ class _Waiting:
 
     parts: tuple[bytes, bytes]
     size_bytes: int
-    task: trio.lowlevel.Task
+    settle: Callable[[outcome.Maybe[Outcome]], None]
     sent: bool = False
     deaths: int = 0
 
@@ -107,14 +108,36 @@ class CommitClient:
             await self._wait_for_room(size_bytes)
             if self._closed:
                 raise CommitterGone(reason="the store is closed")
-        waiting = _Waiting(parts, size_bytes, trio.lowlevel.current_task())
-        self._waiting[counter] = waiting
+        self._begin(counter, parts, size_bytes, partial(trio.lowlevel.reschedule, trio.lowlevel.current_task()))
+        result: Outcome = await trio.lowlevel.wait_task_rescheduled(_shielded)
+        return result
+
+    def submit(self, operation: Operation, settle: Callable[[outcome.Maybe[Outcome]], None]) -> bool:
+        """See `interfaces.Committer.submit`."""
+        if self._closed or self._gone is not None or self._queue or self._unsent:
+            return False
+        if len(self._waiting) >= messages.OUTSTANDING_OPERATIONS:
+            return False
+        counter = operation.id.counter
+        parts = messages.encode_operation(operation, self._answered_below(counter))
+        size_bytes = len(parts[0]) + len(parts[1])
+        if self._waiting and self._outstanding_bytes + size_bytes > messages.OUTSTANDING_BYTES:
+            return False
+        self._begin(counter, parts, size_bytes, settle)
+        return True
+
+    def _begin(
+        self,
+        counter: int,
+        parts: tuple[bytes, bytes],
+        size_bytes: int,
+        settle: Callable[[outcome.Maybe[Outcome]], None],
+    ) -> None:
+        self._waiting[counter] = _Waiting(parts, size_bytes, settle)
         self._outstanding_bytes += size_bytes
         if self._gone is None:
             self._unsent.append(counter)
             self._send_waiting()
-        result: Outcome = await trio.lowlevel.wait_task_rescheduled(_shielded)
-        return result
 
     def _answered_below(self, counter: int) -> int:
         """Below this counter, this worker needs no answer any more."""
@@ -183,9 +206,9 @@ class CommitClient:
                 result = decode_outcome(reply.outcome)
                 if result.sequence > self._last_sequence:
                     self._last_sequence = result.sequence
-                trio.lowlevel.reschedule(waiting.task, outcome.Value(result))
+                waiting.settle(outcome.Value(result))
             else:
-                trio.lowlevel.reschedule(waiting.task, outcome.Error(reply.exception()))
+                waiting.settle(outcome.Error(reply.exception()))
         if self._queue:
             self._admit()
         if self._unsent:
@@ -238,7 +261,7 @@ class CommitClient:
                 self._on_given_up(b"".join(waiting.parts))
             reason = self._gone or "the store is closed"
             error = OutcomeUnknown(reason=reason) if waiting.sent else CommitterGone(reason=reason)
-            trio.lowlevel.reschedule(waiting.task, outcome.Error(error))
+            waiting.settle(outcome.Error(error))
         self._admit()
 
     def reattach(self, channel: socket.socket) -> None:

@@ -5,10 +5,12 @@ Synchronous calls here are bounded and do no waiting but page faults of the cata
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+from outcome import Maybe
 
 from rs3d.format.rows import Place
 from rs3d.types.blobs import BlobInfo as BlobInfo
@@ -187,6 +189,12 @@ class Committer(Protocol):
             OutcomeUnknown, CommitterGone: may or may not have happened; nothing may be unlinked.
             StoreFull, StoreReadOnly, SlowDown, StaleSource, StaleRevision: nothing happened.
         """
+        ...
+
+    def submit(self, operation: Operation, settle: Callable[[Maybe[Outcome]], None]) -> bool:
+        """`commit` for a caller that does not wait: `settle` is called once, later, on the same loop, with the outcome
+        or an error of `commit`; it must not raise. False, and nothing was begun, where `commit` would have had to wait
+        for room or for a committer."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from rs3d.http.deadlines import Deadline, Watchdog
 from rs3d.http.limits import HttpLimits
 from rs3d.http.observer import SilentObserver
 from rs3d.http.parking import Arrival, Parking
-from rs3d.http.shortcut import FileBody, Taken
+from rs3d.http.shortcut import FileBody, Taken, Underway
 from rs3d.http.transport import TransportInterrupted
 
 LIMITS = HttpLimits()
@@ -39,18 +40,22 @@ class Counter(SilentObserver):
 
 @dataclass
 class Echo:
-    """A shortcut that answers what begins with GET by `body`, and fails on BUG."""
+    """A shortcut that answers what begins with GET by `body`, NEW when it is told to, and fails on BUG."""
 
     body: bytes = b"pong"
     turns: list[str] = field(default_factory=list)
     file: FileBody | None = None
+    underway: list[Underway] = field(default_factory=list)
 
     def begin(self) -> None:
         self.turns.append("begin")
 
-    def answer(self, data: bytearray, start: int, end: int) -> Taken | None:
+    def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | None:
         if data.startswith(b"BUG", start, end):
             raise ZeroDivisionError
+        if data.startswith(b"NEW", start, end):
+            self.underway.append(Underway())
+            return self.underway[-1]
         if not data.startswith(b"GET", start, end):
             return None
         self.turns.append("answer")
@@ -297,3 +302,82 @@ async def test_a_cancelled_wait_leaves_nothing_behind() -> None:
         with other, peer, trio.move_on_after(0.01):
             await w.parking.wait(other, Deadline(), "peer", takes_shortcuts=True, limits=LIMITS)
         assert len(w.parking) == 1
+
+
+STORED = Taken([b"stored"], 4, 0, "PutObject", 200, received_bytes=1)
+
+
+async def test_an_answer_under_way_is_sent_when_it_is_made_and_the_connection_stays_parked() -> None:
+    async with world() as w:
+        for number in range(2):
+            w.near.send(b"NEW\n")
+            await trio.testing.wait_all_tasks_blocked()
+            assert w.parking.answering == 1
+            assert w.parking.is_answering(w.far.fileno())
+            assert w.deadline.expires == math.inf
+            w.echo.underway[number].finish(STORED)
+            assert await w.receive(6) == b"stored"
+            assert w.parking.answering == 0
+        w.near.send(b"GET\n")
+        assert await w.receive(9) == b"head pong"
+        assert not w.woken.is_set()
+        assert [taken.operation for taken in w.observer.taken] == ["PutObject", "PutObject", "GetObject"]
+
+
+async def test_what_comes_behind_an_answer_under_way_is_looked_at_after_it() -> None:
+    async with world() as w:
+        w.near.send(b"NEW\n")
+        await trio.testing.wait_all_tasks_blocked()
+        w.near.send(b"GET\n")
+        await trio.testing.wait_all_tasks_blocked()
+        assert "answer" not in w.echo.turns
+        w.echo.underway[0].finish(STORED)
+        assert await w.receive(15) == b"storedhead pong"
+
+
+async def test_a_request_whose_answer_could_not_be_made_goes_the_long_way_whole() -> None:
+    async with world() as w:
+        w.near.send(b"NEW\n")
+        await trio.testing.wait_all_tasks_blocked()
+        w.near.send(b"more")
+        await trio.testing.wait_all_tasks_blocked()
+        w.echo.underway[0].finish(None)
+        await w.woken.wait()
+        (arrival,) = w.arrivals
+        assert isinstance(arrival, ReceiveBuffer) and bytes(arrival.data[:4]) == b"NEW\n"
+
+
+async def test_a_client_that_leaves_while_its_answer_is_under_way_is_noticed_with_the_answer() -> None:
+    async with world() as w:
+        w.near.send(b"NEW\n")
+        await trio.testing.wait_all_tasks_blocked()
+        w.near.close()
+        await trio.testing.wait_all_tasks_blocked()
+        turns = len(w.echo.turns)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(w.echo.turns) == turns  # an end that is known is not told of again and again
+        w.echo.underway[0].finish(STORED)
+        await w.woken.wait()
+        assert isinstance(w.arrivals[0], trio.BrokenResourceError)
+
+
+async def test_an_interrupt_cuts_an_answer_under_way_and_its_end_is_no_matter_any_more() -> None:
+    async with world() as w:
+        w.near.send(b"NEW\n")
+        await trio.testing.wait_all_tasks_blocked()
+        assert w.parking.interrupt(w.far.fileno())
+        await w.woken.wait()
+        assert isinstance(w.arrivals[0], trio.BrokenResourceError)
+        w.echo.underway[0].finish(STORED)
+        assert w.observer.taken == []
+
+
+async def test_a_draining_server_ends_the_connection_behind_an_answer_that_was_under_way() -> None:
+    async with world() as w:
+        w.near.send(b"NEW\n")
+        await trio.testing.wait_all_tasks_blocked()
+        w.draining.append(True)
+        w.echo.underway[0].finish(STORED)
+        assert await w.receive(6) == b"stored"
+        await w.woken.wait()
+        assert w.arrivals == [None]

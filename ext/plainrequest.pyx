@@ -1,8 +1,8 @@
-"""A plain, signed GET or HEAD of one object, recognised and proven in one pass: see plainread.pyi for the contract."""
+"""A plain, signed request for one object, recognised and proven in one pass: see plainrequest.pyi for the contract."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 from bufview cimport Py_buffer, PyBuffer_Release, check_span, open_readable
 from variant cimport RS3D_CPU_SHA, RS3D_CPU_SSE41, RS3D_CPU_SSSE3, initial_variant, runnable_variants, variant_index
@@ -34,16 +34,30 @@ cdef extern from "sigv4_impl.h" nogil:
     Py_ssize_t sigv4_value(const unsigned char *, size_t, unsigned char *)
     int sigv4_equal(const char *, const char *)
 
+cdef extern from *:
+    """
+    typedef struct { const char *text; int length; } plain_method;
+    static const plain_method plain_methods[] = {
+        {"GET\\n", 4}, {"PUT\\n", 4}, {"HEAD\\n", 5}, {0, 0}, {"DELETE\\n", 7}};
+    """
+    ctypedef struct plain_method:
+        const char *text
+        int length
+    const plain_method plain_methods[5]  # in the order of head_methods
+
 cdef extern from "Python.h":
     PyObject *PyDict_GetItemWithError(object, object) except? NULL
 
 cdef tuple VARIANTS = (("shani", RS3D_CPU_SHA | RS3D_CPU_SSE41 | RS3D_CPU_SSSE3), ("scalar", 0))
-cdef int active = SIGV4_SHANI - initial_variant("plainread", VARIANTS)
+cdef int active = SIGV4_SHANI - initial_variant("plainrequest", VARIANTS)
 
 cdef enum:
     GET_INDEX = 0   # in head_methods
+    PUT_INDEX = 1
     HEAD_INDEX = 2
-    ROOM = 8192     # a canonical request of a plain read has some 300 bytes
+    DELETE_INDEX = 4
+    ROOM = 8192     # a canonical request of a plain request has some 300 bytes
+    MOST_DIGITS = 9  # of a Content-Length: what is longer than this lane takes anyway
     SKEW_S = 900    # S3's own figure
     MOST_SIGNED = 16
     TIMESTAMP = 16  # YYYYMMDDThhmmssZ
@@ -57,6 +71,9 @@ cdef enum:
     USER_AGENT = 32  # x-amz-user-agent
     INERT = 64
     UNKNOWN = 128
+    LENGTH = 256
+    TYPE = 512
+    CONNECTION = 1024
 
 
 def variant():
@@ -69,11 +86,11 @@ def variants():
 
 def use_variant(str name not None):
     global active
-    active = SIGV4_SHANI - variant_index("plainread", VARIANTS, name)
+    active = SIGV4_SHANI - variant_index("plainrequest", VARIANTS, name)
 
 
 cdef class Signer:
-    """See plainread.pyi."""
+    """See plainrequest.pyi."""
 
     cdef readonly object owner
     cdef bytes key
@@ -108,21 +125,23 @@ cdef inline bint named(const unsigned char *name, uint32_t length, const char *l
 
 
 cdef int kind_of(const unsigned char *name, uint32_t length) noexcept nogil:
-    """What a field name means to a plain read. What is not listed, somebody else has to judge."""
+    """What a field name means to a plain request. What is not listed, somebody else has to judge."""
     if length == 4:
         return HOST if named(name, length, b"host", 4) else UNKNOWN
     if length == 6:
         return INERT if named(name, length, b"accept", 6) else UNKNOWN
     if length == 10:
-        if named(name, length, b"user-agent", 10) or named(name, length, b"connection", 10):
+        if named(name, length, b"user-agent", 10):
             return INERT
+        if named(name, length, b"connection", 10):
+            return CONNECTION
         return DATE if named(name, length, b"x-amz-date", 10) else UNKNOWN
     if length == 12:
-        return INERT if named(name, length, b"content-type", 12) else UNKNOWN
+        return TYPE if named(name, length, b"content-type", 12) else UNKNOWN
     if length == 13:
         return AUTHORIZATION if named(name, length, b"authorization", 13) else UNKNOWN
     if length == 14:
-        return INERT if named(name, length, b"content-length", 14) else UNKNOWN
+        return LENGTH if named(name, length, b"content-length", 14) else UNKNOWN
     if length == 15:
         if named(name, length, b"accept-encoding", 15) or named(name, length, b"amz-sdk-request", 15):
             return INERT
@@ -198,8 +217,8 @@ cdef bint proves(Signer signer, const unsigned char *data, head_parts *parts, co
     left = ROOM - 8 - parts.target_length - 4
     if left < 0:
         return False
-    memcpy(to, b"HEAD\n" if parts.method == HEAD_INDEX else b"GET\n", 5 if parts.method == HEAD_INDEX else 4)
-    to += 5 if parts.method == HEAD_INDEX else 4
+    memcpy(to, plain_methods[parts.method].text, plain_methods[parts.method].length)
+    to += plain_methods[parts.method].length
     memcpy(to, data + parts.target, parts.target_length)
     to += parts.target_length
     to[0], to[1] = 10, 10
@@ -271,93 +290,191 @@ cdef bint is_payload_hash(const unsigned char *at, uint32_t length) noexcept nog
     return True
 
 
-def read(buffer, Py_ssize_t start, Py_ssize_t end, dict signers not None, int64_t now_s, int most_fields):
-    cdef Py_buffer view
-    open_readable(buffer, &view)
-    try:
-        check_span("head", view.len, start, end - start)
-        return recognise(<const unsigned char *>view.buf + start, start, end - start, signers, now_s, most_fields)
-    finally:
-        PyBuffer_Release(&view)
-
-
-cdef object recognise(const unsigned char *data, Py_ssize_t start, Py_ssize_t length, dict signers, int64_t now_s,
-                      int most_fields):
-    cdef head_parts parts
-    cdef const head_field *field
-    cdef const head_field *authorization = NULL
-    cdef const head_field *date = NULL
-    cdef const head_field *payload_hash = NULL
-    cdef const head_field *host = NULL
-    cdef const unsigned char *value
-    cdef int index, kind, seen = 0
+cdef Py_ssize_t length_of(const unsigned char *at, uint32_t digits) noexcept nogil:
+    """A Content-Length as every server writes it, or -1."""
+    cdef Py_ssize_t found = 0
     cdef uint32_t i
-    cdef int64_t signed_s
-    cdef PyObject *known
-    cdef Signer signer
-    if length < 16 or (data[0] != 71 and data[0] != 72):  # G, H: everything else is told apart at once
-        return None
-    if head_scan(data, length, &parts) != HEAD_GOOD or parts.fields > most_fields:
-        return None
-    if parts.method != GET_INDEX and parts.method != HEAD_INDEX:
-        return None
-    for i in range(parts.target_length):
-        if not is_unreserved(data[parts.target + i]):
-            return None
+    if not 0 < digits <= MOST_DIGITS or (at[0] == 48 and digits > 1):
+        return -1
+    for i in range(digits):
+        if not is_digit(at[i]):
+            return -1
+        found = found * 10 + at[i] - 48
+    return found
+
+
+cdef bint is_text(const unsigned char *at, uint32_t length) noexcept nogil:
+    """Whether a value is printable ASCII, and something."""
+    cdef uint32_t i
+    for i in range(length):
+        if not 32 <= at[i] <= 126:
+            return False
+    return length > 0
+
+
+ctypedef struct plain_fields:
+    int seen
+    const head_field *authorization
+    const head_field *date
+    const head_field *payload_hash
+    const head_field *host
+    const head_field *type
+    Py_ssize_t length
+
+
+cdef bint gather(const unsigned char *data, head_parts *parts, plain_fields *found) noexcept nogil:
+    """The fields that matter; False where one decides something that is decided elsewhere."""
+    cdef const head_field *field
+    cdef const unsigned char *value
+    cdef int index, kind
+    memset(found, 0, sizeof(plain_fields))
     for index in range(parts.fields):
         field = &parts.field[index]
         kind = kind_of(data + field.name, field.name_length)
-        value = data + field.value
         if kind == INERT:
-            # Connection: close ends the connection, and a body has to be read: both are the slow path's.
-            if field.name_length == 10 and head_token[data[field.name]] == 99 and field.value_length != 10:
-                return None
-            if field.name_length == 14 and not (field.value_length == 1 and value[0] == 48):
-                return None
             continue
-        if kind == UNKNOWN or seen & kind:
-            return None
-        seen |= kind
+        if kind == UNKNOWN or found.seen & kind:
+            return False
+        value = data + field.value
+        found.seen |= kind
         if kind == AUTHORIZATION:
-            authorization = field
+            found.authorization = field
         elif kind == DATE:
-            date = field
+            found.date = field
         elif kind == HOST:
-            host = field
+            found.host = field
         elif kind == CONTENT_SHA256:
-            payload_hash = field
+            found.payload_hash = field
+        elif kind == TYPE:
+            found.type = field
+        elif kind == LENGTH:
+            found.length = length_of(value, field.value_length)
+            if found.length < 0:
+                return False
+        elif kind == CONNECTION and field.value_length != 10:  # close ends the connection
+            return False
         elif kind == CHECKSUM_MODE and not (field.value_length == 7 and memcmp(value, b"ENABLED", 7) == 0):
-            return None
-    if host == NULL or authorization == NULL or date == NULL or payload_hash == NULL or authorization.value_length <= SIGV4_DIGITS:
-        return None
-    i = authorization.value_length - SIGV4_DIGITS
-    value = data + authorization.value
-    known = PyDict_GetItemWithError(signers, PyBytes_FromStringAndSize(<const char *>value, i))
+            return False
+    return (found.host != NULL and found.authorization != NULL and found.date != NULL and found.payload_hash != NULL
+            and found.authorization.value_length > SIGV4_DIGITS)
+
+
+cdef object find_signer(const unsigned char *data, head_parts *parts, plain_fields *found, dict signers, int64_t now_s):
+    """Who signed this head; what names them, when they are not known; None when nobody is known to have."""
+    cdef const unsigned char *value = data + found.authorization.value
+    cdef uint32_t before = found.authorization.value_length - SIGV4_DIGITS
+    cdef bytes name = PyBytes_FromStringAndSize(<const char *>value, before)
+    cdef PyObject *known = PyDict_GetItemWithError(signers, name)
+    cdef int64_t signed_s
+    cdef Signer signer
     if known == NULL:
-        return PyBytes_FromStringAndSize(<const char *>value, i)
+        return name
     if type(<object>known) is not Signer:
         raise TypeError("signers has a value that is no Signer")
     signer = <Signer><object>known
     # Host and whatever x-amz-… was sent have to be signed.
-    if not signer.usable or (seen & (HOST | DATE | CONTENT_SHA256 | CHECKSUM_MODE | USER_AGENT)) & ~signer.covered:
+    if not signer.usable or (found.seen & (HOST | DATE | CONTENT_SHA256 | CHECKSUM_MODE | USER_AGENT)) & ~signer.covered:
         return None
-    if date.value_length != TIMESTAMP or memcmp(data + date.value, PyBytes_AS_STRING(signer.scope), 8) != 0:
+    if found.date.value_length != TIMESTAMP or memcmp(data + found.date.value, PyBytes_AS_STRING(signer.scope), 8) != 0:
         return None
-    signed_s = seconds_of(data + date.value)
+    signed_s = seconds_of(data + found.date.value)
     if signed_s < 0 or signed_s - now_s > SKEW_S or now_s - signed_s > SKEW_S:
         return None
-    if not is_payload_hash(data + payload_hash.value, payload_hash.value_length):
+    if not is_payload_hash(data + found.payload_hash.value, found.payload_hash.value_length):
         return None
-    if not proves(signer, data, &parts, payload_hash, data + date.value, value + i):
+    if not proves(signer, data, parts, found.payload_hash, data + found.date.value, value + before):
         return None
+    return signer
+
+
+cdef inline bytes value_of(const unsigned char *data, const head_field *field):
+    return PyBytes_FromStringAndSize(<const char *>data + field.value, field.value_length)
+
+
+cdef bint scan(const unsigned char *data, Py_ssize_t length, int most_fields, head_parts *parts) noexcept nogil:
+    """Whether this is a head of ours with a target that is its own canonical form."""
+    cdef uint32_t i
+    if head_scan(data, length, parts) != HEAD_GOOD or parts.fields > most_fields:
+        return False
+    for i in range(parts.target_length):
+        if not is_unreserved(data[parts.target + i]):
+            return False
+    return True
+
+
+cdef object recognise_read(const unsigned char *data, Py_ssize_t start, Py_ssize_t length, dict signers, int64_t now_s,
+                           int most_fields):
+    cdef head_parts parts
+    cdef plain_fields found
+    if length < 16 or (data[0] != 71 and data[0] != 72):  # G, H: everything else is told apart at once
+        return None
+    if not scan(data, length, most_fields, &parts) or (parts.method != GET_INDEX and parts.method != HEAD_INDEX):
+        return None
+    if not gather(data, &parts, &found) or found.length:
+        return None
+    signer = find_signer(data, &parts, &found, signers, now_s)
+    if type(signer) is not Signer:
+        return signer
     return (
         parts.method == HEAD_INDEX,
         PyBytes_FromStringAndSize(<const char *>data + parts.target, parts.target_length),
         signer,
         start + parts.length,
-        seen & CHECKSUM_MODE != 0,
-        PyBytes_FromStringAndSize(<const char *>data + host.value, host.value_length),
+        found.seen & CHECKSUM_MODE != 0,
+        value_of(data, found.host),
     )
+
+
+cdef object recognise_write(const unsigned char *data, Py_ssize_t start, Py_ssize_t length, dict signers, int64_t now_s,
+                            int most_fields):
+    cdef head_parts parts
+    cdef plain_fields found
+    if length < 16 or (data[0] != 80 and data[0] != 68):  # P, D
+        return None
+    if not scan(data, length, most_fields, &parts) or (parts.method != PUT_INDEX and parts.method != DELETE_INDEX):
+        return None
+    if not gather(data, &parts, &found) or found.seen & CHECKSUM_MODE:
+        return None
+    if parts.method == DELETE_INDEX:
+        if found.length or found.type != NULL:
+            return None
+    elif not found.seen & LENGTH or parts.length + found.length > length:
+        return None
+    if found.type != NULL and not is_text(data + found.type.value, found.type.value_length):
+        return None
+    signer = find_signer(data, &parts, &found, signers, now_s)
+    if type(signer) is not Signer:
+        return signer
+    return (
+        parts.method == DELETE_INDEX,
+        PyBytes_FromStringAndSize(<const char *>data + parts.target, parts.target_length),
+        signer,
+        start + parts.length,
+        start + parts.length + found.length,
+        None if found.type == NULL else value_of(data, found.type),
+        value_of(data, found.payload_hash),
+        value_of(data, found.host),
+    )
+
+
+def read(buffer, Py_ssize_t start, Py_ssize_t end, dict signers not None, int64_t now_s, int most_fields):
+    cdef Py_buffer view
+    open_readable(buffer, &view)
+    try:
+        check_span("head", view.len, start, end - start)
+        return recognise_read(<const unsigned char *>view.buf + start, start, end - start, signers, now_s, most_fields)
+    finally:
+        PyBuffer_Release(&view)
+
+
+def write(buffer, Py_ssize_t start, Py_ssize_t end, dict signers not None, int64_t now_s, int most_fields):
+    cdef Py_buffer view
+    open_readable(buffer, &view)
+    try:
+        check_span("request", view.len, start, end - start)
+        return recognise_write(<const unsigned char *>view.buf + start, start, end - start, signers, now_s, most_fields)
+    finally:
+        PyBuffer_Release(&view)
 
 
 cdef bytes KNOWN_SIGNATURE = b"0fcb291c4b47980ad34dd9a29532ceae67b48e45de3d6054873b430740567ec2"
@@ -383,14 +500,14 @@ def selftest():
             good = head.replace(b"SIGNATURE", KNOWN_SIGNATURE)
             found = read(good, 0, len(good), {before: signer}, now_s, 64)
             if found != (False, b"/examplebucket/test.txt", signer, len(good), False, b"s3.amazonaws.com"):
-                raise RuntimeError(f"kernel plainread: variant {name} does not prove a good signature")
+                raise RuntimeError(f"kernel plainrequest: variant {name} does not prove a good signature")
             bad = head.replace(b"SIGNATURE", (b"1" if KNOWN_SIGNATURE[0] == 48 else b"0") + KNOWN_SIGNATURE[1:])
             if read(bad, 0, len(bad), {before: signer}, now_s, 64) is not None:
-                raise RuntimeError(f"kernel plainread: variant {name} takes a wrong signature")
+                raise RuntimeError(f"kernel plainrequest: variant {name} takes a wrong signature")
             checks += 2
     finally:
         active = variant_before
     if read(good, 0, len(good), {before: signer}, now_s + 901, 64) is not None:
-        raise RuntimeError("kernel plainread: an old request is taken")
+        raise RuntimeError("kernel plainrequest: an old request is taken")
     return checks + 1
 

@@ -1,15 +1,17 @@
-"""A plain, signed GET or HEAD of one object: recognised and proven in one pass over a received head.
+"""A plain, signed request for one object: recognised and proven in one pass over the received bytes.
 
-`read` takes what clients send by far the most, and only that: GET or HEAD in HTTP/1.1, a target of unreserved
-characters and slashes (its canonical form is itself) without a query, no body, the fields Host, Authorization,
-x-amz-date, x-amz-content-sha256, x-amz-checksum-mode: ENABLED and such as change nothing (User-Agent, Accept,
-Accept-Encoding, Accept-Language, Content-Type, Content-Length: 0, Connection: keep-alive, x-amz-user-agent, amz-sdk-*),
-none of the first six twice, Host and every x-amz-* field signed, a timestamp of the scope's day and at most 15 minutes
-from now, and a signature that holds. For everything else it answers None: it refuses nothing, the long way decides.
+`read` and `write` take what clients send by far the most, and only that: HTTP/1.1, a target of unreserved characters
+and slashes (its canonical form is itself) without a query, the fields Host, Authorization, x-amz-date,
+x-amz-content-sha256, and such as change nothing (User-Agent, Accept, Accept-Encoding, Accept-Language,
+Connection: keep-alive, x-amz-user-agent, amz-sdk-*), none that matters twice, Host and every x-amz-* field signed, a
+timestamp of the scope's day and at most 15 minutes from now, and a signature that holds. `read` takes GET and HEAD
+without a body, perhaps with x-amz-checksum-mode: ENABLED; `write` takes PUT with a Content-Length, perhaps with a
+Content-Type of printable ASCII, when the whole body has arrived, and DELETE without a body. For everything else they
+answer None: they refuse nothing, the long way decides. What was claimed of the body's bytes is not checked here.
 
-Loop-safe: two microseconds; holds the GIL. Variants `shani` and `scalar`; `RS3D_KERNEL_PLAINREAD` demands one. Sources:
-RFC 9112; S3 API reference, "Authenticating Requests: Using the Authorization Header"; FIPS 180-4; RFC 2104.
-Oracle: the long way itself, `rs3d.http.heads` and `rs3d.access` (`tests/kernels/test_plainread.py`).
+Loop-safe: two microseconds; holds the GIL. Variants `shani` and `scalar`; `RS3D_KERNEL_PLAINREQUEST` demands one.
+Sources: RFC 9112; S3 API reference, "Authenticating Requests: Using the Authorization Header"; FIPS 180-4; RFC 2104.
+Oracle: the long way itself, `rs3d.http.heads` and `rs3d.access` (`tests/kernels/test_plainrequest.py`).
 """
 
 from typing import Any
@@ -50,6 +52,24 @@ def read(
     Returns:
         (is HEAD, target, signer, position behind the head, whether checksums are asked for, Host); or, when the signer
         is not known, the bytes that would name it in `signers`; or None where the long way has to look.
+    """
+
+def write(
+    buffer: bytes | bytearray | memoryview,
+    start: int,
+    end: int,
+    signers: dict[bytes, Signer],
+    now_s: int,
+    most_fields: int,
+) -> tuple[bool, bytes, Signer, int, int, bytes | None, bytes, bytes] | bytes | None:
+    """Read the request at `buffer[start:end]`.
+
+    Args:
+        signers, now_s, most_fields: as for `read`.
+
+    Returns:
+        (is DELETE, target, signer, position behind the head, position behind the body, Content-Type,
+        x-amz-content-sha256, Host); or as `read`.
     """
 
 def variant() -> str:

@@ -1,4 +1,4 @@
-"""`rs3d.kernels.plainread` against its oracle: it takes exactly the plain reads whose signature holds."""
+"""`rs3d.kernels.plainrequest` against its oracle: it takes exactly the plain requests whose signature holds."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from rs3d.access.authorization import find_signer
 from rs3d.access.signing import SigningIdentity, sign_request
 from rs3d.access.sigv4 import derive_signing_key
-from rs3d.kernels import plainread
-from tests.oracles import plainread as oracle
+from rs3d.kernels import plainrequest
+from tests.oracles import plainrequest as oracle
 
 NOW_S = 1_795_000_000
 ACCESS_KEY, SECRET = "AKIDPLAINREAD", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -22,12 +22,12 @@ ACCESS_KEY, SECRET = "AKIDPLAINREAD", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 Fields = list[tuple[bytes, bytes]]
 
 
-@pytest.fixture(params=plainread.variants())
+@pytest.fixture(params=plainrequest.variants())
 def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = plainread.variant()
-    plainread.use_variant(request.param)
+    before = plainrequest.variant()
+    plainrequest.use_variant(request.param)
     yield request.param
-    plainread.use_variant(before)
+    plainrequest.use_variant(before)
 
 
 def signed(method: str, target: bytes, fields: Fields, *, at_s: int = NOW_S) -> Fields:
@@ -44,20 +44,38 @@ def head(method: str, target: bytes, fields: Fields) -> bytes:
 
 def take(raw: bytes, now_s: int = NOW_S) -> tuple[bool, bytes, int, bool, bytes] | None:
     """What the kernel says, the signer met on the way as the server meets it."""
-    signers: dict[bytes, plainread.Signer] = {}
-    found = plainread.read(raw, 0, len(raw), signers, now_s, 256)
+    signers: dict[bytes, plainrequest.Signer] = {}
+    found = plainrequest.read(raw, 0, len(raw), signers, now_s, 256)
     if isinstance(found, bytes):
         known = find_signer(found, None)
         if known is None or known[0] != ACCESS_KEY:
             return None
         key = derive_signing_key(SECRET, known[1])
-        signers[found] = plainread.Signer(key, str(known[1]).encode(), known[2], "owner")
-        found = plainread.read(raw, 0, len(raw), signers, now_s, 256)
+        signers[found] = plainrequest.Signer(key, str(known[1]).encode(), known[2], "owner")
+        found = plainrequest.read(raw, 0, len(raw), signers, now_s, 256)
     if found is None or isinstance(found, bytes):
         return None
     is_head, target, signer, stop, checksums, host = found
     assert signer.owner == "owner"
     return is_head, target, stop, checksums, host
+
+
+def take_write(raw: bytes, now_s: int = NOW_S) -> tuple[bool, bytes, int, int, bytes | None, bytes, bytes] | None:
+    """The same of a write."""
+    signers: dict[bytes, plainrequest.Signer] = {}
+    found = plainrequest.write(raw, 0, len(raw), signers, now_s, 256)
+    if isinstance(found, bytes):
+        known = find_signer(found, None)
+        if known is None or known[0] != ACCESS_KEY:
+            return None
+        key = derive_signing_key(SECRET, known[1])
+        signers[found] = plainrequest.Signer(key, str(known[1]).encode(), known[2], "owner")
+        found = plainrequest.write(raw, 0, len(raw), signers, now_s, 256)
+    if found is None or isinstance(found, bytes):
+        return None
+    is_delete, target, signer, body, stop, kind, declared, host = found
+    assert signer.owner == "owner"
+    return is_delete, target, body, stop, kind, declared, host
 
 
 HOST: Fields = [(b"host", b"store.example:9000")]
@@ -188,8 +206,106 @@ def test_random_heads_are_taken_as_the_oracle_takes_them_and_broken_ones_never_m
     assert 1_000 < taken < 3_500
 
 
+def put_of(body: bytes, *fields: tuple[bytes, bytes]) -> bytes:
+    sent = signed("PUT", b"/b/k", [*HOST, *fields])
+    return head("PUT", b"/b/k", [*sent, (b"content-length", b"%d" % len(body))]) + body
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b"y" * 5000])
+def test_a_plain_put_is_taken_with_its_body(variant: str, body: bytes) -> None:
+    raw = put_of(body, (b"content-type", b"text/plain; q=1"))
+    end = len(raw) - len(body)
+    told = (b"text/plain; q=1", b"UNSIGNED-PAYLOAD", b"store.example:9000")
+    assert take_write(raw) == (False, b"/b/k", end, len(raw), *told)
+    assert take_write(raw + b"PUT /b/") == take_write(raw)
+    assert take(raw) is None
+
+
+def test_a_plain_delete_is_taken(variant: str) -> None:
+    raw = head("DELETE", b"/b/k", signed("DELETE", b"/b/k", HOST))
+    assert take_write(raw) == (
+        True, b"/b/k", len(raw), len(raw), None, b"UNSIGNED-PAYLOAD", b"store.example:9000"
+    )  # fmt: skip
+    assert take(raw) is None
+
+
+def test_a_put_whose_body_is_not_there_whole_is_not_taken() -> None:
+    raw = put_of(b"z" * 300)
+    assert all(take_write(raw[:length]) is None for length in range(len(raw)))
+
+
+@pytest.mark.parametrize("length", [b"", b"00", b"04", b"+4", b"4 4", b"4,4", b"-1", b"1234567890", b"0x4", b"four"])
+def test_a_length_that_is_not_written_as_usual_goes_the_long_way(length: bytes) -> None:
+    raw = head("PUT", b"/b/k", [*signed("PUT", b"/b/k", HOST), (b"content-length", length)]) + b"body"
+    assert take_write(raw) is None
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        (b"content-length", b"4"),
+        (b"transfer-encoding", b"chunked"),
+        (b"content-type", b""),
+        (b"content-type", b"caf\xc3\xa9"),
+        (b"content-encoding", b"aws-chunked"),
+        (b"content-md5", b"CY9rzUYh03PK3k6DJie09g=="),
+        (b"expect", b"100-continue"),
+        (b"if-match", b"*"),
+        (b"connection", b"close"),
+        (b"x-amz-acl", b"private"),
+        (b"x-amz-copy-source", b"/b/other"),
+        (b"x-amz-meta-odd", b"v"),
+        (b"x-amz-checksum-mode", b"ENABLED"),
+        (b"x-amz-decoded-content-length", b"4"),
+        (b"x-amz-security-token", b"t"),
+        (b"x-amz-tagging", b"a=b"),
+    ],
+)
+def test_a_put_that_asks_for_anything_else_goes_the_long_way(extra: tuple[bytes, bytes]) -> None:
+    assert take_write(put_of(b"body", extra)) is None
+
+
+def test_a_put_without_a_length_goes_the_long_way() -> None:
+    assert take_write(head("PUT", b"/b/k", signed("PUT", b"/b/k", HOST))) is None
+
+
+@pytest.mark.parametrize("extra", [(b"content-length", b"4"), (b"content-type", b"text/plain"), (b"if-match", b"*")])
+def test_a_delete_that_asks_for_anything_else_goes_the_long_way(extra: tuple[bytes, bytes]) -> None:
+    assert take_write(head("DELETE", b"/b/k", signed("DELETE", b"/b/k", [*HOST, extra])) + b"body") is None
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
+def test_what_is_no_write_is_not_taken_as_one(method: str) -> None:
+    assert take_write(head(method, b"/b/k", [*signed(method, b"/b/k", HOST), (b"content-length", b"0")])) is None
+
+
+def test_random_writes_are_taken_as_the_oracle_takes_them_and_broken_ones_never_more_often() -> None:
+    rng = random.Random(20261130)
+    usual = [field for field in USUAL if field[0] not in (b"content-length", b"x-amz-checksum-mode")]
+    taken = 0
+    for _ in range(4_000):
+        method = rng.choice(("PUT", "PUT", "DELETE"))
+        target = b"/" + bytes(rng.choice(b"ab-._~/09Z") for _ in range(rng.randrange(1, 12)))
+        body = rng.randbytes(rng.randrange(40)) if method == "PUT" else b""
+        fields = [*HOST, *(field for field in usual if rng.random() < 0.4)]
+        if method == "PUT" or rng.random() < 0.5:
+            fields.append((b"content-length", b"%d" % len(body)))
+        if method == "PUT" and rng.random() < 0.5:
+            fields.append((b"content-type", b"application/json"))
+        fields = signed(method, target, fields)
+        rng.shuffle(fields)
+        raw = head(method, target, [(rng.choice((name, name.title())), value) for name, value in fields]) + body
+        is_whole = rng.random() < 0.3
+        if not is_whole:
+            raw = _mutated(raw, rng)
+        found, wanted = take_write(raw), oracle.write(raw, ACCESS_KEY, SECRET, NOW_S)
+        assert found == wanted or (found is None and not is_whole), raw
+        taken += found is not None
+    assert 1_000 < taken < 3_500
+
+
 def test_a_forced_variant_that_is_unknown_refuses_to_load() -> None:
-    environment = {**os.environ, "RS3D_KERNEL_PLAINREAD": "avx1024"}
-    command = [sys.executable, "-c", "import rs3d.kernels.plainread"]
+    environment = {**os.environ, "RS3D_KERNEL_PLAINREQUEST": "avx1024"}
+    command = [sys.executable, "-c", "import rs3d.kernels.plainrequest"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode != 0 and "avx1024" in done.stderr

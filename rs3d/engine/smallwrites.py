@@ -1,0 +1,136 @@
+"""Writes for which nothing has to be waited for but the commit: deletes, and small bodies in buckets whose objects are
+stored as they come.
+
+The same steps as in `put.put_object` and `versions.delete_object`, without their waits: whoever takes this way has
+looked at the bucket before (`plan`), in the view that the request is decided in; whether and where the object lands is
+decided by the commit, as always. For one loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+import outcome
+from outcome import Maybe
+
+from rs3d.engine.bodies import inline_body
+from rs3d.engine.encryption import wanted_encryption
+from rs3d.engine.plan import BodyPlan, plan_object
+from rs3d.engine.put import object_meta, put_result
+from rs3d.engine.requests import NO_CHECKS, PutRequest
+from rs3d.engine.results import DeleteResult, PutResult
+from rs3d.engine.runtime import Runtime
+from rs3d.engine.versions import delete_result
+from rs3d.kernels import merkle
+from rs3d.types.buckets import Bucket
+from rs3d.types.identifiers import TOKEN_BYTES
+from rs3d.types.objects import MutablePart, Pairs
+from rs3d.types.operations import Outcome, PutVersion, RemoveVersion
+
+_HARMLESS_SETTINGS: Final = frozenset({"etag"})
+"""Settings of a bucket that change nothing but what `plan_object` makes of them."""
+_HARMLESS_CONFIGURATIONS: Final = frozenset({"cors", "policy", "tagging"})
+"""Configurations that say nothing of how objects are stored; who may write was decided before."""
+
+_log = logging.getLogger(__name__)
+
+
+class SmallWrites:
+    """Puts and deletes of one engine that end in a callback instead of being awaited."""
+
+    __slots__ = ("_runtime",)
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def plan(self, bucket: Bucket) -> BodyPlan | None:
+        """How small bodies are stored in the bucket as it is; None where that needs more than the bytes and the
+        catalog (keys, quotas, layers, signatures): `put_object` alone knows those.
+
+        Raises:
+            InvalidArgument, NotImplementedHere: as `plan_object`.
+        """
+        if not {name for name, _ in bucket.settings} <= _HARMLESS_SETTINGS:
+            return None
+        if not {name for name, _ in bucket.configurations} <= _HARMLESS_CONFIGURATIONS:
+            return None
+        if wanted_encryption(bucket, None) is not None:
+            return None
+        plan = plan_object(bucket, NO_CHECKS, PutRequest().storage_class, self._runtime.config)
+        return plan if plan.layers.is_plain else None
+
+    def put(
+        self,
+        bucket: Bucket,
+        plan: BodyPlan,
+        key: str,
+        data: memoryview,
+        headers: Pairs,
+        payload_sha256: bytes | None,
+        done: Callable[[PutResult | None], None],
+    ) -> bool:
+        """Begin to store `data` as the latest version of `key`.
+
+        Args:
+            plan: of `plan(bucket)`.
+            data: the whole body, at most `plan.inline_limit_bytes`; not needed any more when this returns.
+            payload_sha256: what it has to be, if that was declared.
+            done: called once, later: durable and visible; or None for any failure, after which the request may be
+                run again from its start, as a client would.
+
+        Returns:
+            False when nothing was begun: the bytes are not those declared, or it would have had to wait.
+
+        Raises:
+            StoreFull: nothing was begun.
+        """
+        runtime = self._runtime
+        if runtime.deps.space is not None:
+            runtime.deps.space.require(len(data))
+        if payload_sha256 is not None and merkle.sha256(data) != payload_sha256:
+            return False
+        stored = inline_body(plan, data)
+        meta = object_meta(stored, PutRequest(headers=headers), bucket.owner)
+        operation = PutVersion(
+            id=runtime.committer.next_id(),
+            bucket=bucket.bucket_id,
+            key=key,
+            token=secrets.token_bytes(TOKEN_BYTES),
+            meta=meta,
+            mutable=MutablePart(),
+            placement=stored.placement,
+        )
+        return runtime.committer.submit(
+            operation, lambda settled: self._settle(settled, lambda found: done(put_result(found, meta)), done)
+        )
+
+    def delete(self, bucket: Bucket, key: str, done: Callable[[DeleteResult | None], None]) -> bool:
+        """Begin to delete the latest version of `key` as `delete_object` does; `done` and the result as for `put`."""
+        runtime = self._runtime
+        operation = RemoveVersion(
+            id=runtime.committer.next_id(),
+            bucket=bucket.bucket_id,
+            key=key,
+            token=secrets.token_bytes(TOKEN_BYTES),
+            version=None,
+            owner=bucket.owner,
+        )
+        return runtime.committer.submit(
+            operation, lambda settled: self._settle(settled, lambda found: done(delete_result(found)), done)
+        )
+
+    def _settle(
+        self, settled: Maybe[Outcome], succeeded: Callable[[Outcome], None], failed: Callable[[None], None]
+    ) -> None:
+        try:
+            if isinstance(settled, outcome.Value):
+                self._runtime.note_sequence(settled.value.sequence)
+                succeeded(settled.value)
+            else:
+                failed(None)
+        except Exception:
+            # A mistake of the caller's; the committer's answers to others are not to suffer from it.
+            _log.exception("the answer to a write failed")

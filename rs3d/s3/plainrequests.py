@@ -1,0 +1,35 @@
+"""The shortcut of the S3 application: plain reads and plain writes, one turn of the loop after the other. Implements
+`http.shortcut.Shortcut`."""
+
+from __future__ import annotations
+
+from rs3d.http.shortcut import Taken, Underway
+from rs3d.s3.plaincallers import PlainCallers
+from rs3d.s3.plainreads import PlainReads
+from rs3d.s3.plainwrites import PlainWrites
+
+_WRITES = b"PD"
+"""How PUT and DELETE begin; POST is told apart later."""
+
+
+class PlainRequests:
+    """The shortcut of one process's S3 application."""
+
+    def __init__(self, callers: PlainCallers) -> None:
+        self._callers = callers
+        self._reads = PlainReads(callers)
+        self._writes = PlainWrites(callers)
+
+    def begin(self) -> None:
+        """See `Shortcut.begin`."""
+        self._callers.look_at_clock()
+
+    def end(self) -> None:
+        """See `Shortcut.end`."""
+        self._callers.warm.end()
+
+    def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | None:
+        """See `Shortcut.answer`."""
+        if data[start] in _WRITES:
+            return self._writes.answer(data, start, end)
+        return self._reads.answer(data, start, end)

@@ -1,0 +1,240 @@
+"""The shortcut of PUT and DELETE: the same answers as the long way's, and the same objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from rs3d.engine.requests import BucketChange
+from rs3d.engine.results import PutResult
+from rs3d.engine.smallwrites import SmallWrites
+from rs3d.http.shortcut import Underway
+from rs3d.s3.plainwrites import PlainWrites
+from rs3d.types.identities import BucketGrant, KeyStatus
+from tests.s3.wire.client import Answer, Caller, Connection, head_bytes
+from tests.s3.wire.conftest import make_bucket
+from tests.s3.wire.server import WireServer
+
+THE_LONG_WAY = ("x-amz-request-payer", "requester")
+OF_THE_REQUEST = ("date", "x-amz-request-id")
+
+ENABLED = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+SUSPENDED = b"<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>"
+SEALED = (
+    b"<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256"
+    b"</SSEAlgorithm></ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>"
+)
+
+
+@pytest.fixture
+def shortcuts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The requests that the shortcut took, by their first letter."""
+    taken: list[str] = []
+    answer = PlainWrites.answer
+
+    def watched(self: PlainWrites, data: bytearray, start: int, end: int) -> Underway | None:
+        found = answer(self, data, start, end)
+        if found is not None:
+            taken.append(chr(data[start]))
+        return found
+
+    monkeypatch.setattr(PlainWrites, "answer", watched)
+    yield taken
+
+
+def shown(answer: Answer) -> tuple[int, list[tuple[str, str]], bytes]:
+    """All of an answer but what differs from request to request, the ids of versions among it; headers in order."""
+    headers = [
+        (name, "" if name == "x-amz-version-id" and value != "null" else value)
+        for name, value in answer.headers.items()
+        if name not in OF_THE_REQUEST
+    ]
+    return answer.status, headers, answer.body
+
+
+def check_both_ways(caller: Caller, target: str, body: bytes, *headers: tuple[str, str]) -> None:
+    def put(*way: tuple[str, str]) -> tuple[tuple[int, list[tuple[str, str]], bytes], Answer]:
+        return shown(caller.put(target, body, *headers, *way)), caller.get(target)
+
+    (short, stored), (long, stored_long) = put(), put(THE_LONG_WAY)
+    assert short == long
+    assert short[0] == 200
+    assert stored.body == stored_long.body == body
+    told = [{name: value for name, value in found.headers.items() if name not in (*OF_THE_REQUEST, "last-modified")}
+            for found in (stored, stored_long)]  # fmt: skip
+    for found in told:
+        found.pop("x-amz-version-id", None)
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, 32 * 1024])
+def test_a_small_put_is_answered_as_ever(root: Caller, bucket: str, shortcuts: list[str], size: int) -> None:
+    check_both_ways(root, f"/{bucket}/k", bytes(range(256)) * (size // 256 + 1) if size > 1 else b"x" * size)
+    assert shortcuts == (["P"] if size <= 4096 else [])  # a body that fills its buffer comes in more than one piece
+
+
+def test_the_content_type_is_kept(root: Caller, bucket: str, shortcuts: list[str]) -> None:
+    check_both_ways(root, f"/{bucket}/k", b"text", ("content-type", 'text/plain; charset="utf-8"'))
+    assert root.head(f"/{bucket}/k").headers["content-type"] == 'text/plain; charset="utf-8"'
+    assert shortcuts == ["P"]
+
+
+@pytest.mark.parametrize("document", [ENABLED, SUSPENDED])
+def test_versions_are_made_and_named_as_ever(root: Caller, bucket: str, shortcuts: list[str], document: bytes) -> None:
+    root.put(f"/{bucket}/k", b"null")
+    root.put(f"/{bucket}?versioning", document)
+    shortcuts.clear()
+    check_both_ways(root, f"/{bucket}/k", b"new")
+    short, long = (root.delete(f"/{bucket}/k", *way) for way in ((), (THE_LONG_WAY,)))
+    assert shown(short) == shown(long)
+    assert short.headers["x-amz-delete-marker"] == "true"
+    assert shortcuts == ["P", "D"]
+    versions = root.get(f"/{bucket}?versions").texts("Version/VersionId")
+    assert len(versions) == (3 if document is ENABLED else 0)
+
+
+def test_a_delete_is_answered_as_ever_and_takes_the_object(root: Caller, bucket: str, shortcuts: list[str]) -> None:
+    answers = []
+    for way in ((), (THE_LONG_WAY,)):
+        root.put(f"/{bucket}/k", b"x")
+        answers.append(shown(root.delete(f"/{bucket}/k", *way)))
+        assert root.get(f"/{bucket}/k").status == 404
+    assert answers[0] == answers[1] and answers[0][0] == 204
+    assert shown(root.delete(f"/{bucket}/missing")) == answers[0]
+    assert shortcuts == ["P", "D", "P", "D"]
+
+
+def test_what_is_declared_of_the_bytes_is_checked(root: Caller, bucket: str, shortcuts: list[str]) -> None:
+    answer = root.request("PUT", f"/{bucket}/k", (), b"other", payload_hash="0" * 64)
+    assert (answer.status, answer.code) == (400, "XAmzContentSHA256Mismatch")
+    assert root.get(f"/{bucket}/k").status == 404
+    assert root.request("PUT", f"/{bucket}/k", (), b"any", payload_hash="UNSIGNED-PAYLOAD").status == 200
+    assert shortcuts == ["P"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("x-amz-meta-colour", "blue"),
+        ("x-amz-tagging", "a=1"),
+        ("cache-control", "no-store"),
+        ("if-none-match", "*"),
+        ("content-md5", "CY9rzUYh03PK3k6DJie09g=="),
+        ("x-amz-checksum-crc32", "2H9+DA=="),
+        ("x-amz-server-side-encryption", "AES256"),
+        ("x-amz-acl", "private"),
+        ("expect", "100-continue"),
+    ],
+)
+def test_a_put_that_asks_for_more_goes_the_long_way(
+    root: Caller, bucket: str, shortcuts: list[str], header: tuple[str, str]
+) -> None:
+    assert root.put(f"/{bucket}/k", b"test", header).status == 200
+    assert root.get(f"/{bucket}/k").body == b"test"
+    assert shortcuts == []
+
+
+def test_a_bucket_that_seals_or_limits_goes_the_long_way(
+    wire: WireServer, root: Caller, bucket: str, shortcuts: list[str]
+) -> None:
+    engine = wire.running.engine
+    wire.run(lambda: engine.change_bucket(bucket, BucketChange(settings={"quota_objects": "1"})))
+    assert root.put(f"/{bucket}/k", b"x").status == 200
+    assert root.put(f"/{bucket}/more", b"x").code == "QuotaExceeded"
+    wire.run(lambda: engine.change_bucket(bucket, BucketChange(settings={"quota_objects": None})))
+    assert root.put(f"/{bucket}?encryption", SEALED).status == 200
+    assert root.put(f"/{bucket}/k", b"x").headers["x-amz-server-side-encryption"] == "AES256"
+    assert shortcuts == []
+
+
+def test_who_may_not_write_is_refused_by_the_long_way(
+    wire: WireServer, anna: Caller, berta: Caller, shortcuts: list[str]
+) -> None:
+    bucket = make_bucket(anna)
+    reader = Caller(wire.address, wire.add_restricted_key("anna", "PLAINWRITES1", BucketGrant(bucket, True, False)))
+    for caller in (reader, berta):
+        assert caller.put(f"/{bucket}/k", b"x").code == "AccessDenied"
+        assert caller.delete(f"/{bucket}/k").code == "AccessDenied"
+    assert shortcuts == []
+    assert anna.put(f"/{bucket}/k", b"x").status == 200
+    statement = {
+        "Effect": "Deny",
+        "Principal": {"AWS": "arn:aws:iam:::user/anna"},
+        "Action": "s3:PutObject",
+        "Resource": f"arn:aws:s3:::{bucket}/k",
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    assert anna.put(f"/{bucket}?policy", policy.encode()).status == 204
+    assert anna.put(f"/{bucket}/k", b"y").code == "AccessDenied"
+    assert anna.put(f"/{bucket}/other", b"y").status == 200
+    assert shortcuts == ["P"]
+
+
+def test_a_key_that_was_switched_off_is_refused_with_the_next_request(
+    wire: WireServer, anna: Caller, shortcuts: list[str]
+) -> None:
+    bucket = make_bucket(anna)
+    caller = Caller(wire.address, wire.add_restricted_key("anna", "PLAINWRITES2"))
+    assert caller.put(f"/{bucket}/k", b"x").status == 200
+    engine = wire.running.engine
+    wire.run(lambda: engine.set_key_status("PLAINWRITES2", KeyStatus.INACTIVE))
+    assert caller.put(f"/{bucket}/k", b"y").code == "InvalidAccessKeyId"
+    assert anna.get(f"/{bucket}/k").body == b"x"
+    assert shortcuts == ["P"]
+
+
+def test_a_missing_bucket_has_the_usual_answer(root: Caller, shortcuts: list[str]) -> None:
+    assert root.put("/no-such-bucket-at-all/k", b"x").code == "NoSuchBucket"
+    assert root.delete("/no-such-bucket-at-all/k").code == "NoSuchBucket"
+    assert shortcuts == []
+
+
+def test_a_write_that_the_commit_refuses_is_run_again_the_long_way(
+    root: Caller, bucket: str, shortcuts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = SmallWrites.put
+
+    def refused(*arguments: object) -> bool:
+        done: Callable[[PutResult | None], None] = arguments[-1]  # type: ignore[assignment]
+        return put(*arguments[:-1], lambda _: done(None))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SmallWrites, "put", refused)
+    with Connection(root.address) as connection:
+        for body in (b"first", b"second"):
+            headers = [*root.headers("PUT", f"/{bucket}/k", (), body), ("content-length", str(len(body)))]
+            connection.send_request("PUT", f"/{bucket}/k", headers, body)
+            assert connection.receive("PUT").status == 200
+            assert root.get(f"/{bucket}/k").body == body
+    assert shortcuts == ["P", "P"]
+
+
+def test_requests_behind_a_write_are_answered_after_it(root: Caller, bucket: str) -> None:
+    target = f"/{bucket}/k"
+    put = head_bytes("PUT", target, [*root.headers("PUT", target, (), b"body"), ("content-length", "4")]) + b"body"
+    get = head_bytes("GET", target, root.headers("GET", target))
+    for whole in (True, False):
+        with Connection(root.address) as connection:
+            if whole:
+                connection.send(put + get + put + get)
+            else:
+                for request in (put, get, put, get):
+                    connection.send(request)
+            answers = b""
+            while answers.count(b"body") < 2:
+                answers += connection.socket.recv(65536)
+        assert answers.count(b"HTTP/1.1 200 OK") == 4
+        root.delete(target)
+
+
+def test_a_client_that_leaves_before_the_answer_changes_nothing(root: Caller, bucket: str) -> None:
+    for number in range(20):
+        target = f"/{bucket}/left{number}"
+        with Connection(root.address) as connection:
+            headers = [*root.headers("PUT", target, (), b"body"), ("content-length", "4")]
+            connection.send_request("PUT", target, headers, b"body")
+    assert root.put(f"/{bucket}/last", b"x").status == 200
+    keys = root.get(f"/{bucket}?list-type=2").texts("Contents/Key")
+    assert "last" in keys
+    assert all(root.get(f"/{bucket}/{key}").body in (b"body", b"x") for key in keys)
