@@ -13,6 +13,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from outcome import Error, capture
+
 if TYPE_CHECKING:
     import pkcs11
 
@@ -48,11 +50,12 @@ class HsmModule:
     def _serve(calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]]) -> None:
         while True:
             future, function = calls.get()
-            try:
-                future.set_result(function())
-            except BaseException as error:  # the caller's, whatever it is
-                future.set_exception(error)
-            del future, function  # they may hold a secret
+            came = capture(function)  # whatever it raises is the caller's
+            if isinstance(came, Error):
+                future.set_exception(came.error)
+            else:
+                future.set_result(came.value)
+            del future, function, came  # they may hold a secret
 
     def load(self) -> pkcs11._pkcs11.lib:
         """The initialised library. Raises PKCS11Error, OSError."""
