@@ -6,15 +6,13 @@ operation.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 
 from rs3d.access.hoisting import hoisted_headers
 from rs3d.access.sigv4 import SignatureForm, SigningKeys, VerifiedSignature
 from rs3d.clock import Clock
-from rs3d.documents.errordocument import ErrorDocument
 from rs3d.engine.engine import StorageEngine
-from rs3d.errors import AccessDenied, NoSuchBucket, RequestError, RetryLater, Rs3dError
+from rs3d.errors import AccessDenied, NoSuchBucket, Rs3dError
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import After, Bytes, Head, NoBody, Request, Response
 from rs3d.http.refusals import HttpRefusal
@@ -24,19 +22,18 @@ from rs3d.s3.authorization import Authorizer
 from rs3d.s3.call import Call, Services
 from rs3d.s3.configuration import S3Config
 from rs3d.s3.cors import CorsRules
-from rs3d.s3.errors import S3Refusal, describe
+from rs3d.s3.errors import S3Refusal
 from rs3d.s3.headers import check_headers
 from rs3d.s3.operations import HANDLERS
 from rs3d.s3.plaincallers import PlainCallers
 from rs3d.s3.plainrequests import PlainRequests
 from rs3d.s3.postform import is_form_upload, post_object
+from rs3d.s3.refusals import refusal_document
 from rs3d.s3.request import Resource, S3Request, read_request
 from rs3d.s3.routes import Operation, find_operation
 from rs3d.telemetry import logs
 from rs3d.types.buckets import Bucket
 from rs3d.types.identities import Identity
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -133,33 +130,19 @@ class Application:
 
     def _refusal(self, error: Exception, request: Request | None, request_id: str) -> Response:
         """XML, or headers alone for HEAD and 304."""
-        rendered = describe(error)
-        status = rendered.code.status
-        if status >= 500 and not isinstance(error, RetryLater | RequestError):
-            log.error("request failed", exc_info=error, extra={"request_id": request_id})
         head = request.head if request is not None else None
-        headers = list(rendered.headers)
+        refusal = refusal_document(error, head, request_id, self.services.config.host_id)
+        status = refusal.rendered.code.status
+        headers = list(refusal.rendered.headers)
         # A refusal by HTTP itself ends the framing; after an internal error nothing is known about the connection.
         after = After.CLOSE if isinstance(error, HttpRefusal) or status == 500 else After.KEEP_ALIVE
         if status == 304:
             headers.append((b"ETag", f'"{getattr(error, "etag", "")}"'.encode("ascii")))
             return Response(status, headers, NoBody(), after)
         headers.append((b"Content-Type", b"application/xml"))
-        body = ErrorDocument(
-            code=rendered.code.code,
-            message=rendered.message,
-            resource=_path(head),
-            request_id=request_id,
-            host_id=self.services.config.host_id,
-            extra=rendered.extra,
-        ).render()
         if head is not None and head.method == "HEAD":
             return Response(status, headers, NoBody(), after)
-        return Response(status, headers, Bytes(body), after)
-
-
-def _path(head: Head | None) -> str:
-    return "" if head is None else head.target.partition(b"?")[0].decode("latin-1")
+        return Response(status, headers, Bytes(refusal.body), after)
 
 
 def build_application(*, engine: StorageEngine, config: S3Config, clock: Clock) -> Application:

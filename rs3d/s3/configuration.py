@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from rs3d.errors import ConfigurationError
+
 
 class RegionCheck(Enum):
     """Whether the region in a signature's scope has to be the configured one."""
@@ -34,3 +36,11 @@ class S3Config:
     """`any` takes keys of customers over plain HTTP too: for tests, and behind a proxy that ends TLS."""
     host_id: str = "rs3d"
     """HostId of error responses and x-amz-id-2: which server of several answered."""
+    keep_alive_s: float = 10.0
+    """CompleteMultipartUpload and copies that work for longer begin to answer after so long, and send a blank each time
+    it has passed again, until their result follows. Well below the 30 s and 60 s after which clients and proxies take a
+    silent connection for dead."""
+
+    def __post_init__(self) -> None:
+        if self.keep_alive_s <= 0:
+            raise ConfigurationError(source="s3", key="keep_alive_s", reason="must be positive")

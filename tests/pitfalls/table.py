@@ -189,6 +189,8 @@ DATA: dict[str, Line] = {
     "D24": covered(
         "a repeated Complete answered NoSuchUpload after success",
         "s3/wire/test_operations.py::test_d24_a_repeated_complete_answers_the_same",
+        "s3/wire/test_kept_alive.py::test_d24_blanks_come_while_it_works_and_the_connection_lives_on",
+        "system/test_kept_alive.py::test_d24_a_complete_is_kept_alive_while_the_committer_hangs",
         "stores/test_committer_operations.py::test_pitfall_d24_a_complete_is_answered_again_while_its_version_exists",
     ),
 }

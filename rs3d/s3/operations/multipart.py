@@ -13,8 +13,9 @@ from rs3d.documents.uploads import (
     InitiateMultipartUploadResult,
 )
 from rs3d.documents.uploads import CompletedPart as NamedPart
+from rs3d.engine.encryption import upload_envelope
 from rs3d.engine.requests import CompletedPart, CompleteRequest, PartCopyRequest, UploadRequest
-from rs3d.errors import BadDigest, InvalidArgument
+from rs3d.errors import BadDigest, InvalidArgument, Rs3dError
 from rs3d.http.messages import NoBody, Response
 from rs3d.s3.call import Call, OperationHandler
 from rs3d.s3.checksums import (
@@ -28,6 +29,7 @@ from rs3d.s3.checksums import (
 from rs3d.s3.conditions import write_preconditions
 from rs3d.s3.encryption import customer_key, envelope_headers, request_headers, requested_encryption
 from rs3d.s3.errors import S3Refusal
+from rs3d.s3.keptalive import kept_alive
 from rs3d.s3.metadata import stored_headers, user_metadata
 from rs3d.s3.operations.object_copy import authorized_source
 from rs3d.s3.operations.object_put import tags_of
@@ -118,7 +120,15 @@ async def upload_part_copy(call: Call) -> Response:
         source_range=call.s3.header(b"x-amz-copy-source-range"),
         customer_key=customer_key(call),
     )
-    result = await call.engine.upload_part_copy(bucket.name, call.s3.key, call.s3.query["uploadId"], number, request)
+    return await kept_alive(
+        call,
+        lambda: _copy_part(call, bucket.name, number, request),
+        headers_so_far=lambda: _upload_headers(call, bucket.name),
+    )
+
+
+async def _copy_part(call: Call, bucket: str, number: int, request: PartCopyRequest) -> Response:
+    result = await call.engine.upload_part_copy(bucket, call.s3.key, call.s3.query["uploadId"], number, request)
     document = CopyPartResult(result.etag, result.last_modified_ns, checksum_texts(result.checksums))
     response = xml_response(document.render())
     response.headers.extend(envelope_headers(result.envelope))
@@ -126,6 +136,15 @@ async def upload_part_copy(call: Call) -> Response:
         version = result.source.version.version_text.encode("ascii")
         response.headers.append((b"x-amz-copy-source-version-id", version))
     return response
+
+
+def _upload_headers(call: Call, bucket: str) -> list[tuple[bytes, bytes]]:
+    """How the parts of the upload that the request names are sealed; nothing when that cannot be told any more: what
+    hinders it, such as the upload's end, is the operation's to say."""
+    try:
+        return envelope_headers(upload_envelope(call.engine.upload(bucket, call.s3.key, call.s3.query["uploadId"])))
+    except Rs3dError:
+        return []
 
 
 def _named_checksum(part: NamedPart) -> Checksum | None:
@@ -156,7 +175,7 @@ def _declared_whole(call: Call) -> tuple[Checksum, ...]:
 
 
 async def complete_multipart_upload(call: Call) -> Response:
-    """CompleteMultipartUpload: metadata only, so the answer comes at once."""
+    """CompleteMultipartUpload: metadata only, so the answer comes at once, unless the disk is slow."""
     bucket = call.existing_bucket()
     size = call.s3.header(b"x-amz-mp-object-size")
     if size is not None and not (size.isascii() and size.isdigit() and len(size) < 20):
@@ -176,11 +195,19 @@ async def complete_multipart_upload(call: Call) -> Response:
         preconditions=write_preconditions(call.http.head),
         customer_key=customer_key(call),
     )
-    result = await call.engine.complete_multipart_upload(bucket.name, call.s3.key, call.s3.query["uploadId"], request)
+    return await kept_alive(
+        call,
+        lambda: _complete(call, bucket.name, request),
+        headers_so_far=lambda: _upload_headers(call, bucket.name),
+    )
+
+
+async def _complete(call: Call, bucket: str, request: CompleteRequest) -> Response:
+    result = await call.engine.complete_multipart_upload(bucket, call.s3.key, call.s3.query["uploadId"], request)
     host = call.s3.header(b"host") or ""
     document = CompleteMultipartUploadResult(
-        location=f"{call.http.scheme.value}://{host}/{bucket.name}/{call.s3.key}",
-        bucket=bucket.name,
+        location=f"{call.http.scheme.value}://{host}/{bucket}/{call.s3.key}",
+        bucket=bucket,
         key=call.s3.key,
         etag=result.etag,
         checksums=checksum_texts(result.checksums, result.part_count),

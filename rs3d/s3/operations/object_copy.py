@@ -15,6 +15,7 @@ from rs3d.s3.conditions import write_preconditions
 from rs3d.s3.copysource import parse_copy_source
 from rs3d.s3.encryption import COPY_SOURCE, customer_key, request_headers, requested_encryption
 from rs3d.s3.errors import S3Refusal
+from rs3d.s3.keptalive import kept_alive
 from rs3d.s3.metadata import stored_headers, user_metadata
 from rs3d.s3.operations.object_put import tags_of
 from rs3d.s3.responses import xml_response
@@ -50,7 +51,7 @@ def _directive(call: Call, name: bytes) -> Directive:
 
 
 async def copy_object(call: Call) -> Response:
-    """CopyObject: metadata only, the bytes are shared."""
+    """CopyObject: metadata only, the bytes are shared, unless they are to be sealed in another way."""
     bucket = call.existing_bucket()
     head = call.http.head
     source = authorized_source(call)
@@ -82,7 +83,13 @@ async def copy_object(call: Call) -> Response:
         checksum_algorithm=algorithm_of(call.s3.header(b"x-amz-checksum-algorithm")),
         preconditions=write_preconditions(head),
     )
-    result = await call.engine.copy_object(bucket.name, call.s3.key, request)
+    return await kept_alive(
+        call, lambda: _copy(call, bucket.name, request), headers_so_far=lambda: request_headers(encryption)
+    )
+
+
+async def _copy(call: Call, bucket: str, request: CopyRequest) -> Response:
+    result = await call.engine.copy_object(bucket, call.s3.key, request)
     document = CopyObjectResult(
         etag=result.etag,
         last_modified_ns=result.last_modified_ns,
