@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_S: Final = 5.0
 """Between two writes of the progress: what a kill costs at most."""
+PAUSE_WAIT_S: Final = 30.0
+"""How long `pause` waits for the step under way. Steps end well before, but for the catalog's, which may be long."""
 IDLE_S: Final = 30.0
 """Findings of others are saved, and the calendar is looked at, so often."""
 
@@ -72,6 +74,7 @@ class ScrubService:
     _saved_at_s: float = float("-inf")
     _loaded: bool = False
     _woken: trio.Event = field(default_factory=trio.Event)
+    _step_under_way: trio.Lock = field(default_factory=trio.Lock)
     _told_unsaved: bool = False
     _mendable: set[int] = field(default_factory=set)
 
@@ -101,12 +104,18 @@ class ScrubService:
         self._woken.set()
 
     async def pause(self) -> None:
-        """Stop reading until `resume`, also over restarts.
+        """Stop reading until `resume`, also over restarts. Nothing is read any more when this returns, and all that
+        was read is counted and saved; only a step that takes longer than PAUSE_WAIT_S goes on to its end.
 
         Raises:
             InvalidArgument: none is running.
         """
-        await self._turn("running", "paused", "pause")
+        self._check_state("running", "pause")
+        self.progress.state = "paused"
+        with trio.move_on_after(PAUSE_WAIT_S):
+            async with self._step_under_way:
+                pass
+        await self._save()
 
     async def resume(self, rate_bytes_per_s: int = -1) -> None:
         """Go on where it was paused.
@@ -114,17 +123,17 @@ class ScrubService:
         Raises:
             InvalidArgument: none is paused.
         """
-        await self._turn("paused", "running", "resume")
+        self._check_state("paused", "resume")
+        self.progress.state = "running"
+        await self._save()
         if rate_bytes_per_s >= 0:
             self.progress.rate_bytes_per_s = rate_bytes_per_s
         self._woken.set()
 
-    async def _turn(self, before: str, after: str, verb: str) -> None:
+    def _check_state(self, wanted: str, verb: str) -> None:
         self._load()
-        if self.progress.state != before:
-            raise InvalidArgument(name="scrub", value=verb, reason=f"is {self.progress.state}, not {before}")
-        self.progress.state = "paused" if after == "paused" else "running"
-        await self._save()
+        if self.progress.state != wanted:
+            raise InvalidArgument(name="scrub", value=verb, reason=f"is {self.progress.state}, not {wanted}")
 
     @property
     def rate_bytes_per_s(self) -> int:
@@ -147,6 +156,10 @@ class ScrubService:
         if self.progress.state != "running":
             await self._wait()
             return 0.0
+        async with self._step_under_way:
+            return await self._read_on()
+
+    async def _read_on(self) -> float:
         before_bytes, before_blobs, started_s = self.progress.done_bytes, self.progress.blobs, trio.current_time()
         await self._advance()
         took_s = trio.current_time() - started_s
