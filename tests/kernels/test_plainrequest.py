@@ -6,7 +6,8 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -42,18 +43,24 @@ def head(method: str, target: bytes, fields: Fields) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
-def take(raw: bytes, now_s: int = NOW_S) -> tuple[bool, bytes, int, bool, bytes] | None:
-    """What the kernel says, the signer met on the way as the server meets it."""
+def met(recognise: Callable[..., Any], raw: bytes, now_s: int) -> tuple[Any, ...] | None:
+    """What a function of the kernel says, the signer met on the way as the server meets it."""
     signers: dict[bytes, plainrequest.Signer] = {}
-    found = plainrequest.read(raw, 0, len(raw), signers, now_s, 256)
+    found = recognise(raw, 0, len(raw), signers, now_s, 256)
     if isinstance(found, bytes):
         known = find_signer(found, None)
         if known is None or known[0] != ACCESS_KEY:
             return None
         key = derive_signing_key(SECRET, known[1])
         signers[found] = plainrequest.Signer(key, str(known[1]).encode(), known[2], "owner")
-        found = plainrequest.read(raw, 0, len(raw), signers, now_s, 256)
-    if found is None or isinstance(found, bytes):
+        found = recognise(raw, 0, len(raw), signers, now_s, 256)
+    return found if isinstance(found, tuple) else None
+
+
+def take(raw: bytes, now_s: int = NOW_S) -> tuple[bool, bytes, int, bool, bytes] | None:
+    """What the kernel says of a read."""
+    found = met(plainrequest.read, raw, now_s)
+    if found is None:
         return None
     is_head, target, signer, stop, checksums, host = found
     assert signer.owner == "owner"
@@ -61,17 +68,9 @@ def take(raw: bytes, now_s: int = NOW_S) -> tuple[bool, bytes, int, bool, bytes]
 
 
 def take_write(raw: bytes, now_s: int = NOW_S) -> tuple[bool, bytes, int, int, bytes | None, bytes, bytes] | None:
-    """The same of a write."""
-    signers: dict[bytes, plainrequest.Signer] = {}
-    found = plainrequest.write(raw, 0, len(raw), signers, now_s, 256)
-    if isinstance(found, bytes):
-        known = find_signer(found, None)
-        if known is None or known[0] != ACCESS_KEY:
-            return None
-        key = derive_signing_key(SECRET, known[1])
-        signers[found] = plainrequest.Signer(key, str(known[1]).encode(), known[2], "owner")
-        found = plainrequest.write(raw, 0, len(raw), signers, now_s, 256)
-    if found is None or isinstance(found, bytes):
+    """What the kernel says of a write."""
+    found = met(plainrequest.write, raw, now_s)
+    if found is None:
         return None
     is_delete, target, signer, body, stop, kind, declared, host = found
     assert signer.owner == "owner"
