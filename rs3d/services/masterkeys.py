@@ -105,9 +105,12 @@ class MasterKeyService:
                 epochs.append(MasterKeyEpoch(key_id=current.hex(), since_ns=time.time_ns()))
                 await self._log(epochs)
             done = await self._reseal(current)
-            if meta.master_key_id != current.hex():
+            is_under_way = len(epochs) > 1 and not epochs[-1].resealed_ns
+            if is_under_way or meta.master_key_id != current.hex():
+                # Also where it names the key already: who was killed behind the renaming had not synced it, and once
+                # the end is logged the key before may go.
                 await trio.to_thread.run_sync(self._prove, current)
-            if len(epochs) > 1 and not epochs[-1].resealed_ns:
+            if is_under_way:
                 epochs[-1].resealed_ns = time.time_ns()
                 await self._log(epochs)
             self._settled = current

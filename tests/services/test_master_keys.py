@@ -23,8 +23,10 @@ from rs3d.engine.requests import (
     UserRequest,
 )
 from rs3d.errors import MasterKeyWrong, OutcomeUnknown
+from rs3d.services import masterkeys
 from rs3d.services.masterkeys import MasterKeyService
 from rs3d.stores.layoutmeta import read_store_meta
+from rs3d.types.operations import PutSetting
 from tests.engine.conftest import SMALL_LIMITS, SMALL_STORE
 
 STORE = EncryptionRequest(EncryptionMode.STORE)
@@ -157,3 +159,38 @@ async def test_a_secret_whose_key_is_gone_is_refused_by_name(tmp_path: Path) -> 
     with pytest.raises(MasterKeyWrong, match="the store was made with key"):
         async with opened(root):
             pass
+
+
+async def test_a_rotation_that_was_cut_off_makes_what_names_the_key_durable_before_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was killed between renaming store.meta and syncing its directory left a name that a cut may take back: were
+    the end logged on the strength of it, the key that the old store.meta names could be dropped."""
+    root, done = tmp_path / "store", list[str]()
+    await fill(root)
+    async with opened(root) as (engine, service):
+        new = add_key(str(root / "master.key"))
+        committer: Any = engine._runtime.committer
+        honest = committer.commit
+
+        async def commit(operation: object) -> object:
+            if isinstance(operation, PutSetting) and read_store_meta(str(root)).master_key_id == new.id:
+                if not done:
+                    raise OutcomeUnknown(reason="killed here")
+                done.append("end")
+            return await honest(operation)
+
+        committer.commit = commit
+        with pytest.raises(OutcomeUnknown):
+            await service.settle()
+        assert read_store_meta(str(root)).master_key_id == new.id and not service.epochs()[-1].resealed_ns
+        replace = masterkeys.replace_store_meta
+
+        def replaced(*arguments: Any) -> None:
+            done.append("store.meta")
+            replace(*arguments)
+
+        monkeypatch.setattr(masterkeys, "replace_store_meta", replaced)
+        done.append("again")
+        await service.settle()
+        assert done == ["again", "store.meta", "end"] and service.epochs()[-1].resealed_ns
