@@ -56,6 +56,13 @@ class Changed(NamedTuple):
     change: Write | Truncate
 
 
+class Rotted(NamedTuple):
+    """The disk itself changed bytes that were durable: nobody wrote them, and no cut brings the old ones back."""
+
+    inode: int
+    change: Write
+
+
 class Synced(NamedTuple):
     inode: int
 
@@ -107,7 +114,7 @@ class Acknowledged(NamedTuple):
 
 
 Event = (
-    Made | Changed | Synced | SyncedAll | Linked | Renamed | Removed | CommitBegun | Committed | CatalogSynced
+    Made | Changed | Rotted | Synced | SyncedAll | Linked | Renamed | Removed | CommitBegun | Committed | CatalogSynced
     | Issued | Acknowledged
 )  # fmt: skip
 
@@ -153,6 +160,10 @@ class File:
             self.durable = with_change(self.durable, change)
             self._digest = b""
         self.pending.clear()
+
+    def rot(self, change: Write) -> None:
+        self.durable = with_change(self.durable, change)
+        self._digest = b""
 
     def digest(self) -> bytes:
         """Of the durable bytes."""
@@ -219,6 +230,8 @@ class Disk:
         """Take an event; `next_commit` is what the commit that begins will have written."""
         if isinstance(event, Changed):
             self.files[event.inode].pending.append(event.change)
+        elif isinstance(event, Rotted):
+            self.files[event.inode].rot(event.change)
         elif isinstance(event, Synced):
             self._sync(event.inode)
         elif isinstance(event, SyncedAll):

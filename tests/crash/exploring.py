@@ -71,6 +71,7 @@ class Explorer:
         self._work = work
         self._stop_at_bad = stop_at_bad
         self._known: dict[bytes, Recovered] = {}
+        self._excused: tuple[str, ...] = ()
 
     def explore(
         self, recording: Recording, *, limit: int, seed: int = 0, nested: float = 0.0, states: int | None = None
@@ -84,10 +85,9 @@ class Explorer:
         with small_and_quick():
             self._explore(recording, limit, random.Random(f"{recording.name} {seed}"), nested, states)
 
-    def _explore(
-        self, recording: Recording, limit: int, rng: random.Random, nested: float, states: int | None
-    ) -> None:
+    def _explore(self, recording: Recording, limit: int, rng: random.Random, nested: float, states: int | None) -> None:
         self._known.clear()
+        self._excused = recording.excused
         disk = recording.disk.copy()
         commits = next_commits(recording.events)
         acknowledged, issued, kind = 0, 0, "opening"
@@ -121,11 +121,9 @@ class Explorer:
     def _count(self, kind: str, image: Image) -> None:
         self.tally.seen.setdefault(image.key, (kind, image.catalog_kind))
 
-    def _blame(
-        self, name: str, at: int, kind: str, image: Image, found: Recovered, legal: list[Contents]
-    ) -> None:
+    def _blame(self, name: str, at: int, kind: str, image: Image, found: Recovered, legal: list[Contents]) -> None:
         self.tally.judged += 1
-        problems = list(found.problems)
+        problems = [text for text in found.problems if not any(excuse in text for excuse in self._excused)]
         if not problems and found.contents not in legal:
             problems.append(difference(found.contents, legal))
         if problems:
@@ -138,7 +136,8 @@ class Explorer:
         processes, where nothing is that was not synced. Cut the power after some of its events."""
         inner, paths = Disk(), dict[str, int]()
         if rng.random() < 0.5:
-            start, inner_kind = image, "recovery cut"
+            start = image
+            inner_kind = "rebuild cut" if image.catalog is None else "recovery cut"
             inner.settled(image, paths)
         else:
             start, inner_kind = disk.live_image(), "death, then recovery cut"
@@ -151,7 +150,7 @@ class Explorer:
         with commits_recorded(files):
             first = recover(self._work, files)
         self._blame(name, at, inner_kind, start, first, legal)
-        if first.problems:
+        if any(not any(excuse in text for excuse in self._excused) for text in first.problems):
             return
         commits = next_commits(files.events)
         chosen = set(rng.sample(range(len(files.events)), min(len(files.events), 12)))

@@ -12,15 +12,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import trio
 
 from rs3d.clock import SystemClock
 from rs3d.crypto.masterkey import MasterKey
+from rs3d.crypto.providers.registry import local_directory
 from rs3d.engine import EngineConfig, StorageEngine
 from rs3d.engine.bucketkeys import KEYS_CONFIGURATION
-from rs3d.engine.configuration import EngineDeps
+from rs3d.engine.configuration import EngineDeps, Sealer
 from rs3d.engine.library import Collector
 from rs3d.engine.requests import (
     BucketChange,
@@ -59,22 +60,24 @@ class Recording:
     disk: Disk
     events: list[Event]
     states: list[Contents]
+    excused: tuple[str, ...] = ()
+    """What a check may complain of: damage that the history did itself, by a piece of the complaint's text."""
 
 
-class KeysAreSteps:
-    """The committer, but a put that first gives its bucket a key is two steps: the key alone may be left of it."""
+class StepCommitter:
+    """The committer, telling of every operation that was committed within a step: what it left may be all that is
+    left of the step."""
 
-    def __init__(self, committer: Any, made: Callable[[], None]) -> None:
+    def __init__(self, committer: Any, committed: Callable[[ops.Operation], None]) -> None:
         self._committer = committer
-        self._made = made
+        self._committed = committed
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._committer, name)
 
     async def commit(self, operation: ops.Operation) -> Any:
         outcome = await self._committer.commit(operation)
-        if isinstance(operation, ops.ChangeBucket) and dict(operation.configurations).get(KEYS_CONFIGURATION):
-            self._made()
+        self._committed(operation)
         return outcome
 
 
@@ -87,6 +90,10 @@ class Life:
     states: list[Contents] = field(default_factory=list)
     steps: int = 0
     config: EngineConfig = ENGINE
+    sealer: Sealer = SEALER
+    each_commit: bool = False
+    """Whether the steps from here on consist of several operations, each of which is durable by itself."""
+    excused: list[str] = field(default_factory=list)
     _kind: str = ""
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
@@ -98,13 +105,15 @@ class Life:
         stack.callback(horizon.close)
         self.store: LocalStore = await stack.enter_async_context(open_local(str(self.root), SETTINGS, files=self.files))
         self.blobs = blobs
+        self.committer: Any = StepCommitter(self.store.committer, self._committed)
         self.engine = StorageEngine(
             EngineDeps(
                 catalog=self.store.catalog,
-                committer=cast(Any, KeysAreSteps(self.store.committer, self._key_made)),
+                committer=self.committer,
                 blobs=blobs,
                 horizon=horizon,
-                sealer=SEALER,
+                sealer=self.sealer,
+                key_directory=local_directory(str(self.root.parent), "us-east-1", self.sealer),
                 clock=SystemClock(),
                 config=self.config,
             )
@@ -117,7 +126,7 @@ class Life:
 
     def look(self) -> Contents:
         with self.store.catalog.snapshot() as view:
-            return contents_of(view, self.blobs)
+            return contents_of(view, self.blobs, self.root)
 
     async def step(self, kind: str, run: Callable[[], Awaitable[Any]]) -> Any:
         """One request of a client, or one piece of the store's own work."""
@@ -129,9 +138,14 @@ class Life:
         self.steps += 1
         return result
 
-    def _key_made(self) -> None:
-        if self._kind == "bucket change":
-            return
+    def _committed(self, operation: ops.Operation) -> None:
+        """A put that first gives its bucket a key is two steps: the key alone may be left of it."""
+        gives_key = isinstance(operation, ops.ChangeBucket) and dict(operation.configurations).get(KEYS_CONFIGURATION)
+        if self.each_commit or (gives_key and self._kind != "bucket change"):
+            self.half_done()
+
+    def half_done(self) -> None:
+        """What a step has done so far is durable, and may be all that is left of it."""
         self.files.note(Acknowledged())
         self.states.append(self.look())
         self.files.note(Issued(self._kind))
@@ -405,4 +419,4 @@ def record(name: str, history: History, root: Path) -> Recording:
             return disk, life
 
     disk, life = trio.run(live)
-    return Recording(name, disk, life.files.events, life.states)
+    return Recording(name, disk, life.files.events, life.states, tuple(life.excused))

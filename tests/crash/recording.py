@@ -27,6 +27,7 @@ from tests.crash.disk import (
     Made,
     Removed,
     Renamed,
+    Rotted,
     Synced,
     SyncedAll,
     Truncate,
@@ -97,6 +98,13 @@ class RecordingFiles(SystemFiles):
 
     def begin_write_out(self, descriptor: int, offset: int, length: int) -> None:
         """A hint: nothing is promised, so nothing is noted."""
+
+    def rot(self, path: str, offset: int, mask: int) -> None:
+        """The disk flips bits of one byte, which no one asked it to."""
+        with self.lock, open(path, "r+b", buffering=0) as file:
+            flipped = bytes([os.pread(file.fileno(), 1, offset)[0] ^ mask])
+            os.pwrite(file.fileno(), flipped, offset)
+            self.note(Rotted(self._of(file.fileno()), Write(offset, flipped)))
 
     def sync_data(self, descriptor: int) -> None:
         self.note(Synced(self._of(descriptor)))

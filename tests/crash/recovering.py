@@ -9,18 +9,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import lmdb
+import msgspec
 
 from rs3d.clock import Clock, SystemClock
+from rs3d.engine import signing
 from rs3d.engine.packs import PackReader
 from rs3d.errors import BlobDamaged, RecordDamaged, Rs3dError
 from rs3d.format import manifest
 from rs3d.format.logsegment import COMPACTED
 from rs3d.rio.chunks import ChunkScope, unpack_chunk
 from rs3d.rio.decoder import Decoder
+from rs3d.rio.mending import mend_stored
+from rs3d.rio.parity import corrects
+from rs3d.services import masterkeys, rekeying
 from rs3d.stores import blobexamination, catalogtables
+from rs3d.stores.blobexamination import blob_path
+from rs3d.stores.blobmending import BlobMender
 from rs3d.stores.blobreader import LocalBlobReader
 from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
 from rs3d.stores.catalog import LocalCatalog
@@ -36,11 +43,13 @@ from rs3d.stores.compactionmoves import unfinished_moves
 from rs3d.stores.files import Files
 from rs3d.stores.garbage import collect_once
 from rs3d.stores.horizon import NO_READERS
-from rs3d.stores.layout import DIRECTORIES
+from rs3d.stores.layout import DIRECTORIES, STAGING, STORE_META, BlobFile
+from rs3d.stores.layoutmeta import read_store_meta, replace_store_meta
 from rs3d.stores.logreader import LogReader, segment_names
 from rs3d.stores.outcomes import decode_outcome
 from rs3d.stores.sweep import sweep_once
 from rs3d.types import operations as ops
+from rs3d.types.blobs import BlobInfo
 from rs3d.types.chunks import ChunkPlace
 from rs3d.types.identifiers import NULL_VERSION, BlobId, BucketId, Epoch, OperationId, SegmentId, UploadId, VersionId
 from rs3d.types.objects import BlobSet, Extent, Inline, ListedVersion, ObjectVersion
@@ -52,6 +61,9 @@ SETTINGS = CommitterSettings(store_id=STORE_ID, segment_bytes=16 << 10, map_byte
 
 MACHINE = SystemClock()
 _ZEROS = bytes(4096)
+
+JOBS: Final = (rekeying.SETTING, masterkeys.SETTING, signing.KEYS_SETTING)
+"""Settings in which services keep how far they are."""
 
 Contents = dict[str, str]
 """All that a client could see of a store, by what it is called."""
@@ -129,7 +141,7 @@ class Store:
 
     def __init__(self, root: Path, files: Files | None = None, clock: Clock = MACHINE) -> None:
         self.root = root
-        files = files or QuickFiles()
+        files = self.files = files or QuickFiles()
         self.opened: OpenedCommitter = open_committer(str(root), SETTINGS, files=files, clock=clock)
         self.core = self.opened.core
         self.catalog = LocalCatalog(self.opened.tables, LogReader(str(root / "log"), STORE_ID))
@@ -157,7 +169,10 @@ class Store:
         return decode_outcome(reply.outcome)
 
     def settle(self) -> None:
-        """What committer and steward do after a start: close epochs of the dead, end compactions, sweep, collect."""
+        """What committer and steward do after a start: close epochs of the dead, end compactions, forget mending that
+        was cut short, sweep, collect."""
+        BlobMender(str(self.root), self.blobs, files=self.files).close()
+        self._prove_master_key()
         service = CommitterService(self.core)
         service.close_stale_epochs()
         service.close()
@@ -185,9 +200,16 @@ class Store:
         if dead:
             self.commit(ops.DropLogSegments(id=own, numbers=dead))
 
+    def _prove_master_key(self) -> None:
+        """A rotation of the master key that was cut short makes what names the key durable before it ends."""
+        with self.catalog.snapshot() as view:
+            raw = view.setting(masterkeys.SETTING)
+        if raw is not None and not msgspec.msgpack.decode(raw, type=list[masterkeys.MasterKeyEpoch])[-1].resealed_ns:
+            replace_store_meta(str(self.root), read_store_meta(str(self.root)), self.files)
+
     def contents(self) -> Contents:
         with self.catalog.snapshot() as view:
-            return contents_of(view, self.blobs)
+            return contents_of(view, self.blobs, self.root)
 
     def unsettled(self) -> list[str]:
         """What `settle` should have ended."""
@@ -218,7 +240,8 @@ class Store:
         for name in segment_names(str(self.root / "log")).values():
             if name.number not in rows and any(name.number in run for run in runs):
                 found.append(f"log segment {name.number} was replaced, but its file is left for good")
-        known = {*DIRECTORIES, "store.meta", "store.lock"}
+        found += [f"staging/{name}: left over" for name in os.listdir(self.root / STAGING)]
+        known = {*DIRECTORIES, STORE_META, "store.lock", "store.meta.new"}  # the last by the replacement to come
         found += [f"{name}: a stranger" for name in os.listdir(self.root) if name not in known]
         return found
 
@@ -245,11 +268,15 @@ def recover(root: Path, files: Files | None = None) -> Recovered:
     return found
 
 
-def contents_of(view: Snapshot, blobs: LocalBlobStore) -> Contents:
-    """Buckets, versions with their bytes, uploads, identities, counters."""
-    found: Contents = {}
+def contents_of(view: Snapshot, blobs: LocalBlobStore, root: Path) -> Contents:
+    """Buckets, versions with their bytes, uploads, identities, counters, jobs, the master key that is named."""
+    jobs = {name: view.setting(name) for name in JOBS}
+    found: Contents = {f"setting {name}": sha(value) for name, value in jobs.items() if value is not None}
+    if (root / STORE_META).exists():
+        found[STORE_META] = read_store_meta(str(root)).master_key_id
     for bucket in view.buckets():
-        settings = f"{sorted(bucket.configurations)} {sorted(bucket.settings)}"
+        configurations = sorted((name, sha(content)) for name, content in bucket.configurations)
+        settings = f"{configurations} {sorted(bucket.settings)}"
         found[f"bucket {bucket.name}"] = f"{bucket.bucket_id} {bucket.owner} {bucket.versioning.value} {settings}"
         found[f"counters {bucket.name}"] = str(view.counters(bucket.bucket_id))
         for key, listed in view.list_versions(bucket.bucket_id, b"", b""):
@@ -309,12 +336,33 @@ def _read(view: Snapshot, blobs: LocalBlobStore, extent: Extent) -> bytes:
             return _chunks(view, blobs, reader)
         offset, length = (0, info.stored_bytes) if info.recipe.layers else (extent.offset, extent.length)
         buffer = bytearray(length)
-        reader.read_into(offset, memoryview(buffer))
+        try:
+            reader.read_into(offset, memoryview(buffer))
+        except BlobDamaged:
+            if not info.recipe.layers or not corrects(info.recipe):
+                raise
+            buffer = _restored(blobs, info)
         if not info.recipe.layers:
             return bytes(buffer)
         return bytes(buffer) + f"{info.recipe} {extent.offset} {extent.length}".encode()
     finally:
         reader.close()
+
+
+def _restored(blobs: LocalBlobStore, info: BlobInfo) -> bytearray:
+    """A damaged blob's stored bytes as a GET has them: by their parity, whether the scrub mends the file or not."""
+    with open(blob_path(blobs._root, info.blob, BlobFile.DATA), "rb") as file:
+        stored = bytearray(file.read())
+
+    def read(offset: int, buffer: memoryview) -> bool:
+        buffer[:] = stored[offset : offset + len(buffer)]
+        return True
+
+    def write(offset: int, block: bytes) -> None:
+        stored[offset : offset + len(block)] = block
+
+    mend_stored(info.recipe, info.stored_bytes, read, write)
+    return stored
 
 
 def _chunks(view: Snapshot, blobs: LocalBlobStore, reader: LocalBlobReader) -> bytes:

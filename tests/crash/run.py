@@ -1,6 +1,7 @@
 """`python -m tests.crash.run --states 100000`: explore until so many distinct disks were recovered and judged.
 
-Every fixed history first, then histories drawn from seeds, each cut after every event; recoveries are cut in turn.
+Every fixed history first, then histories drawn from seeds, each cut after every event; recoveries and rebuilds are cut
+in turn. Prints how many distinct disks there were of each kind of operation under way.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from tests.crash.deduphistories import SHARED, mixed_sharing
 from tests.crash.exploring import Explorer, Tally
 from tests.crash.histories import HISTORIES, History, mixed, record
 from tests.crash.layeredhistories import LAYERED, mixed_makes
+from tests.crash.servicehistories import SERVED, mixed_services
 
-ALL: Final = {**HISTORIES, **LAYERED, **SHARED}
+ALL: Final = {**HISTORIES, **LAYERED, **SHARED, **SERVED}
 
-DRAWN: Final = (mixed, mixed_makes, mixed_sharing)
+DRAWN: Final = (mixed, mixed_makes, mixed_sharing, mixed_services)
 
 Task = tuple[str, int, int, float, float]
 
@@ -59,7 +61,8 @@ def main() -> int:
     deadline_s = time.monotonic() + arguments.seconds
     fixed = ((name, arguments.seed, limit, nested, deadline_s) for name in (SHARED if arguments.sharing else ALL))
     every = len(DRAWN) if arguments.sharing else 1
-    seeds = itertools.count(every * arguments.seed - (every > 1), every)
+    first = DRAWN.index(mixed_sharing) if arguments.sharing else 0
+    seeds = itertools.count(every * arguments.seed + first, every)
     drawn = ((f"mixed {seed}", seed, limit, nested, deadline_s) for seed in seeds)
     tasks = itertools.chain(fixed, drawn)
     total, started = Tally(), time.monotonic()
