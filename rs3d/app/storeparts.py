@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -98,7 +99,7 @@ async def open_parts(
         # Before the first hello already: the committer may die while this process is still starting.
         nursery.start_soon(_follow_committers, client, channels)
         await client.opened()
-        sealer = RotatingSealer(key, meta.store_id)
+        sealer = RotatingSealer(key, meta.store_id, partial(open_store, root))
         directory = open_key_directory(configuration, root, sealer)
         stack.callback(directory.close)
         engine = StorageEngine(

@@ -2,8 +2,9 @@
 
 The key file's first line is the current key, the lines behind it are older ones. What any of them sealed opens; what is
 sealed now is sealed under the current one. The file is looked at before each sealing, and when a secret names a key
-that is not known: so a key that another process put first is used with the next call. Blocks for a look at one small
-file.
+that is not known: so a key that another process put first is used with the next call. A file that neither holds the key
+in use nor the one that the store names is no rotation, and nothing is sealed under what stands in it. Blocks for a look
+at one small file.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from rs3d.crypto.masterkey import MasterKey
 from rs3d.crypto.sealing import KEY_ID_BYTES, Sealer
-from rs3d.errors import MasterKeyWrong
+from rs3d.errors import MasterKeyWrong, Rs3dError
 from rs3d.kernels.secretmemory import SecretMemory
 from rs3d.telemetry.logs import fields
 
@@ -31,10 +33,17 @@ def sealed_under(sealed: bytes) -> bytes:
 class RotatingSealer:
     """A `Sealer` of all keys of one file, or of one key from elsewhere. Safe among threads."""
 
-    def __init__(self, key: MasterKey, store_id: bytes) -> None:
+    def __init__(self, key: MasterKey, store_id: bytes, require: Callable[[MasterKey], object] | None = None) -> None:
+        """Args:
+        require: raises an Rs3dError when no key of a file is the one that the store names. It is asked of a file that
+            does not hold the key in use any more: this process may have slept through a rotation and the retirement
+            of the key before. Without it such a file is refused.
+        """
         self._store_id = store_id
+        self._require = require
         self._path = key.source if os.sep in key.source else ""
         self._identity: tuple[int, int, int] | None = None
+        self._refused: tuple[int, int, int] | None = None
         self._lock = threading.Lock()
         self._sealers: dict[bytes, Sealer] = {}
         self._current = b""
@@ -80,10 +89,23 @@ class RotatingSealer:
             if identity is None or identity == self._identity:
                 return
             try:
-                self._take(MasterKey.from_file(self._path))
+                key = MasterKey.from_file(self._path)
+                self._require_rotation(key)
+                self._take(key)
                 self._identity = identity
-            except MasterKeyWrong as error:
-                _log.warning("the master key's file was replaced by something else", extra=fields(reason=str(error)))
+            except Rs3dError as error:
+                if identity != self._refused:
+                    self._refused = identity
+                    reason = str(error)
+                    _log.warning("the master key's file was replaced by something else", extra=fields(reason=reason))
+
+    def _require_rotation(self, key: MasterKey) -> None:
+        if self._current in {one.key_id for one in (key, *key.older)}:
+            return
+        if self._require is None:
+            reason = f"it does not hold key {self._current.hex()}, which is in use"
+            raise MasterKeyWrong(source=self._path, reason=reason)
+        self._require(key)
 
     def _look(self) -> tuple[int, int, int] | None:
         if not self._path:

@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
@@ -115,7 +116,7 @@ async def open_store_parts(
             store_id=meta.store_id, map_bytes=meta.map_bytes, segment_bytes=options.log_segment_bytes
         )
         space = WriteAdmission(root, SpaceConfig(minimum_free_bytes=options.minimum_free_bytes), clock=machine)
-        sealer = RotatingSealer(key, meta.store_id)
+        sealer = RotatingSealer(key, meta.store_id, partial(open_store, root))
         directory = local_directory(root, config.region, sealer)
         held.callback(directory.close)
         async with open_local(root, settings, clock=machine) as store:

@@ -81,6 +81,33 @@ def test_a_file_that_becomes_unreadable_changes_nothing_for_a_process_that_runs(
     assert sealer.unseal("p", b"", sealer.seal("p", b"", b"x")) == b"x" and sealer.current_key_id == before
 
 
+def replace(path: str, key: MasterKey) -> None:
+    key.write(path + ".other")
+    os.replace(path + ".other", path)
+
+
+def test_nothing_is_sealed_under_a_file_that_does_not_hold_the_key_in_use(path: str) -> None:
+    """A flipped bit of a key is another key: what it sealed would be lost with the next start."""
+    sealer = RotatingSealer(MasterKey.from_file(path), STORE)
+    before = sealer.current_key_id
+    replace(path, MasterKey.generate())
+    assert sealed_under(sealer.seal("p", b"", b"x")) == before == sealer.current_key_id
+    assert sealer.key_ids == [before]
+
+
+def test_a_process_that_slept_through_a_rotation_and_the_retirement_takes_the_key_that_the_store_names(
+    path: str,
+) -> None:
+    first = MasterKey.from_file(path)
+    named = [first.check_value(STORE)]
+    sealer = RotatingSealer(first, STORE, lambda key: key.require(STORE, "its own", named[0]))
+    second = MasterKey.generate()
+    replace(path, second)
+    assert sealer.current_key_id == first.key_id, "the store names another"
+    named[0] = second.check_value(STORE)
+    assert sealed_under(sealer.seal("p", b"", b"x")) == second.key_id
+
+
 def test_any_threshold_of_shares_restores_the_key_and_fewer_do_not() -> None:
     key = MasterKey.generate()
     shares = [Share.parse(share.text()) for share in split(key, 5, 3)]

@@ -152,7 +152,8 @@ async def test_a_secret_whose_key_is_gone_is_refused_by_name(tmp_path: Path) -> 
     await fill(root)
     async with opened(root) as (_, service):
         old = (await _ids(service))[0]
-        add_key(str(root / "master.key"))
+        new = add_key(str(root / "master.key"))
+        assert await _ids(service) == [new.id, old]
         drop_keys(str(root / "master.key"), frozenset({old}))
         with pytest.raises(MasterKeyWrong, match=old):
             await service.settle()
