@@ -32,6 +32,7 @@ SETTING: Final = "root access key"
 SHORTEST_SECRET: Final = 16
 _ACCESS_KEY = re.compile(r"[A-Za-z0-9_.\-]{3,128}\Z", re.ASCII)
 _SECRET = re.compile(rf"[!-~]{{{SHORTEST_SECRET},128}}\Z", re.ASCII)
+_SOURCE: Final = "# from "
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 
@@ -54,6 +55,10 @@ class RootCredentials:
     def text(self) -> str:
         """The file's content."""
         return f"access_key = {self.access_key}\nsecret_key = {self.secret_key}\n"
+
+    def text_with_source(self) -> str:
+        """The same for another process, which `source_of` tells where they came from."""
+        return f"{_SOURCE}{self.source}\n{self.text()}"
 
 
 def generate(source: str) -> RootCredentials:
@@ -79,6 +84,11 @@ def parse(text: str, source: str) -> RootCredentials:
     if len(values) != 2:
         raise ConfigurationError(source=source, key="credentials", reason="lacks access_key or secret_key")
     return RootCredentials(values["access_key"], values["secret_key"], source)
+
+
+def source_of(text: str) -> str:
+    """Where credentials came from that were handed on as `text_with_source`."""
+    return text.partition("\n")[0].removeprefix(_SOURCE)
 
 
 def from_environment(environment: MutableMapping[str, str]) -> RootCredentials | None:

@@ -45,6 +45,7 @@ def build_scrubbing(
     config: ScrubConfig,
     instruments: dict[str, Instrument],
     catalog_damaged: Callable[[str], None],
+    damaged_key_files: Callable[[], list[tuple[str, str]]],
 ) -> Scrubbing:
     """Put it together; the caller closes `mender`.
 
@@ -67,7 +68,7 @@ def build_scrubbing(
         catalog=parts.catalog,
         committer=parts.committer,
         clock=clock,
-        stages=ScrubStages(root, store_id, parts.catalog, parts.blobs, suspects, findings),
+        stages=ScrubStages(root, store_id, parts.catalog, parts.blobs, suspects, findings, damaged_key_files),
         findings=findings,
         suspects=suspects,
         examine_catalog=lambda: examine_aside(root),

@@ -91,7 +91,7 @@ def _serve(
         logs.hide(credentials.secret_key)
     admin_path = configuration.get(AdminConfig).socket or store.root / ADMIN_SOCKET
     _open_missing(configuration, listeners, admin_path)
-    credentials_fd = _sealed_memory(credentials.text()) if credentials is not None else None
+    credentials_fd = _sealed_memory(credentials.text_with_source()) if credentials is not None else None
     serving = Serving(
         root=store.root,
         s3=listeners.addresses(S3),

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
@@ -47,6 +48,7 @@ from rs3d.daemon.control import (
     TraceSwitch,
     close_all,
 )
+from rs3d.daemon.keyfiles import damaged_key_files
 from rs3d.daemon.scrubbing import Scrubbing, build_scrubbing
 from rs3d.daemon.startup import read_sealed
 from rs3d.errors import ConfigurationError
@@ -91,6 +93,8 @@ class Steward:
         self._suspects: Suspects | None = None
         self._committer_arrived, self._committers = trio.open_memory_channel[int](math.inf)
         self._drain_asked = trio.Event()
+        self._credentials_source = ""
+        """Where the root credentials came from: a path, where it was a file."""
 
     async def run(self) -> None:
         """Work until drained."""
@@ -109,6 +113,7 @@ class Steward:
         if "root credentials" in self._child.descriptors:
             text = read_sealed(self._child.take("root credentials"))
             credentials = rootcredentials.parse(text, "the supervisor")
+            self._credentials_source = rootcredentials.source_of(text)
             logs.hide(credentials.secret_key)
         await rootcredentials.ensure_root(parts.engine, parts.catalog, parts.committer, credentials)
 
@@ -166,7 +171,8 @@ class Steward:
             self._child.channel.send(CatalogDamaged(reason=reason[:2000]))
 
         config = self._configuration.get(ScrubConfig)
-        return build_scrubbing(parts, root, config, self._instruments, catalog_damaged)
+        key_files = partial(damaged_key_files, self._configuration, os.environ, parts.engine, self._credentials_source)
+        return build_scrubbing(parts, root, config, self._instruments, catalog_damaged, key_files)
 
     def _services(self, parts: StoreParts) -> tuple[GarbageService, list[Service]]:
         config = self._configuration.get(ServicesConfig)

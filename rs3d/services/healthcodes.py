@@ -16,6 +16,7 @@ class HealthCode(Enum):
     CATALOG_DAMAGED = "catalog-damaged"
     LOG_DAMAGED = "log-damaged"
     STORE_META_DAMAGED = "store-meta-damaged"
+    KEYS_DAMAGED = "keys-damaged"
     BLOB_DAMAGED = "blob-damaged"
     BLOB_MISSING = "blob-missing"
     CORRUPTION_THRESHOLD = "corruption-threshold"
@@ -48,6 +49,11 @@ ADVICE: Final[dict[HealthCode, Advice]] = {
     HealthCode.STORE_META_DAMAGED: Advice(
         "store.meta cannot be read: the store would not open again",
         "restore store.meta from a backup before the daemon is stopped",
+        True,
+    ),
+    HealthCode.KEYS_DAMAGED: Advice(
+        "a file of keys or root credentials is damaged or not the one in use: the daemon would not start again with it",
+        "restore the named file from its copy before the daemon is stopped",
         True,
     ),
     HealthCode.BLOB_DAMAGED: Advice(

@@ -6,6 +6,7 @@ Everything here blocks and runs in a thread. Rows are read in short views; what 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from rs3d.errors import BlobDamaged, FormatUnknown, RecordDamaged, Rs3dError, StoreDamaged
@@ -38,7 +39,12 @@ class ScrubStages:
         blobs: LocalBlobStore,
         suspects: Suspects,
         findings: Findings,
+        damaged_key_files: Callable[[], list[tuple[str, str]]] = list,
     ) -> None:
+        """Args:
+        damaged_key_files: reads the files of keys that this store needs; names those that are damaged, and why.
+        """
+        self._damaged_key_files = damaged_key_files
         self._root = root
         self._store_id = store_id
         self._catalog = catalog
@@ -70,6 +76,8 @@ class ScrubStages:
             read_store_meta(self._root)
         except (StoreDamaged, FormatUnknown, RecordDamaged, OSError) as error:
             self._findings.note(HealthCode.STORE_META_DAMAGED, "store.meta", str(error))
+        for path, reason in self._damaged_key_files():
+            self._findings.note(HealthCode.KEYS_DAMAGED, path, reason)
 
     # -------------------------------------------------------------------------------------------------------- log
 

@@ -175,6 +175,20 @@ def test_a_damaged_record_is_told_with_its_key(server: MiniProcess) -> None:
     assert scrub(server)["problems"] == []
 
 
+@pytest.mark.parametrize("name", ["master.key", "root.credentials"])
+def test_a_flipped_bit_of_a_key_file_is_told_before_a_start_needs_it(server: MiniProcess, name: str) -> None:
+    path = next(Path(server.directory).parent.rglob(name))
+    before = path.read_bytes()
+    flip(path, len(before) - 3)
+    try:
+        found = [row for row in scrub(server)["problems"] if row["code"] == "keys-damaged"]
+        assert [row["what"] for row in found] == [str(path)]
+        assert "keys-damaged" in health(server)
+    finally:
+        path.write_bytes(before)
+    assert not [row for row in scrub(server)["problems"] if row["code"] == "keys-damaged"]
+
+
 def test_a_scrub_is_paused_and_goes_on_after_a_kill(server: MiniProcess) -> None:
     client = s3_client(server)
     for number in range(4):

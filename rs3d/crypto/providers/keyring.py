@@ -235,6 +235,15 @@ class Keyring:
 
         return self._described(self._change(change)[name])
 
+    def check_file(self) -> None:
+        """Read the file as it lies on the disk, whatever is known of it. Blocking.
+
+        Raises:
+            KeyProviderUnavailable, MasterKeyWrong, RecordDamaged
+        """
+        if os.path.lexists(self.path):
+            self._load()
+
     def seal_again_if_older(self, key_id: bytes) -> bool:
         """Write the file anew where it is sealed under another master key than `key_id`, the current one. Blocking.
 
