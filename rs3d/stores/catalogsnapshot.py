@@ -216,6 +216,8 @@ class Snapshot(ChunkView):
             return None
         found = cursor.key()
         if len(found) != len(row_key) + 8 or not found.startswith(row_key):
+            if found < row_key:
+                raise self._tables.versions.out_of_order(found)
             return None
         value = self._tables.versions.unseal(found, cursor.value())
         return sequence_of(found[-8:]), VersionRow(*VERSION.unpack(value))

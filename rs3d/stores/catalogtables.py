@@ -84,6 +84,11 @@ class Table:
             what=f"catalog table {self.name}, row {key.hex()}", reason="the CRC of its value does not hold"
         )
 
+    def out_of_order(self, key: bytes) -> RecordDamaged:
+        """Where a scan meets a row before the place it began at: a page leads somewhere else, and rows may be hidden
+        behind it."""
+        return RecordDamaged(what=f"catalog table {self.name}, row {key.hex()}", reason="it is out of order")
+
 
 class Tables:
     """The open environment with all tables as attributes by their names."""
@@ -133,7 +138,7 @@ def open_tables(catalog_path: str, *, access: Access, map_bytes: int = DEFAULT_M
 
     Raises:
         FormatUnknown: a reader met a catalog without its tables.
-        StoreDamaged: LMDB refuses the files.
+        StoreDamaged: LMDB refuses the files, or the page that names the tables is damaged.
     """
     writes = access is Access.WRITE
     try:
@@ -162,6 +167,7 @@ def open_tables(catalog_path: str, *, access: Access, map_bytes: int = DEFAULT_M
     try:
         if environment.max_key_size() < 505:
             raise FormatUnknown(what="liblmdb", reason="was built for keys shorter than 505 bytes")
+        _require_names(environment, os.path.dirname(catalog_path))
         handles: dict[TableName, lmdb._Database] = {}
         if writes:
             with environment.begin(write=True) as transaction:
@@ -179,3 +185,18 @@ def open_tables(catalog_path: str, *, access: Access, map_bytes: int = DEFAULT_M
         environment.close()
         raise
     return Tables(environment, handles)
+
+
+def _require_names(environment: lmdb.Environment, root: str) -> None:
+    """Make sure that the page that names the tables is sound: with a name hidden by a flipped bit, liblmdb would open
+    another table by it, or the committer would make an empty one.
+
+    Raises:
+        StoreDamaged: its names are not those it counts, each once and in order.
+    """
+    with environment.begin() as transaction:
+        found = [bytes(name) for name in transaction.cursor().iternext(keys=True, values=False)]
+        counted = int(transaction.stat(environment.open_db(None, txn=transaction))["entries"])
+    known = {name.value.encode("ascii") for name in TableName}
+    if found != sorted(set(found)) or len(found) != counted or (found and not known.issuperset(found)):
+        raise StoreDamaged(root=root, reason="the catalog's table of tables is damaged", command="rs3d check --rebuild")

@@ -37,6 +37,9 @@ def walk(
     Args:
         prefix, start: in the table's own text (escaped for suffixed tables).
         after_row: begin behind this row key instead, when it lies in the space where the walk begins.
+
+    Raises:
+        RecordDamaged: a page leads to a row that lies before these.
     """
     if start < prefix:
         start = prefix
@@ -70,6 +73,8 @@ def _walk_space(
             yield row_key, above + row_key[width:] if above else row_key[width:], sealed
             continue
         if row_key[:width] != space:
+            if row_key < space:
+                raise table.out_of_order(row_key)
             return
         if len(sealed) == BRANCH_VALUE_BYTES:
             text = above + row_key[width:-1]

@@ -94,6 +94,8 @@ class CatalogView:
             return
         for key, sealed in cursor.iternext(keys=True, values=True):
             if not key.startswith(prefix):
+                if key < start:
+                    raise table.out_of_order(key)
                 return
             yield key, table.unseal(key, sealed)
 

@@ -11,6 +11,7 @@ import os
 import pickle
 import random
 import shutil
+import struct
 import sys
 import tempfile
 from collections import Counter
@@ -207,10 +208,20 @@ def flips(image: Image, meaning: dict[str, int], count: int, rng: random.Random,
         path, size = rng.choice(by_kind[kinds[number % len(kinds)]])
         limit = meaning[path] if meaning[path] and rng.random() < 0.9 else size
         offset = rng.randrange(limit)
-        if path == CATALOG_FILE and rng.random() < 0.5:  # where liblmdb's own structure is
-            offset = offset // PAGE_BYTES * PAGE_BYTES + rng.randrange(96)
+        if path == CATALOG_FILE:
+            offset = used_offset(image.catalog or b"", offset // PAGE_BYTES, rng)
         found.append(Flip(path, offset, rng.randrange(8)))
     return found
+
+
+def used_offset(catalog: bytes, number: int, rng: random.Random) -> int:
+    """An offset in a page where liblmdb has something: its header and places of rows, or the rows. Pages that it has
+    freed look like others."""
+    start = number * PAGE_BYTES
+    _, _, flags, lower, upper = struct.unpack_from("<QHHHH", catalog, start)
+    if flags not in (1, 2) or not 16 <= lower <= upper < PAGE_BYTES:  # a meta page, or none yet
+        return start + rng.randrange(160)
+    return start + (rng.randrange(lower) if rng.random() < 0.5 else rng.randrange(upper, PAGE_BYTES))
 
 
 def run(root: Path, count: int, seed: int, kind: str = "") -> Counter[tuple[str, Answer]]:
@@ -222,7 +233,7 @@ def run(root: Path, count: int, seed: int, kind: str = "") -> Counter[tuple[str,
         means_something = flip.offset < meaning[flip.path] and (flip.path, flip.offset) not in unused
         answer = judge(ask(flip.of(image), root / "flipped"), contents, means_something=means_something)
         tally[kind_of(flip.path), answer] += 1
-        if answer in (Answer.WRONG, Answer.UNNOTICED):
+        if answer in (Answer.WRONG, Answer.UNNOTICED, Answer.MISSING):
             print(f"{answer.value}: {flip}", file=sys.stderr)
     return tally
 
