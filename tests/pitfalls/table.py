@@ -135,6 +135,8 @@ DATA: dict[str, Line] = {
     "D15": covered(
         "missing or damaged metadata made objects invisible",
         "crash/test_bit_flips.py::test_d15_a_flipped_bit_in_any_kind_of_file_is_found_and_never_served",
+        "crash/test_bit_flips.py::test_d15_a_flipped_bit_in_the_page_that_names_the_tables_is_no_empty_store",
+        "stores/test_catalog_order.py::test_d15_a_list_that_is_led_back_is_damage_and_not_its_end",
         "stores/test_blobs_local.py::test_pitfall_d15_any_flip_or_loss_in_a_sidecar_is_damage_and_never_absence",
         "format/test_sidecar.py::test_pitfall_d15_a_flip_of_any_byte_is_found",
     ),
@@ -253,6 +255,7 @@ SECURITY: dict[str, Line] = {
     "S10": covered(
         "secrets in logs, metrics and errors",
         "s3/wire/test_security.py::test_s10_no_secret_is_logged_at_debug_level",
+        "s3/wire/test_secrecy.py::test_s10_a_secret_in_the_log_is_found_in_any_form",
         "system/test_isolation.py::test_s10_a_talkative_daemon_tells_no_secret_anywhere",
         "system/test_isolation.py::test_s10_no_secret_stands_in_a_command_line_an_environment_or_a_readable_file",
         "system/test_mini.py::test_s10_neither_output_nor_metrics_tell_a_secret",

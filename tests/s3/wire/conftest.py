@@ -11,12 +11,27 @@ from rs3d.engine.configuration import EngineConfig
 from rs3d.http.limits import HttpLimits
 from rs3d.s3.configuration import RegionCheck, S3Config
 from tests.s3.wire.client import Caller
+from tests.s3.wire.secrecy import Secrecy
 from tests.s3.wire.server import Setup, WireServer
 
 MIB = 1024 * 1024
 DOMAIN = "s3.wire.test"
 
 _NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def secrecy(tmp_path_factory: pytest.TempPathFactory) -> Secrecy:
+    return Secrecy(tmp_path_factory.mktemp("secrecy") / "log")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def s10_nothing_secret_is_logged_by_any_test_here(secrecy: Secrecy) -> Iterator[None]:
+    """All tests of this folder log at debug level; after each file no secret that came into being so far may stand in
+    the log. By file, so that other folders' tests are left alone."""
+    with secrecy.watching():
+        yield
+    assert secrecy.leaks() == []
 
 
 @pytest.fixture(scope="session")
