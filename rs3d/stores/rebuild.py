@@ -58,7 +58,7 @@ def files_in_order(directory: LogDirectory, lost: list[LostRecords] | None = Non
     Raises:
         StoreDamaged: one is missing.
     """
-    replaced = _replacements(directory)
+    replaced = replacements(directory)
     gone = {source for sources in replaced.values() for source in sources}
     files = [
         file
@@ -88,7 +88,7 @@ def read_footer(directory: LogDirectory, file: LogFile) -> SegmentFooter | None:
         os.close(descriptor)
 
 
-def _replacements(directory: LogDirectory) -> dict[int, tuple[int, ...]]:
+def replacements(directory: LogDirectory) -> dict[int, tuple[int, ...]]:
     """Run by run: what it replaced, as the records SEGMENTS_REPLACED say. A run without one is a leftover (STORE.md
     3)."""
     runs = {number for number in directory.segments if number >= COMPACTED}
@@ -109,7 +109,7 @@ def _note_replaced(tables: Tables, directory: LogDirectory) -> None:
     """Sources of runs that still lie on disk are dead: they get rows, so that they are dropped like others."""
     transaction = CatalogTransaction(tables)
     death = transaction.tail.sequence
-    for sources in _replacements(directory).values():
+    for sources in replacements(directory).values():
         for number in sources:
             file = directory.segments.get(number)
             if file is not None:

@@ -24,7 +24,7 @@ from rs3d.format.logsegment import (
     segment_name,
 )
 from rs3d.format.record import append_record
-from rs3d.format.rows import LOG_DEAD, LOG_REPLACED, LOG_SEGMENT, TAIL, LogSegmentRow, Tail
+from rs3d.format.rows import LOG_DEAD, LOG_REPLACED, LOG_SEALED, LOG_SEGMENT, TAIL, LogSegmentRow, Tail
 from rs3d.kernels import posix
 from rs3d.stores.catalogapply import Applicable
 from rs3d.stores.catalogstate import sweep_again
@@ -34,8 +34,8 @@ from rs3d.stores.checkreport import Progress, no_progress
 from rs3d.stores.files import Files, read_whole, write_whole
 from rs3d.stores.log import LogWriter
 from rs3d.stores.logchain import LogDirectory, LogFile, read_directory
-from rs3d.stores.logreader import ScanEnd
-from rs3d.stores.rebuild import replay_sealed
+from rs3d.stores.logreader import ScanEnd, scan_records
+from rs3d.stores.rebuild import read_footer, replacements, replay_sealed
 from rs3d.stores.replay import LastSegment, Loss, LostRecords, applicable, apply_all, apply_segment, reaches, read_last
 from rs3d.types.identifiers import Sequence
 
@@ -94,7 +94,11 @@ def open_log(
         # A header that never became durable: nothing in that segment was acknowledged.
         if last.number < number < COMPACTED:
             files.unlink(segment_name(number), directory=log.directory)
-    _remove_leftover_runs(tables, log, directory, files)
+    unknown = _runs_without_row(tables, directory)
+    replacing = replacements(directory) if unknown else {}
+    for run in unknown:
+        if run.header.number not in replacing:  # no record `segments replaced` tells of it (STORE.md 3)
+            files.unlink(run.file_name, directory=log.directory)
     if last.number and last.end == RECORDS_START:
         _make_header_durable(log, files, directory.segments[last.number].file_name)
     number = max(last.number, _highest_used(directory)) + 1
@@ -103,6 +107,9 @@ def open_log(
         applied += len(last.survivors)
     else:
         log.start(number, last.number, last.end, now_ns)
+    for run in unknown:
+        if run.header.number in replacing:
+            _adopt_run(tables, directory, run)
     if last.number:
         _release_rest(directory, directory.segments[last.number], last.end)
     if rebuilds:
@@ -136,14 +143,44 @@ def remove_leftovers(log: LogWriter, files: Files) -> None:
             files.unlink(name, directory=log.directory)
 
 
-def _remove_leftover_runs(tables: Tables, log: LogWriter, directory: LogDirectory, files: Files) -> None:
-    """Runs that no record `segments replaced` tells of (STORE.md 3)."""
+def _runs_without_row(tables: Tables, directory: LogDirectory) -> list[LogFile]:
+    """Runs that the catalog does not know: of a compaction that did not come to its record, or whose record the catalog
+    had not applied."""
     with tables.environment.begin() as view:
         keys = view.cursor(db=tables.log_segments.handle).iternext(values=False)
         known = {int.from_bytes(key, "big") for key in keys}
-    for number, file in directory.segments.items():
-        if file.is_run and number not in known:
-            files.unlink(file.file_name, directory=log.directory)
+    return [file for number, file in directory.segments.items() if file.is_run and number not in known]
+
+
+def _adopt_run(tables: Tables, directory: LogDirectory, file: LogFile) -> None:
+    """Give a run the row that its compaction would have given it. Its record has been applied, and is durable: the
+    sources are waiting for their positions to be moved (`unfinished_moves`), and would be lost without the run.
+
+    Raises:
+        StoreDamaged: it does not hold what its footer tells.
+    """
+    footer = read_footer(directory, file)
+    position = ScanEnd(RECORDS_START, 0, 0)
+    stop_offset = footer.seal_offset if footer is not None else file.header.capacity_bytes
+    heads = [record.head for record in scan_records(directory.path_of(file), file.header, position, stop_offset)]
+    if footer is None or position.offset != stop_offset or len(heads) != footer.record_count:
+        raise directory.damaged(f"{file.file_name} at offset {position.offset}: {position.reason or 'has no seal'}")
+    header = file.header
+    row = LogSegmentRow(
+        LOG_SEALED,
+        header.first,
+        header.last,
+        header.generation,
+        stop_offset,
+        len(heads),
+        heads[0].sequence if heads else 0,
+        heads[-1].sequence if heads else 0,
+        sum(head.total_bytes for head in heads),
+        0,
+    )
+    transaction = CatalogTransaction(tables)
+    transaction.put_log_segment(header.number, row)
+    transaction.commit()
 
 
 def _highest_used(directory: LogDirectory) -> int:

@@ -20,6 +20,7 @@ from rs3d.engine.packs import PackReader
 from rs3d.errors import BlobDamaged, RecordDamaged, Rs3dError
 from rs3d.format import manifest
 from rs3d.format.logsegment import COMPACTED
+from rs3d.format.rows import LOG_REPLACED
 from rs3d.rio.chunks import ChunkScope, unpack_chunk
 from rs3d.rio.decoder import Decoder
 from rs3d.rio.mending import mend_stored
@@ -240,6 +241,11 @@ class Store:
         for name in segment_names(str(self.root / "log")).values():
             if name.number not in rows and any(name.number in run for run in runs):
                 found.append(f"log segment {name.number} was replaced, but its file is left for good")
+        found += [
+            f"log segment {number} waits for a run that is not there"
+            for number, row in rows.items()
+            if row.state == LOG_REPLACED
+        ]
         found += [f"staging/{name}: left over" for name in os.listdir(self.root / STAGING)]
         known = {*DIRECTORIES, STORE_META, "store.lock", "store.meta.new"}  # the last by the replacement to come
         found += [f"{name}: a stranger" for name in os.listdir(self.root) if name not in known]

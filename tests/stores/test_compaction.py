@@ -4,19 +4,21 @@ PITFALLS D2)."""
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from rs3d.errors import InvalidArgument, RecordDamaged
+from rs3d.errors import InvalidArgument, OutcomeUnknown, RecordDamaged
 from rs3d.format.rows import LOG_DEAD, LOG_REPLACED, LOG_SEGMENT, LogSegmentRow
 from rs3d.stores.compaction import Compacted, compact
 from rs3d.stores.compactionmoves import unfinished_moves
 from rs3d.types import operations as ops
 from rs3d.types.buckets import Versioning
 from rs3d.types.identifiers import BucketId, Sequence
-from rs3d.types.objects import BlobSet, Extent, MutablePart
+from rs3d.types.objects import BlobSet, Extent, Inline, MutablePart
+from tests.crash.recording import replaced
 from tests.stores.committed import CommittedStore, live_bytes, rows_without_positions
 
 
@@ -179,6 +181,56 @@ def test_store_rule_03_a_compaction_cut_short_anywhere_leaves_a_whole_store(stor
     with store.view() as view:
         for key, _ in view.list_objects(bucket, b"", b""):
             assert view.latest(bucket, key.decode()) is not None
+
+
+@pytest.mark.parametrize("compactions", [0, 1, 2])
+def test_d02_a_run_whose_record_only_the_log_has_is_kept_and_completed(store: CommittedStore, compactions: int) -> None:
+    """Death between the log's sync and the catalog's commit of `segments replaced`; then so many compactions more."""
+    bucket = busy_history(store)
+    keys = store.keys(bucket)
+    with only_the_log_has(store), pytest.raises(OutcomeUnknown):
+        run(store)
+    store.reopen()
+    for number in range(compactions):
+        complete(store)
+        keys.append(f"after {number}")
+        for size in (3000, 30_000):
+            store.put(bucket, keys[-1], bytes(size))
+            store.core.log.rotate(store.core.clock.now_ns())
+        run(store)
+        store.reopen()
+    complete(store)
+    store.reopen()
+    assert store.keys(bucket) == sorted(keys)
+    store.without_catalog()
+    assert store.keys(bucket) == sorted(keys)
+    with store.view() as view:
+        for key in keys:
+            found = view.latest(bucket, key)
+            assert found is not None and (not isinstance(found.placement, Inline) or view.inline_payload(found))
+
+
+@contextlib.contextmanager
+def only_the_log_has(store: CommittedStore) -> Iterator[None]:
+    """What is committed now is synced in the log, and no more is done."""
+    flush = store.core.log.flush
+
+    def flush_and_die() -> None:
+        flush()
+        raise OSError(errno.EIO, "the process dies here")
+
+    with replaced((store.core.log, "flush", flush_and_die)):
+        yield
+
+
+def complete(store: CommittedStore) -> None:
+    """What a committer does in the background after an opening, and the collector."""
+    for _ in unfinished_moves(store.core):
+        pass
+    states = segments(store)
+    assert LOG_REPLACED not in {row.state for row in states.values()}
+    dead = tuple(number for number, row in states.items() if row.state == LOG_DEAD)
+    store.commit(ops.DropLogSegments(id=store.id(), numbers=dead))
 
 
 def test_a_damaged_source_stops_the_compaction_and_changes_nothing(store: CommittedStore, tmp_path: Path) -> None:
