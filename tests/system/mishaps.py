@@ -174,5 +174,17 @@ class Mishaps:
             foreign = fill_the_rest(self.place)
             self._pause.wait(self.chance.uniform(1.0, 4.0))
             foreign.unlink()
-            before = load.acknowledged
-            wait_until(lambda: load.acknowledged > before + 20 or load.problems)
+            self._go_on_unrefused(load)
+
+    def _go_on_unrefused(self, load: ChaosLoad) -> None:
+        """Wait until the load has gone on for a while with no refusal: deletes are acknowledged on a full disk, and
+        each worker finds out for itself that there is room again."""
+        failed, acknowledged = load.failed, load.acknowledged
+
+        def has_gone_on() -> bool:
+            nonlocal failed, acknowledged
+            if load.failed != failed:
+                failed, acknowledged = load.failed, load.acknowledged
+            return load.acknowledged > acknowledged + 50 or bool(load.problems)
+
+        wait_until(has_gone_on)
