@@ -9,44 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from rs3d.admin.client import AdminClient, CommandFailed
-from rs3d.cli.main import build_parser
-from rs3d.cli.remote import NOT_ARGUMENTS
+from rs3d.admin.client import CommandFailed
 from rs3d.testing import MiniProcess
 from tests.engine.bodies import noise
 from tests.system.clients import error_code, s3_client
+from tests.system.scrubbing import blob_files, rs3d, scrub
 from tests.system.waiting import wait_until
 
 LARGE = 400_000
-
-
-def rs3d(server: MiniProcess, *words: str) -> Any:
-    """What a command of the administration answers."""
-    arguments = vars(build_parser().parse_args([*words, "--data", str(server.directory)]))
-    values = {name: value for name, value in arguments.items() if name not in NOT_ARGUMENTS}
-    if "settings" in values:
-        values["settings"] = dict(pair.split("=") for pair in values["settings"])
-    with AdminClient(Path(server.directory) / "admin.sock") as client:
-        return client.call(arguments["admin_verb"], values)
 
 
 def refusal(server: MiniProcess, *words: str) -> str:
     with pytest.raises(CommandFailed) as failed:
         rs3d(server, *words)
     return str(failed.value)
-
-
-def scrub(server: MiniProcess) -> Any:
-    """One whole scrub, as fast as it goes; returns its status once nothing is waiting."""
-    rs3d(server, "scrub", "start", "--rate", "0")
-
-    def done() -> Any:
-        status = rs3d(server, "scrub", "status")
-        return status if status["scrub"]["state"] == "idle" and not status["scrub"]["waiting"] else None
-
-    return wait_until(done)
 
 
 def flip(path: Path, offset: int) -> None:
@@ -58,13 +36,6 @@ def flip(path: Path, offset: int) -> None:
 def health(server: MiniProcess) -> str:
     with urllib.request.urlopen(f"{server.ops}/health/ready", timeout=30) as answer:
         return str(answer.read().decode())
-
-
-def blob_files(server: MiniProcess, bucket: str, key: str) -> tuple[Path, Path]:
-    """Data file and sidecar of an object in one blob."""
-    path = rs3d(server, "locate", bucket, key)["blobs"][0]["path"]
-    data = Path(server.directory) / path
-    return data, data.with_suffix(".meta")
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +104,22 @@ def test_damage_without_parity_is_kept_told_and_ends_with_the_object(server: Min
     assert error_code(refused.value) == "InternalError"
     client.delete_object(Bucket="plain", Key="lost")
     wait_until(lambda: not any(row["code"] == "blob-damaged" for row in rs3d(server, "scrub", "status")["problems"]))
+
+
+def test_a_file_cut_short_below_a_read_breaks_the_read_and_costs_no_worker(server: MiniProcess, client: Any) -> None:
+    client.put_object(Bucket="plain", Key="cut", Body=noise(16 << 20, 71))
+    data, _ = blob_files(server, "plain", "cut")
+    processes = server.children()
+    stream = client.get_object(Bucket="plain", Key="cut")["Body"]
+    assert len(stream.read(1000)) == 1000
+    os.truncate(data, 1 << 20)
+    with pytest.raises(BotoCoreError):
+        stream.read()
+    assert any("plain/cut" in row["what"] for row in scrub(server)["problems"] if row["code"] == "blob-damaged")
+    assert "cut" in {row["key"] for row in rs3d(server, "quarantine", "list")}
+    assert server.children() == processes
+    client.delete_object(Bucket="plain", Key="cut")
+    wait_until(lambda: not rs3d(server, "scrub", "status")["problems"])
 
 
 def test_a_missing_file_and_a_file_without_a_row_are_told(server: MiniProcess, client: Any) -> None:
