@@ -29,6 +29,9 @@ _DecodedBlob = LayeredBlob | DedupBlob
 OPEN_BLOBS: Final = 64
 """Descriptors that one response holds at most."""
 
+SPAN_BYTES: Final = 4 * 1024 * 1024
+"""A span that needs no verification is at most so long (a body below that is one span, so it is sent at once)."""
+
 CLOSED_AT_ONCE_BYTES: Final = 64 * 1024 * 1024
 """Up to this size a blob is closed on the loop. If it was unlinked meanwhile, closing frees its blocks, which takes
 long for large files only."""
@@ -197,7 +200,7 @@ class BlobPieces:
         span = self._verified_span(upcoming) if self._in_spans else None
         if span is not None:
             # Verified lately and still in memory: no thread is needed.
-            self._next = (Ready(span), None, upcoming)
+            self._next = (Ready(self._lengthened(span, upcoming)), None, upcoming)
             return
         lease: Lease | None = None
         view: memoryview | None = None
@@ -231,6 +234,26 @@ class BlobPieces:
             return None
         return _span(found, upcoming) if found.is_verified(upcoming.offset, upcoming.length) else None
 
+    def _lengthened(self, span: FileSpan, upcoming: _Slice) -> FileSpan:
+        """The span with those behind it in its blob that can be handed out likewise, up to SPAN_BYTES: a MiB each time
+        around costs 40 µs more than its sending."""
+        length, behind = span.length, upcoming
+        while length < SPAN_BYTES:
+            following = next(self._slices, None)
+            if following is None:
+                break
+            found = self._readers[upcoming.index]
+            is_same = following.index == upcoming.index and following.offset == behind.offset + behind.length
+            if (
+                not is_same
+                or isinstance(found, _DecodedBlob)
+                or not found.is_verified(following.offset, following.length)
+            ):
+                self._slices = itertools.chain((following,), self._slices)
+                break
+            length, behind = length + following.length, following
+        return span._replace(length=length)
+
     async def _take_next(self) -> Piece:
         if self._next is None:
             raise ValueError("no piece was started")
@@ -245,9 +268,7 @@ class BlobPieces:
                 self._start_next()
                 return await self._take_next()
         except BlobDamaged as damage:
-            self._failed = ObjectDamaged(
-                bucket=self._bucket, key=self._key, blob=damage.blob, reason=damage.reason
-            )
+            self._failed = ObjectDamaged(bucket=self._bucket, key=self._key, blob=damage.blob, reason=damage.reason)
             raise self._failed from damage
         self._next = None
         self._current = (piece, lease)

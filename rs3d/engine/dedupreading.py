@@ -115,9 +115,7 @@ class DedupBlob:
 
     __slots__ = ("_blobs", "_catalog", "_kept", "_packs", "_reader", "_rows", "_secrets", "info")
 
-    def __init__(
-        self, catalog: Catalog, blobs: BlobStore, reader: BlobReader, data_key: EncryptionKey | None
-    ) -> None:
+    def __init__(self, catalog: Catalog, blobs: BlobStore, reader: BlobReader, data_key: EncryptionKey | None) -> None:
         """Takes over `reader`, of the manifest.
 
         Raises:

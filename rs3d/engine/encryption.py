@@ -212,9 +212,7 @@ def data_key_of_upload(
         raise PartKeyWrong(bucket=bucket.name, key=upload.key) from wrong
 
 
-def check_completing_key(
-    keys: SealingKeys, bucket: Bucket, upload: Upload, customer: CustomerKey | None
-) -> None:
+def check_completing_key(keys: SealingKeys, bucket: Bucket, upload: Upload, customer: CustomerKey | None) -> None:
     """Hold the customer's key that a Complete came with against the upload's. As on S3, it has to come where the upload
     has a checksum algorithm, and may be left out elsewhere; a wrong one is refused always.
 

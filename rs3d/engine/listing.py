@@ -144,9 +144,7 @@ def list_objects(runtime: Runtime, bucket: str, request: ListRequest) -> ObjectP
             return view.list_objects(record.bucket_id, prefix, max(position, prefix))
 
         walked = _walk(seek, start, prefix, delimiter, _page_size(request.maximum))
-    page = ObjectPage(
-        entries=walked.rows, common_prefixes=_texts(walked.prefixes), is_truncated=walked.is_truncated
-    )
+    page = ObjectPage(entries=walked.rows, common_prefixes=_texts(walked.prefixes), is_truncated=walked.is_truncated)
     if walked.is_truncated:
         page.next_marker = walked.last.decode("utf-8")
         behind = _behind_prefix(walked.last) if walked.last_is_prefix else _behind_key(walked.last)
@@ -205,9 +203,7 @@ def list_object_versions(runtime: Runtime, bucket: str, request: ListVersionsReq
             return view.list_versions(record.bucket_id, prefix, max(position, prefix), behind)
 
         walked = _walk(seek, start, prefix, delimiter, _page_size(request.maximum))
-    page = VersionPage(
-        entries=walked.rows, common_prefixes=_texts(walked.prefixes), is_truncated=walked.is_truncated
-    )
+    page = VersionPage(entries=walked.rows, common_prefixes=_texts(walked.prefixes), is_truncated=walked.is_truncated)
     if walked.is_truncated:
         page.next_key_marker = walked.last.decode("utf-8")
         if not walked.last_is_prefix:
@@ -254,9 +250,7 @@ def list_multipart_uploads(runtime: Runtime, bucket: str, request: ListUploadsRe
             return view.list_uploads(record.bucket_id, prefix, max(position, prefix), behind)
 
         walked = _walk(seek, start, prefix, delimiter, _page_size(request.maximum))
-    page = UploadPage(
-        uploads=walked.rows, common_prefixes=_texts(walked.prefixes), is_truncated=walked.is_truncated
-    )
+    page = UploadPage(uploads=walked.rows, common_prefixes=_texts(walked.prefixes), is_truncated=walked.is_truncated)
     if walked.is_truncated:
         page.next_key_marker = walked.last.decode("utf-8")
         if not walked.last_is_prefix:

@@ -118,9 +118,7 @@ def object_tags(runtime: Runtime, bucket: str, key: str, version: str | None) ->
     return runtime.read(lambda view: find_version(view, find_bucket(view, bucket), key, version))
 
 
-async def set_object_tags(
-    runtime: Runtime, bucket: str, key: str, tags: Pairs, version: str | None
-) -> ObjectVersion:
+async def set_object_tags(runtime: Runtime, bucket: str, key: str, tags: Pairs, version: str | None) -> ObjectVersion:
     """Replace a version's tags (empty = remove them); returns the version as it was read.
 
     Raises:

@@ -44,7 +44,6 @@ class WarmReads:
         if opened is not None:
             opened.__exit__(None, None, None)
 
-
     def open_verified(self, extent: Extent) -> BlobReader | None:
         """A reader of a blob whose stored bytes are the client's and were verified a moment ago, all of `extent`; None
         where a thread has to look first. The open file outlives whatever becomes of the object."""

@@ -115,9 +115,7 @@ class Connection:
     def is_idle(self) -> bool:
         """Whether nothing is lost when the connection ends now."""
         parkable = self._parkable
-        return self.phase is _IDLE and (
-            parkable is None or not self._service.parking.is_answering(parkable.fileno())
-        )
+        return self.phase is _IDLE and (parkable is None or not self._service.parking.is_answering(parkable.fileno()))
 
     def lease_buffer(self) -> ReceiveBuffer:
         """See `BodyOwner`."""

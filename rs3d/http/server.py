@@ -222,10 +222,12 @@ def new_service(
         observer=observer,
         watchdog=watchdog,
         find_shortcut=find_shortcut,
-        may_take=lambda: not (
-            service.draining
-            or observer.wants_requests
-            or load.in_flight + parking.answering >= limits.requests_in_flight
+        may_take=lambda: (
+            not (
+                service.draining
+                or observer.wants_requests
+                or load.in_flight + parking.answering >= limits.requests_in_flight
+            )
         ),
         is_draining=lambda: service.draining,
     )

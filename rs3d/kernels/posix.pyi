@@ -87,9 +87,7 @@ def clone_file(destination_fd: int, source_fd: int) -> None:
     Blocking: *blocks* on the file system's journal.
     """
 
-def clone_range(
-    destination_fd: int, destination_offset: int, source_fd: int, source_offset: int, length: int
-) -> None:
+def clone_range(destination_fd: int, destination_offset: int, source_fd: int, source_offset: int, length: int) -> None:
     """Share a range of blocks (FICLONERANGE).
 
     Args:

@@ -136,12 +136,8 @@ async def test_store_rule_14_a_stale_source_is_planned_again_three_times(world: 
 
 
 async def copied_part(engine: StorageEngine, text: str | None, algorithm: str = "") -> bytes:
-    upload = await engine.create_multipart_upload(
-        "bucket", "to", UploadRequest(checksum_algorithm=algorithm)
-    )
-    made = await engine.upload_part_copy(
-        "bucket", "to", upload, 1, PartCopyRequest(source=SOURCE, source_range=text)
-    )
+    upload = await engine.create_multipart_upload("bucket", "to", UploadRequest(checksum_algorithm=algorithm))
+    made = await engine.upload_part_copy("bucket", "to", upload, 1, PartCopyRequest(source=SOURCE, source_range=text))
     part = CompletedPart(number=1, etag=made.etag)
     await engine.complete_multipart_upload("bucket", "to", upload, CompleteRequest(parts=(part,)))
     data = await engine.get_object("bucket", "to")
@@ -165,9 +161,7 @@ async def test_store_rule_17_a_part_shares_the_bytes_of_a_blob(world: MemoryWorl
 async def test_a_whole_object_whose_digests_are_known_is_not_read(world: MemoryWorld) -> None:
     checks = BodyChecks(checksum_algorithm="SHA256")
     await world.engine.put_object("bucket", "from", noise(200_000), PutRequest(checks=checks))
-    upload = await world.engine.create_multipart_upload(
-        "bucket", "to", UploadRequest(checksum_algorithm="SHA256")
-    )
+    upload = await world.engine.create_multipart_upload("bucket", "to", UploadRequest(checksum_algorithm="SHA256"))
     await world.engine.upload_part_copy("bucket", "to", upload, 1, PartCopyRequest(source=SOURCE))
     assert world.blobs.readers == []
 
@@ -183,8 +177,9 @@ async def test_the_root_of_a_shared_run_is_that_of_its_bytes(engine: StorageEngi
 
 
 @pytest.mark.parametrize("text", [None, "bytes=10-20"])
-async def test_store_rule_17_bytes_of_an_inlined_source_are_written_anew(engine: StorageEngine, text: str |
-None) -> None:
+async def test_store_rule_17_bytes_of_an_inlined_source_are_written_anew(
+    engine: StorageEngine, text: str | None
+) -> None:
     await engine.put_object("bucket", "from", noise(900))
     assert await copied_part(engine, text, "CRC32") == (noise(900) if text is None else noise(900)[10:21])
 

@@ -157,8 +157,9 @@ async def test_a_write_that_fails_leaves_no_file(world: MemoryWorld, failing: in
         StoreFull(what="disk", free_bytes=0, needed_bytes=1),
     ],
 )
-async def test_store_rule_13_the_blobs_of_a_refused_operation_are_unlinked(world: MemoryWorld, refusal:
-Exception) -> None:
+async def test_store_rule_13_the_blobs_of_a_refused_operation_are_unlinked(
+    world: MemoryWorld, refusal: Exception
+) -> None:
     await world.engine.put_object("bucket", "key", b"there")
     await world.engine.put_object("bucket", "first", DATA)
     before = world.blobs.held

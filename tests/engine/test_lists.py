@@ -77,9 +77,7 @@ async def test_d20_the_whole_corpus_is_listed_in_byte_order(engine: StorageEngin
 _keys = st.sets(st.text(alphabet="ab/é", min_size=1, max_size=6), max_size=25)
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
-)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(
     keys=_keys,
     prefix=st.text(alphabet="ab/é", max_size=3),
@@ -136,8 +134,10 @@ async def test_requests_that_make_no_list(engine: StorageEngine) -> None:
         engine.list_objects("bucket", ListRequest(maximum=-1))
     with pytest.raises(InvalidArgument):
         engine.list_objects("bucket", ListRequest(prefix="\ud800"))
-    for request in (ListVersionsRequest(version_marker="null"), ListVersionsRequest(key_marker="a",
-    version_marker="x")):
+    for request in (
+        ListVersionsRequest(version_marker="null"),
+        ListVersionsRequest(key_marker="a", version_marker="x"),
+    ):
         with pytest.raises(InvalidArgument):
             engine.list_object_versions("bucket", request)
 

@@ -51,9 +51,7 @@ async def upload_all(engine: StorageEngine, upload: str, bucket: str = "bucket")
 
 
 async def test_parts_become_one_object(engine: StorageEngine) -> None:
-    request = UploadRequest(
-        headers=(("content-type", "text/x"),), user_metadata=(("a", "b"),), tags=(("t", "1"),)
-    )
+    request = UploadRequest(headers=(("content-type", "text/x"),), user_metadata=(("a", "b"),), tags=(("t", "1"),))
     upload = await begin(engine, request)
     parts = await upload_all(engine, upload)
     made = await engine.complete_multipart_upload("bucket", "key", upload, CompleteRequest(parts=parts))
@@ -87,9 +85,7 @@ async def test_with_sha256_the_etag_is_the_like(engine: StorageEngine) -> None:
 
 
 async def test_a_crc_of_the_whole_is_combined_from_the_parts(engine: StorageEngine) -> None:
-    upload = await begin(
-        engine, UploadRequest(checksum_algorithm="CRC32", checksum_type=ChecksumType.FULL_OBJECT)
-    )
+    upload = await begin(engine, UploadRequest(checksum_algorithm="CRC32", checksum_type=ChecksumType.FULL_OBJECT))
     parts = await upload_all(engine, upload)
     expected = Checksum("CRC32", crc32(b"".join(BODIES)).to_bytes(4, "big"))
     wrong = CompleteRequest(parts=parts, checksums=(Checksum("CRC32", bytes(4)),))

@@ -168,8 +168,9 @@ async def test_store_rule_15_an_open_reader_outlives_its_object(world: MemoryWor
     world.state.garbage.clear()
 
 
-async def test_store_rule_15_at_most_64_blobs_are_open_and_the_horizon_is_held_until_the_rest_fits(world:
-MemoryWorld) -> None:
+async def test_store_rule_15_at_most_64_blobs_are_open_and_the_horizon_is_held_until_the_rest_fits(
+    world: MemoryWorld,
+) -> None:
     bodies = [noise(100_000, seed) for seed in range(150)]
     await put_parts(world.engine, "key", bodies)
     held_during = []
