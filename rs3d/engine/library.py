@@ -5,8 +5,9 @@ The same parts and the same code as in a daemon; only the processes are missing.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from rs3d.crypto.providers.registry import local_directory
 from rs3d.crypto.rotatingsealer import RotatingSealer
 from rs3d.engine.configuration import EngineConfig, EngineDeps, Verify
 from rs3d.engine.engine import StorageEngine
-from rs3d.errors import MasterKeyWrong
+from rs3d.errors import MasterKeyWrong, Rs3dError
 from rs3d.format.storemeta import StoreMeta
 from rs3d.stores.ballast import SpaceConfig, WriteAdmission
 from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
@@ -36,6 +37,8 @@ from rs3d.stores.log import DEFAULT_SEGMENT_BYTES
 from rs3d.stores.sweep import Swept, sweep_once
 from rs3d.types.identifiers import BlobId, SegmentId, UploadId
 from rs3d.types.operations import DropGarbage, FreeChunks, FreeSetMembers, Operation, Outcome, SegmentSwept
+
+log = logging.getLogger(__name__)
 
 MASTER_KEY_FILE: Final = "master.key"
 """Below the root, as `rs3d mini` has it."""
@@ -168,13 +171,23 @@ class Collector:
         self._blobs = blobs
         self._horizon = horizon
         self._lock = trio.Lock()
+        self._told = ""
 
     async def run(self, interval_s: float) -> None:
-        """Sweep what ended processes left, then collect for ever."""
-        await self.sweep()
+        """Sweep what ended processes left, then collect for ever. What the store refuses (it may be full, or
+        read-only) is logged and left for later: who only reads is not to be disturbed."""
+        await self._try(self.sweep)
         while True:
-            await self.collect()
+            await self._try(self.collect)
             await trio.sleep(interval_s)
+
+    async def _try(self, work: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await work()
+        except (Rs3dError, OSError) as error:
+            if str(error) != self._told:
+                log.warning("garbage is not collected now: %s", error)
+            self._told = str(error)
 
     async def collect(self) -> Collected:
         """One pass over all garbage."""

@@ -3,6 +3,7 @@
 `commit` is shielded from its first packet on: whoever waits for it is cancelled only after the answer. When the
 committer dies, operations without an answer wait for its successor's channel (`reattach`) and are sent again under
 their old ids, which makes that harmless; an operation that is outstanding at a second death is given up as unknown.
+A committer in a thread of this process has no successor: at its end all are given up.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from functools import partial
 import outcome
 import trio
 
-from rs3d.errors import CommitterGone, OutcomeUnknown, ProtocolMismatch
+from rs3d.errors import CommitterGone, OutcomeUnknown, ProtocolMismatch, Rs3dError, StoreReadOnly
 from rs3d.stores import messages
 from rs3d.stores.outcomes import decode_outcome
 from rs3d.types.identifiers import Epoch, OperationId, Sequence
@@ -44,14 +45,25 @@ class CommitClient:
     `run` must be running (in a nursery of the opener's) while `commit` is used.
     """
 
-    def __init__(self, channel: socket.socket, on_given_up: Callable[[bytes], None] | None = None) -> None:
+    def __init__(
+        self,
+        channel: socket.socket,
+        on_given_up: Callable[[bytes], None] | None = None,
+        *,
+        last_words: Callable[[], str] | None = None,
+    ) -> None:
         """Begin on one end of a SEQPACKET pair, whose other end is the committer's.
 
         Args:
             on_given_up: gets the message of an operation that saw two committers die, to be kept for whoever looks
                 into it (`messages.decode_operation` reads it).
+            last_words: of a committer that has no successor: why it ended, asked for when it has. Nobody waits for
+                an answer then, and nothing more is sent.
         """
         self._on_given_up = on_given_up
+        self._last_words = last_words
+        self._refusal: Callable[[], Rs3dError] | None = None
+        """What `commit` raises once nothing can be committed any more."""
         channel.setblocking(False)
         self._socket = channel
         self._epoch = 0
@@ -95,8 +107,8 @@ class CommitClient:
 
     async def commit(self, operation: Operation) -> Outcome:
         """Durable when it returns. See `interfaces.Committer.commit` for what it raises."""
-        if self._closed:
-            raise CommitterGone(reason="the store is closed")
+        if self._refusal is not None:
+            raise self._refusal()
         counter = operation.id.counter
         parts = messages.encode_operation(operation, self._answered_below(counter))
         size_bytes = len(parts[0]) + len(parts[1])
@@ -106,8 +118,8 @@ class CommitClient:
             or (self._waiting and self._outstanding_bytes + size_bytes > messages.OUTSTANDING_BYTES)
         ):
             await self._wait_for_room(size_bytes)
-            if self._closed:
-                raise CommitterGone(reason="the store is closed")
+            if self._refusal is not None:
+                raise self._refusal()
         self._begin(counter, parts, size_bytes, partial(trio.lowlevel.reschedule, trio.lowlevel.current_task()))
         result: Outcome = await trio.lowlevel.wait_task_rescheduled(_shielded)
         return result
@@ -155,11 +167,13 @@ class CommitClient:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def _admit(self) -> None:
-        """Let those in line go, as far as there is room."""
+        """Let those in line go, as far as there is room; all of them once nothing is committed any more."""
         count, size_bytes = len(self._waiting), self._outstanding_bytes
         while self._queue:
             task, wanted = self._queue[0]
-            if count >= messages.OUTSTANDING_OPERATIONS or (count and size_bytes + wanted > messages.OUTSTANDING_BYTES):
+            full = count >= messages.OUTSTANDING_OPERATIONS
+            full = full or (count > 0 and size_bytes + wanted > messages.OUTSTANDING_BYTES)
+            if full and self._refusal is None:
                 return
             count, size_bytes = count + 1, size_bytes + wanted
             self._queue.popleft()
@@ -246,7 +260,9 @@ class CommitClient:
         self._gone = self._gone or "its channel was closed"
         self._attached = trio.Event()
         self._unsent.clear()
-        if self._closed:
+        if self._last_words is not None:
+            self._gone = reason = self._last_words() or self._gone
+            self._refusal = lambda: StoreReadOnly(reason=reason)
             self._give_up(lambda _: True)
             return
         for waiting in self._waiting.values():
@@ -280,13 +296,15 @@ class CommitClient:
         if self._closed:
             return
         self._closed = True
+        self._refusal = _closed
         trio.lowlevel.notify_closing(self._socket.fileno())
         self._socket.close()
         self._give_up(lambda _: True)
-        while self._queue:
-            task, _ = self._queue.popleft()
-            trio.lowlevel.reschedule(task, outcome.Error(CommitterGone(reason="the store is closed")))
         self._attached.set()
+
+
+def _closed() -> Rs3dError:
+    return CommitterGone(reason="the store is closed")
 
 
 def _shielded(_: object) -> trio.lowlevel.Abort:

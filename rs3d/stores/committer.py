@@ -388,6 +388,13 @@ class CommitterCore:
             self._buckets.clear()
             self.read_only = f"writing the log failed ({error}); its outcome is unknown until the store is opened again"
             return OutcomeUnknown(reason=str(error))
+        except BaseException as error:
+            transaction.abort()  # or the catalog's writing lock stays taken, and closing it waits for ever
+            self._buckets.clear()
+            self.read_only = (
+                f"writing the log failed ({error!r}); its outcome is unknown until the store is opened again"
+            )
+            raise
         try:
             transaction.commit()
         except (lmdb.Error, OSError) as error:

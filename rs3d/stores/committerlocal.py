@@ -56,6 +56,8 @@ async def open_local(
 ) -> AsyncIterator[LocalStore]:
     """Open the store's log and catalog here, with the committer in a thread. The caller holds store.lock.
 
+    When the thread fails, operations without an answer raise OutcomeUnknown or CommitterGone, later ones StoreReadOnly.
+
     Raises:
         StoreDamaged, FormatUnknown, OSError: see `open_committer`.
     """
@@ -69,10 +71,10 @@ async def open_local(
         return opened, service, worker_end
 
     opened, service, worker_end = await trio.to_thread.run_sync(prepare)
-    thread = threading.Thread(target=service.serve, name="rs3d-committer", daemon=True)
+    thread = threading.Thread(target=_serve, args=(service,), name="rs3d-committer", daemon=True)
     thread.start()
     catalog = LocalCatalog(opened.tables, LogReader(os.path.join(root, LOG_DIRECTORY), settings.store_id))
-    client = CommitClient(worker_end)
+    client = CommitClient(worker_end, last_words=lambda: service.failure)
     trio.lowlevel.spawn_system_task(client.run)  # no nursery: the caller's errors stay what they are
     try:
         await client.opened()
@@ -85,6 +87,16 @@ async def open_local(
         finally:
             catalog.close()
             opened.close()
+
+
+def _serve(service: CommitterService) -> None:
+    """The thread. An error that the service does not expect ends it, as it ends the process in a daemon; but no
+    successor follows here, so the store takes no more writes until it was opened again."""
+    try:
+        service.serve()
+    except Exception as error:
+        log.exception("the committer failed")
+        service.fail(f"the committer failed ({type(error).__name__}: {error}); open the store again")
 
 
 def _stop(service: CommitterService, thread: threading.Thread) -> None:

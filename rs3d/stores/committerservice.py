@@ -67,6 +67,8 @@ class CommitterService:
         self._jobs: deque[Iterator[None]] = deque([unfinished_moves(core)])
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll.register(self._wake_read, select.EPOLLIN)
+        self.failure = ""
+        """Why it serves no more; see `fail`."""
         self.syncing = False
         """Whether a batch is being executed: the heartbeat thread reports it."""
         if control is not None:
@@ -152,6 +154,14 @@ class CommitterService:
                 self._work()
         if self._control is not None:
             self._tell(messages.Drained())
+
+    def fail(self, reason: str) -> None:
+        """After `serve` raised, where no process ends with it: nothing more is committed, and whoever waits for an
+        answer finds the channel closed. `stop` and `close` are still to be called."""
+        self.failure = reason
+        self._core.read_only = self._core.read_only or reason
+        for member in list(self._channels.values()):
+            self._drop(member)
 
     def close(self) -> None:
         """Give up background work and close all sockets. The core is its opener's."""

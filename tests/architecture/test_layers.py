@@ -69,6 +69,7 @@ SWALLOWING_BOUNDARIES = {
     "admin": "the admin-command boundary",
     "engine": "the background-task boundary of the library",
     "stores/committer.py": "the operation boundary: one bad operation fails alone",
+    "stores/committerlocal.py": "the committer's thread: whoever waits for it has to be told",
     "stores/batch.py": "the operation boundary: one bad operation fails alone",
     "s3/application.py": "the request boundary",
 }
