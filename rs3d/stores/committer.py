@@ -9,6 +9,7 @@ operation, and only the failing one fails. Then: log synced, catalog committed.
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Callable
 from collections.abc import Sequence as Items
@@ -46,6 +47,8 @@ from rs3d.types import operations as ops
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import Sequence
 from rs3d.types.operations import Operation
+
+log = logging.getLogger(__name__)
 
 BATCH_OPERATIONS: Final = 256
 BATCH_BYTES: Final = 4 << 20
@@ -417,7 +420,9 @@ class CommitterCore:
             if self.log.failed is not None:
                 self.read_only = f"sealing a log segment failed ({error})"
                 return OutcomeUnknown(reason=str(error))
-            return StoreFull(what=f"the next log segment ({error})", free_bytes=0, needed_bytes=needed_bytes)
+            full = StoreFull(what=f"the next log segment ({error})", free_bytes=0, needed_bytes=needed_bytes)
+            log.warning("a batch was refused: %s", full)
+            return full
         return None
 
     def _note_epochs(self, batch: Items[Submitted], replies: list[Reply]) -> None:

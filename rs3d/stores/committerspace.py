@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from rs3d.errors import StoreFull
 from rs3d.stores.ballast import StoreReserve
 from rs3d.stores.catalogtables import Tables
 from rs3d.stores.log import LogPreparation
+
+log = logging.getLogger(__name__)
 
 CHECK_INTERVAL_S: Final = 0.25
 MINIMUM_CATALOG_BYTES: Final = 64 << 20
@@ -54,7 +57,11 @@ class SpaceGuard:
         now_s = time.monotonic()
         if now_s - self._checked_s >= CHECK_INTERVAL_S:
             self._checked_s = now_s
-            self._refusal = self._look()
+            before, self._refusal = self._refusal, self._look()
+            if self._refusal is not None and before is None:
+                log.warning("nothing is added any more: %s", self._refusal)
+            elif self._refusal is None and before is not None:
+                log.info("there is room again")
         return self._refusal
 
     def look_again(self) -> None:

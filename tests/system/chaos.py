@@ -99,6 +99,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no round after so long")
     parser.add_argument("--strikes", type=int, default=8, help="mishaps a round")
+    parser.add_argument("--only", default="", help="mishaps whose name contains this: 'kill -9'")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 100_000)
     parser.add_argument("--below", type=Path, default=None, help="a directory for the disk's image and the store")
@@ -117,7 +118,7 @@ def main() -> int:
         while time.monotonic() - started < arguments.minutes * 60:
             seed += 1
             while len(waiting) < arguments.strikes:
-                waiting += schedule(chance, sorted(mishaps.kinds()))
+                waiting += schedule(chance, sorted(name for name in mishaps.kinds() if arguments.only in name))
             play_round(mishaps, total, seed, waiting[: arguments.strikes])
             del waiting[: arguments.strikes]
             left = check_offline(directory)
