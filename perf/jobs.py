@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from loadclient import Measurement, Prepared, repeated, run
@@ -36,10 +36,17 @@ class Target:
         return self.host, self.port
 
     def prepare(
-        self, method: str, target: str, body: bytes | memoryview = b"", *, status: int = 200, sha256: str = ""
+        self,
+        method: str,
+        target: str,
+        body: bytes | memoryview = b"",
+        *,
+        status: int = 200,
+        sha256: str = "",
+        extra: Sequence[tuple[bytes, bytes]] = (),
     ) -> Prepared:
-        """One signed request."""
-        headers = [(b"host", f"{self.host}:{self.port}".encode()), (b"content-length", b"%d" % len(body))]
+        """One signed request, with `extra` headers."""
+        headers = [(b"host", f"{self.host}:{self.port}".encode()), (b"content-length", b"%d" % len(body)), *extra]
         signed = sign_request(
             self.identity, method, target.encode(), headers, payload_hash=UNSIGNED, now_ns=time.time_ns()
         )

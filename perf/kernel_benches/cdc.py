@@ -48,8 +48,9 @@ def _peers(group: str, average: int, body: bytes) -> list[Case]:
     rows: list[Case] = []
     for name, module, make in (
         ("fastcdc (Cython)", "fastcdc.fastcdc_cy", _fastcdc),
-        ("borg buzhash", "borg.chunkers.buzhash", _borg_buzhash),
-        ("borg fastcdc", "borg.chunkers.fastcdc", _borg_fastcdc),
+        ("borg 1 buzhash", "borg.chunker", _borg_buzhash),
+        ("borg 2 buzhash", "borg.chunkers.buzhash", _borg_buzhash),
+        ("borg 2 fastcdc", "borg.chunkers.fastcdc", _borg_fastcdc),
     ):
         try:
             cut = make(importlib.import_module(module), average)
@@ -69,7 +70,7 @@ def _fastcdc(module: Any, average: int) -> Cut:
 
 
 def _borg_buzhash(module: Any, average: int) -> Cut:
-    """borg 2: sizes are powers of two, the window is 4,095 bytes as borg's default."""
+    """Sizes are powers of two, the window is 4,095 bytes as borg's default."""
     bits = average.bit_length() - 1
     return _chunkify(lambda: module.Chunker(1, bits - 2, bits + 2, bits, 4095))
 
@@ -84,7 +85,7 @@ def _chunkify(make: Callable[[], Any]) -> Cut:
     def cut(body: bytes) -> Sequence[int]:
         ends = [0]
         for chunk in make().chunkify(io.BytesIO(body)):
-            ends.append(ends[-1] + chunk.meta["size"])
+            ends.append(ends[-1] + (chunk.meta["size"] if hasattr(chunk, "meta") else len(chunk)))
         return ends[1:]
 
     return cut
