@@ -56,12 +56,13 @@ class FileDump:
     problems: list[Problem] = field(default_factory=list)
 
 
-def dump_file(raw: bytes | memoryview, name: str) -> FileDump:
+def dump_file(raw: bytes | memoryview, name: str, *, named_end: int | None = None) -> FileDump:
     """Take a file apart.
 
     Args:
         raw: the whole file, contiguous; not kept.
         name: for messages only.
+        named_end: of a log segment: where it ends as the next segment's header says; None when no header says it.
 
     Raises:
         Nothing for damaged files: `problems` says what is wrong.
@@ -77,7 +78,7 @@ def dump_file(raw: bytes | memoryview, name: str) -> FileDump:
     if front.startswith(quarantinenote.FIRST_LINE[:-1]):
         return _dump_note(view, FileDump(name, len(view), "quarantine note"))
     if front.startswith(logsegment.SEGMENT_MAGIC):
-        return _dump_log(view, FileDump(name, len(view), "log segment"))
+        return _dump_log(view, FileDump(name, len(view), "log segment"), named_end)
     if any(_lock_note(view, number) for number in range(len(_LOCK_RANGES))):
         return _dump_lock(view, FileDump(name, len(view), "store.lock"))
     found = FileDump(name, len(view), "unknown")
@@ -216,7 +217,7 @@ def _dump_lock(view: memoryview, dump: FileDump) -> FileDump:
     return dump
 
 
-def _dump_log(view: memoryview, dump: FileDump) -> FileDump:
+def _dump_log(view: memoryview, dump: FileDump, named_end: int | None) -> FileDump:
     try:
         header = logsegment.decode_header(bytes(view[: logsegment.HEADER_BYTES]))
     except ValueError as error:
@@ -224,8 +225,34 @@ def _dump_log(view: memoryview, dump: FileDump) -> FileDump:
         return dump
     values = {name: _plain(getattr(header, name)) for name in logsegment.SegmentHeader.__dataclass_fields__}
     dump.pieces.append(Piece(0, logsegment.HEADER_BYTES, "header", values))
-    seed = logsegment.crc_seed(header.nonce)
-    offset, previous_crc, raw = logsegment.RECORDS_START, 0, b""
+    if named_end is None:
+        offset = _dump_records(view, logsegment.RECORDS_START, logsegment.crc_seed(header.nonce), dump)
+    else:
+        offset = _dump_up_to(view, named_end, logsegment.crc_seed(header.nonce), dump)
+    footer = logsegment.decode_footer(bytes(view[-logsegment.FOOTER_BYTES :]))
+    end = len(view) if footer is None else len(view) - logsegment.FOOTER_BYTES
+    rest = bytes(view[offset:end]).rstrip(b"\0") if any(view[offset:end]) else b""
+    if (
+        rest and offset == named_end and footer is None
+    ):  # behind a seal, or without the one that a footer tells of: damage
+        told = f"the next segment's header says that this one ends at {named_end}: they are no part of the log"
+        dump.pieces.append(Piece(offset, len(rest), "bytes that a crash left", {"note": told}))
+    elif rest:
+        reason = "behind the last valid record lie bytes that are neither records nor zeros"
+        if named_end is None:
+            reason += "; no next segment's header is here to say whether this one ends before them"
+        dump.problems.append(Problem(offset, reason))
+    elif offset < end:
+        dump.pieces.append(Piece(offset, end - offset, "zeros", {}))
+    if footer is not None:
+        sealed = {name: _plain(getattr(footer, name)) for name in logsegment.SegmentFooter.__dataclass_fields__}
+        dump.pieces.append(Piece(end, logsegment.FOOTER_BYTES, "footer", sealed))
+    return dump
+
+
+def _dump_records(view: memoryview, offset: int, seed: int, dump: FileDump) -> int:
+    """The records from `offset` on, stepping over damage. Returns where the last valid one ends."""
+    previous_crc, raw = 0, b""
     while offset < len(view):
         head = record.decode_head(view, offset)
         if head is None or not record.is_valid(head, view[offset:], seed):
@@ -241,18 +268,23 @@ def _dump_log(view: memoryview, dump: FileDump) -> FileDump:
             dump.problems.append(Problem(offset, reason))
         _dump_record(view, offset, head, dump)
         offset, previous_crc = offset + head.total_bytes, head.crc
-    footer = logsegment.decode_footer(bytes(view[-logsegment.FOOTER_BYTES :]))
-    end = len(view) if footer is None else len(view) - logsegment.FOOTER_BYTES
-    if any(view[offset:end]):
-        dump.problems.append(
-            Problem(offset, "behind the last valid record lie bytes that are neither records nor zeros")
-        )
-    elif offset < end:
-        dump.pieces.append(Piece(offset, end - offset, "zeros", {}))
-    if footer is not None:
-        sealed = {name: _plain(getattr(footer, name)) for name in logsegment.SegmentFooter.__dataclass_fields__}
-        dump.pieces.append(Piece(end, logsegment.FOOTER_BYTES, "footer", sealed))
-    return dump
+    return offset
+
+
+def _dump_up_to(view: memoryview, named_end: int, seed: int, dump: FileDump) -> int:
+    """The records of a segment whose successor names its end: damage counts up to there. What lies behind was never
+    part of the log, or was copied into the successor when the store was opened after a crash."""
+    reached = _dump_records(view[: min(named_end, len(view))], logsegment.RECORDS_START, seed, dump)
+    if reached != named_end:
+        reason = f"the records end here; the next segment's header says that they end at {named_end}"
+        dump.problems.append(Problem(reached, reason))
+        return reached
+    head = record.decode_head(view, reached)
+    is_seal = head is not None and head.kind == record.RecordKind.SEGMENT_SEALED
+    if head is not None and is_seal and record.is_valid(head, view[reached:], seed):
+        _dump_record(view, reached, head, dump)
+        reached += head.total_bytes
+    return reached
 
 
 def _dump_record(view: memoryview, offset: int, head: record.RecordHead, dump: FileDump) -> None:

@@ -8,6 +8,7 @@ import pathlib
 import pytest
 
 from rs3d.format import logsegment as ls
+from rs3d.format import record
 from rs3d.format.chunkrows import MOVED_CHUNK, PINNED_CHUNK
 from rs3d.format.dump import FileDump, dump_file, jsonable, render
 from rs3d.format.quarantinenote import QuarantineNote, encode_note
@@ -130,6 +131,48 @@ def test_a_damaged_record_is_stepped_over() -> None:
     assert titles(dump) == ["header", "epoch opened", "setting put", "zeros"]
     assert [problem.offset for problem in dump.problems] == [second, dump.pieces[2].offset]
     assert "next one begins" in dump.problems[0].reason
+
+
+def end_of_records() -> int:
+    last = dump_file(log_segment(sealed=False), "x").pieces[3]
+    return last.offset + last.size
+
+
+@pytest.mark.parametrize("cut", [1, record.HEAD_BYTES, record.HEAD_BYTES + 10, 200])
+def test_what_a_crash_cut_behind_the_end_that_the_next_segment_names_is_a_note(cut: int) -> None:
+    raw, end = bytearray(log_segment(sealed=False)), end_of_records()
+    dropped = bytearray()
+    append_record(
+        dropped, seed=ls.crc_seed(NONCE), previous_crc=7, kind=15, sequence=103, body=b"\x80", payload=b"p" * 300
+    )
+    raw[end : end + cut] = dropped[:cut]
+    dump = dump_file(bytes(raw), "x", named_end=end)
+    assert dump.problems == []
+    assert titles(dump)[-1] == "bytes that a crash left"
+    assert dump.pieces[-1].offset == end
+    assert f"ends at {end}" in "\n".join(render(dump))
+    assert dump_file(bytes(raw), "x").problems  # nobody says that it ends before them
+
+
+def test_damage_before_the_end_that_the_next_segment_names_stays_a_problem() -> None:
+    end = end_of_records()
+    for position in range(ls.RECORDS_START, end):
+        raw = bytearray(log_segment(sealed=False))
+        raw[position] ^= 0x04
+        assert dump_file(bytes(raw), "x", named_end=end).problems, f"byte {position}"
+
+
+def test_an_end_that_no_record_reaches_is_a_problem() -> None:
+    end = end_of_records()
+    for wrong in (end - 8, end + 8, 1 << 20):
+        reasons = [problem.reason for problem in dump_file(log_segment(sealed=False), "x", named_end=wrong).problems]
+        assert any(f"that they end at {wrong}" in reason for reason in reasons)
+
+
+def test_a_footer_without_its_seal_is_damage_and_no_crash() -> None:
+    raw, end = bytearray(log_segment(sealed=True)), end_of_records()
+    raw[end : end + 4] = b"R3LR"
+    assert dump_file(bytes(raw), "x", named_end=end).problems
 
 
 def test_records_of_another_life_of_the_block_are_no_records() -> None:
