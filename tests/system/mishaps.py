@@ -25,6 +25,8 @@ from tests.system.smalldisk import fill_the_rest
 from tests.system.waiting import wait_until
 
 WHILE_THE_DISK_FAILS: Final = ALWAYS_TOLERATED | {"InternalError", "InsufficientStorage"}
+LOOKS_AGAIN_S: Final = 1.5
+"""A worker believes for a second what it saw of the free space (`[storage.space] look_again_s`)."""
 SLOW: Final = DiskFault(Where.LOG | Where.BLOBS | Where.CATALOG, Calls.WRITES | Calls.SYNCS, share=0.5, delay_us=30_000)
 BOTH: Final = Calls.WRITES | Calls.SYNCS
 DISK_FAULTS: Final = {
@@ -179,12 +181,13 @@ class Mishaps:
     def _go_on_unrefused(self, load: ChaosLoad) -> None:
         """Wait until the load has gone on for a while with no refusal: deletes are acknowledged on a full disk, and
         each worker finds out for itself that there is room again."""
-        failed, acknowledged = load.failed, load.acknowledged
+        failed, acknowledged, since_s = load.failed, load.acknowledged, time.monotonic()
 
         def has_gone_on() -> bool:
-            nonlocal failed, acknowledged
+            nonlocal failed, acknowledged, since_s
             if load.failed != failed:
-                failed, acknowledged = load.failed, load.acknowledged
-            return load.acknowledged > acknowledged + 50 or bool(load.problems)
+                failed, acknowledged, since_s = load.failed, load.acknowledged, time.monotonic()
+            is_over = time.monotonic() > since_s + LOOKS_AGAIN_S and load.acknowledged > acknowledged + 50
+            return is_over or bool(load.problems)
 
         wait_until(has_gone_on)
