@@ -32,6 +32,7 @@ from rs3d.format.logsegment import (
 from rs3d.format.record import HEAD_BYTES, RecordKind, append_record
 from rs3d.format.recordbodies import SegmentSealed, encode_body
 from rs3d.format.rows import (
+    LOG_DEAD,
     LOG_SEALED,
     ORIGIN,
     LogSegmentRow,
@@ -103,6 +104,7 @@ def compact(core: CommitterCore, *, first: int, last: int, result: Compacted) ->
         ]
         run = choose_run(segments, first, last, min(floors, default=None), core.settled_runs)
         known = [int.from_bytes(key, "big") for key, _ in t.scan(t.tables.log_segments, b"")]
+        dead = [number for number in known if (row := t.log_segment(number)) is not None and row.state == LOG_DEAD]
     finally:
         t.abort()
     if first and not run:
@@ -114,7 +116,7 @@ def compact(core: CommitterCore, *, first: int, last: int, result: Compacted) ->
     files = core.log.files
     directory = read_directory(core.log.path, core.log.store_id)
     generation = next_generation([*known, *directory.segments, *directory.broken])
-    between = _without_records(directory, known, run)
+    between = [*_without_records(directory, known, run), *_replaced_before(directory, dead, run)]
     writer = _begin(core, directory, files, run, generation)
     begins_at_oldest = run[0].number == segments[0].number
     moves: list[Move] = []
@@ -298,6 +300,22 @@ def _without_records(directory: LogDirectory, known: list[int], run: list[Segmen
     copied what came to the next one. The run stands in their place as well."""
     first, last = run[0].row.first, run[-1].row.last
     return [number for number in directory.segments if first < number < last and number not in known]
+
+
+def _replaced_before(directory: LogDirectory, dead: list[int], run: list[SegmentUse]) -> list[int]:
+    """Segments in the range that an earlier run replaced and that nobody has unlinked yet. The record that says so
+    is rewritten with the run and dropped, as the earlier run goes too: from here on this run's record says it, or a
+    rebuild from what is on disk would take them for part of the log."""
+    first, last = run[0].row.first, run[-1].row.last
+    members = {use.number for use in run}
+    return [
+        number
+        for number in dead
+        if number not in members
+        and (file := directory.segments.get(number)) is not None
+        and first <= file.header.first
+        and file.header.last <= last
+    ]
 
 
 def _log_replacement(core: CommitterCore, writer: _NewSegment, result: Compacted, records: int) -> Sequence:

@@ -14,6 +14,7 @@ from rs3d.errors import InvalidArgument, OutcomeUnknown, RecordDamaged
 from rs3d.format.rows import LOG_DEAD, LOG_REPLACED, LOG_SEGMENT, LogSegmentRow
 from rs3d.stores.compaction import Compacted, compact
 from rs3d.stores.compactionmoves import unfinished_moves
+from rs3d.stores.logreader import segment_names
 from rs3d.types import operations as ops
 from rs3d.types.buckets import Versioning
 from rs3d.types.identifiers import BucketId, Sequence
@@ -208,6 +209,24 @@ def test_d02_a_run_whose_record_only_the_log_has_is_kept_and_completed(store: Co
         for key in keys:
             found = view.latest(bucket, key)
             assert found is not None and (not isinstance(found.placement, Inline) or view.inline_payload(found))
+
+
+def test_d02_what_an_earlier_run_replaced_is_told_by_the_run_that_replaces_it(store: CommittedStore) -> None:
+    """Two compactions, and of what they replaced only the files of the second one are unlinked when the power
+    and the catalog are lost."""
+    bucket = busy_history(store)
+    first = run(store)
+    store.put(bucket, "between", bytes(20_000))
+    store.core.log.rotate(store.core.clock.now_ns())
+    keys = store.keys(bucket)
+    second = run(store, 1, store.core.log.number - 1)
+    assert first.number in second.sources and set(first.sources) < set(second.sources)
+    store.core.log.unlink_segments(tuple(set(second.sources) - {first.number, *first.sources}))
+    store.without_catalog()
+    assert store.keys(bucket) == keys
+    complete(store)
+    left = {name.number for name in segment_names(str(store.root / "log")).values()}
+    assert second.number in left and not left & set(second.sources)
 
 
 @contextlib.contextmanager
