@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from rs3d.engine.chunkfiles import KEY_CONTEXT
 from rs3d.engine.layers import open_decoder
+from rs3d.engine.mendedreading import MendedReads
 from rs3d.engine.packs import PackReader
 from rs3d.errors import BlobDamaged, DamageError
 from rs3d.format.manifest import ROW, ManifestHead, parse_manifest
@@ -145,7 +146,7 @@ class DedupBlob:
         read: Read = self._reader.read_into
         if data_key is not None or not rest.is_plain:
             decoder = open_decoder(rest, info.stored_bytes, info.blob.to_bytes(), data_key)
-            length, stored = decoder.client_bytes, self._reader.read_into
+            length, stored = decoder.client_bytes, MendedReads(self._reader).read_into
             read = lambda offset, buffer: decoder.read_into(offset, buffer, stored)  # noqa: E731
         if length != head.chunks * ROW.size or head.length != info.client_bytes:
             raise self._damage("recipe and length contradict each other")

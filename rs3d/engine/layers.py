@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rs3d.engine.dedupplan import DedupPlan
+from rs3d.engine.mendedreading import MendedReads
 from rs3d.errors import BlobDamaged, DamageError, InvalidArgument
 from rs3d.rio.adaptive import AdaptiveChooser, CompressionHistory, machine_load
 from rs3d.rio.chunks import ChunkPacking
@@ -209,7 +210,7 @@ def decode_inline(recipe: Recipe, payload: bytes, data_key: EncryptionKey | None
 class LayeredBlob:
     """A blob whose stored bytes are not the client's, read in terms of client bytes. One reading at a time."""
 
-    __slots__ = ("_decoder", "_reader", "info")
+    __slots__ = ("_decoder", "_reader", "_stored", "info")
 
     def __init__(self, reader: BlobReader, data_key: EncryptionKey | None) -> None:
         """Takes over `reader`.
@@ -218,6 +219,7 @@ class LayeredBlob:
             BlobDamaged, FormatUnknown, KeyMissing
         """
         self._reader = reader
+        self._stored = MendedReads(reader)
         self.info = reader.info
         info = reader.info
         try:
@@ -237,7 +239,7 @@ class LayeredBlob:
             BlobDamaged: and parity, where there is any, could not mend it.
         """
         try:
-            self._decoder.read_into(offset, buffer, self._reader.read_into)
+            self._decoder.read_into(offset, buffer, self._stored.read_into)
         except BlobDamaged:
             raise
         except DamageError as error:

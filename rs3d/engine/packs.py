@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from rs3d.engine.mendedreading import MendedReads
 from rs3d.errors import BlobDamaged, DamageError
 from rs3d.format.pack import PACK_LIMIT_BYTES, ROW, PackedChunk, PackIndex, decode_index, parse_pack
 from rs3d.rio.decoder import Decoder
@@ -114,7 +115,7 @@ class PackReader:
         read: Callable[[int, memoryview], None] = self._reader.read_into
         if not rest.is_plain:
             decoder = Decoder(rest, info.stored_bytes, context=info.blob.to_bytes())
-            length, stored = decoder.client_bytes, self._reader.read_into
+            length, stored = decoder.client_bytes, MendedReads(self._reader).read_into
             read = lambda offset, buffer: decoder.read_into(offset, buffer, stored)  # noqa: E731
         if length != self.head.length or info.client_bytes != self.head.length:
             raise BlobDamaged(blob=info.blob.text(), reason="recipe and length contradict each other")

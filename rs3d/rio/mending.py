@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rs3d.rio.layers import StoredBytes, Surroundings
+from rs3d.rio.layers import Steps, StoredBytes, Surroundings
 from rs3d.rio.parity import CorrectingLayer
 from rs3d.types.recipe import Recipe
 
@@ -31,8 +31,47 @@ def mend_stored(
 
     Blocking: as `read` and `write`; memory for one stripe.
     """
-    layer = CorrectingLayer(recipe.layers[-1], StoredBytes(stored_bytes), Surroundings())
-    steps = layer.scrub()
+    layer = _layer(recipe, stored_bytes)
+    return _drive(layer, layer.scrub(), read, write)
+
+
+def last_stripe_begin(recipe: Recipe, stored_bytes: int) -> int:
+    """Where the last stripe of a stream whose outermost layer is parity begins. Raises as `mend_stored`."""
+    return _layer(recipe, stored_bytes).last_stripe[1]
+
+
+def mend_last_stripe(recipe: Recipe, stored_bytes: int, stored: bytearray) -> None:
+    """Restore, in place, what is bad of the last stripe.
+
+    Args:
+        stored: the stored bytes from `last_stripe_begin` to the end.
+
+    Raises:
+        StreamDamaged, FormatUnknown: as `mend_stored`.
+    """
+    layer = _layer(recipe, stored_bytes)
+    number, begin = layer.last_stripe
+
+    def read(offset: int, buffer: memoryview) -> bool:
+        buffer[:] = stored[offset - begin : offset - begin + len(buffer)]
+        return True
+
+    def write(offset: int, block: bytes) -> None:
+        stored[offset - begin : offset - begin + len(block)] = block
+
+    _drive(layer, layer.scrub(number), read, write)
+
+
+def _layer(recipe: Recipe, stored_bytes: int) -> CorrectingLayer:
+    return CorrectingLayer(recipe.layers[-1], StoredBytes(stored_bytes), Surroundings())
+
+
+def _drive(
+    layer: CorrectingLayer,
+    steps: Steps,
+    read: Callable[[int, memoryview], bool],
+    write: Callable[[int, bytes], None],
+) -> int:
     answer: bool | None = None
     while True:
         try:

@@ -213,14 +213,20 @@ class CorrectingLayer:
                 at = self._hand_out(source[:length], stripe, number, at, end, out[at - first :])
         self.bytes_out += len(out)
 
-    def scrub(self) -> Steps:
-        """Read everything, parity too, and restore what is bad; `repairs` tells.
+    @property
+    def last_stripe(self) -> tuple[int, int]:
+        """Number of the last stripe, whose blocks may be shorter, and where it begins in the stored stream."""
+        number = max(self.length - 1, 0) // self._layout.stripe_bytes
+        return number, number * self._layout.stripe_stored_bytes
+
+    def scrub(self, first_stripe: int = 0) -> Steps:
+        """Read everything from a stripe on, parity too, and restore what is bad; `repairs` tells.
 
         Raises:
             StreamDamaged: a stripe is beyond repair.
         """
         layout = self._layout
-        for number in range(-(-self.length // layout.stripe_bytes)):
+        for number in range(first_stripe, -(-self.length // layout.stripe_bytes)):
             stripe = layout.stripe(number, self.length)
             bad = []
             for block in range(layout.data_blocks + layout.parity_blocks):

@@ -117,6 +117,29 @@ class LocalBlobReader:
             view = view[count:]
             offset += count
 
+    def read_tail(self, offset: int, restore: Callable[[bytearray], None]) -> bytearray:
+        stored_bytes = self.info.stored_bytes
+        if offset % BLOCK_BYTES or not 0 <= offset <= stored_bytes:
+            raise ValueError(f"{offset} is no bound of a block in {stored_bytes} bytes")
+        tail = bytearray(stored_bytes - offset)
+        view = memoryview(tail)
+        try:
+            read_whole(self._files, self._data, view, offset)
+        except OSError as error:
+            raise self._fault(error, f"reading {len(tail)} bytes at {offset}") from error
+        finally:
+            view.release()
+        restore(tail)
+        if len(tail) != stored_bytes - offset:
+            raise ValueError(f"{len(tail)} bytes were made of {stored_bytes - offset}")
+        view = memoryview(tail)
+        for begin in range(offset, stored_bytes, _READ_BYTES):
+            piece = view[begin - offset : begin - offset + _READ_BYTES]
+            bad = crc32c_check_blocks(piece, BLOCK_BYTES, self._rows(begin, len(piece)))
+            if bad >= 0:
+                raise self._bad_block(begin // BLOCK_BYTES + bad)
+        return tail
+
     def close(self) -> None:
         for descriptor in (self._data, self._meta):
             if descriptor >= 0:

@@ -254,6 +254,16 @@ class BlobReader(Protocol):
         """
         ...
 
+    def read_tail(self, offset: int, restore: Callable[[bytearray], None]) -> bytearray:
+        """The stored bytes from `offset`, a multiple of the block size, to the end: read unchecked, changed by
+        `restore`, which puts right what is damaged, and verified then. For what parity mends in memory.
+
+        Raises:
+            BlobDamaged: they are not what was stored; and what `restore` raises.
+            ValueError: `offset` is no bound of a block, or beyond the end.
+        """
+        ...
+
     def close(self) -> None: ...
 
 

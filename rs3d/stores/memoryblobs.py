@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rs3d.errors import BlobDamaged
@@ -148,6 +149,18 @@ class MemoryBlobReader:
         view = buffer.cast("B")
         begin, checked = self._checked(offset, len(view))
         view[:] = checked[offset - begin : offset - begin + len(view)]
+
+    def read_tail(self, offset: int, restore: Callable[[bytearray], None]) -> bytearray:
+        stored_bytes = self.info.stored_bytes
+        if offset % BLOCK_BYTES or not 0 <= offset <= stored_bytes:
+            raise ValueError(f"{offset} is no bound of a block in {stored_bytes} bytes")
+        tail = bytearray(os.pread(self._data, stored_bytes - offset, offset).ljust(stored_bytes - offset, b"\0"))
+        restore(tail)
+        first = offset // BLOCK_BYTES
+        bad = crc32c_check_blocks(tail, BLOCK_BYTES, self._rows[first * CRC_BYTES :]) if tail else -1
+        if bad >= 0:
+            raise BlobDamaged(blob=self.info.blob.text(), reason=f"CRC32C of block {first + bad} differs")
+        return tail
 
     def close(self) -> None:
         if self._data >= 0:
