@@ -137,6 +137,8 @@ DATA: dict[str, Line] = {
         "missing or damaged metadata made objects invisible",
         "crash/test_bit_flips.py::test_d15_a_flipped_bit_in_any_kind_of_file_is_found_and_never_served",
         "crash/test_bit_flips.py::test_d15_a_flipped_bit_in_the_page_that_names_the_tables_is_no_empty_store",
+        "crash/test_every_bit.py::test_d15_a_flipped_bit_is_detected_and_with_parity_repaired",
+        "engine/test_mended_reading.py::test_d15_one_bad_byte_anywhere_in_a_short_stripe_is_restored_by_a_get",
         "system/test_rot.py::test_d15_flips_under_reads_are_found_by_a_get_or_one_scrub_and_served_by_none",
         "stores/test_catalog_order.py::test_d15_a_list_that_is_led_back_is_damage_and_not_its_end",
         "stores/test_blobs_local.py::test_pitfall_d15_any_flip_or_loss_in_a_sidecar_is_damage_and_never_absence",
