@@ -75,7 +75,7 @@ def open_committer(
     log_path = os.path.join(root, LOG_DIRECTORY)
     if not os.path.isdir(log_path):
         os.mkdir(log_path, 0o700)
-        _sync_directory(root)
+    _sync_root(root, files)
     tables = open_tables(os.path.join(root, CATALOG_DIRECTORY), access=Access.WRITE, map_bytes=settings.map_bytes)
     log: LogWriter | None = None
     try:
@@ -102,9 +102,11 @@ def _reserve(root: str, ballast_bytes: int, files: Files) -> StoreReserve:
     return StoreReserve(Ballast(root, ballast_bytes, files=files), descriptors, BEHIND_CATALOG_BYTES, files=files)
 
 
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _sync_root(root: str, files: Files) -> None:
+    """Names that whoever was killed gave (store.meta, the directories) and did not live to sync: nothing may be
+    acknowledged in a store that a power cut could leave without them."""
+    directory = files.open_directory(root)
     try:
-        os.fsync(descriptor)
+        files.sync(directory)
     finally:
-        os.close(descriptor)
+        files.close(directory)
