@@ -7,62 +7,31 @@ mapping of them). `render` makes lines for people, `jsonable` values for machine
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
 from rs3d.errors import FormatUnknown, RecordDamaged
 from rs3d.format import chunkrows, keyring, logsegment, quarantinenote, record, recordbodies, sidecar, storemeta
+from rs3d.format.dumpcatalog import LMDB_FRONT, LMDB_FRONT_OFFSET, dump_catalog
+from rs3d.format.dumppieces import FileDump, JsonValue, Piece, Problem
 from rs3d.kernels.crc import crc32c
-
-JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 
 TEXT_BYTES_LIMIT: Final = 48
 """Bytes of a value shown in hex on a line for people; JSON has all."""
-_LMDB_MAGIC: Final = (0xBEEFC0DE).to_bytes(4, "little")
-_LMDB_MAGIC_OFFSET: Final = 16
 _LOCK_RANGES: Final = ("daemon", "writer", "use")
 _LOCK_NOTES_OFFSET: Final = 4096
 _LOCK_NOTE_BYTES: Final = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that fails its checks, and where."""
-
-    offset: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A head, body, page, record … : bytes [offset, offset + size) and what they say."""
-
-    offset: int
-    size: int
-    title: str
-    fields: dict[str, JsonValue]
-
-
-@dataclass(slots=True)
-class FileDump:
-    """A whole file. `kind` is one of FORMAT.md's files, or `unknown`."""
-
-    name: str
-    size: int
-    kind: str
-    pieces: list[Piece] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-
-
-def dump_file(raw: bytes | memoryview, name: str, *, named_end: int | None = None) -> FileDump:
+def dump_file(raw: bytes | memoryview, name: str, *, named_end: int | None = None, rows_table: str = "") -> FileDump:
     """Take a file apart.
 
     Args:
         raw: the whole file, contiguous; not kept.
         name: for messages only.
         named_end: of a log segment: where it ends as the next segment's header says; None when no header says it.
+        rows_table: of the catalog: the table whose rows are shown and checked.
 
     Raises:
         Nothing for damaged files: `problems` says what is wrong.
@@ -81,11 +50,10 @@ def dump_file(raw: bytes | memoryview, name: str, *, named_end: int | None = Non
         return _dump_log(view, FileDump(name, len(view), "log segment"), named_end)
     if any(_lock_note(view, number) for number in range(len(_LOCK_RANGES))):
         return _dump_lock(view, FileDump(name, len(view), "store.lock"))
+    if front[LMDB_FRONT_OFFSET:].startswith(LMDB_FRONT):
+        return dump_catalog(view, FileDump(name, len(view), "catalog"), rows_table)
     found = FileDump(name, len(view), "unknown")
-    if front[_LMDB_MAGIC_OFFSET:].startswith(_LMDB_MAGIC):
-        found.kind = "catalog"
-        found.problems.append(Problem(0, "a file of liblmdb: it is read by `rs3d check`, not here"))
-    elif not any(front):
+    if not any(front):
         found.problems.append(Problem(0, "empty or zeros: a prepared log segment, or not a file of a store"))
     else:
         found.problems.append(Problem(0, f"it begins with {front[:8].hex()}: the stored bytes of a blob have no head"))

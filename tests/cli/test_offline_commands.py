@@ -132,6 +132,15 @@ def test_config_check_names_file_line_and_key(
     assert said in capsys.readouterr().err
 
 
+def test_config_check_tells_a_bad_file_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text('[storage]\nroot = "/srv"\n[s3]\nregoin = "x"\n')
+    assert main(["config", "check", "--config", str(path), "--json"]) == 78
+    told = json.loads(capsys.readouterr().out)
+    assert told["valid"] is False and told["error"]["source"] == f"{path}:4"
+    assert told["error"]["key"] == "s3.regoin" and "region" in told["error"]["reason"]
+
+
 def test_mini_wants_a_directory_or_a_temporary_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mini"]) == 78
     assert main(["mini", "somewhere", "--ephemeral"]) == 78

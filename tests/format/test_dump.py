@@ -10,7 +10,8 @@ import pytest
 from rs3d.format import logsegment as ls
 from rs3d.format import record
 from rs3d.format.chunkrows import MOVED_CHUNK, PINNED_CHUNK
-from rs3d.format.dump import FileDump, dump_file, jsonable, render
+from rs3d.format.dump import dump_file, jsonable, render
+from rs3d.format.dumppieces import FileDump
 from rs3d.format.quarantinenote import QuarantineNote, encode_note
 from rs3d.format.record import RecordKind, append_record
 from rs3d.format.recordbodies import ChunksFreed, ChunksMoved, ChunksPinned, EpochOpened, SettingPut, encode_body
