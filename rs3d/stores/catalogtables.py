@@ -152,7 +152,6 @@ def open_tables(catalog_path: str, *, access: Access, map_bytes: int = DEFAULT_M
             readahead=False,
             metasync=False,
             sync=True,
-            meminit=False,
             max_spare_txns=SPARE_READ_TRANSACTIONS,
             create=writes,
             readonly=not writes,

@@ -94,6 +94,7 @@ DATA: dict[str, Line] = {
         "engine/test_kms.py::test_pitfall_d9_no_plaintext_lies_anywhere_and_kms_objects_survive_a_restart",
         "s3/wire/test_kms.py::test_pitfall_d9_no_marker_lies_on_the_disk_or_in_the_log",
         "rio/test_damage.py::test_no_key_or_plaintext_stands_in_a_recipe_or_in_sealed_bytes",
+        "stores/test_catalog_memory.py::test_no_page_of_the_catalog_holds_memory_of_the_process",
     ),
     "D10": covered(
         "versioned buckets lost objects, deleted keys came back, a stale null marker hid a new object",
