@@ -7,6 +7,7 @@ do over TLS, and it measures the server's own hashing (ETag), not the client's.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -195,4 +196,5 @@ def populate(target: Target) -> None:
 def populate_list(target: Target, count: int = 100_000) -> None:
     """The bucket that LIST walks: `count` empty objects."""
     puts = (target.prepare("PUT", f"/{BUCKET}list/k/{i:07}") for i in range(count))
+    run(target.endpoint, itertools.islice(puts, 1), connections=1, seconds=60, most=1)  # see `_make_prefix`
     run(target.endpoint, puts, connections=16, seconds=3_600, most=count)
