@@ -15,10 +15,11 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from bufview cimport GIL_FREE_BYTES, Py_buffer, PyBuffer_Release, open_readable
-from variant cimport RS3D_CPU_AVX2, initial_variant, runnable_variants, variant_index
+from variant cimport RS3D_CPU_AVX2, RS3D_CPU_AVX512, initial_variant, runnable_variants, variant_index
 
 cdef extern from "cdc_impl.h":
     enum:
+        RS3D_CDC_AVX512
         RS3D_CDC_AVX2
         RS3D_CDC_SCALAR
         RS3D_CDC_WINDOW
@@ -31,7 +32,7 @@ cdef extern from "cdc_impl.h":
     size_t rs3d_cdc_scan(int variant, rs3d_cdc *c, const unsigned char *data, size_t bytes, int64_t *ends) nogil
 
 # In the order of the numbers above.
-cdef tuple VARIANTS = (("avx2", RS3D_CPU_AVX2), ("scalar", 0))
+cdef tuple VARIANTS = (("avx512", RS3D_CPU_AVX512), ("avx2", RS3D_CPU_AVX2), ("scalar", 0))
 cdef int active = initial_variant("cdc", VARIANTS)
 rs3d_cdc_start()
 

@@ -20,8 +20,8 @@
  * and the tables' plane p is a 16-byte shuffle. The 32 hashes belong to 32 lanes: a region of 32 x S bytes is cut into
  * 32 stretches, lane l walks stretch l, so the bytes that all lanes need next form a column; 32 x 16 bytes are
  * transposed at a time. The cost is about 1.5 instructions a byte and does not depend on the content: hits are rare by
- * construction, and where a hostile or periodic content makes them frequent, they are still one row a step. AVX-512
- * (64 lanes, a ternary XOR, masks from compares) has its place above `avx2` in VARIANTS.
+ * construction, and where a hostile or periodic content makes them frequent, they are still one row a step. `avx512`
+ * has 64 lanes, a ternary XOR, and masks where `avx2` compares.
  *
  * Two thresholds (FastCDC's normalisation, Xia et al., USENIX ATC 2016): before the average length a cut needs 2 more
  * zero bits than log2(average), after it 2 fewer. Strict hits are a subset of loose ones, so that a step without loose
@@ -57,14 +57,14 @@ void rs3d_cdc_start(void)
 
 enum { WINDOW = RS3D_CDC_WINDOW };
 
-/* Lanes of 480 bytes: an odd number of 32-byte columns, so that the 32 stretches spread over the first cache's sets,
- * and warm-up costs 1/15. The last region of a buffer is smaller; below the minimum the scalar code is as fast. */
-enum { LANES = 32, COLUMN = 32, STRETCH = 480, REGION_MINIMUM = LANES * COLUMN * 2 };
+/* Lanes of 480 bytes: an odd number of 32-byte columns, so that the stretches spread over the first cache's sets, and
+ * warm-up costs 1/15. The last region of a buffer is smaller; below two columns the scalar code is as fast. */
+enum { COLUMN = 32, STRETCH = 480 };
 
 typedef struct {
-    uint32_t step;  /* offset within each lane's stretch */
-    uint32_t loose; /* bit l: lane l has so many zero bits here */
-    uint32_t strict;
+    uint64_t loose; /* bit l: lane l has so many zero bits here */
+    uint64_t strict;
+    uint32_t step; /* offset within each lane's stretch */
 } hit;
 
 typedef struct {
@@ -74,6 +74,7 @@ typedef struct {
     uint32_t masks[2];  /* by zone: the bits of h that have to be zero */
     int64_t begin, end; /* the region scanned last, as offsets in data */
     int64_t stretch;
+    int64_t lanes; /* of the variant at work */
     int hit_count;
     hit hits[STRETCH];
 } scan;
@@ -201,8 +202,9 @@ __attribute__((target("avx2"))) static inline void load_columns(__m256i *v, cons
 
 /* Hash the region that begins at offset `begin` and note every step at which a lane has a loose hit. The 32 bytes
  * before `begin` must lie in the buffer. */
-__attribute__((target("avx2"))) static void scan_region(scan *s, int64_t begin, int64_t stretch)
+__attribute__((target("avx2"))) static void scan_region_avx2(scan *s, int64_t begin, int64_t stretch)
 {
+    enum { LANES = 32 };
     const constants k = make_constants(s);
     const unsigned char *at = s->data + begin;
     planes h;
@@ -238,14 +240,134 @@ __attribute__((target("avx2"))) static void scan_region(scan *s, int64_t begin, 
     }
 }
 
+/* ---------------------------------------------------------------------------------------------------------- avx512 */
+
+#define AVX512 "avx512f,avx512bw,avx512dq,avx512vl"
+
+typedef struct {
+    __m512i plane[4];
+} wide_planes;
+
+typedef struct {
+    __m512i low[4], high[4];
+    __m512i loose[2], strict[2];
+} wide_constants;
+
+__attribute__((target(AVX512))) static wide_constants make_wide_constants(const scan *s)
+{
+    const constants narrow = make_constants(s);
+    wide_constants k;
+
+    for (int p = 0; p < 4; p++) {
+        k.low[p] = _mm512_broadcast_i64x4(narrow.low[p]);
+        k.high[p] = _mm512_broadcast_i64x4(narrow.high[p]);
+    }
+    for (int p = 0; p < 2; p++) {
+        k.loose[p] = _mm512_broadcast_i64x4(narrow.loose[p]);
+        k.strict[p] = _mm512_broadcast_i64x4(narrow.strict[p]);
+    }
+    return k;
+}
+
+__attribute__((target(AVX512))) static inline void advance_wide(wide_planes *h, __m512i bytes, const wide_constants *k)
+{
+    const __m512i nibble = _mm512_set1_epi8(15), ones = _mm512_set1_epi8(-1);
+    __m512i low = _mm512_and_si512(bytes, nibble);
+    __m512i high = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble);
+
+#pragma GCC unroll 4
+    for (int p = 3; p >= 0; p--) {
+        __m512i doubled = _mm512_add_epi8(h->plane[p], h->plane[p]);
+        if (p > 0)
+            doubled = _mm512_mask_sub_epi8(doubled, _mm512_movepi8_mask(h->plane[p - 1]), doubled, ones);
+        h->plane[p] = _mm512_ternarylogic_epi64(doubled, _mm512_shuffle_epi8(k->low[p], low),
+                                                _mm512_shuffle_epi8(k->high[p], high), 0x96); /* XOR of three */
+    }
+}
+
+__attribute__((target(AVX512))) static inline uint64_t lanes_zero_wide(const wide_planes *h, const __m512i *mask)
+{
+    __m512i rest = _mm512_ternarylogic_epi64(_mm512_and_si512(h->plane[1], mask[1]), h->plane[2], mask[0], 0xf8);
+    __m512i all = _mm512_or_si512(h->plane[3], rest); /* 0xf8: a | b & c */
+    return _mm512_testn_epi8_mask(all, all);
+}
+
+/* As `load_columns`, of 64 lanes: a quarter of the register has the next sixteen lanes. */
+__attribute__((target(AVX512))) static inline void load_wide_columns(__m512i *v, const unsigned char *at,
+                                                                     int64_t stretch)
+{
+    __m512i w[16];
+
+#pragma GCC unroll 16
+    for (int l = 0; l < 16; l++) {
+        const unsigned char *row = at + l * stretch;
+        v[l] = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)row));
+        v[l] = _mm512_inserti32x4(v[l], _mm_loadu_si128((const __m128i *)(row + 16 * stretch)), 1);
+        v[l] = _mm512_inserti32x4(v[l], _mm_loadu_si128((const __m128i *)(row + 32 * stretch)), 2);
+        v[l] = _mm512_inserti32x4(v[l], _mm_loadu_si128((const __m128i *)(row + 48 * stretch)), 3);
+    }
+#pragma GCC unroll 2
+    for (int twice = 0; twice < 2; twice++) {
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) {
+            w[2 * i] = _mm512_unpacklo_epi8(v[i], v[i + 8]);
+            w[2 * i + 1] = _mm512_unpackhi_epi8(v[i], v[i + 8]);
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) {
+            v[2 * i] = _mm512_unpacklo_epi8(w[i], w[i + 8]);
+            v[2 * i + 1] = _mm512_unpackhi_epi8(w[i], w[i + 8]);
+        }
+    }
+}
+
+__attribute__((target(AVX512))) static void scan_region_avx512(scan *s, int64_t begin, int64_t stretch)
+{
+    enum { LANES = 64 };
+    const wide_constants k = make_wide_constants(s);
+    const unsigned char *at = s->data + begin;
+    wide_planes h;
+    __m512i column[16];
+
+    s->begin = begin;
+    s->stretch = stretch;
+    s->end = begin + LANES * stretch;
+    s->hit_count = 0;
+    for (int p = 0; p < 4; p++)
+        h.plane[p] = _mm512_setzero_si512();
+    for (int64_t step = -WINDOW; step < 0; step += 16) {
+        load_wide_columns(column, at + step, stretch);
+        for (int i = 0; i < 16; i++)
+            advance_wide(&h, column[i], &k);
+    }
+    for (int64_t step = 0; step < stretch; step += 16) {
+        load_wide_columns(column, at + step, stretch);
+        for (int line = 0; line < LANES * 16; line += 64)
+            _mm_prefetch((const char *)at + LANES * (stretch + step) + line, _MM_HINT_T0);
+        for (int i = 0; i < 16; i++) {
+            uint64_t loose;
+            advance_wide(&h, column[i], &k);
+            loose = lanes_zero_wide(&h, k.loose);
+            if (__builtin_expect(loose != 0, 0)) {
+                hit *found = &s->hits[s->hit_count++];
+                found->step = (uint32_t)(step + i);
+                found->loose = loose;
+                found->strict = lanes_zero_wide(&h, k.strict);
+            }
+        }
+    }
+}
+
+/* --------------------------------------------------------------------------------------------------------- regions */
+
 /* The first hit of the zone in [from, to), both within the region, or `to`. */
 static int64_t find_in_region(const scan *s, int zone, int64_t from, int64_t to)
 {
-    uint32_t lanes = 0;
+    uint64_t lanes = 0;
 
     for (int n = 0; n < s->hit_count; n++)
         lanes |= zone == STRICT ? s->hits[n].strict : s->hits[n].loose;
-    for (int64_t l = (from - s->begin) / s->stretch; l < LANES && s->begin + l * s->stretch < to; l++) {
+    for (int64_t l = (from - s->begin) / s->stretch; l < s->lanes && s->begin + l * s->stretch < to; l++) {
         if (!(lanes >> l & 1))
             continue;
         for (int n = 0; n < s->hit_count; n++) {
@@ -258,13 +380,13 @@ static int64_t find_in_region(const scan *s, int zone, int64_t from, int64_t to)
     return to;
 }
 
-static int64_t find_avx2(scan *s, int zone, int64_t from, int64_t to)
+static int64_t find_wide(int variant, scan *s, int zone, int64_t from, int64_t to)
 {
     while (from < to) {
         int64_t stop, found;
         if (from < s->begin || from >= s->end) {
             int64_t left = s->bytes - from;
-            if (from < WINDOW || left < REGION_MINIMUM) {
+            if (from < WINDOW || left < s->lanes * COLUMN * 2) {
                 stop = from < WINDOW && to > WINDOW ? WINDOW : to;
                 found = find_scalar(s, zone, from, stop);
                 if (found < stop)
@@ -272,8 +394,11 @@ static int64_t find_avx2(scan *s, int zone, int64_t from, int64_t to)
                 from = stop;
                 continue;
             }
-            left = left / LANES / COLUMN * COLUMN;
-            scan_region(s, from, left < STRETCH ? left : STRETCH);
+            left = left / s->lanes / COLUMN * COLUMN;
+            if (variant == RS3D_CDC_AVX512)
+                scan_region_avx512(s, from, left < STRETCH ? left : STRETCH);
+            else
+                scan_region_avx2(s, from, left < STRETCH ? left : STRETCH);
         }
         stop = to < s->end ? to : s->end;
         found = find_in_region(s, zone, from, stop);
@@ -291,8 +416,8 @@ static int64_t find_avx2(scan *s, int zone, int64_t from, int64_t to)
 static int64_t find(int variant, scan *s, int zone, int64_t from, int64_t to)
 {
 #if defined(__x86_64__)
-    if (variant == RS3D_CDC_AVX2)
-        return find_avx2(s, zone, from, to);
+    if (variant != RS3D_CDC_SCALAR)
+        return find_wide(variant, s, zone, from, to);
 #endif
     return find_scalar(s, zone, from, to);
 }
@@ -315,6 +440,7 @@ size_t rs3d_cdc_scan(int variant, rs3d_cdc *c, const unsigned char *data, size_t
     s.masks[STRICT] = ~(uint32_t)0 << (32 - (bits + 2));
     s.masks[LOOSE] = ~(uint32_t)0 << (32 - (bits - 2));
     s.begin = s.end = s.stretch = 0;
+    s.lanes = variant == RS3D_CDC_AVX512 ? 64 : 32;
     s.hit_count = 0;
     for (;;) {
         /* A chunk of length n ends at offset start + n - 1; offsets before this buffer have been looked at already. */

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { RS3D_CDC_AVX2 = 0, RS3D_CDC_SCALAR = 1 }; /* rows of VARIANTS in cdc.pyx */
+enum { RS3D_CDC_AVX512 = 0, RS3D_CDC_AVX2 = 1, RS3D_CDC_SCALAR = 2 }; /* rows of VARIANTS in cdc.pyx */
 
 enum { RS3D_CDC_WINDOW = 32 };
 

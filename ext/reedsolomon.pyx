@@ -14,10 +14,18 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from bufview cimport GIL_FREE_BYTES, Py_buffer, PyBuffer_Release, open_readable, open_writable
-from variant cimport RS3D_CPU_AVX2, initial_variant, runnable_variants, variant_index
+from variant cimport (
+    RS3D_CPU_AVX2,
+    RS3D_CPU_AVX512,
+    RS3D_CPU_GFNI,
+    initial_variant,
+    runnable_variants,
+    variant_index,
+)
 
 cdef extern from "reedsolomon_impl.h":
     enum:
+        RS3D_RS_GFNI
         RS3D_RS_AVX2
         RS3D_RS_SCALAR
     void rs3d_rs_start()
@@ -30,7 +38,11 @@ cdef extern from "reedsolomon_impl.h":
 SHARD_LIMIT = 256
 
 # In the order of the numbers above.
-cdef tuple VARIANTS = (("avx2", RS3D_CPU_AVX2), ("scalar", 0))
+cdef tuple VARIANTS = (
+    ("gfni", RS3D_CPU_GFNI | RS3D_CPU_AVX512),
+    ("avx2", RS3D_CPU_AVX2),
+    ("scalar", 0),
+)
 cdef int active = initial_variant("reedsolomon", VARIANTS)
 rs3d_rs_start()
 

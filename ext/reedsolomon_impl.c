@@ -4,8 +4,10 @@
  *
  * and a table of 16 bytes is one byte shuffle (Plank, Greenan, Miller: Screaming Fast Galois Field Arithmetic Using
  * Intel SIMD Instructions, FAST 2013). `avx2` does 64 bytes of each input at a time and up to four outputs at once, so
- * that an input is loaded and split into halves once for four rows. GFNI, where gf2p8affineqb does both look-ups in one
- * instruction, has its place above it in VARIANTS.
+ * that an input is loaded and split into halves once for four rows.
+ *
+ * It is also a matrix of 8 x 8 bits times the bits of x, which is gf2p8affineqb: one instruction for both look-ups, of
+ * 64 bytes in `gfni`. (gf2p8mulb multiplies modulo 0x11b, another field than the one this code is defined in.)
  */
 #include "reedsolomon_impl.h"
 
@@ -18,6 +20,7 @@ static unsigned char exponents[512]; /* 2 ** i, twice around so that a sum of lo
 static unsigned char logarithms[256];
 static unsigned char products[256][256];
 static unsigned char halves[256][32] __attribute__((aligned(32))); /* c times 0 .. 15, then c times 0, 16 .. 240 */
+static uint64_t bit_matrices[256]; /* c times x, as gf2p8affineqb reads it: byte 7 - i has the bits of x that bit i sums */
 
 void rs3d_rs_start(void)
 {
@@ -38,6 +41,10 @@ void rs3d_rs_start(void)
             halves[c][n] = products[c][n];
             halves[c][16 + n] = products[c][n << 4];
         }
+    for (int c = 0; c < 256; c++)
+        for (int i = 0; i < 8; i++)
+            for (int j = 0; j < 8; j++)
+                bit_matrices[c] |= (uint64_t)(products[c][1 << j] >> i & 1) << (8 * (7 - i) + j);
 }
 
 unsigned char rs3d_rs_multiply(unsigned char a, unsigned char b)
@@ -155,6 +162,46 @@ __attribute__((target("avx2"))) static void avx2_apply(const unsigned char *matr
     }
 }
 
+#define GFNI "avx512f,avx512bw,gfni"
+
+__attribute__((target(GFNI), always_inline)) static inline void gfni_rows(
+    const unsigned char *matrix, const int rows, size_t columns, const unsigned char *const *in,
+    unsigned char *const *out, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += 128) {
+        __m512i sum[4][2];
+        for (int r = 0; r < rows; r++)
+            sum[r][0] = sum[r][1] = _mm512_setzero_si512();
+        for (size_t c = 0; c < columns; c++) {
+            __m512i x = _mm512_loadu_si512(in[c] + at), y = _mm512_loadu_si512(in[c] + at + 64);
+            for (int r = 0; r < rows; r++) {
+                __m512i times = _mm512_set1_epi64((long long)bit_matrices[matrix[(size_t)r * columns + c]]);
+                sum[r][0] = _mm512_xor_si512(sum[r][0], _mm512_gf2p8affine_epi64_epi8(x, times, 0));
+                sum[r][1] = _mm512_xor_si512(sum[r][1], _mm512_gf2p8affine_epi64_epi8(y, times, 0));
+            }
+        }
+        for (int r = 0; r < rows; r++) {
+            _mm512_storeu_si512(out[r] + at, sum[r][0]);
+            _mm512_storeu_si512(out[r] + at + 64, sum[r][1]);
+        }
+    }
+}
+
+__attribute__((target(GFNI))) static void gfni_apply(const unsigned char *matrix, size_t rows, size_t columns,
+                                                     const unsigned char *const *in, unsigned char *const *out,
+                                                     size_t bytes)
+{
+    for (size_t r = 0; r < rows; r += 4) {
+        const unsigned char *from = matrix + r * columns;
+        switch (rows - r) {
+        case 1: gfni_rows(from, 1, columns, in, out + r, bytes); break;
+        case 2: gfni_rows(from, 2, columns, in, out + r, bytes); break;
+        case 3: gfni_rows(from, 3, columns, in, out + r, bytes); break;
+        default: gfni_rows(from, 4, columns, in, out + r, bytes); break;
+        }
+    }
+}
+
 #endif
 
 void rs3d_rs_apply(int variant, const unsigned char *matrix, size_t rows, size_t columns,
@@ -163,7 +210,10 @@ void rs3d_rs_apply(int variant, const unsigned char *matrix, size_t rows, size_t
     size_t done = 0;
 
 #if defined(__x86_64__)
-    if (variant == RS3D_RS_AVX2) {
+    if (variant == RS3D_RS_GFNI) {
+        done = bytes & ~(size_t)127;
+        gfni_apply(matrix, rows, columns, in, out, done);
+    } else if (variant == RS3D_RS_AVX2) {
         done = bytes & ~(size_t)63;
         avx2_apply(matrix, rows, columns, in, out, done);
     }

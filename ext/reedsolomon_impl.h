@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { RS3D_RS_AVX2 = 0, RS3D_RS_SCALAR = 1 }; /* rows of VARIANTS in reedsolomon.pyx */
+enum { RS3D_RS_GFNI = 0, RS3D_RS_AVX2 = 1, RS3D_RS_SCALAR = 2 }; /* rows of VARIANTS in reedsolomon.pyx */
 
 /* Fill the tables: once, when the module is imported. */
 void rs3d_rs_start(void);
