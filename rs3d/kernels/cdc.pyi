@@ -5,9 +5,9 @@ changes the chunks around it and no others. The hash and the rule stand in `ext/
 points are a format, frozen in `tests/golden/cut_points.json`. With minimum and maximum at a quarter and four times of
 the average, chunks come out 10 to 20 % longer than `average_bytes` names.
 
-Variants: `avx2` (32 hashes at once), `scalar`. `RS3D_KERNEL_CDC` demands one. They cut alike, as fast on zeros as on
-noise. Calls take any contiguous buffer, which must not change until they return, and drop the GIL from 8 KiB on; they
-block on the processor alone, some 0.25 ms a MiB. Source: Xia et al., USENIX ATC 2016 (FastCDC). Oracle:
+Variants: `avx512` (64 hashes at once), `avx2` (32), `scalar`. `RS3D_KERNEL_CDC` demands one. They cut alike, as fast
+on zeros as on noise. Calls take any contiguous buffer, which must not change until they return, and drop the GIL from
+8 KiB on; they block on the processor alone, some 0.25 ms a MiB. Source: Xia et al., USENIX ATC 2016 (FastCDC). Oracle:
 `tests/oracles/cdc.py`.
 """
 

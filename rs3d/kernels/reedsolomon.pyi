@@ -3,9 +3,10 @@
 Systematic, with a Cauchy matrix (the one of ISA-L's gf_gen_cauchy1_matrix), modulo 0x11d; definition in
 `ext/reedsolomon.pyx`. Which shards are bad has to be known: their checksums tell.
 
-Variants: `avx2` (byte shuffles), `scalar`. `RS3D_KERNEL_REEDSOLOMON` demands one. Shards are any contiguous buffers of
-one length, which must be left alone until the call returns; the GIL is dropped from 8 KiB on. Calls block on the
-processor alone. Source: Plank, Greenan, Miller, FAST 2013. Oracle: `tests/oracles/reedsolomon.py`.
+Variants: `gfni` (bit matrices, with AVX-512), `avx2` (byte shuffles), `scalar`. `RS3D_KERNEL_REEDSOLOMON` demands one.
+Shards are any contiguous buffers of one length, which must be left alone until the call returns; the GIL is dropped
+from 8 KiB on. Calls block on the processor alone. Source: Plank, Greenan, Miller, FAST 2013. Oracle:
+`tests/oracles/reedsolomon.py`.
 """
 
 from collections.abc import Iterable, Mapping
