@@ -162,9 +162,10 @@ def main() -> None:
         for kind, binary in chosen:
             root = options.root / kind.name
             shutil.rmtree(root, ignore_errors=True)
-            server = Server(kind, binary, root)
-            servers.append(server)
-            print(f"{kind.name}: {kind.durability}; filling …", file=sys.stderr, flush=True)
+            servers.append(Server(kind, binary, root))
+        # All of them run before the first is filled: what cannot start is to be known at once.
+        for server in servers:
+            print(f"{server.kind.name}: {server.kind.durability}; filling …", file=sys.stderr, flush=True)
             populate(server.target)
             if any("LIST" in job.name for job in jobs):
                 populate_list(server.target, options.list_objects)

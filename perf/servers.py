@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -154,7 +155,13 @@ class Server:
 
 
 def free_port() -> int:
-    """A port nobody listens on, with the three above it likely free too."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1]) // 8 * 8
+    """A port nobody listens on, with the three above it likely free too, and each 10,000 above these: SeaweedFS adds
+    so much for gRPC, so the port is below 55,000 (the kernel's own choice seldom is)."""
+    while True:
+        port = random.randrange(20_000, 55_000, 8)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
