@@ -197,6 +197,8 @@ class BlobPieces:
         upcoming = next(self._slices, None)
         if upcoming is None:
             return
+        if self._in_spans and self._is_layered(upcoming):
+            self._in_spans = False
         span = self._verified_span(upcoming) if self._in_spans else None
         if span is not None:
             # Verified lately and still in memory: no thread is needed.
@@ -219,6 +221,13 @@ class BlobPieces:
         job = self._runtime.threads.start(lambda: self._prepare(upcoming, view))
         self._next = (job, lease, upcoming)
 
+    def _is_layered(self, upcoming: _Slice) -> bool:
+        """Whether the piece is known to need a buffer, before a thread has opened its blob to find out."""
+        if self._data_key is not None:
+            return True
+        info = self._runtime.blobs.remembered(self._extents[upcoming.index].blob)
+        return info is not None and not info.recipe.is_plain
+
     def _verified_span(self, upcoming: _Slice) -> FileSpan | None:
         """The piece, if it can be handed out without a thread: its blob is open, or can be opened at once."""
         found = self._readers.get(upcoming.index)
@@ -227,9 +236,9 @@ class BlobPieces:
             reader = self._runtime.blobs.open_verified(blob, upcoming.offset, upcoming.length)
             if reader is None:
                 return None
-            self._readers[upcoming.index] = opened = self._opened_blob(reader)
+            self._readers[upcoming.index] = found = self._opened_blob(reader)
             self._opened += 1
-            return None if isinstance(opened, _DecodedBlob) else _span(opened, upcoming)
+            return None if isinstance(found, _DecodedBlob) else _span(found, upcoming)
         if found is None or isinstance(found, _DecodedBlob):
             return None
         return _span(found, upcoming) if found.is_verified(upcoming.offset, upcoming.length) else None

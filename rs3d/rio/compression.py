@@ -27,6 +27,7 @@ from rs3d.rio.layers import (
     DecodingLayer,
     Steps,
     Surroundings,
+    borrowed_window,
     whole_number,
     word,
 )
@@ -190,7 +191,6 @@ class DecompressingLayer:
         self._page: list[tuple[int, int]] = []
         self._cached_frame = -1
         self._cached: Buffer = b""
-        self._scratch = bytearray()
 
     def fill(self, first: int, out: memoryview) -> Steps:
         size = self._frame_bytes
@@ -204,19 +204,19 @@ class DecompressingLayer:
             if not (self._page_first < number or number == 0) or not self._holds(number):
                 yield from self._load_page(number)
             begin, stop, until = self._gather(number, number_last)
-            packed = self._buffer(stop - begin)
-            yield from self._outside.fill(begin, packed)
-            started = thread_time()
-            for frame in range(number, until):
-                offset = self._begin_of(frame) - begin
-                plain = self._decode(frame, packed[offset : offset + self._end_of(frame) - self._begin_of(frame)])
-                skip = at - frame * size
-                copied = self._copy(plain, skip, out[at - first :])
-                at += copied
-                if skip + copied < len(plain):
-                    # Read on from here next time; a copy, because the buffer is used again.
-                    self._cached_frame, self._cached = frame, bytes(plain)
-            self.seconds += thread_time() - started
+            with borrowed_window(stop - begin) as packed:
+                yield from self._outside.fill(begin, packed)
+                started = thread_time()
+                for frame in range(number, until):
+                    offset = self._begin_of(frame) - begin
+                    plain = self._decode(frame, packed[offset : offset + self._end_of(frame) - self._begin_of(frame)])
+                    skip = at - frame * size
+                    copied = self._copy(plain, skip, out[at - first :])
+                    at += copied
+                    if skip + copied < len(plain):
+                        # Read on from here next time; a copy, because the window is used again.
+                        self._cached_frame, self._cached = frame, bytes(plain)
+                self.seconds += thread_time() - started
         self.bytes_out += len(out)
 
     def _copy(self, plain: Buffer, skip: int, out: memoryview) -> int:
@@ -271,11 +271,6 @@ class DecompressingLayer:
                 raise self._damaged(number * self._frame_bytes, f"row {number} of the index is impossible")
             before = end
         self._page_first, self._page = first, page
-
-    def _buffer(self, length: int) -> memoryview:
-        if len(self._scratch) < length:
-            self._scratch = bytearray(length)
-        return memoryview(self._scratch)[:length]
 
     def _damaged(self, offset: int, reason: str) -> StreamDamaged:
         return StreamDamaged(layer=NAME, offset=offset, reason=reason)

@@ -36,6 +36,7 @@ from rs3d.rio.layers import (
     Need,
     Steps,
     Surroundings,
+    borrowed_window,
     octets,
     whole_number,
     word,
@@ -161,19 +162,27 @@ class DecryptingLayer:
             self._opener = FrameOpener(algorithm, secret, prefix, surroundings.context, self.length)
         self._cached_frame = -1
         self._cached = bytearray()
-        self._sealed = bytearray()
 
     def fill(self, first: int, out: memoryview) -> Steps:
+        end = first + len(out)
+        if not out:
+            if not self.length:
+                yield from self._open_empty()
+            return
+        frames = min((end - 1) // FRAME_BYTES + 1 - first // FRAME_BYTES, WINDOW_FRAMES)
+        with borrowed_window(frames * SEALED_FRAME_BYTES) as window:
+            yield from self._fill(first, out, window)
+        self.bytes_out += len(out)
+
+    def _fill(self, first: int, out: memoryview, window: memoryview) -> Steps:
         at, end = first, first + len(out)
-        if not out and not self.length:
-            yield from self._open_empty()
         while at < end:
             frame = at // FRAME_BYTES
             if frame == self._cached_frame:
                 at = self._from_cache(at, end, out[at - first :])
                 continue
             until = min((end - 1) // FRAME_BYTES + 1, frame + WINDOW_FRAMES)
-            sealed = yield from self._read(frame, until)
+            sealed = yield from self._read(frame, until, window)
             started = thread_time()
             position = frame
             while position < until:
@@ -191,20 +200,16 @@ class DecryptingLayer:
                     at = self._from_cache(at, end, out[at - first :])
                     position += 1
             self.seconds += thread_time() - started
-        self.bytes_out += len(out)
 
-    def _read(self, frame: int, until: int) -> Generator[Need, bool, memoryview]:
+    def _read(self, frame: int, until: int, window: memoryview) -> Generator[Need, bool, memoryview]:
         begin = frame * SEALED_FRAME_BYTES
-        length = min(until * SEALED_FRAME_BYTES, self._outside.length) - begin
-        if len(self._sealed) < length:
-            self._sealed = bytearray(length)
-        sealed = memoryview(self._sealed)[:length]
+        sealed = window[: min(until * SEALED_FRAME_BYTES, self._outside.length) - begin]
         yield from self._outside.fill(begin, sealed)
         return sealed
 
     def _open_empty(self) -> Steps:
         """An empty stream is one empty frame, and that it is empty has to be proved too."""
-        sealed = yield from self._read(0, 1)
+        sealed = yield from self._read(0, 1, memoryview(bytearray(SEALED_FRAME_BYTES)))
         self._open(sealed, memoryview(bytearray(TAG_BYTES)), 0)
 
     def _end_of(self, frame: int) -> int:

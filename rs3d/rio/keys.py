@@ -56,7 +56,7 @@ class EncryptionKey:
     drop their own copies.
     """
 
-    __slots__ = ("_id", "_memory")
+    __slots__ = ("_id", "_memory", "_wrapping")
 
     def __init__(self, key: Buffer) -> None:
         """Copies `key`; the caller wipes its own copy if it can.
@@ -70,7 +70,9 @@ class EncryptionKey:
             # A set of small integers, which Python keeps anyway: no copy of the key.
             if len(set(view)) == 1:
                 raise ValueError("all bytes of the key are the same")
-            self._id = bytes(_expand(view, b"", Purpose.IDENTITY, KEY_ID_BYTES)).hex()
+        self._id = ""
+        self._wrapping: AESGCM | None = None
+        """Made when it first wraps: keys of buckets open many others, each of these one stream."""
         # Memory that holds a secret already is taken as it is: who made it for this has no use for it any more.
         self._memory = key if isinstance(key, SecretMemory) else SecretMemory.copy(key)
 
@@ -81,7 +83,11 @@ class EncryptionKey:
 
     @property
     def id(self) -> str:
-        """16 hexadecimal digits that name the key; not a secret."""
+        """16 hexadecimal digits that name the key; not a secret. Made when first asked for: most keys seal one stream,
+        and nobody asks."""
+        if not self._id:
+            with self.view() as view:
+                self._id = bytes(_expand(view, b"", Purpose.IDENTITY, KEY_ID_BYTES)).hex()
         return self._id
 
     def reveal(self) -> bytes:
@@ -112,7 +118,7 @@ class EncryptionKey:
         """`other` sealed under this key: 12 random bytes, 32 of ciphertext, 16 of tag; opens with the same context."""
         nonce = os.urandom(_NONCE_BYTES)
         with other.view() as view:
-            return nonce + self._wrapping().encrypt(nonce, view, _framed(Purpose.WRAPPING, context))
+            return nonce + self._cipher().encrypt(nonce, view, _framed(Purpose.WRAPPING, context))
 
     def unwrap(self, wrapped: bytes, context: bytes = b"") -> EncryptionKey:
         """The key that `wrap` sealed.
@@ -126,29 +132,34 @@ class EncryptionKey:
             nonce, sealed = wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:]
             opened = SecretMemory(KEY_BYTES)
             with memoryview(opened) as view:
-                self._wrapping().decrypt_into(nonce, sealed, _framed(Purpose.WRAPPING, context), view)
+                self._cipher().decrypt_into(nonce, sealed, _framed(Purpose.WRAPPING, context), view)
             return EncryptionKey(opened)
         except InvalidTag:
             raise StreamDamaged(
-                layer="key", offset=0, reason=f"a wrapped key does not open with key {self._id}"
+                layer="key", offset=0, reason=f"a wrapped key does not open with key {self.id}"
             ) from None
 
     def wipe(self) -> None:
         """Overwrite the key; it is of no use afterwards. May be repeated."""
+        if not self._memory.is_wiped:
+            self._id = self.id  # it names the key still, in messages
+        self._wrapping = None
         self._memory.wipe()
 
-    def _wrapping(self) -> AESGCM:
-        with self.view() as view, memoryview(_expand(view, b"", Purpose.WRAPPING, KEY_BYTES)) as wrapping:
-            return AESGCM(wrapping)
+    def _cipher(self) -> AESGCM:
+        if self._wrapping is None:
+            with self.view() as view, memoryview(_expand(view, b"", Purpose.WRAPPING, KEY_BYTES)) as wrapping:
+                self._wrapping = AESGCM(wrapping)
+        return self._wrapping
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, EncryptionKey) and not other._memory.is_wiped and self._memory.equals(other._memory)
 
     def __hash__(self) -> int:
-        return hash(self._id)
+        return hash(self.id)
 
     def __repr__(self) -> str:
-        return f"EncryptionKey(id {self._id}, redacted)"
+        return f"EncryptionKey(id {self.id}, redacted)"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a key is not pickled")

@@ -10,6 +10,7 @@ any I/O.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -25,6 +26,29 @@ Buffer = bytes | bytearray | memoryview
 
 WINDOW_BYTES: Final = 1 << 20
 """What a decoding layer asks for at once, about: bounds its buffers, and is the store's piece."""
+
+
+_KEPT_WINDOWS: Final = 4
+_windows: list[bytearray] = []
+"""Windows that nobody uses now. Appending and popping are atomic."""
+
+
+@contextmanager
+def borrowed_window(length: int) -> Generator[memoryview, None, None]:
+    """`length` bytes of any content for one decoding, from those that an earlier one has done with: the memory of a new
+    MiB costs as much as opening a third of its frames."""
+    try:
+        memory = _windows.pop()
+    except IndexError:
+        memory = bytearray()
+    if len(memory) < length:
+        memory = bytearray(length)
+    try:
+        with memoryview(memory) as whole, whole[:length] as view:
+            yield view
+    finally:
+        if len(_windows) < _KEPT_WINDOWS:
+            _windows.append(memory)
 
 
 class Need(NamedTuple):

@@ -32,7 +32,7 @@ from rs3d.stores.layout import (
     segment_name,
 )
 from rs3d.stores.quarantine import Quarantine
-from rs3d.types.blobs import BlobOrigin
+from rs3d.types.blobs import BlobInfo, BlobOrigin
 from rs3d.types.identifiers import BlobId, SegmentId
 
 
@@ -188,6 +188,10 @@ class LocalBlobStore:
             return reader
         reader.close()
         return None
+
+    def remembered(self, blob: BlobId) -> BlobInfo | None:
+        entry = self._entries.get(blob)
+        return None if entry is None else entry.info
 
     def origin(self, blob: BlobId) -> BlobOrigin:
         """Where the blob was first put, from its sidecar alone (its data may be gone).

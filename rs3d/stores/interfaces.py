@@ -290,6 +290,10 @@ class BlobStore(Protocol):
         """
         ...
 
+    def remembered(self, blob: BlobId) -> BlobInfo | None:
+        """What this process read of the blob's sidecar before and still knows; None otherwise. Never waits."""
+        ...
+
     def make_segment(self, segment: SegmentId) -> None:
         """Make the directory and sync its parent. Blocks."""
         ...

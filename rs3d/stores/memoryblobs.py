@@ -64,6 +64,9 @@ class MemoryBlobStore:
         """Nothing is remembered here: each range is checked each time."""
         return None
 
+    def remembered(self, blob: BlobId) -> BlobInfo | None:
+        return None
+
     def delete(self, blobs: list[BlobId]) -> None:
         with self._lock:
             for blob in blobs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -16,8 +17,11 @@ from rs3d.engine.requests import (
     CompleteRequest,
     CopyRequest,
     CopySource,
+    Delivery,
     PartCopyRequest,
 )
+from rs3d.engine.results import FileSpan
+from rs3d.engine.threads import Threads
 from rs3d.errors import InvalidArgument, ObjectDamaged
 from rs3d.types.objects import Extent, Inline
 from tests.engine.conftest import SMALL_LIMITS, SMALL_STORE
@@ -53,6 +57,32 @@ async def test_ranges_of_layered_objects_are_those_of_the_clients_bytes(
         first = dice.randrange(size_bytes)
         last = dice.randrange(first, size_bytes)
         assert await engine.get_object("layered", "k", range=f"bytes={first}-{last}") == data[first : last + 1]
+
+
+@pytest.mark.parametrize("settings", [(), *SETTINGS[:1]], ids=str)
+async def test_a_blob_that_was_open_before_is_read_by_one_job_or_none(
+    tmp_path: Path, settings: tuple[tuple[str, str], ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its layers are known then: no thread is asked to find out that a span will not do."""
+    async with open_store_parts(str(tmp_path / "store"), SMALL_LIMITS, SMALL_STORE) as opened:
+        engine = opened.engine
+        await engine.create_bucket("layered", BucketRequest(settings=settings))
+        data = text_of(40_000)
+        await engine.put_object("layered", "k", data)
+
+        async def read() -> bytes:
+            async with await engine.open_object("layered", "k", delivery=Delivery.SPANS) as reader:
+                read = b""
+                async for piece in reader.pieces():
+                    read += os.pread(piece.fd, piece.length, piece.offset) if isinstance(piece, FileSpan) else piece
+                return read
+
+        assert await read() == data
+        started: list[object] = []
+        start = Threads.start
+        monkeypatch.setattr(Threads, "start", lambda self, call: started.append(call) or start(self, call))
+        assert await read() == data
+        assert len(started) == len(settings)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)

@@ -64,6 +64,9 @@ class WatchedBlobStore:
     def open_verified(self, blob: BlobId, offset: int, length: int) -> MemoryBlobReader | None:
         return self._store.open_verified(blob, offset, length)
 
+    def remembered(self, blob: BlobId) -> BlobInfo | None:
+        return self._store.remembered(blob)
+
     def delete(self, blobs: list[BlobId]) -> None:
         self._store.delete(blobs)
 

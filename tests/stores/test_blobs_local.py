@@ -510,3 +510,15 @@ def test_any_range_is_read_as_it_was_written(root: pathlib.Path, offset: int, le
     assert buffer == data[offset : offset + length]
     reader.close()
     store.close()
+
+
+def test_what_a_sidecar_said_is_remembered_once_its_blob_was_opened(root: pathlib.Path) -> None:
+    store = LocalBlobStore(str(root))
+    store.make_segment(SEGMENT)
+    made = put(store, 1, body(100))
+    store.close()
+    store = LocalBlobStore(str(root))
+    assert store.remembered(BLOB) is None
+    store.open(BLOB).close()
+    assert store.remembered(BLOB) == made
+    store.close()
