@@ -7,13 +7,15 @@ whoever wants to check it later. Errors are final. Work on more than 64 KiB is d
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from time import thread_time
 from types import TracebackType
 from typing import Final
 
 from rs3d.kernels import merkle
 from rs3d.rio.digests import ChecksumAlgorithm, new_digest
+from rs3d.rio.encoder import LayerReport
 from rs3d.rio.errors import LayersRefused, StreamClosed, StreamDamaged
 from rs3d.rio.layers import Buffer
 from rs3d.rio.merklelayer import LEAF_BYTES_CEILING, LEAF_BYTES_FLOOR, LEAF_BYTES_USUAL, InclusionProof, prove
@@ -26,7 +28,13 @@ class _Passing(abc.ABC):
     def __init__(self, sink: ByteSink) -> None:
         self._sink = sink
         self._failure: BaseException | None = None
+        self._seconds = 0.0
         self.bytes_written = 0
+
+    @property
+    @abc.abstractmethod
+    def report(self) -> LayerReport:
+        """Bytes that passed so far, and the processor time of looking at them."""
 
     @abc.abstractmethod
     def _look(self, view: memoryview) -> None:
@@ -42,7 +50,7 @@ class _Passing(abc.ABC):
             raise self._failure
         view = memoryview(data).cast("B")
         try:
-            await on_thread(lambda: self._look(view), len(view))
+            self._seconds += await on_thread(lambda: timed(self._look, view), len(view))
             await self._sink.send_all(view)
         except BaseException as failure:
             self._failure = failure if isinstance(failure, Exception) else StreamClosed(reason="it was cancelled")
@@ -59,6 +67,13 @@ class _Passing(abc.ABC):
         self._failure = StreamClosed(reason="it was finished")
 
 
+def timed(work: Callable[[memoryview], object], view: memoryview) -> float:
+    """Do the work; the processor time it took, in seconds of this thread."""
+    started = thread_time()
+    work(view)
+    return thread_time() - started
+
+
 class ChecksumWriter(_Passing):
     """Digests what passes."""
 
@@ -66,6 +81,11 @@ class ChecksumWriter(_Passing):
         super().__init__(sink)
         self.algorithm: Final = algorithm
         self._digest = new_digest(algorithm)
+
+    @property
+    def report(self) -> LayerReport:
+        """Bytes that passed so far, and the processor time of their digest."""
+        return LayerReport("checksum", self.bytes_written, self.bytes_written, self._seconds)
 
     def _look(self, view: memoryview) -> None:
         self._digest.update(view)
@@ -93,7 +113,8 @@ class ChecksumWriter(_Passing):
 
 
 class ChecksumReader:
-    """Digests what is read; with an expected digest, refuses the end when it differs. A source itself."""
+    """Digests what is read; with an expected digest, refuses the end when it differs. Errors are final. A source
+    itself."""
 
     def __init__(
         self,
@@ -106,6 +127,7 @@ class ChecksumReader:
         self._expected = expected
         self._digest = new_digest(algorithm)
         self._failure: BaseException | None = None
+        self._seconds = 0.0
         self.bytes_read = 0
 
     async def receive_some(self, max_bytes: int | None = None) -> Buffer:
@@ -113,18 +135,29 @@ class ChecksumReader:
 
         Raises:
             StreamDamaged: at the end, and at every later call: the digest is not the expected one.
+            StreamClosed: it was cancelled while reading. Whatever the source raised once.
         """
         if self._failure is not None:
             raise self._failure
-        piece = await self._source.receive_some(max_bytes)
-        if len(piece):
-            await on_thread(lambda: self._digest.update(piece), len(piece))
-            self.bytes_read += len(piece)
-        elif self._expected is not None and self._digest.digest() != self._expected:
-            reason = f"the {self.algorithm.value} is {self._digest.digest().hex()}, expected {self._expected.hex()}"
-            self._failure = StreamDamaged(layer="checksum", offset=self.bytes_read, reason=reason)
-            raise self._failure
+        try:
+            piece = await self._source.receive_some(max_bytes)
+            if len(piece):
+                view = memoryview(piece).cast("B")
+                self._seconds += await on_thread(lambda: timed(self._digest.update, view), len(view))
+                self.bytes_read += len(view)
+            elif self._expected is not None and self._digest.digest() != self._expected:
+                reason = f"the {self.algorithm.value} is {self._digest.digest().hex()}, expected {self._expected.hex()}"
+                raise StreamDamaged(layer="checksum", offset=self.bytes_read, reason=reason)
+        except BaseException as failure:
+            # Also what the source raised: a digest that went on behind a gap would be one of other bytes.
+            self._failure = failure if isinstance(failure, Exception) else StreamClosed(reason="it was cancelled")
+            raise
         return piece
+
+    @property
+    def report(self) -> LayerReport:
+        """Bytes read so far, and the processor time of their digest."""
+        return LayerReport("checksum", self.bytes_read, self.bytes_read, self._seconds)
 
     def checksum(self) -> bytes:
         """The raw digest of all bytes so far."""
@@ -174,6 +207,11 @@ class MerkleWriter(_Passing):
         self._tree = merkle.TreeAppender(leaf_bytes)
         self._leaves = bytearray()
 
+    @property
+    def report(self) -> LayerReport:
+        """Bytes that passed so far, and the processor time of their leaves."""
+        return LayerReport("merkle", self.bytes_written, self.bytes_written, self._seconds)
+
     def _look(self, view: memoryview) -> None:
         self._leaves += self._tree.update(view)
 
@@ -211,6 +249,8 @@ class MerkleReader:
         self._ready = memoryview(b"")
         self._number = 0
         self._failure: BaseException | None = None
+        self._seconds = 0.0
+        self._bytes_checked = 0
         self.bytes_read = 0
 
     async def receive_some(self, max_bytes: int | None = None) -> Buffer:
@@ -232,6 +272,11 @@ class MerkleReader:
         self.bytes_read += count
         return piece
 
+    @property
+    def report(self) -> LayerReport:
+        """Bytes of the source, those handed out, and the processor time of the leaves."""
+        return LayerReport("merkle", self._bytes_checked, self.bytes_read, self._seconds)
+
     async def read_to_end(self, limit_bytes: int = 64 << 20) -> bytes:
         """All the rest, in memory."""
         return await read_to_end(self, limit_bytes)
@@ -250,12 +295,16 @@ class MerkleReader:
             if not len(piece):
                 raise StreamDamaged(layer="merkle", offset=self.bytes_read, reason="the source ends before the tree")
             block += piece
+        view = memoryview(block)
         leaf = self._tree.leaves[self._number * merkle.HASH_BYTES : (self._number + 1) * merkle.HASH_BYTES]
-        if await on_thread(lambda: merkle.sha256(block), wanted) != leaf:
+        found = bytearray()
+        self._seconds += await on_thread(lambda: timed(lambda view: found.extend(merkle.sha256(view)), view), wanted)
+        self._bytes_checked += wanted
+        if found != leaf:
             reason = f"block {self._number} is not the one under the root"
             raise StreamDamaged(layer="merkle", offset=self._number * self._tree.leaf_bytes, reason=reason)
         self._number += 1
-        return memoryview(block)
+        return view
 
 
 def _leaf_size(leaf_bytes: int) -> int:

@@ -10,11 +10,13 @@ readers of `rs3d.rio.layered`, one reader a processor in reverse order, or by th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from time import thread_time
 from typing import Protocol
 
 from rs3d.rio.codecs import CompressionDictionary
 from rs3d.rio.digests import ChecksumAlgorithm, new_digest
+from rs3d.rio.encoder import LayerReport
 from rs3d.rio.encryption import Cipher
 from rs3d.rio.errors import LayersRefused, StreamClosed, StreamDamaged
 from rs3d.rio.keys import EncryptionKey
@@ -125,8 +127,36 @@ class ChecksumProcessor:
         return []
 
 
+class _Metered:
+    """A processor of a chain, with what it has done so far."""
+
+    def __init__(self, processor: Processor) -> None:
+        self._processor = processor
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self._seconds = 0.0
+
+    def process(self, data: Buffer) -> list[Buffer]:
+        self._bytes_in += memoryview(data).nbytes
+        return self._counted(lambda: self._processor.process(data))
+
+    def finish(self) -> list[Buffer]:
+        return self._counted(self._processor.finish)
+
+    def _counted(self, work: Callable[[], list[Buffer]]) -> list[Buffer]:
+        started = thread_time()
+        made = work()
+        self._seconds += thread_time() - started
+        self._bytes_out += sum(memoryview(piece).nbytes for piece in made)
+        return made
+
+    @property
+    def report(self) -> LayerReport:
+        return LayerReport(type(self._processor).__name__, self._bytes_in, self._bytes_out, self._seconds)
+
+
 class ProcessorChain:
-    """Processors in the order in which bytes meet them. A processor itself."""
+    """Processors in the order in which bytes meet them. A processor itself. An error is final: later calls raise it."""
 
     LIMIT = 16
 
@@ -135,7 +165,8 @@ class ProcessorChain:
         Raises:
             LayersRefused: more than 16.
         """
-        self._processors: list[Processor] = []
+        self._processors: list[_Metered] = []
+        self._failure: BaseException | None = None
         for processor in processors:
             self.add_processor(processor)
 
@@ -147,13 +178,30 @@ class ProcessorChain:
         """
         if len(self._processors) >= self.LIMIT:
             raise LayersRefused(reason=f"a chain has at most {self.LIMIT} processors")
-        self._processors.append(processor)
+        self._processors.append(_Metered(processor))
         return self
 
+    @property
+    def reports(self) -> tuple[LayerReport, ...]:
+        """One a processor, in the order of the chain, by the names of their classes."""
+        return tuple(metered.report for metered in self._processors)
+
     def process(self, data: Buffer) -> list[Buffer]:
-        return self._pass([data], self._processors)
+        return self._guarded(lambda: self._pass([data]))
 
     def finish(self) -> list[Buffer]:
+        return self._guarded(self._end)
+
+    def _guarded(self, work: Callable[[], list[Buffer]]) -> list[Buffer]:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return work()
+        except BaseException as failure:
+            self._failure = failure
+            raise
+
+    def _end(self) -> list[Buffer]:
         ready: list[Buffer] = []
         for processor in self._processors:
             # What earlier ones gave up at their end still has to pass the later ones.
@@ -161,8 +209,8 @@ class ProcessorChain:
             ready = [*passed, *processor.finish()]
         return ready
 
-    def _pass(self, pieces: list[Buffer], processors: list[Processor]) -> list[Buffer]:
-        for processor in processors:
+    def _pass(self, pieces: list[Buffer]) -> list[Buffer]:
+        for processor in self._processors:
             if len(pieces) == 1:
                 pieces = processor.process(pieces[0])
             else:

@@ -249,6 +249,30 @@ async def test_a_reader_with_an_expected_checksum_refuses_the_end() -> None:
             await reader.read_to_end()
 
 
+async def test_a_checksum_never_goes_on_behind_what_its_source_could_not_give() -> None:
+    reader = ChecksumReader(FailingSource())
+    assert await reader.receive_some() == b"bytes"
+    for _ in range(2):
+        with pytest.raises(OSError, match="Input/output"):
+            await reader.receive_some()
+    assert reader.bytes_read == 5
+
+
+async def test_what_looks_at_bytes_reports_them_and_its_time() -> None:
+    writer = ChecksumWriter(MemorySink(), ChecksumAlgorithm.SHA256)
+    await writer.write_all(DATA)
+    reader = ChecksumReader(MemorySource(DATA), ChecksumAlgorithm.SHA256)
+    await reader.read_to_end()
+    tree_writer = MerkleWriter(MemorySink(), 4096)
+    await tree_writer.write_all(DATA)
+    tree_reader = MerkleReader(MemorySource(DATA), await tree_writer.finalize())
+    await tree_reader.read_to_end()
+    for name, layer in (("checksum", writer), ("checksum", reader), ("merkle", tree_writer), ("merkle", tree_reader)):
+        report = layer.report
+        assert (report.name, report.bytes_in, report.bytes_out) == (name, len(DATA), len(DATA))
+        assert report.seconds > 0
+
+
 async def merkle_tree(data: bytes) -> MerkleTree:
     writer = MerkleWriter(MemorySink(), 4096)
     for at in range(0, len(data), 70_000):
@@ -361,6 +385,11 @@ async def test_a_chain_is_undone_by_readers_or_by_the_reverse_chain() -> None:
     processor = AsyncStreamProcessor(MemorySource(data, 100_000), chain.add_processor(digest))
     stored = b"".join([bytes(piece) async for piece in processor])
     assert processor.bytes_in == len(data) > processor.bytes_out == len(stored)
+    compress, encrypt, check_sum = chain.reports
+    assert (compress.name, encrypt.name) == ("CompressionProcessor", "EncryptionProcessor")
+    assert compress.bytes_in == len(data) > compress.bytes_out == encrypt.bytes_in < encrypt.bytes_out
+    assert (check_sum.bytes_in, check_sum.bytes_out) == (encrypt.bytes_out, len(stored))
+    assert all(report.seconds > 0 for report in chain.reports)
     assert await CompressedReader(EncryptedReader(MemorySource(stored, 3000), key)).read_to_end() == data
     check = ChecksumProcessor(ChecksumAlgorithm.SHA256, expected=digest.value)
     back = ProcessorChain(check, DecryptionProcessor(key), DecompressionProcessor())
@@ -377,6 +406,10 @@ async def test_a_chain_that_failed_stays_failed_and_a_cut_is_an_error() -> None:
             with pytest.raises(StreamDamaged, match=reason):
                 async for _piece in processor:
                     pass
+    alone = ProcessorChain(DecryptionProcessor(key))
+    for call in (alone.finish, lambda: alone.process(stored), alone.finish):
+        with pytest.raises(StreamDamaged, match="cut off"):
+            call()
     wrong_digest = ChecksumProcessor(expected=bytes(4))
     with pytest.raises(StreamDamaged, match="differs"):
         async for _piece in AsyncStreamProcessor(MemorySource(b"bytes"), wrong_digest):
