@@ -119,6 +119,22 @@ Several buffers in one system call:
 >>> trio.run(vectors)
 (28, 28, b'Important data content')
 
+Files without a copy through this process, where the kernel can (`copy_file_range`, shared blocks, `splice`), and read
+ahead by io_uring, where there is one:
+
+>>> import tempfile
+>>> from rs3d.rio import copy_stream, open_read_ahead, open_sink, open_source, read_to_end
+>>> async def duplicate() -> tuple[int, int]:
+...     with tempfile.TemporaryDirectory() as folder:
+...         async with open_sink(f"{folder}/first") as sink:
+...             await copy_stream(MemorySource(bytes(300_000)), sink)
+...         async with open_source(f"{folder}/first") as source, open_sink(f"{folder}/second") as sink:
+...             copied = await copy_stream(source, sink)
+...         async with open_read_ahead(f"{folder}/second") as source:
+...             return copied, len(await read_to_end(source))
+>>> trio.run(duplicate)
+(300000, 300000)
+
 A chain of processors as an iterator:
 
 >>> from rs3d.rio import AsyncStreamProcessor, ChecksumProcessor, CompressionProcessor, DecompressionProcessor
@@ -187,6 +203,7 @@ if TYPE_CHECKING:
         Processor,
         ProcessorChain,
     )
+    from rs3d.rio.readahead import RingSource, open_read_ahead
     from rs3d.rio.streams import (
         BufferPool,
         ByteSink,
@@ -197,12 +214,12 @@ if TYPE_CHECKING:
         MemorySource,
         StreamReader,
         StreamWriter,
-        copy_stream,
         open_sink,
         open_source,
         read_to_end,
     )
     from rs3d.rio.vectored import IoVec, VectoredReader, VectoredWriter
+    from rs3d.rio.zerocopy import copy_stream
 
 _LATER = {
     "checked": ("ChecksumReader", "ChecksumWriter", "MerkleReader", "MerkleTree", "MerkleWriter"),
@@ -238,12 +255,13 @@ _LATER = {
         "MemorySource",
         "StreamReader",
         "StreamWriter",
-        "copy_stream",
         "open_sink",
         "open_source",
         "read_to_end",
     ),
+    "readahead": ("RingSource", "open_read_ahead"),
     "vectored": ("IoVec", "VectoredReader", "VectoredWriter"),
+    "zerocopy": ("copy_stream",),
 }
 _HOMES = {name: module for module, names in _LATER.items() for name in names}
 
@@ -314,6 +332,7 @@ __all__ = [
     "ProcessorChain",
     "Purpose",
     "Reading",
+    "RingSource",
     "Signature",
     "SignatureAlgorithm",
     "SignatureInvalid",
@@ -327,6 +346,7 @@ __all__ = [
     "WrappedKey",
     "build_encoder",
     "copy_stream",
+    "open_read_ahead",
     "open_sink",
     "open_source",
     "read_to_end",

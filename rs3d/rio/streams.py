@@ -81,25 +81,25 @@ class FileSource:
     """A file, read from where its descriptor stands, in threads. The descriptor stays the caller's."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self.descriptor: Final = descriptor
 
     async def receive_some(self, max_bytes: int | None = None) -> Buffer:
         count = RECEIVE_BYTES if max_bytes is None else max_bytes
-        return await trio.to_thread.run_sync(os.read, self._descriptor, count)
+        return await trio.to_thread.run_sync(os.read, self.descriptor, count)
 
 
 class FileSink:
     """A file, written from where its descriptor stands, in threads. Not synced; the descriptor stays the caller's."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self.descriptor: Final = descriptor
 
     async def send_all(self, data: Buffer) -> None:
         await trio.to_thread.run_sync(self._write, memoryview(data).cast("B"))
 
     def _write(self, view: memoryview) -> None:
         while view:
-            view = view[os.write(self._descriptor, view) :]
+            view = view[os.write(self.descriptor, view) :]
 
 
 @asynccontextmanager
@@ -457,16 +457,12 @@ async def read_to_end(source: ByteSource, limit_bytes: int = 64 << 20) -> bytes:
     return bytes(whole)
 
 
-async def copy_stream(source: ByteSource, sink: ByteSink) -> int:
-    """All of a source to a sink, piece by piece. Returns bytes."""
-    count = 0
-    async for piece in Pieces(source):
-        await sink.send_all(piece)
-        count += len(piece)
-    return count
-
-
 # ---------------------------------------------------------------------------------------------- readiness, for others
+
+
+def socket_of(source: ByteSource) -> int | None:
+    """The descriptor of a Trio socket stream, non-blocking; None for any other source."""
+    return source.socket.fileno() if isinstance(source, trio.SocketStream) else None
 
 
 async def wait_readable(descriptor: int) -> None:
