@@ -71,20 +71,17 @@ class MasterKeyVerbs:
         key_id = (await trio.to_thread.run_sync(self._service.ring))[0].id
         if not arguments.full:
             return RotatedMaster(key_id, done.access_keys, done.buckets)
-        names = self._sealed_buckets()
+        jobs = await self._rekeying.start_rotations(self._sealed_buckets())
         following = RotationVerbs(self._engine, self._rekeying)
-        rewrapped = refused = 0
+        rotated = rewrapped = refused = 0
         reason = ""
-        for name in names:
-            await self._engine.rotate_bucket_keys(name)
-            await self._rekeying.start(name)  # all of them are noted before the first is waited for
-        for job in self._rekeying.jobs():
-            if job.name in names:
-                ended = await following.follow(job, reporter)
-                rewrapped += ended.rewrapped
-                if ended.state != DONE:
-                    refused, reason = refused + ended.refused, ended.reason
-        return RotatedMaster(key_id, done.access_keys, done.buckets, len(names), rewrapped, refused, reason)
+        for job in jobs:
+            ended = await following.follow(job, reporter)
+            rotated += not ended.rotates
+            rewrapped += ended.rewrapped
+            if ended.state != DONE:
+                refused, reason = refused + ended.refused, ended.reason
+        return RotatedMaster(key_id, done.access_keys, done.buckets, rotated, rewrapped, refused, reason)
 
     def _sealed_buckets(self) -> list[str]:
         names: list[str] = []

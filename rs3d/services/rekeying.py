@@ -2,11 +2,14 @@
 
 The jobs lie in the store-wide setting `rekeying` (FORMAT.md section 19), so each page's end is a record of the log:
 after a kill the next steward goes on behind the last page that was noted, and doing a page twice does no harm. A job is
-done when a whole pass over its bucket has found no envelope of an older epoch.
+done when a whole pass over its bucket has found no envelope of an older epoch. A job of `master-key rotate --full`
+rotates the bucket's keys first.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -14,6 +17,7 @@ import trio
 
 from rs3d.engine import StorageEngine
 from rs3d.engine.rekeying import RewrapPage, RewrapPlace
+from rs3d.errors import KeyAccessDenied, KeyDisabled, KeyNotFound, KeyProviderUnavailable, NoSuchBucket
 from rs3d.stores.interfaces import Catalog, Committer
 from rs3d.types.identifiers import BucketId
 from rs3d.types.operations import PutSetting
@@ -33,6 +37,8 @@ class RekeyJob(msgspec.Struct, kw_only=True, omit_defaults=True):
     bucket: int
     name: str
     state: str = RUNNING
+    rotates: bool = False
+    """The bucket's keys are to be rotated first."""
     total: int = 0
     """Versions in the bucket when the pass began."""
     seen: int = 0
@@ -74,11 +80,30 @@ class RekeyService:
         Raises:
             NoSuchBucket
         """
-        status = self._engine.bucket_status(bucket)
-        job = RekeyJob(bucket=int(status.bucket.bucket_id), name=bucket, total=status.counters.versions)
-        async with self._lock:
-            await self._save([*(other for other in self.jobs() if other.bucket != job.bucket), job])
+        job = self._new_job(bucket)
+        await self._begin([job])
         return job
+
+    async def start_rotations(self, buckets: Sequence[str]) -> list[RekeyJob]:
+        """Begin a job for each bucket that rotates its keys first. One record notes all of them, so that a kill costs
+        none; buckets that are gone have none. Durable when it returns."""
+        jobs = []
+        for name in buckets:
+            with contextlib.suppress(NoSuchBucket):
+                job = self._new_job(name)
+                job.rotates = True
+                jobs.append(job)
+        await self._begin(jobs)
+        return jobs
+
+    def _new_job(self, bucket: str) -> RekeyJob:
+        status = self._engine.bucket_status(bucket)
+        return RekeyJob(bucket=int(status.bucket.bucket_id), name=bucket, total=status.counters.versions)
+
+    async def _begin(self, jobs: list[RekeyJob]) -> None:
+        begun = {job.bucket for job in jobs}
+        async with self._lock:
+            await self._save([*(other for other in self.jobs() if other.bucket not in begun), *jobs])
 
     async def step(self) -> float:
         """One page of one job; returns the seconds to wait."""
@@ -87,6 +112,9 @@ class RekeyService:
             job = next((job for job in jobs if job.state == RUNNING), None)
             if job is None:
                 return IDLE_S
+            if job.rotates:
+                await self._rotate(job, jobs)
+                return 0.0
             behind = RewrapPlace(job.behind_key, job.behind_version) if job.behind_version else None
             page = await self._engine.rewrap_page(BucketId(job.bucket), behind)
             if page is None:
@@ -95,6 +123,19 @@ class RekeyService:
             self._advance(job, page)
             await self._save(jobs)
         return 0.0
+
+    async def _rotate(self, job: RekeyJob, jobs: list[RekeyJob]) -> None:
+        """New keys of the job's bucket. Done twice, after a kill in between, it does no harm."""
+        try:
+            if int(self._engine.bucket_status(job.name).bucket.bucket_id) == job.bucket:
+                await self._engine.rotate_bucket_keys(job.name)
+            job.rotates = False  # of a bucket that is another now, the next page finds nothing
+        except NoSuchBucket:
+            jobs = [other for other in jobs if other is not job]
+        except (KeyNotFound, KeyDisabled, KeyAccessDenied, KeyProviderUnavailable) as refusal:
+            # Others go on; once the key is back, the command does it.
+            job.state, job.reason = INCOMPLETE, f"its keys were not rotated: {refusal}"
+        await self._save(jobs)
 
     def _advance(self, job: RekeyJob, page: RewrapPage) -> None:
         job.seen += page.seen

@@ -163,6 +163,48 @@ async def test_after_a_kill_the_job_goes_on_behind_the_last_page_noted(tmp_path:
         await all_read_as_they_were(parts.engine)
 
 
+async def test_rotations_of_all_buckets_are_noted_at_once_and_outlive_a_kill(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    async with opened(root) as (parts, service):
+        await fill(parts.engine)
+        await parts.engine.create_bucket("other")
+        await parts.engine.put_object("other", "k", b"x" * 2000, PutRequest(encryption=STORE))
+        jobs = await service.start_rotations(["bucket", "gone", "other"])
+        assert [(job.name, job.rotates) for job in jobs] == [("bucket", True), ("other", True)]
+        await service.step()
+        assert [job.rotates for job in service.jobs()] == [False, True]
+    async with opened(root) as (parts, service):
+        for _ in range(1000):
+            if all(job.state != RUNNING for job in service.jobs()):
+                break
+            await service.step()
+        assert [(job.name, job.state, job.rewrapped) for job in service.jobs()] == [
+            ("bucket", DONE, 12),
+            ("other", DONE, 1),
+        ]
+        assert epochs(parts.engine) == {(2, 0), (0, 0), (0, 2)}
+        await all_read_as_they_were(parts.engine)
+        assert await parts.engine.get_object("other", "k") == b"x" * 2000
+
+
+async def test_a_bucket_whose_keys_cannot_be_rotated_holds_up_no_other(tmp_path: Path) -> None:
+    async with opened(tmp_path / "store") as (parts, service):
+        await fill(parts.engine)
+        await parts.engine.create_bucket("other")
+        await parts.engine.put_object("other", "k", b"x" * 2000, PutRequest(encryption=STORE))
+        keyring = parts.engine.key_directory.providers["local"]
+        assert isinstance(keyring, Keyring)
+        keyring.set_enabled("own", False)
+        await service.start_rotations(["bucket", "other"])
+        for _ in range(1000):
+            if all(job.state != RUNNING for job in service.jobs()):
+                break
+            await service.step()
+        first, second = service.jobs()
+        assert (first.state, first.rotates, second.state, second.rotates) == (INCOMPLETE, True, DONE, False)
+        assert "own" in first.reason and "not rotated" in first.reason
+
+
 async def test_versions_whose_provider_key_is_disabled_leave_the_job_incomplete_until_it_is_enabled(
     tmp_path: Path,
 ) -> None:
