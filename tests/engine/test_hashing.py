@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import cast
 
 import pytest
 import trio
@@ -60,6 +61,44 @@ async def test_a_short_piece_and_a_body_without_md5_are_left_to_their_own_thread
     gang = HashGang(threads, LEAST)
     assert gang.start(DigestSet(("MD5",)), memoryview(noise(LEAST - 1))) is None
     assert gang.start(DigestSet(("SHA256",)), memoryview(noise(LEAST))) is None
+
+
+class Starter:
+    """Threads that only note what they are asked to start."""
+
+    def __init__(self, outstanding: int) -> None:
+        self.outstanding = outstanding
+        self.started: list[Callable[[], object]] = []
+
+    def start(self, call: Callable[[], object]) -> None:
+        self.started.append(call)
+
+
+def test_a_body_alone_waits_for_nobody() -> None:
+    starter = Starter(outstanding=0)
+    gang = HashGang(cast(Threads, starter), LEAST)
+    digests = DigestSet(("MD5",))
+    ticket = gang.start(digests, memoryview(noise(LEAST)))
+    [hashes] = starter.started  # begun before the piece is written, by a thread that has nothing else to do
+    hashes()
+    assert ticket is not None and ticket.ended
+    assert (gang.rounds, gang.pieces, digests.value("MD5")) == (1, 1, hashlib.md5(noise(LEAST)).digest())
+
+
+def test_among_others_a_piece_is_left_to_whoever_needs_a_digest_first() -> None:
+    starter = Starter(outstanding=1)
+    gang = HashGang(cast(Threads, starter), LEAST)
+    assert gang.start(DigestSet(("MD5",)), memoryview(noise(LEAST))) is not None
+    assert not starter.started
+
+
+async def test_a_piece_waits_for_no_more_than_the_round_under_way(threads: Threads) -> None:
+    gang = HashGang(threads, LEAST)
+    _, tickets = await announce(gang, threads, [noise(LEAST)] * LANES)
+    rounds_before = gang.rounds
+    await threads.run(tickets[-1].wait)  # the last of as many as can meet: none of them is a second round behind
+    assert gang.rounds - rounds_before <= 2
+    assert all(ticket.ended for ticket in tickets)
 
 
 async def test_what_fails_is_told_to_everyone_of_the_round_and_to_nobody_after_it(threads: Threads) -> None:
