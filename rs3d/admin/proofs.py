@@ -6,6 +6,8 @@ import msgspec
 import trio.to_thread
 
 from rs3d.admin.server import Reporter, Verb, verb
+from rs3d.engine import StorageEngine
+from rs3d.engine.results import FileSpan
 from rs3d.errors import InvalidArgument
 from rs3d.format.sidecar import LEAF_BYTES
 from rs3d.services.proofs import Proof, Proofs, Verified, parse_public_key
@@ -33,8 +35,9 @@ class ProofArguments(msgspec.Struct, frozen=True):
 class ProofVerbs:
     """The verbs about Merkle roots and signatures."""
 
-    def __init__(self, proofs: Proofs) -> None:
+    def __init__(self, proofs: Proofs, engine: StorageEngine) -> None:
         self._proofs = proofs
+        self._engine = engine
 
     def verbs(self) -> list[Verb]:
         return [
@@ -44,9 +47,25 @@ class ProofVerbs:
 
     async def verify(self, arguments: VerifyArguments, reporter: Reporter) -> Verified:
         public = parse_public_key(arguments.public_key)
-        return await trio.to_thread.run_sync(
+        verified = await trio.to_thread.run_sync(
             self._proofs.verify, arguments.bucket, arguments.key, arguments.version or None, public
         )
+        if verified.chunk_bytes_verified:
+            await self._read_chunks(verified, reporter)
+        return verified
+
+    async def _read_chunks(self, verified: Verified, reporter: Reporter) -> None:
+        """Read all of a deduplicated object: the engine holds each chunk against its name before it hands it out.
+
+        Raises:
+            ObjectDamaged
+        """
+        done = 0
+        reader = await self._engine.open_object(verified.bucket, verified.key, version=verified.version)
+        async with reader:
+            async for piece in reader.pieces():
+                done += piece.length if isinstance(piece, FileSpan) else len(piece)
+                await reporter.progress("bytes of chunks", done, reader.length_bytes)
 
     async def prove(self, arguments: ProofArguments, reporter: Reporter) -> Proof:
         if arguments.leaf >= 0 and arguments.offset >= 0:

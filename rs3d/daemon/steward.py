@@ -251,7 +251,9 @@ class Steward:
             *IdentityVerbs(parts.engine).verbs(),
             *RotationVerbs(parts.engine, rekeying).verbs(),
             *KmsKeyVerbs(parts.engine.key_directory).verbs(),
-            *ProofVerbs(Proofs(str(storage_root(self._configuration)), parts.catalog, parts.sealer)).verbs(),
+            *ProofVerbs(
+                Proofs(str(storage_root(self._configuration)), parts.catalog, parts.sealer), parts.engine
+            ).verbs(),
             *QuarantineVerbs(parts.engine, parts.blobs.quarantined).verbs(),
         ]
         return {verb.name: verb for verb in verbs}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rs3d.engine.encryption import check_customer_key
 from rs3d.engine.get import find_version
 from rs3d.engine.requests import MAXIMUM_PAGE, CustomerKey, ListPartsRequest
@@ -25,13 +27,38 @@ def object_attributes(
     """The version, and its parts behind `parts.after`. Part numbers are those of the upload.
 
     Raises:
-        NoSuchBucket, NoSuchKey, NoSuchVersion, VersionIsDeleteMarker
+        NoSuchBucket, NoSuchKey, NoSuchVersion, VersionIsDeleteMarker; and as `encryption.check_customer_key`
     """
 
+    def check(record: Bucket, found: ObjectVersion) -> None:
+        check_customer_key(runtime.sealing, record, found, customer_key)
+
+    return _attributes(runtime, bucket, key, version, parts, check)
+
+
+def placed_object(
+    runtime: Runtime, bucket: str, key: str, version: str | None, parts: ListPartsRequest
+) -> ObjectAttributes:
+    """The same for an operator, who asks where an object lies and has no key of the customer's.
+
+    Raises:
+        NoSuchBucket, NoSuchKey, NoSuchVersion, VersionIsDeleteMarker
+    """
+    return _attributes(runtime, bucket, key, version, parts, lambda _record, _found: None)
+
+
+def _attributes(
+    runtime: Runtime,
+    bucket: str,
+    key: str,
+    version: str | None,
+    parts: ListPartsRequest,
+    check: Callable[[Bucket, ObjectVersion], None],
+) -> ObjectAttributes:
     def read(view: CatalogSnapshot) -> tuple[Bucket, ObjectVersion, list[PartEntry] | None]:
         record = find_bucket(view, bucket)
         found = find_version(view, record, key, version)
-        check_customer_key(runtime.sealing, record, found, customer_key)
+        check(record, found)
         return record, found, view.set_parts(found) if isinstance(found.placement, BlobSet) else None
 
     record, found, table = runtime.read(read)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from rs3d.crypto.providers.directory import KeyDirectory
 from rs3d.engine import buckets, get, listing, multipart, rekeying, resealing, uploads, versions
-from rs3d.engine.attributes import blob_info, object_attributes
+from rs3d.engine.attributes import blob_info, object_attributes, placed_object
 from rs3d.engine.configuration import EngineConfig, EngineDeps
 from rs3d.engine.copying import copy_object
 from rs3d.engine.dedupreport import DedupReport, dedup_report
@@ -212,6 +212,12 @@ class StorageEngine:
     ) -> ObjectAttributes:
         """See `attributes.object_attributes`."""
         return object_attributes(self._runtime, bucket, key, version, parts, customer_key)
+
+    def placed_object(
+        self, bucket: str, key: str, *, version: str | None = None, parts: ListPartsRequest = _LIST_PARTS
+    ) -> ObjectAttributes:
+        """See `attributes.placed_object`."""
+        return placed_object(self._runtime, bucket, key, version, parts)
 
     def blob_info(self, blob: BlobId) -> BlobInfo:
         """See `attributes.blob_info`."""

@@ -1,7 +1,8 @@
 """Objects checked against their Merkle roots and signatures, and proofs that one block belongs to an object.
 
 The tree is over *stored* bytes: of a plain object these are the client's; of a compressed or sealed one they are what
-lies on the disk. Everything here blocks; nothing changes.
+lies on the disk; of a deduplicated one they are its manifest, whose rows name the chunks by their hashes. Everything
+here blocks; nothing changes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rs3d.engine.get import find_version
 from rs3d.engine.runtime import find_bucket
 from rs3d.engine.signing import find_verifier, public_key, signed_context
 from rs3d.errors import BlobDamaged, DamageError, InvalidArgument, NotImplementedHere, ObjectDamaged
+from rs3d.format.manifest import is_manifest
 from rs3d.format.merkletree import merkle_root
 from rs3d.format.objectsignature import decode_signature
 from rs3d.format.sidecar import DIGEST_BYTES, LEAF_BYTES, decode_either
@@ -81,6 +83,8 @@ class Verified(msgspec.Struct, frozen=True):
     size_bytes: int
     merkle_root: str
     stored_bytes_verified: int
+    chunk_bytes_verified: int
+    """Client bytes of deduplicated parts, read from their packs and held against the names in the manifest."""
     signature: str
     """`valid`, or `none` when the object was never signed."""
     algorithm: str
@@ -116,7 +120,11 @@ class Proofs:
         self._sealer = sealer
 
     def verify(self, bucket: str, key: str, version: str | None, wanted_key: bytes = b"") -> Verified:
-        """Check every stored byte of an object against its root, and its signature.
+        """Check every stored byte of an object against its root, and its signature. The chunks that manifests name are
+        left to the caller: whoever reads the object has them held against their names.
+
+        Returns:
+            What was checked, and `chunk_bytes_verified` as it is once the object has been read.
 
         Args:
             wanted_key: an Ed25519 public key that has to have signed it; without one, the store's own keys are used.
@@ -130,10 +138,11 @@ class Proofs:
         meta = found.version.meta
         if not meta.merkle_root:
             raise InvalidArgument(name="key", value=key, reason="was put before objects of its kind had Merkle roots")
-        checked = 0
+        checked = chunked = 0
         try:
             for piece in found.pieces:
-                checked += self._check(piece, found)
+                stored, in_chunks = self._check(piece, found)
+                checked, chunked = checked + stored, chunked + in_chunks
             if _root_of(found) != meta.merkle_root:
                 raise BlobDamaged(blob="", reason="the roots of its parts are not those that its own root was made of")
             algorithm, key_id = self._check_signature(found, wanted_key)
@@ -149,6 +158,7 @@ class Proofs:
             size_bytes=meta.size_bytes,
             merkle_root=meta.merkle_root.hex(),
             stored_bytes_verified=checked,
+            chunk_bytes_verified=chunked,
             signature="valid" if algorithm else "none",
             algorithm=algorithm,
             key_id=key_id,
@@ -243,12 +253,12 @@ class Proofs:
             raise NotImplementedHere(what="a proof for a part that shares the bytes of another object's blob")
         return sidecar.leaves, sidecar.info.stored_bytes
 
-    def _check(self, piece: _Piece, found: _Found) -> int:
-        """Check all bytes of a piece. Returns their number."""
+    def _check(self, piece: _Piece, found: _Found) -> tuple[int, int]:
+        """Check all stored bytes of a piece. Returns their number, and the client bytes of chunks that they name."""
         if piece.extent is None:
             if merkle_root(merkle.leaves(piece.payload), len(piece.payload)) != piece.root:
                 raise BlobDamaged(blob="inline", reason="the payload is not what its Merkle root was made of")
-            return len(piece.payload)
+            return len(piece.payload), 0
         blob = piece.extent.blob
         stored_bytes = found.stored_bytes.get(blob)
         if stored_bytes is None:
@@ -266,7 +276,7 @@ class Proofs:
                 raise BlobDamaged(blob=blob.text(), reason="its Merkle root is not the one in the object's record")
         finally:
             examination.close()
-        return stored_bytes
+        return stored_bytes, piece.extent.length if is_manifest(examination.sidecar.info.recipe) else 0
 
     def _check_signature(self, found: _Found, wanted_key: bytes) -> tuple[str, str]:
         """Algorithm and key id of a valid signature; empty when there is none."""

@@ -125,6 +125,7 @@ def test_a_part_is_proven_through_the_objects_tree(server: MiniProcess, tmp_path
     proof = prove(server, tmp_path / "p", "signed", "parts", "--part", "2", "--leaf", "4")
     (tmp_path / "block").write_bytes(noise(5 << 20, 2)[4 << 20 :])
     assert len(proof["steps"]) == 2
+    assert root_of(client.head_object(Bucket="signed", Key="parts")) == proof["merkle_root"]
     assert main(["verify", "--proof", str(tmp_path / "p"), "--block", str(tmp_path / "block")]) == 0
     assert rs3d(server, "verify", "signed", "parts")["signature"] == "valid"
 
@@ -139,3 +140,19 @@ def test_damage_and_impossible_questions_are_refused(server: MiniProcess) -> Non
     assert "ed25519 or hmac" in refusal(server, "bucket", "set", "plain", "sign=rsa")
     flip(Path(server.directory) / path, 9)
     assert "CRC32C of block 0" in refusal(server, "verify", "plain", "damaged")
+
+
+@pytest.mark.parametrize("sealing", ["off", "AES256"])
+def test_the_chunks_of_a_deduplicated_object_are_verified_too(server: MiniProcess, sealing: str) -> None:
+    bucket, body, client = f"chunks-{sealing.lower()}", noise(LARGE, 7), s3_client(server)
+    rs3d(server, "bucket", "create", bucket, "dedup=fixed:64KiB", "sign=ed25519")
+    wanted = {} if sealing == "off" else {"ServerSideEncryption": sealing}
+    before = set(server.directory.glob("blobs/*/*.data"))
+    client.put_object(Bucket=bucket, Key="k", Body=body, **wanted)
+    manifest = server.directory / rs3d(server, "locate", bucket, "k")["blobs"][0]["path"]
+    packs = set(server.directory.glob("blobs/*/*.data")) - before - {manifest}
+    found = rs3d(server, "verify", bucket, "k")
+    assert (found["chunk_bytes_verified"], found["signature"]) == (LARGE, "valid")
+    flip(max(packs, key=lambda pack: pack.stat().st_size), 200_000)
+    assert "chunk" in refusal(server, "verify", bucket, "k") or "block" in refusal(server, "verify", bucket, "k")
+    client.delete_object(Bucket=bucket, Key="k")
