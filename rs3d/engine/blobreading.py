@@ -6,7 +6,6 @@ the blobs it needs, closes those nobody needs any more, and verifies the next pi
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import Final
 
@@ -46,6 +45,30 @@ class _Slice:
         self.index = index
         self.offset = offset
         self.length = length
+
+
+class _Slices:
+    """The pieces to come, in order; some may be given back. An iterator chained anew for each that is would grow with
+    the body: a large one that is read through small buffers gives back one or two for every 64 KiB."""
+
+    __slots__ = ("_cut", "_given_back")
+
+    def __init__(self, extents: list[Extent], piece_bytes: int) -> None:
+        self._cut = _cut(extents, piece_bytes)
+        self._given_back: list[_Slice] = []
+
+    def take(self) -> _Slice | None:
+        """The next one; None at the end."""
+        return self._given_back.pop() if self._given_back else next(self._cut, None)
+
+    def give_back(self, piece: _Slice) -> None:
+        """Let it be the next again."""
+        self._given_back.append(piece)
+
+    def end(self) -> None:
+        """Nothing comes any more."""
+        self._cut = iter(())
+        self._given_back.clear()
 
 
 def _cut(extents: list[Extent], piece_bytes: int) -> Iterator[_Slice]:
@@ -89,7 +112,7 @@ class BlobPieces:
         self._reading = reading
         self._in_spans = in_spans
         self._bucket, self._key = what
-        self._slices = _cut(extents, runtime.config.piece_bytes)
+        self._slices = _Slices(extents, runtime.config.piece_bytes)
         self._readers: dict[int, BlobReader | _DecodedBlob] = {}
         self._opened = 0
         """Extents below this number have been opened (and perhaps closed again)."""
@@ -171,7 +194,7 @@ class BlobPieces:
         self._begun_with = None
         self._reading.leave()
         under_way, self._next = self._next, None
-        self._slices = iter(())
+        self._slices.end()
         job, lease, _ = (None, None, None) if under_way is None else under_way
         if isinstance(job, Ready):
             job = None
@@ -194,7 +217,7 @@ class BlobPieces:
     # -- one piece ahead ---------------------------------------------------------------------------------------------
 
     def _start_next(self) -> None:
-        upcoming = next(self._slices, None)
+        upcoming = self._slices.take()
         if upcoming is None:
             return
         if self._in_spans and self._is_layered(upcoming):
@@ -211,13 +234,13 @@ class BlobPieces:
             buffers = self._runtime.buffers
             lease = buffers.lease() if self._current is None else buffers.try_large()
             if lease is None:
-                self._slices = itertools.chain((upcoming,), self._slices)
+                self._slices.give_back(upcoming)
                 return
             view = lease.view[: upcoming.length]
             if len(view) < upcoming.length:
                 rest = _Slice(upcoming.index, upcoming.offset + len(view), upcoming.length - len(view))
                 upcoming = _Slice(upcoming.index, upcoming.offset, len(view))
-                self._slices = itertools.chain((rest,), self._slices)
+                self._slices.give_back(rest)
         job = self._runtime.threads.start(lambda: self._prepare(upcoming, view))
         self._next = (job, lease, upcoming)
 
@@ -248,7 +271,7 @@ class BlobPieces:
         around costs 40 µs more than its sending."""
         length, behind = span.length, upcoming
         while length < SPAN_BYTES:
-            following = next(self._slices, None)
+            following = self._slices.take()
             if following is None:
                 break
             found = self._readers[upcoming.index]
@@ -258,7 +281,7 @@ class BlobPieces:
                 or isinstance(found, _DecodedBlob)
                 or not found.is_verified(following.offset, following.length)
             ):
-                self._slices = itertools.chain((following,), self._slices)
+                self._slices.give_back(following)
                 break
             length, behind = length + following.length, following
         return span._replace(length=length)
@@ -273,7 +296,7 @@ class BlobPieces:
                 self._next = None
                 # From here on bytes have to be made: buffers instead of spans.
                 self._in_spans = False
-                self._slices = itertools.chain((upcoming,), self._slices)
+                self._slices.give_back(upcoming)
                 self._start_next()
                 return await self._take_next()
         except BlobDamaged as damage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -18,6 +19,7 @@ from rs3d.errors import (
     StoreFull,
 )
 from tests.engine.bodies import noise
+from tests.engine.conftest import SMALL_LIMITS
 from tests.fakes.bodies import StreamSource
 from tests.fakes.deps import MemoryWorld
 
@@ -205,6 +207,25 @@ async def test_bodies_get_through_when_all_large_buffers_are_held_by_slow_client
     async with await world.engine.open_object("bucket", "key-0") as reader:
         pieces = [bytes(piece) async for piece in reader.pieces()]
     assert b"".join(pieces) == DATA
+    for lease in leases:
+        lease.release()
+
+
+async def test_each_piece_of_a_body_read_through_small_buffers_leaves_nothing_behind(world: MemoryWorld) -> None:
+    """A piece that was taken too early is given back; a body of many GiB ends with no more memory than it began."""
+    await world.engine.put_object("bucket", "long", noise(60 * SMALL_LIMITS.piece_bytes))
+    pool = world.engine._runtime.buffers
+    leases = [pool.lease() for _ in range(world.engine.config.buffer_count)]
+    tracked = []
+    async with await world.engine.open_object("bucket", "long") as reader:
+        number = 0
+        async for _ in reader.pieces():
+            number += 1
+            if number in (10, 50):
+                gc.collect()
+                tracked.append(len(gc.get_objects()))
+    assert number == 60
+    assert tracked[1] - tracked[0] < 40
     for lease in leases:
         lease.release()
 
