@@ -5,12 +5,24 @@ from __future__ import annotations
 from typing import Final
 
 from rs3d.format.dumppieces import FileDump, JsonValue, Piece, Problem
-from rs3d.format.lmdbpages import LMDB_MAGIC, META_BYTES, MetaPage, PageError, Tree, decode_meta, named_trees, rows_of
+from rs3d.format.lmdbpages import (
+    LMDB_MAGIC,
+    META_BYTES,
+    MetaPage,
+    PageError,
+    Row,
+    Tree,
+    decode_meta,
+    named_trees,
+    rows_of,
+)
 from rs3d.kernels.crc import crc32c
 
 LMDB_FRONT: Final = LMDB_MAGIC.to_bytes(4, "little")
 LMDB_FRONT_OFFSET: Final = 16
 """Where the first page says that the file is liblmdb's."""
+CRC_BYTES: Final = 4
+"""Behind each value."""
 
 
 def dump_catalog(view: memoryview, dump: FileDump, rows_table: str) -> FileDump:
@@ -78,15 +90,43 @@ def _shape(tree: Tree) -> dict[str, JsonValue]:
 
 
 def _dump_rows(view: memoryview, meta: MetaPage, name: str, tree: Tree, dump: FileDump) -> None:
-    seed, reached, place = crc32c(name.encode()), 0, tree.root * meta.page_bytes if tree.rows else 0
+    reached = 0
     try:
-        for key, sealed in rows_of(view, meta, tree):
+        for row in rows_of(view, meta, tree):
             reached += 1
-            value, crc = sealed[:-4], int.from_bytes(sealed[-4:], "big")
-            if len(sealed) < 4 or crc32c(value, crc32c(key, seed)) != crc:
-                dump.problems.append(Problem(place, f"row {key.hex()}: the CRC of its value does not hold"))
-            dump.pieces.append(Piece(place, len(key) + len(sealed), "row", {"key": key.hex(), "value": value.hex()}))
+            if _unsealed(name, row) is None:
+                dump.problems.append(Problem(row.offset, f"row {row.key.hex()}: the CRC of its value does not hold"))
+            fields: dict[str, JsonValue] = {"key": row.key.hex(), "value": row.value[:-CRC_BYTES].hex()}
+            dump.pieces.append(Piece(row.offset, row.size, "row", fields))
     except PageError as error:
         dump.problems.append(Problem(error.offset, f"table {name}: {error}"))
     if reached != tree.rows:
+        place = tree.root * meta.page_bytes if tree.rows else 0
         dump.problems.append(Problem(place, f"table {name}: {reached} rows can be reached of {tree.rows}"))
+
+
+def _unsealed(table: str, row: Row) -> bytes | None:
+    """The value without its CRC32C, which covers the table's name and the key too; None when that does not hold."""
+    value, crc = row.value[:-CRC_BYTES], row.value[-CRC_BYTES:]
+    if crc32c(value, crc32c(row.key, crc32c(table.encode()))).to_bytes(CRC_BYTES, "big") != crc:
+        return None
+    return value
+
+
+def find_value(view: memoryview, table: str, key: bytes) -> bytes | None:
+    """The value of one row of the catalog's file, as the newest commit has it; None when there is no such row.
+
+    Raises:
+        PageError: it cannot be told.
+    """
+    metas = [decode_meta(view, 0)]
+    metas.append(decode_meta(view, metas[0].page_bytes))
+    newest = max(metas, key=lambda meta: meta.commit)
+    tree = dict(named_trees(view, newest)).get(table.encode())
+    found = [] if tree is None else [row for row in rows_of(view, newest, tree) if row.key == key]
+    if not found:
+        return None
+    value = _unsealed(table, found[0])
+    if value is None:
+        raise PageError(found[0].offset, "the CRC of its value does not hold")
+    return value

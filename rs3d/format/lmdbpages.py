@@ -24,6 +24,7 @@ _NODE: Final = struct.Struct("<HHHH")
 META_BYTES: Final = PAGE_HEAD.size + _META.size + 2 * _TREE.size + _LAST.size
 _BRANCH, _LEAF, _OVERFLOW, _META_PAGE = 1, 2, 4, 8
 _BIG_VALUE: Final = 1
+_PAGE_NUMBER_BYTES: Final = 8
 _EMPTY: Final = (1 << 64) - 1
 _DEPTH_LIMIT: Final = 32
 
@@ -47,6 +48,16 @@ class Tree(NamedTuple):
     overflow_pages: int
     rows: int
     root: int
+
+
+class Row(NamedTuple):
+    """A row as it is stored. Its key lies at `offset`, `size` bytes with what follows it: the value, or the number of
+    the first of the pages that a large one has for itself."""
+
+    offset: int
+    size: int
+    key: bytes
+    value: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +100,14 @@ def named_trees(view: memoryview, meta: MetaPage) -> Iterator[tuple[bytes, Tree]
     Raises:
         PageError
     """
-    for name, value in rows_of(view, meta, meta.tables):
-        if len(value) != _TREE.size:
-            raise PageError(meta.tables.root * meta.page_bytes, f"the record of table {name!r} has {len(value)} bytes")
-        yield name, Tree(*_TREE.unpack(value))
+    for row in rows_of(view, meta, meta.tables):
+        if len(row.value) != _TREE.size:
+            raise PageError(row.offset, f"the record of table {row.key!r} has {len(row.value)} bytes")
+        yield row.key, Tree(*_TREE.unpack(row.value))
 
 
-def rows_of(view: memoryview, meta: MetaPage, tree: Tree) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values as they are stored, in order.
+def rows_of(view: memoryview, meta: MetaPage, tree: Tree) -> Iterator[Row]:
+    """All rows of a table, in order.
 
     Raises:
         PageError: behind the rows that could be reached.
@@ -106,26 +117,29 @@ def rows_of(view: memoryview, meta: MetaPage, tree: Tree) -> Iterator[tuple[byte
     yield from _walk(view, meta, tree.root, 1)
 
 
-def _walk(view: memoryview, meta: MetaPage, number: int, depth: int) -> Iterator[tuple[bytes, bytes]]:
+def _walk(view: memoryview, meta: MetaPage, number: int, depth: int) -> Iterator[Row]:
+    offset = number * meta.page_bytes
     if depth > _DEPTH_LIMIT:
-        raise PageError(number * meta.page_bytes, f"pages lead to pages {_DEPTH_LIMIT} times, or in a circle")
+        raise PageError(offset, f"pages lead to pages {_DEPTH_LIMIT} times, or in a circle")
     page, flags = _page(view, meta, number)
-    nodes = _nodes(page, number * meta.page_bytes)
+    nodes = _nodes(page, offset)
     if flags & _BRANCH:
         for low, high, node_flags, _ in nodes:
             yield from _walk(view, meta, low | high << 16 | node_flags << 32, depth + 1)
         return
     if not flags & _LEAF:
-        raise PageError(number * meta.page_bytes, f"page {number} has flags {flags:#x}: neither branch nor leaf")
+        raise PageError(offset, f"page {number} has flags {flags:#x}: neither branch nor leaf")
     for low, high, node_flags, at in nodes:
-        key_bytes = _NODE.unpack_from(page, at)[3]
-        begin, size = at + _NODE.size + key_bytes, low | high << 16
-        big = node_flags & _BIG_VALUE
-        value = bytes(page[begin : begin + (8 if big else size)])
-        if len(value) != (8 if big else size):
-            raise PageError(number * meta.page_bytes, f"a value of {size} bytes does not end within page {number}")
-        key = bytes(page[at + _NODE.size : begin])
-        yield key, _big_value(view, meta, int.from_bytes(value, "little"), size) if big else value
+        key_at, size = at + _NODE.size, low | high << 16
+        value_at = key_at + _NODE.unpack_from(page, at)[3]
+        is_big = bool(node_flags & _BIG_VALUE)
+        end = value_at + (_PAGE_NUMBER_BYTES if is_big else size)
+        if end > len(page):
+            raise PageError(offset + at, f"a row of {end - key_at} bytes does not end within page {number}")
+        value = bytes(page[value_at:end])
+        if is_big:
+            value = _big_value(view, meta, int.from_bytes(value, "little"), size)
+        yield Row(offset + key_at, end - key_at, bytes(page[key_at:value_at]), value)
 
 
 def _page(view: memoryview, meta: MetaPage, number: int) -> tuple[memoryview, int]:
