@@ -7,12 +7,11 @@ import json
 import mmap
 import os
 
-from rs3d.errors import FormatUnknown, StoreDamaged
+from rs3d.errors import FormatUnknown
 from rs3d.format.dump import dump_file, jsonable, render
 from rs3d.format.dumppieces import FileDump, Problem
-from rs3d.format.logsegment import COMPACTED, HEADER_BYTES, decode_header
 from rs3d.stores.lock import LockRange, holder_of
-from rs3d.stores.logchain import read_directory
+from rs3d.stores.logplace import place_of
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -30,8 +29,9 @@ def _dump(path: str, rows_table: str) -> FileDump:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 return dump_file(b"", path)
+            place = place_of(path)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
-                found = dump_file(view, path, named_end=_named_end(path, view), rows_table=rows_table)
+                found = dump_file(view, path, place=place, rows_table=rows_table)
     except OSError as error:
         raise FormatUnknown(what=path, reason=error.strerror or str(error)) from error
     if found.kind == "catalog":
@@ -54,15 +54,3 @@ def _judge_use(path: str, found: FileDump) -> None:
     if holder is not None:
         reason = f"the store at {root} is in use by {holder.text()}: pages may have changed while they were read; "
         found.problems.append(Problem(0, reason + f"stop it and run `rs3d check --data {root}`"))
-
-
-def _named_end(path: str, view: memoryview) -> int | None:
-    """Where a log segment ends as the header of the next one, beside it, says; None when none says it."""
-    try:
-        header = decode_header(bytes(view[:HEADER_BYTES]))
-        if header.number >= COMPACTED:
-            return None
-        successor = read_directory(os.path.dirname(path) or ".", header.store_id).successor(header.number)
-    except (ValueError, OSError, StoreDamaged):
-        return None
-    return None if successor is None else successor.header.previous_end

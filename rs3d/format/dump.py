@@ -14,7 +14,7 @@ import msgspec
 from rs3d.errors import FormatUnknown, RecordDamaged
 from rs3d.format import chunkrows, keyring, logsegment, quarantinenote, record, recordbodies, sidecar, storemeta
 from rs3d.format.dumpcatalog import LMDB_FRONT, LMDB_FRONT_OFFSET, dump_catalog
-from rs3d.format.dumppieces import FileDump, JsonValue, Piece, Problem
+from rs3d.format.dumppieces import FileDump, JsonValue, LogPlace, Piece, Problem
 from rs3d.kernels.crc import crc32c
 
 TEXT_BYTES_LIMIT: Final = 48
@@ -22,15 +22,17 @@ TEXT_BYTES_LIMIT: Final = 48
 _LOCK_RANGES: Final = ("daemon", "writer", "use")
 _LOCK_NOTES_OFFSET: Final = 4096
 _LOCK_NOTE_BYTES: Final = 512
+_NOWHERE: Final = LogPlace()
+_LEFT: Final = "bytes that a crash left"
 
 
-def dump_file(raw: bytes | memoryview, name: str, *, named_end: int | None = None, rows_table: str = "") -> FileDump:
+def dump_file(raw: bytes | memoryview, name: str, *, place: LogPlace = _NOWHERE, rows_table: str = "") -> FileDump:
     """Take a file apart.
 
     Args:
         raw: the whole file, contiguous; not kept.
         name: for messages only.
-        named_end: of a log segment: where it ends as the next segment's header says; None when no header says it.
+        place: of a log segment.
         rows_table: of the catalog: the table whose rows are shown and checked.
 
     Raises:
@@ -46,8 +48,10 @@ def dump_file(raw: bytes | memoryview, name: str, *, named_end: int | None = Non
         return _dump_keyring(view, FileDump(name, len(view), "keyring"))
     if front.startswith(quarantinenote.FIRST_LINE[:-1]):
         return _dump_note(view, FileDump(name, len(view), "quarantine note"))
+    if place.is_ahead:
+        return _dump_ahead(view, FileDump(name, len(view), "log segment"))
     if front.startswith(logsegment.SEGMENT_MAGIC):
-        return _dump_log(view, FileDump(name, len(view), "log segment"), named_end)
+        return _dump_log(view, FileDump(name, len(view), "log segment"), place)
     if any(_lock_note(view, number) for number in range(len(_LOCK_RANGES))):
         return _dump_lock(view, FileDump(name, len(view), "store.lock"))
     if front[LMDB_FRONT_OFFSET:].startswith(LMDB_FRONT):
@@ -185,7 +189,20 @@ def _dump_lock(view: memoryview, dump: FileDump) -> FileDump:
     return dump
 
 
-def _dump_log(view: memoryview, dump: FileDump, named_end: int | None) -> FileDump:
+def _dump_ahead(view: memoryview, dump: FileDump) -> FileDump:
+    """A file of log/ that was never part of the log."""
+    left = len(bytes(view).rstrip(b"\0"))
+    if left:
+        told = (
+            "begun, but its header never became durable: no part of the log; the next opening uses or removes the file"
+        )
+        dump.pieces.append(Piece(0, left, _LEFT, {"note": told}))
+    if left < len(view):
+        dump.pieces.append(Piece(left, len(view) - left, "zeros", {} if left else {"note": "prepared, not begun yet"}))
+    return dump
+
+
+def _dump_log(view: memoryview, dump: FileDump, place: LogPlace) -> FileDump:
     try:
         header = logsegment.decode_header(bytes(view[: logsegment.HEADER_BYTES]))
     except ValueError as error:
@@ -193,37 +210,64 @@ def _dump_log(view: memoryview, dump: FileDump, named_end: int | None) -> FileDu
         return dump
     values = {name: _plain(getattr(header, name)) for name in logsegment.SegmentHeader.__dataclass_fields__}
     dump.pieces.append(Piece(0, logsegment.HEADER_BYTES, "header", values))
-    if named_end is None:
-        offset = _dump_records(view, logsegment.RECORDS_START, logsegment.crc_seed(header.nonce), dump)
+    if len(view) != header.capacity_bytes:
+        reason = f"the header says {header.capacity_bytes} bytes"
+        dump.problems.append(Problem(min(len(view), header.capacity_bytes), reason))
+    seed = logsegment.crc_seed(header.nonce)
+    if place.named_end is not None:
+        offset = _dump_up_to(view, place.named_end, seed, dump)
     else:
-        offset = _dump_up_to(view, named_end, logsegment.crc_seed(header.nonce), dump)
+        offset = _dump_records(view, logsegment.RECORDS_START, seed, dump, place.known_end)
+        if place.known_end is not None and offset < place.known_end:
+            reason = f"the records end here; the catalog has applied them up to {place.known_end}"
+            dump.problems.append(Problem(offset, reason))
     footer = logsegment.decode_footer(bytes(view[-logsegment.FOOTER_BYTES :]))
     end = len(view) if footer is None else len(view) - logsegment.FOOTER_BYTES
-    rest = bytes(view[offset:end]).rstrip(b"\0") if any(view[offset:end]) else b""
-    if (
-        rest and offset == named_end and footer is None
-    ):  # behind a seal, or without the one that a footer tells of: damage
-        told = f"the next segment's header says that this one ends at {named_end}: they are no part of the log"
-        dump.pieces.append(Piece(offset, len(rest), "bytes that a crash left", {"note": told}))
-    elif rest:
-        reason = "behind the last valid record lie bytes that are neither records nor zeros"
-        if named_end is None:
-            reason += "; no next segment's header is here to say whether this one ends before them"
-        dump.problems.append(Problem(offset, reason))
-    elif offset < end:
-        dump.pieces.append(Piece(offset, end - offset, "zeros", {}))
+    # Behind a seal, or without the one that a footer tells of, there is damage and nothing that a crash leaves.
+    _dump_rest(view[:end], offset, dump, place if footer is None else _NOWHERE)
     if footer is not None:
         sealed = {name: _plain(getattr(footer, name)) for name in logsegment.SegmentFooter.__dataclass_fields__}
         dump.pieces.append(Piece(end, logsegment.FOOTER_BYTES, "footer", sealed))
     return dump
 
 
-def _dump_records(view: memoryview, offset: int, seed: int, dump: FileDump) -> int:
-    """The records from `offset` on, stepping over damage. Returns where the last valid one ends."""
+def _dump_rest(view: memoryview, offset: int, dump: FileDump, place: LogPlace) -> None:
+    """What lies between the last valid record and the end."""
+    rest = bytes(view[offset:]).rstrip(b"\0")
+    if not rest:
+        if offset < len(view):
+            dump.pieces.append(Piece(offset, len(view) - offset, "zeros", {}))
+        return
+    if offset == place.named_end:
+        told = f"the next segment's header says that this one ends at {offset}: they are no part of the log"
+        dump.pieces.append(Piece(offset, len(rest), _LEFT, {"note": told}))
+    elif place.known_end is not None and offset >= place.known_end:
+        told = (
+            f"in the log's last segment, which the catalog knows up to {place.known_end}: "
+            "the next opening drops them, if they are no write under way"
+        )
+        dump.pieces.append(Piece(offset, len(rest), _LEFT, {"note": told}))
+    else:
+        reason = "behind the last valid record lie bytes that are neither records nor zeros"
+        if place.named_end is None:
+            reason += "; no next segment's header and no catalog is here to say whether this one ends before them"
+        dump.problems.append(Problem(offset, reason))
+
+
+def _dump_records(view: memoryview, offset: int, seed: int, dump: FileDump, known_end: int | None = None) -> int:
+    """The records from `offset` on, stepping over damage. Returns where the last valid one ends.
+
+    Args:
+        known_end: from here on, what is no record ends the log, as it does for whoever opens it: its pages may have
+            reached the disk in any order.
+    """
     previous_crc, raw = 0, b""
     while offset < len(view):
+        may_end = known_end is not None and offset >= known_end
         head = record.decode_head(view, offset)
         if head is None or not record.is_valid(head, view[offset:], seed):
+            if may_end:
+                break
             raw = raw or bytes(view)
             following = _next_record(raw, offset + record.RECORD_ALIGNMENT, seed)
             if following is None:
@@ -231,12 +275,21 @@ def _dump_records(view: memoryview, offset: int, seed: int, dump: FileDump) -> i
             dump.problems.append(Problem(offset, f"no valid record; the next one begins at {following}"))
             offset = following
             continue
+        if may_end and not _goes_on(view[offset:], head, previous_crc):
+            break
         if head.previous_crc != previous_crc:
             reason = f"it follows a record with CRC {head.previous_crc:08x}; the one before it has {previous_crc:08x}"
             dump.problems.append(Problem(offset, reason))
         _dump_record(view, offset, head, dump)
         offset, previous_crc = offset + head.total_bytes, head.crc
     return offset
+
+
+def _goes_on(view: memoryview, head: record.RecordHead, previous_crc: int) -> bool:
+    """Whether a valid record follows the one before it, and its payload is there."""
+    payload = view[record.HEAD_BYTES + head.body_bytes :][: head.payload_bytes]
+    is_there = len(payload) == head.payload_bytes and crc32c(payload) == head.payload_crc
+    return head.previous_crc == previous_crc and (is_there or not head.payload_bytes)
 
 
 def _dump_up_to(view: memoryview, named_end: int, seed: int, dump: FileDump) -> int:

@@ -34,3 +34,15 @@ class FileDump:
     kind: str
     pieces: list[Piece] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class LogPlace:
+    """What the files beside a segment of the log tell of it. Nothing, where they cannot be read or are not there."""
+
+    named_end: int | None = None
+    """Where its records end as the header of the next segment says."""
+    known_end: int | None = None
+    """Of the last segment: up to where the catalog knows its records. What lies behind may have been cut by a crash."""
+    is_ahead: bool = False
+    """It stands behind the last segment: prepared for the log, and no header was ever durable in it."""

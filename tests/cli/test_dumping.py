@@ -18,8 +18,8 @@ from tests.stores.committed import CommittedStore
 
 
 @pytest.fixture
-def crashed(tmp_path: Path) -> Path:
-    """A store whose first segment ends in a record that a crash cut, as the second one says. Returns that segment."""
+def cut(tmp_path: Path) -> Path:
+    """A store that was killed in the middle of a batch, and not opened since. Returns its last segment."""
     root = tmp_path / "store"
     root.mkdir()
     store = CommittedStore(root)
@@ -30,8 +30,14 @@ def crashed(tmp_path: Path) -> Path:
     with segment.open("r+b") as file:
         file.seek(end)
         file.write(b"R3LR" + bytes([1]) * 60)
-    CommittedStore(root).close()
     return segment
+
+
+@pytest.fixture
+def crashed(cut: Path) -> Path:
+    """A store whose first segment ends in a record that a crash cut, as the second one says. Returns that segment."""
+    CommittedStore(cut.parents[1]).close()
+    return cut
 
 
 def test_dump_notes_what_recovery_dropped_at_the_end_of_a_segment(
@@ -51,7 +57,47 @@ def test_dump_of_the_same_segment_away_from_its_log_cannot_know(
     alone = tmp_path / crashed.name
     alone.write_bytes(crashed.read_bytes())
     assert main(["dump", str(alone)]) == 1
-    assert "no next segment's header is here" in capsys.readouterr().out
+    assert "no next segment's header and no catalog is here" in capsys.readouterr().out
+
+
+def test_dump_notes_what_a_crash_left_in_the_last_segment_as_check_does(
+    cut: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dump", str(cut), "--json"]) == 0
+    dump = json.loads(capsys.readouterr().out)
+    left = [piece for piece in dump["pieces"] if piece["title"] == "bytes that a crash left"]
+    assert [piece["size"] for piece in left] == [64]
+    assert "the next opening drops them" in left[0]["fields"]["note"]
+
+
+@pytest.mark.parametrize("place", ["record", "no catalog", "empty catalog", "damaged catalog"])
+def test_dump_of_a_last_segment_without_what_the_catalog_knows_of_fails(
+    cut: Path, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if place == "record":
+        raw = bytearray(cut.read_bytes())
+        raw[raw.index(b"content")] ^= 1
+        cut.write_bytes(raw)
+    else:
+        catalog = cut.parents[1] / "catalog" / "data.mdb"
+        raw = catalog.read_bytes()
+        catalog.unlink()
+        if place != "no catalog":
+            catalog.write_bytes(b"" if place == "empty catalog" else raw[:8192] + bytes(len(raw) - 8192))
+    assert main(["dump", str(cut)]) == 1
+    assert "PROBLEM" in capsys.readouterr().out
+
+
+def test_dump_of_a_segment_prepared_behind_the_last_one_has_no_problem_and_of_one_before_it_has(
+    cut: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = int(cut.name[:10])
+    ahead = cut.with_name(f"{number + 1:010d}.meta")
+    ahead.write_bytes(bytes(cut.stat().st_size))
+    assert main(["dump", str(ahead)]) == 0
+    assert "prepared, not begun yet" in capsys.readouterr().out
+    cut.write_bytes(bytes(cut.stat().st_size))
+    assert main(["dump", str(cut)]) == 1
 
 
 def test_dump_of_a_damaged_record_before_that_end_fails(crashed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,8 +149,19 @@ def test_dump_tells_of_a_row_whose_value_was_changed(catalog: Path, capsys: pyte
     raw = bytearray(catalog.read_bytes())
     raw[raw.rindex(b"v" * 5000) + 2500] ^= 1
     catalog.write_bytes(raw)
-    assert main(["dump", str(catalog), "--rows", "settings"]) == 1
-    assert "the CRC of its value does not hold" in capsys.readouterr().out
+    assert main(["dump", str(catalog), "--rows", "settings", "--json"]) == 1
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert "the CRC of its value does not hold" in problem["reason"]
+    assert raw[problem["offset"] :].startswith(b"large")
+
+
+def test_dump_says_where_the_rows_lie(catalog: Path) -> None:
+    raw = catalog.read_bytes()
+    rows = [piece for piece in dump_file(raw, "x", rows_table="current").pieces if piece.title == "row"]
+    for row in rows:
+        key, value = bytes.fromhex(str(row.fields["key"])), bytes.fromhex(str(row.fields["value"]))
+        assert raw[row.offset : row.offset + row.size][:-4] == key + value
+    assert len({row.offset for row in rows}) == 40
 
 
 def test_dump_of_a_catalog_in_use_says_who_uses_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,16 +189,21 @@ def test_dump_has_no_rows_of_other_files(crashed: Path, capsys: pytest.CaptureFi
 
 def test_a_catalog_damaged_or_cut_anywhere_never_ends_the_dump(catalog: Path) -> None:
     raw = catalog.read_bytes()
-    chance = random.Random(7)
+    chance, told = random.Random(7), 0
     for _ in range(300):
         bad = bytearray(raw)
         for _ in range(8):  # half of the bytes are the heads of pages, where the pointers are
             page = chance.randrange(len(raw) // 4096) * 4096
             bad[page + chance.randrange(chance.choice((48, 4096)))] = chance.randrange(256)
         for table in ("settings", "versions"):
-            list(render(dump_file(bytes(bad), "x", rows_table=table)))
+            dump = dump_file(bytes(bad), "x", rows_table=table)
+            told += list(render(dump))[-1] != "no problems found"
+    assert told
     for length in range(1, len(raw), 997):
-        list(render(dump_file(raw[:length], "x", rows_table="versions")))
+        cut = dump_file(raw[:length], "x", rows_table="versions")
+        list(render(cut))
+        # The last page that a row needs may lie well before the end.
+        assert cut.problems or length > len(raw) // 4, f"{length} bytes"
 
 
 def test_pages_that_lead_in_a_circle_are_a_problem(catalog: Path) -> None:
