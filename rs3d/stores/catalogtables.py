@@ -137,7 +137,7 @@ def open_tables(catalog_path: str, *, access: Access, map_bytes: int = DEFAULT_M
     commit old, and the log rolls it forward.
 
     Raises:
-        FormatUnknown: a reader met a catalog without its tables.
+        FormatUnknown: a reader met a catalog without its tables, or it has tables of a later version.
         StoreDamaged: LMDB refuses the files, or the page that names the tables is damaged.
     """
     writes = access is Access.WRITE
@@ -192,10 +192,16 @@ def _require_names(environment: lmdb.Environment, root: str) -> None:
 
     Raises:
         StoreDamaged: its names are not those it counts, each once and in order.
+        FormatUnknown: it has all tables of this version, and others. A flipped bit cannot look like that: it makes one
+            name into another, and adds none.
     """
     with environment.begin() as transaction:
         found = [bytes(name) for name in transaction.cursor().iternext(keys=True, values=False)]
         counted = int(transaction.stat(environment.open_db(None, txn=transaction))["entries"])
     known = {name.value.encode("ascii") for name in TableName}
-    if found != sorted(set(found)) or len(found) != counted or (found and not known.issuperset(found)):
+    others = sorted(set(found) - known)
+    if found != sorted(set(found)) or len(found) != counted or (others and not known.issubset(found)):
         raise StoreDamaged(root=root, reason="the catalog's table of tables is damaged", command="rs3d check --rebuild")
+    if others:
+        names = ", ".join(name.decode("ascii", "backslashreplace") for name in others)
+        raise FormatUnknown(what=f"the catalog of {root}", reason=f"made by a later rs3d: it has the tables {names}")
