@@ -6,21 +6,18 @@ it. Nothing here blocks.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from rs3d.errors import FormatUnknown, RecordDamaged
-from rs3d.kernels.crc import crc32c
+from rs3d.format.framedfile import HEAD as HEAD
+from rs3d.format.framedfile import FileKind, decode_framed, encode_framed
 
 MAGIC: Final = b"rs3dkeyr"
-MAJOR: Final = 1
-MINOR: Final = 0
-HEAD: Final = struct.Struct(">8sHHIII")
-CRC_BYTES: Final = 4
 BODY_LIMIT_BYTES: Final = 4 * 1024 * 1024
+_KIND: Final = FileKind(name="keyring", magic=MAGIC, major=1, minor=0, body_limit_bytes=BODY_LIMIT_BYTES)
 
 MASTER_KEY: Final = "master-key"
 """The content is a secret sealed under the store's master key."""
@@ -61,15 +58,11 @@ class _Body(msgspec.Struct, kw_only=True):
 
 
 def encode_keyring_file(file: KeyringFile) -> bytes:
-    """The whole file."""
+    """The whole file. Raises ValueError when it would be longer than BODY_LIMIT_BYTES."""
     fields = _Body(protection=file.protection, sealed=file.sealed)
     if file.scrypt is not None:
         fields.salt, fields.n, fields.r, fields.p = file.scrypt.salt, file.scrypt.n, file.scrypt.r, file.scrypt.p
-    body = msgspec.msgpack.encode(fields)
-    if len(body) > BODY_LIMIT_BYTES:
-        raise ValueError(f"a keyring of {len(body)} bytes; the most is {BODY_LIMIT_BYTES}")
-    front = HEAD.pack(MAGIC, MAJOR, MINOR, len(body), crc32c(body), 0)[:-CRC_BYTES]
-    return front + crc32c(front).to_bytes(CRC_BYTES, "big") + body
+    return encode_framed(_KIND, fields)
 
 
 def decode_keyring_file(raw: bytes, *, what: str) -> KeyringFile:
@@ -79,22 +72,7 @@ def decode_keyring_file(raw: bytes, *, what: str) -> KeyringFile:
         RecordDamaged: too short or long, another kind of file, a wrong CRC, not these fields, or scrypt beyond bounds.
         FormatUnknown: a later major version, or a protection that this version lacks.
     """
-    if len(raw) < HEAD.size:
-        raise RecordDamaged(what=what, reason=f"{len(raw)} bytes are too few for a keyring")
-    magic, major, minor, body_bytes, body_crc, head_crc = HEAD.unpack_from(raw)
-    if magic != MAGIC:
-        raise RecordDamaged(what=what, reason=f"offset 0: magic {magic!r} is not that of a keyring")
-    if crc32c(raw[: HEAD.size - CRC_BYTES]) != head_crc:
-        raise RecordDamaged(what=what, reason="head: the CRC32C differs")
-    if major != MAJOR:
-        raise FormatUnknown(what=what, reason=f"keyring version {major}.{minor}; this rs3d reads {MAJOR}.x")
-    body = raw[HEAD.size :]
-    if body_bytes > BODY_LIMIT_BYTES or len(body) != body_bytes or crc32c(body) != body_crc:
-        raise RecordDamaged(what=what, reason=f"body: {len(body)} bytes of {body_bytes}, or its CRC32C differs")
-    try:
-        fields = msgspec.msgpack.decode(body, type=_Body)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise RecordDamaged(what=what, reason=f"body: {error}") from None
+    fields = decode_framed(_KIND, raw, _Body, what=what)
     if fields.protection == MASTER_KEY:
         return KeyringFile(MASTER_KEY, fields.sealed)
     if fields.protection != PASSPHRASE:
