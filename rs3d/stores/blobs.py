@@ -258,19 +258,8 @@ class LocalBlobStore:
     def quarantine(self, blob: BlobId, reason: str) -> None:
         """As the interface: the note first, then the files, then both directories are synced; may be repeated."""
         try:
-            directory = self._open_segment(blob.segment)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise blob_fault(error, blob, "opening its segment's directory") from error
-        try:
-            kinds = [kind for found, kind in self._files_of(blob.segment) if found == blob]
-            if kinds:
-                self.quarantined.take(blob, directory, kinds, reason)
-        except OSError as error:
-            raise blob_fault(error, blob, "moving it to quarantine") from error
+            self._set_aside(blob, "moving it to", self.quarantined.take, reason)
         finally:
-            self._files.close(directory)
             self._entries.drop(blob)
 
     # -- mending
@@ -316,22 +305,28 @@ class LocalBlobStore:
             Rs3dError: as `blob_fault`.
         """
         with self._names:
-            try:
-                directory = self._open_segment(blob.segment)
-            except FileNotFoundError:
-                return
-            except OSError as error:
-                raise blob_fault(error, blob, "opening its segment's directory") from error
-            try:
-                kinds = [kind for found, kind in self._files_of(blob.segment) if found == blob]
-                if kinds:
-                    self.quarantined.keep(blob, directory, kinds, reason)
-            except OSError as error:
-                raise blob_fault(error, blob, "keeping it in quarantine") from error
-            finally:
-                self._files.close(directory)
+            self._set_aside(blob, "keeping it in", self.quarantined.keep, reason)
 
     # -- parts of these
+
+    def _set_aside(
+        self, blob: BlobId, doing: str, set_aside: Callable[[BlobId, int, list[BlobFile], str], None], reason: str
+    ) -> None:
+        """Let the quarantine take the files of a blob, or names of them; nothing for a blob without files."""
+        try:
+            directory = self._open_segment(blob.segment)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise blob_fault(error, blob, "opening its segment's directory") from error
+        try:
+            kinds = [kind for found, kind in self._files_of(blob.segment) if found == blob]
+            if kinds:
+                set_aside(blob, directory, kinds, reason)
+        except OSError as error:
+            raise blob_fault(error, blob, f"{doing} quarantine") from error
+        finally:
+            self._files.close(directory)
 
     def _tell(self, blob: BlobId, reason: str) -> None:
         if self.on_damage is not None:
