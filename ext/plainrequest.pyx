@@ -457,24 +457,26 @@ cdef object recognise_write(const unsigned char *data, Py_ssize_t start, Py_ssiz
     )
 
 
-def read(buffer, Py_ssize_t start, Py_ssize_t end, dict signers not None, int64_t now_s, int most_fields):
-    cdef Py_buffer view
-    open_readable(buffer, &view)
-    try:
-        check_span("head", view.len, start, end - start)
-        return recognise_read(<const unsigned char *>view.buf + start, start, end - start, signers, now_s, most_fields)
-    finally:
-        PyBuffer_Release(&view)
+ctypedef object (*recogniser)(const unsigned char *, Py_ssize_t, Py_ssize_t, dict, int64_t, int)
 
 
-def write(buffer, Py_ssize_t start, Py_ssize_t end, dict signers not None, int64_t now_s, int most_fields):
+cdef object recognised(recogniser recognise, buffer, Py_ssize_t start, Py_ssize_t end, dict signers, int64_t now_s,
+                       int most_fields):
     cdef Py_buffer view
     open_readable(buffer, &view)
     try:
         check_span("request", view.len, start, end - start)
-        return recognise_write(<const unsigned char *>view.buf + start, start, end - start, signers, now_s, most_fields)
+        return recognise(<const unsigned char *>view.buf + start, start, end - start, signers, now_s, most_fields)
     finally:
         PyBuffer_Release(&view)
+
+
+def read(buffer, Py_ssize_t start, Py_ssize_t end, dict signers not None, int64_t now_s, int most_fields):
+    return recognised(recognise_read, buffer, start, end, signers, now_s, most_fields)
+
+
+def write(buffer, Py_ssize_t start, Py_ssize_t end, dict signers not None, int64_t now_s, int most_fields):
+    return recognised(recognise_write, buffer, start, end, signers, now_s, most_fields)
 
 
 cdef bytes KNOWN_SIGNATURE = b"0fcb291c4b47980ad34dd9a29532ceae67b48e45de3d6054873b430740567ec2"

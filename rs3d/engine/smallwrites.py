@@ -28,7 +28,7 @@ from rs3d.kernels import merkle
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import TOKEN_BYTES
 from rs3d.types.objects import MutablePart, Pairs
-from rs3d.types.operations import Outcome, PutVersion, RemoveVersion
+from rs3d.types.operations import Operation, Outcome, PutVersion, RemoveVersion
 
 _HARMLESS_SETTINGS: Final = frozenset({"etag"})
 """Settings of a bucket that change nothing but what `plan_object` makes of them."""
@@ -103,9 +103,7 @@ class SmallWrites:
             mutable=MutablePart(),
             placement=stored.placement,
         )
-        return runtime.committer.submit(
-            operation, lambda settled: self._settle(settled, lambda found: done(put_result(found, meta)), done)
-        )
+        return self._submit(operation, lambda found: done(put_result(found, meta)), done)
 
     def delete(self, bucket: Bucket, key: str, done: Callable[[DeleteResult | None], None]) -> bool:
         """Begin to delete the latest version of `key` as `delete_object` does; `done` and the result as for `put`."""
@@ -118,19 +116,20 @@ class SmallWrites:
             version=None,
             owner=bucket.owner,
         )
-        return runtime.committer.submit(
-            operation, lambda settled: self._settle(settled, lambda found: done(delete_result(found)), done)
-        )
+        return self._submit(operation, lambda found: done(delete_result(found)), done)
 
-    def _settle(
-        self, settled: Maybe[Outcome], succeeded: Callable[[Outcome], None], failed: Callable[[None], None]
-    ) -> None:
-        try:
-            if isinstance(settled, outcome.Value):
-                self._runtime.note_sequence(settled.value.sequence)
-                succeeded(settled.value)
-            else:
-                failed(None)
-        except Exception:
-            # A mistake of the caller's; the committer's answers to others are not to suffer from it.
-            _log.exception("the answer to a write failed")
+    def _submit(
+        self, operation: Operation, succeeded: Callable[[Outcome], None], failed: Callable[[None], None]
+    ) -> bool:
+        def settle(settled: Maybe[Outcome]) -> None:
+            try:
+                if isinstance(settled, outcome.Value):
+                    self._runtime.note_sequence(settled.value.sequence)
+                    succeeded(settled.value)
+                else:
+                    failed(None)
+            except Exception:
+                # A mistake of the caller's; the committer's answers to others are not to suffer from it.
+                _log.exception("the answer to a write failed")
+
+        return self._runtime.committer.submit(operation, settle)

@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 
 from rs3d.engine.results import ObjectHead
 from rs3d.engine.warmreads import plain_payload
-from rs3d.errors import Rs3dError
 from rs3d.format.keys import CHUNK_BYTES
 from rs3d.http.messages import SERVER_FIELDS
 from rs3d.http.shortcut import FileBody, Taken
@@ -62,14 +61,7 @@ class PlainReads:
         self._objects: dict[bytes, _Object] = {}
 
     def answer(self, data: bytearray, start: int, end: int) -> Taken | None:
-        """See `Shortcut.answer`."""
-        try:
-            self._callers.begin()
-            return self._answer(data, start, end)
-        except Rs3dError:
-            return None  # the long way meets the same error, and knows what to say
-
-    def _answer(self, data: bytearray, start: int, end: int) -> Taken | None:
+        """See `Shortcut.answer`; raises any Rs3dError."""
         callers = self._callers
         most_fields = callers.limits.header_count
         found = read(data, start, end, callers.signers, callers.second, most_fields)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from rs3d.errors import Rs3dError
 from rs3d.http.shortcut import Taken, Underway
 from rs3d.s3.plaincallers import PlainCallers
 from rs3d.s3.plainreads import PlainReads
@@ -30,6 +31,10 @@ class PlainRequests:
 
     def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | None:
         """See `Shortcut.answer`."""
-        if data[start] in _WRITES:
-            return self._writes.answer(data, start, end)
-        return self._reads.answer(data, start, end)
+        try:
+            self._callers.begin()
+            if data[start] in _WRITES:
+                return self._writes.answer(data, start, end)
+            return self._reads.answer(data, start, end)
+        except Rs3dError:
+            return None  # the long way meets the same error, and knows what to say
