@@ -125,9 +125,9 @@ class ScrubService:
         """
         self._check_state("paused", "resume")
         self.progress.state = "running"
-        await self._save()
         if rate_bytes_per_s >= 0:
             self.progress.rate_bytes_per_s = rate_bytes_per_s
+        await self._save()
         self._woken.set()
 
     def _check_state(self, wanted: str, verb: str) -> None:

@@ -76,9 +76,9 @@ class Scrub:
             progress=Progress(state="running", stage="catalog"),
         )
 
-    def saved_rows(self) -> int:
-        """What of the step is in the store."""
-        return msgspec.msgpack.decode(self.committer.settings[PROGRESS_SETTING], type=Progress).rows
+    def saved(self) -> Progress:
+        """What of it is in the store."""
+        return msgspec.msgpack.decode(self.committer.settings[PROGRESS_SETTING], type=Progress)
 
 
 async def begin_step(scrub: Scrub, nursery: trio.Nursery) -> None:
@@ -106,7 +106,7 @@ async def test_pause_returns_when_the_step_has_ended_and_is_saved(mock_clock: Mo
         nursery.start_soon(jump_when_all_wait, mock_clock, PAUSE_WAIT_S - 1)
         await scrub.service.pause()
         assert scrub.ended
-        assert scrub.saved_rows() == 17
+        assert scrub.saved().rows == 17
     assert scrub.service.progress.state == "paused"
 
 
@@ -116,9 +116,9 @@ async def test_pause_does_not_wait_for_ever_and_the_long_step_is_saved_at_its_en
         await begin_step(scrub, nursery)
         nursery.start_soon(jump_when_all_wait, mock_clock, PAUSE_WAIT_S)
         await scrub.service.pause()
-        assert (scrub.ended, scrub.saved_rows(), scrub.service.progress.state) == (False, 0, "paused")
+        assert (scrub.ended, scrub.saved().rows, scrub.service.progress.state) == (False, 0, "paused")
         mock_clock.jump(10 * PAUSE_WAIT_S)
-    assert (scrub.saved_rows(), scrub.service.progress.state) == (17, "paused")
+    assert (scrub.saved().rows, scrub.service.progress.state) == (17, "paused")
 
 
 async def test_a_scrub_that_is_paused_cannot_be_paused(mock_clock: MockClock) -> None:
@@ -126,3 +126,10 @@ async def test_a_scrub_that_is_paused_cannot_be_paused(mock_clock: MockClock) ->
     await scrub.service.pause()
     with pytest.raises(InvalidArgument, match="is paused, not running"):
         await scrub.service.pause()
+
+
+async def test_a_rate_that_a_scrub_is_resumed_with_is_saved_at_once(mock_clock: MockClock) -> None:
+    scrub = Scrub(0)
+    await scrub.service.pause()
+    await scrub.service.resume(rate_bytes_per_s=5000)
+    assert (scrub.saved().state, scrub.saved().rate_bytes_per_s) == ("running", 5000)
