@@ -8,6 +8,7 @@ place.
 from __future__ import annotations
 
 import enum
+import math
 import pathlib
 import tomllib
 import types
@@ -279,6 +280,8 @@ def _convert(section: Section, explicit: Mapping[str, Value], sources: Mapping[s
             raise ConfigurationError(
                 source=sources.get(name, "configuration"), key=name, reason=_reason(error)
             ) from None
+        if isinstance(value, float) and not math.isfinite(value):  # TOML has them, and no bound holds against nan
+            raise ConfigurationError(source=sources.get(name, "configuration"), key=name, reason="must be finite")
     try:
         return msgspec.convert(dict(explicit), section.kind, dec_hook=_decode)
     except msgspec.ValidationError as error:

@@ -126,6 +126,8 @@ def test_a_reserved_name_says_which_system_is_missing(tmp_path: Path, text: str)
         ('[storage]\ninline_limit_bytes = "many"\n', "storage.inline_limit_bytes"),
         ('[storage.cache]\ncolour = "green"\n', "storage.cache.colour"),
         ("[storage.cache]\nttl_seconds = -1\n", "storage.cache.ttl_seconds"),
+        ("[storage.cache]\nttl_seconds = nan\n", "storage.cache.ttl_seconds"),
+        ("[storage.cache]\nttl_seconds = inf\n", "storage.cache.ttl_seconds"),
         ("[storage.cache]\ndomains = [1]\n", "storage.cache.domains"),
     ],
 )
