@@ -386,18 +386,14 @@ class CommitterCore:
         """Log first, then catalog. An error is the reply to the whole batch, and the last one this core gives."""
         try:
             self.log.flush()
-        except OSError as error:
-            transaction.abort()
-            self._buckets.clear()
-            self.read_only = f"writing the log failed ({error}); its outcome is unknown until the store is opened again"
-            return OutcomeUnknown(reason=str(error))
         except BaseException as error:
             transaction.abort()  # or the catalog's writing lock stays taken, and closing it waits for ever
             self._buckets.clear()
-            self.read_only = (
-                f"writing the log failed ({error!r}); its outcome is unknown until the store is opened again"
-            )
-            raise
+            told = str(error) if isinstance(error, OSError) else repr(error)
+            self.read_only = f"writing the log failed ({told}); its outcome is unknown until the store is opened again"
+            if not isinstance(error, OSError):
+                raise
+            return OutcomeUnknown(reason=told)
         try:
             transaction.commit()
         except (lmdb.Error, OSError) as error:
