@@ -115,7 +115,8 @@ def open_store(root: str, master_key: MasterKey, files: Files = SYSTEM_FILES) ->
 
 
 def replace_store_meta(root: str, meta: StoreMeta, files: Files = SYSTEM_FILES) -> None:
-    """Replace store.meta as a whole (map size, master key), durable when this returns. Offline only. Blocking."""
+    """Replace store.meta as a whole (map size, master key), durable when this returns. Who reads it meanwhile sees the
+    old one or the new one; only one process may replace it at a time. Blocking."""
     directory = _write_new(root, meta, files)
     try:
         files.rename(_NEW, STORE_META, source_directory=directory, target_directory=directory)
