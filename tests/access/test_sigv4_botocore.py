@@ -14,7 +14,7 @@ from rs3d.access import sigv4
 from rs3d.access.authorization import find_claim
 from rs3d.access.canonical import HeaderFields
 from rs3d.access.signing import SigningIdentity, presign, sign_request
-from rs3d.access.sigv4 import VerifiedSignature, derive_signing_key, verify
+from rs3d.access.sigv4 import SignatureForm, VerifiedSignature, derive_signing_key, verify
 
 SECRET = "secret/with+signs=and spaces"
 CREDENTIALS = Credentials("AKIDEXAMPLE0123456", SECRET)
@@ -85,7 +85,7 @@ def test_header_authorization_of_botocore(key: str, query: str) -> None:
     target, headers = botocore_request(
         "PUT", url, {"X-Amz-Meta-Note": "  two   spaces  ", "Content-Type": "text/plain"}
     )
-    check("PUT", target, headers)
+    assert check("PUT", target, headers).form is SignatureForm.HEADER
 
 
 @pytest.mark.parametrize("key", NASTY_KEYS)
@@ -94,7 +94,8 @@ def test_presigned_urls_of_botocore(key: str, query: str) -> None:
     url = f"http://{HOST}/bucket/{quote(key, safe='/~')}" + ("?" + query if query else "")
     request = AWSRequest(method="GET", url=url)
     S3SigV4QueryAuth(CREDENTIALS, "s3", "eu-north-1", expires=60).add_auth(request)
-    check("GET", request.url.partition(HOST)[2].encode(), [(b"host", HOST.encode())])
+    verified = check("GET", request.url.partition(HOST)[2].encode(), [(b"host", HOST.encode())])
+    assert (verified.form, verified.scope.region) == (SignatureForm.QUERY, "eu-north-1")
 
 
 @pytest.mark.parametrize("key", NASTY_KEYS)

@@ -184,14 +184,15 @@ def test_s15_a_clock_more_than_15_minutes_off_is_refused(skew_s: int) -> None:
 
 @pytest.mark.parametrize("skew_s", [-900, 0, 900])
 def test_s15_a_clock_at_most_15_minutes_off_is_taken(skew_s: int) -> None:
-    check("PUT", TARGET, signed_headers(now_ns=NOW_NS + skew_s * SECOND))
+    assert check("PUT", TARGET, signed_headers(now_ns=NOW_NS + skew_s * SECOND)).access_key == WHO.access_key
 
 
 def test_the_fields_of_an_authorization_header_come_in_any_order() -> None:
     headers = signed_headers()
     scheme, _, rest = dict(headers)[b"authorization"].partition(b" ")
     turned = scheme + b"   " + b" ,  ".join(reversed(rest.split(b", ")))
-    check("PUT", TARGET, [*dropped(b"authorization")(headers), (b"authorization", turned)])
+    again = check("PUT", TARGET, [*dropped(b"authorization")(headers), (b"authorization", turned)])
+    assert again == check("PUT", TARGET, headers)
 
 
 def test_a_method_of_any_length_is_only_a_wrong_one() -> None:
@@ -267,7 +268,10 @@ def test_a_presigned_url_lives_from_its_date_to_its_last_second() -> None:
 
 
 def test_a_week_is_the_longest_life_of_a_presigned_url() -> None:
-    check("GET", presigned(604_800), PLAIN, now_ns=NOW_NS + 604_800 * SECOND)
+    week_s = 604_800
+    assert check("GET", presigned(week_s), PLAIN, now_ns=NOW_NS + week_s * SECOND).access_key == WHO.access_key
+    with pytest.raises(Rs3dError):
+        check("GET", presigned(week_s + 1), PLAIN)
 
 
 def test_headers_moved_into_a_presigned_url_are_found_again() -> None:

