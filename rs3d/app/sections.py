@@ -26,6 +26,7 @@ from rs3d.s3.configuration import S3Config
 from rs3d.services.scrubstate import ScrubConfig
 from rs3d.stores.ballast import SpaceConfig
 from rs3d.stores.blobs import BlobStoreConfig
+from rs3d.stores.mapresizing import check_map_bytes
 from rs3d.telemetry.logs import LogFormat, LogLevel
 
 LOCAL_PROVIDER: Final = "local"
@@ -42,16 +43,18 @@ class StorageConfig:
     """How buckets without a `compression` setting of their own store new objects: off, lz4, zstd, zstd:LEVEL,
     adaptive."""
     map_bytes: int = 64 * 1024 * 1024 * 1024
-    """Size of the catalog's map when a store is made: address space, and the most the catalog can grow to. Fixed
-    afterwards."""
+    """Size of the catalog's map when a store is made: address space, and the most the catalog can grow to. Changed
+    afterwards by `rs3d check --map-bytes` alone."""
 
     def __post_init__(self) -> None:
         try:
             check_compression(self.compression)
         except InvalidArgument as wrong:
             raise ConfigurationError(source="storage", key="compression", reason=wrong.reason) from None
-        if self.map_bytes < 64 * 1024 * 1024 or self.map_bytes % 4096:
-            raise ConfigurationError(source="storage", key="map_bytes", reason="must be pages of 4 KiB, 64 MiB or more")
+        try:
+            check_map_bytes(self.map_bytes)
+        except InvalidArgument as wrong:
+            raise ConfigurationError(source="storage", key="map_bytes", reason=wrong.reason) from None
 
 
 def check_addresses(section: str, key: str, addresses: tuple[str, ...]) -> None:

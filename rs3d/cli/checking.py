@@ -1,4 +1,4 @@
-"""`rs3d check --data DIR [--repair] [--rebuild] [--deep]`: a store that nobody serves."""
+"""`rs3d check --data DIR [--repair] [--rebuild] [--deep]`, or `--map-bytes N`: a store that nobody serves."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rs3d.errors import InvalidArgument
 from rs3d.stores.check import CheckMode, acknowledge_loss, check_store
 from rs3d.stores.checkfiles import CheckDepth
 from rs3d.stores.checkreport import CheckReport, Severity
+from rs3d.stores.mapresizing import resize_map
 from rs3d.stores.replay import Loss
 
 EXIT_DAMAGED = 1
@@ -18,6 +19,8 @@ EXIT_DAMAGED = 1
 def run(arguments: argparse.Namespace) -> int:
     if arguments.acknowledge_loss:
         return _acknowledge(arguments)
+    if arguments.map_bytes is not None:
+        return _resize(arguments)
     if arguments.accept_loss and not arguments.rebuild:
         raise InvalidArgument(name="--accept-loss", value="", reason="goes with --rebuild")
     mode = CheckMode.READ
@@ -47,6 +50,15 @@ def _acknowledge(arguments: argparse.Namespace) -> int:
         print_json({"root": arguments.data, "acknowledged": was_marked})
     else:
         print("acknowledged: the store is writable again" if was_marked else "there is no loss to be acknowledged")
+    return 0
+
+
+def _resize(arguments: argparse.Namespace) -> int:
+    before = resize_map(arguments.data, arguments.map_bytes)
+    if arguments.json:
+        print_json({"root": arguments.data, "map_bytes": arguments.map_bytes, "before": before})
+    else:
+        print(f"the catalog may grow to {arguments.map_bytes} bytes, and not to {before} only")
     return 0
 
 

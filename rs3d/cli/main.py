@@ -205,6 +205,9 @@ def _add_offline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     check.add_argument(
         "--acknowledge-loss", action="store_true", help="after that: make the store writable again (and nothing else)"
     )
+    check.add_argument(
+        "--map-bytes", type=int, metavar="N", help="let the catalog grow to so many bytes (and nothing else)"
+    )
     check.add_argument("--deep", action="store_true", help="read and verify all bytes of all blobs")
     check.add_argument("--json", action="store_true", help="as JSON")
     check.set_defaults(module="checking")

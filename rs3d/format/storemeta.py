@@ -27,7 +27,7 @@ class StoreMeta:
     """16 random bytes, in every log segment's header and in what is sealed under the master key."""
     created_ns: int
     map_bytes: int
-    """Size of the catalog's map; changed offline only."""
+    """Size of the catalog's map; changed offline only (`rs3d check --map-bytes`)."""
     master_key_id: str
     master_key_check: bytes
     """Proves the master key without revealing it (crypto/masterkey.py)."""

@@ -40,6 +40,7 @@ from rs3d.stores.committerplan import Desk, Done, Plan
 from rs3d.stores.committerspace import SpaceGuard
 from rs3d.stores.damage import DAMAGE_SETTING
 from rs3d.stores.log import LogWriter, Mark
+from rs3d.stores.mapresizing import COMMAND
 from rs3d.stores.outcomes import decode_outcome
 from rs3d.stores.putmessage import PutMessage
 from rs3d.stores.replay import LostRecords
@@ -459,7 +460,7 @@ def _refusal(failed: Exception) -> Rs3dError:
     if isinstance(cause, Rs3dError):
         return cause
     if isinstance(cause, lmdb.MapFullError):
-        return StoreFull(what="the catalog's map", free_bytes=0, needed_bytes=0)
+        return StoreFull(what=f"the catalog's map ({COMMAND})", free_bytes=0, needed_bytes=0)
     if isinstance(cause, lmdb.Error):
         return RecordDamaged(what="the catalog", reason=str(cause))
     return InvalidArgument(name="operation", value="a field", reason=str(cause))  # a number out of its range

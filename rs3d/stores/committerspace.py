@@ -13,6 +13,7 @@ from rs3d.errors import StoreFull
 from rs3d.stores.ballast import StoreReserve
 from rs3d.stores.catalogtables import Tables
 from rs3d.stores.log import LogPreparation
+from rs3d.stores.mapresizing import COMMAND
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class SpaceGuard:
         if map_bytes - used_bytes < wanted:
             free = map_bytes - self._bytes_in_use()  # pages below the last one may be free: only then count
             if free < wanted:
-                return StoreFull(what="the catalog's map", free_bytes=free, needed_bytes=wanted)
+                return StoreFull(what=f"the catalog's map ({COMMAND})", free_bytes=free, needed_bytes=wanted)
         return None
 
     def _bytes_in_use(self) -> int:

@@ -26,7 +26,7 @@ from rs3d.stores.files import SYSTEM_FILES, Files, read_whole, write_whole
 from rs3d.stores.layout import BLOBS, LOG, STORE_META, make_directories
 
 DEFAULT_MAP_BYTES: Final = 64 * 1024**3
-"""Address space for the catalog, not disk: some 200 million objects. Resizing is offline (STORE.md 22)."""
+"""Address space for the catalog, not disk: some 200 million objects. Resizing is offline (`mapresizing.py`)."""
 _NEW: Final = STORE_META + ".new"
 
 

@@ -51,6 +51,15 @@ def test_a_catalog_is_rebuilt_from_the_log(store: Path, capsys: pytest.CaptureFi
     assert trio.run(read) == b"x" * 100_000
 
 
+def test_the_catalogs_map_is_made_larger(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--data", str(store), "--map-bytes", str(128 << 30), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["map_bytes"] == 128 << 30 > told["before"]
+    assert main(["check", "--data", str(store)]) == 0
+    assert main(["check", "--data", str(store), "--map-bytes", "4097"]) == 1
+    assert "64 MiB or more" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("pattern", ["store.meta", "log/*.meta", "blobs/*/*.meta"])
 def test_dump_prints_every_kind_of_file(store: Path, pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = sorted(store.glob(pattern))[0]
