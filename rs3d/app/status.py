@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from rs3d import __version__
+from rs3d import __version__, kernels
 from rs3d.app import metrics
 from rs3d.app.ops import OK, Health
 from rs3d.services.healthcodes import HealthCode
@@ -113,6 +113,8 @@ class Status(msgspec.Struct, frozen=True):
     disk: DiskStatus
     dedup: DedupStatus
     lag: LagStatus
+    kernels: dict[str, str]
+    """The variant in use of each kernel that has a choice."""
     scrub: ScrubReport
     problems: list[ProblemRow]
     processes: list[ProcessStatus]
@@ -170,6 +172,7 @@ class StatusBoard:
         self._scrub = scrub
         self._key_providers = key_providers
         self._totals = Totals()
+        self._kernels = kernels.in_use()
         self.processes: Sequence[ProcessState] = ()
         self.degraded = ""
         """The supervisor's word about what is wrong; empty when nothing is."""
@@ -269,6 +272,7 @@ class StatusBoard:
                 readers_s=self._readers_lag_s(sequence),
                 garbage_freed=sum(sample.total(metrics.GARBAGE_FREED.name) for sample in everything),
             ),
+            kernels=self._kernels,
             scrub=self._scrub.report(),
             problems=self._scrub.problems(),
             processes=[self._process_status(process, samples) for process in self.processes],

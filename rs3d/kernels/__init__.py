@@ -12,7 +12,7 @@ a broken processor refuses to serve instead of writing wrong checksums. Rank 2.
 from __future__ import annotations
 
 import importlib
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 KERNELS: tuple[str, ...] = (
     "awschunked",
@@ -41,6 +41,11 @@ class _Kernel(Protocol):
     def selftest(self) -> int: ...
 
 
+@runtime_checkable
+class _Chosen(Protocol):
+    def variant(self) -> str: ...
+
+
 def selftest() -> dict[str, int]:
     """Run every kernel's self test.
 
@@ -60,3 +65,20 @@ def selftest() -> dict[str, int]:
         if checks[name] < 1:
             raise RuntimeError(f"kernel {name}: the self test checked nothing")
     return checks
+
+
+def in_use() -> dict[str, str]:
+    """What each kernel that has a choice uses in this process: its variant; of `uring`, whether rings can be made here.
+
+    Blocking: makes a ring and closes it; once is enough.
+    """
+    from rs3d.kernels import uring
+
+    found = {}
+    for name in KERNELS:
+        kernel = importlib.import_module(f"rs3d.kernels.{name}")
+        if isinstance(kernel, _Chosen):
+            found[name] = kernel.variant()
+    probe = uring.probe()
+    found["uring"] = "works" if probe.works else f"does not work: {probe.reason}"
+    return found

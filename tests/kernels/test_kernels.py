@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import re
+import subprocess
+import sys
 import time
 import tomllib
 from pathlib import Path
@@ -57,6 +60,28 @@ def test_a_kernel_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(kernels, "KERNELS", ("absent",))
     with pytest.raises(ImportError):
         kernels.selftest()
+
+
+def test_what_is_in_use_are_variants_that_the_kernels_have() -> None:
+    used = kernels.in_use()
+    assert used.pop("uring") == "works" or not importlib.import_module("rs3d.kernels.uring").probe().works
+    assert len(used) >= 10
+    for name, variant in used.items():
+        assert variant in _module(name).variants()
+
+
+@pytest.mark.parametrize("name", [name for name in kernels.KERNELS if hasattr(_module(name), "use_variant")])
+def test_a_variant_that_a_kernel_does_not_have_is_refused_by_the_import_and_by_the_call(name: str) -> None:
+    module = _module(name)
+    before = module.variant()
+    with pytest.raises(ValueError, match="no variant 'abacus'"):
+        module.use_variant("abacus")
+    assert module.variant() == before
+    environment = {**os.environ, f"RS3D_KERNEL_{name.upper()}": "abacus", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", f"import rs3d.kernels.{name}"]
+    failed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert failed.returncode != 0
+    assert "no variant 'abacus'" in failed.stderr
 
 
 @pytest.mark.parametrize("name", kernels.KERNELS)
