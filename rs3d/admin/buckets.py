@@ -62,6 +62,11 @@ class BucketRow(msgspec.Struct, frozen=True):
     configurations: list[str]
 
 
+class BucketDetails(BucketRow, frozen=True):
+    effective: dict[str, str]
+    """What new objects get: the bucket's settings, else the store's, and the default encryption."""
+
+
 class BlobRow(msgspec.Struct, frozen=True):
     blob: str
     path: str
@@ -103,7 +108,7 @@ class BucketVerbs:
             verb("locate", ObjectName, self.locate, hint),
         ]
 
-    async def create(self, arguments: NewBucket, reporter: Reporter) -> BucketRow:
+    async def create(self, arguments: NewBucket, reporter: Reporter) -> BucketDetails:
         owner = self._engine.user(arguments.owner).canonical_id if arguments.owner else CanonicalId("")
         settings = dict(arguments.settings)
         versioning = settings.pop(VERSIONING, None)
@@ -113,7 +118,7 @@ class BucketVerbs:
         )
         if checked is not None:
             await self._engine.set_versioning(arguments.name, checked)
-        return _row(self._engine.bucket_status(arguments.name))
+        return _details(self._engine.bucket_status(arguments.name))
 
     async def list_buckets(self, arguments: BucketFilter, reporter: Reporter) -> list[BucketRow]:
         rows = []
@@ -126,10 +131,10 @@ class BucketVerbs:
                 return rows
             await reporter.progress("buckets", len(rows))
 
-    async def show(self, arguments: BucketName, reporter: Reporter) -> BucketRow:
-        return _row(self._engine.bucket_status(arguments.name))
+    async def show(self, arguments: BucketName, reporter: Reporter) -> BucketDetails:
+        return _details(self._engine.bucket_status(arguments.name))
 
-    async def change(self, arguments: BucketSettings, reporter: Reporter) -> BucketRow:
+    async def change(self, arguments: BucketSettings, reporter: Reporter) -> BucketDetails:
         settings = dict(arguments.settings)
         versioning = settings.pop(VERSIONING, None)
         change = BucketChange(
@@ -137,14 +142,14 @@ class BucketVerbs:
             settings={name: value or None for name, value in settings.items()} if settings else None,
         )
         await self._engine.change_bucket(arguments.name, change)
-        return _row(self._engine.bucket_status(arguments.name))
+        return _details(self._engine.bucket_status(arguments.name))
 
     async def delete(self, arguments: BucketName, reporter: Reporter) -> None:
         await self._engine.delete_bucket(arguments.name)
 
     async def locate(self, arguments: ObjectName, reporter: Reporter) -> Location:
-        head = self._engine.head_object(arguments.bucket, arguments.key, version=arguments.version or None)
-        version = head.version
+        placed = self._engine.placed_object(arguments.bucket, arguments.key, version=arguments.version or None)
+        version = placed.head.version
         placement = version.placement
         recipe: list[str] = []
         blobs: list[BlobRow] = []
@@ -183,7 +188,7 @@ class BucketVerbs:
         blobs: list[BlobRow] = []
         after = 0
         while True:
-            attributes = self._engine.object_attributes(
+            attributes = self._engine.placed_object(
                 name.bucket, name.key, version=name.version or None, parts=ListPartsRequest(after=after)
             )
             page = attributes.parts
@@ -210,6 +215,10 @@ def _versioning(text: str) -> Versioning:
         if state.value.lower() == text.lower():
             return state
     raise InvalidArgument(name=VERSIONING, value=text, reason="must be enabled or suspended")
+
+
+def _details(status: BucketStatus) -> BucketDetails:
+    return BucketDetails(**msgspec.structs.asdict(_row(status)), effective=dict(status.effective))
 
 
 def _row(status: BucketStatus) -> BucketRow:

@@ -8,6 +8,8 @@ import contextlib
 from collections.abc import Mapping
 from typing import TypeVar
 
+from rs3d.engine.encryption import default_encryption
+from rs3d.engine.plan import effective_settings
 from rs3d.engine.requests import BucketChange, BucketRequest, ListBucketsRequest
 from rs3d.engine.results import BucketPage, BucketStatus
 from rs3d.engine.runtime import Runtime, find_bucket
@@ -72,7 +74,9 @@ def bucket_status(runtime: Runtime, name: str) -> BucketStatus:
     """The bucket's record and counters, of one moment. Raises NoSuchBucket."""
     with runtime.catalog.snapshot() as view:
         found = find_bucket(view, name)
-        return BucketStatus(bucket=found, counters=view.counters(found.bucket_id))
+        counters = view.counters(found.bucket_id)
+    effective = (*effective_settings(found, runtime.config), ("encryption", default_encryption(found)))
+    return BucketStatus(bucket=found, counters=counters, effective=tuple(sorted(effective)))
 
 
 def list_buckets(runtime: Runtime, request: ListBucketsRequest) -> BucketPage:

@@ -47,6 +47,15 @@ def wanted_encryption(bucket: Bucket, request: EncryptionRequest | None) -> Encr
     return None if document is None else _default(document)
 
 
+def default_encryption(bucket: Bucket) -> str:
+    """The bucket's default as a text: off, or S3's name of the mode and, where it has one, the key."""
+    request = wanted_encryption(bucket, None)
+    if request is None:
+        return "off"
+    key_id = "" if request.kms is None else request.kms.key_id
+    return f"{request.mode.value} {key_id}".rstrip()
+
+
 def uses_bucket_key_by_default(bucket: Bucket) -> bool:
     """Whether a request for a provider's key that says nothing of bucket keys gets one."""
     document = bucket.configuration(DEFAULT_CONFIGURATION)

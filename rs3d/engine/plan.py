@@ -16,13 +16,14 @@ from rs3d.engine.digests import digest_bytes
 from rs3d.engine.etags import EtagAlgorithm
 from rs3d.engine.layers import OFF, LayersPlan
 from rs3d.engine.requests import NO_CHECKS, BodyChecks
+from rs3d.engine.signing import SETTING as SIGN_SETTING
 from rs3d.errors import EntityTooLarge, InvalidArgument, InvalidDigest, NotImplementedHere, QuotaExceeded
 from rs3d.rio.encryption import Cipher
 from rs3d.rio.keys import EncryptionKey
 from rs3d.stores.interfaces import CatalogSnapshot
 from rs3d.types.buckets import Bucket, BucketCounters, Versioning
 from rs3d.types.identifiers import NULL_VERSION
-from rs3d.types.objects import ChecksumType, Upload, VersionKind
+from rs3d.types.objects import ChecksumType, Pairs, Upload, VersionKind
 
 STORAGE_CLASS: Final = "STANDARD"
 _ETAG_SETTING: Final = "etag"
@@ -105,6 +106,27 @@ def bucket_layers(bucket: Bucket, config: EngineConfig, data_key: EncryptionKey 
     )
 
 
+def effective_settings(bucket: Bucket, config: EngineConfig) -> Pairs:
+    """What holds for new objects of the bucket, in order of the names: its own settings, else the store's. Encryption
+    is no setting: the bucket's default for it is a document of its own."""
+    layers = bucket_layers(bucket, config, None)
+    found = {
+        _CIPHER: layers.cipher.value,
+        _COMPRESSION: layers.compression,
+        _DEDUP: DEDUP_OFF if layers.dedup is None else _dedup_text(layers.dedup),
+        _ETAG_SETTING: etag_algorithm(bucket).value,
+        _PARITY: layers.parity,
+        SIGN_SETTING: bucket.setting(SIGN_SETTING) or OFF,
+    }
+    if layers.dedup is not None:
+        found[_DEDUP_MINIMUM] = str(layers.dedup.minimum_bytes)
+    return tuple(sorted(found.items()))
+
+
+def _dedup_text(dedup: DedupPlan) -> str:
+    return f"{dedup.algorithm.value}:{dedup.chunk_bytes}"
+
+
 def _bucket_dedup(bucket: Bucket, config: EngineConfig) -> DedupPlan | None:
     minimum = bucket.setting(_DEDUP_MINIMUM)
     return parse_dedup(
@@ -182,7 +204,7 @@ def upload_settings(bucket: Bucket, config: EngineConfig) -> tuple[tuple[str, st
     if layers.parity != OFF:
         fixed.append((_PARITY, layers.parity))
     if layers.dedup is not None:
-        fixed.append((_DEDUP, f"{layers.dedup.algorithm.value}:{layers.dedup.chunk_bytes}"))
+        fixed.append((_DEDUP, _dedup_text(layers.dedup)))
         fixed.append((_DEDUP_MINIMUM, str(layers.dedup.minimum_bytes)))
     if layers.cipher is not Cipher.AES_256_GCM:
         fixed.append((_CIPHER, layers.cipher.value))

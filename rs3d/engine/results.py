@@ -16,6 +16,7 @@ from rs3d.types.objects import (
     ListedObject,
     ListedVersion,
     ObjectVersion,
+    Pairs,
     PartEntry,
     Upload,
 )
@@ -193,6 +194,8 @@ class BucketStatus:
 
     bucket: Bucket
     counters: BucketCounters
+    effective: Pairs
+    """What new objects get: settings of the bucket, else of the store, and the default encryption."""
 
 
 @dataclass(slots=True, kw_only=True)

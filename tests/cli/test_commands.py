@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from rs3d import kernels
 from rs3d.cli.main import main
 from rs3d.testing import MiniProcess
 from tests.system.clients import error_code, s3_client
@@ -60,6 +61,7 @@ def test_status_is_one_screen(server: MiniProcess, run: Run, capsys: pytest.Capt
         "worker-0",
         "steward",
     }
+    assert status["kernels"] == kernels.in_use()
     assert main(["status", "--data", str(server.directory)]) == 0
     screen = capsys.readouterr().out
     assert screen.startswith("health    ok: serving\n")
@@ -88,6 +90,27 @@ def test_a_bucket_is_created_shown_changed_and_deleted(server: MiniProcess, run:
     assert error_code(refused.value) == "QuotaExceeded"
     assert run("bucket", "delete", "logs") is None
     assert run("bucket", "list") == []
+
+
+def test_show_tells_what_new_objects_get_by_setting_by_default_and_by_default_encryption(
+    server: MiniProcess, run: Run
+) -> None:
+    run("bucket", "create", "shown", "compression=zstd:7", "dedup=content-defined:32KiB")
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    s3_client(server).put_bucket_encryption(Bucket="shown", ServerSideEncryptionConfiguration={"Rules": [rule]})
+    shown = run("bucket", "show", "shown")
+    assert shown["settings"] == {"compression": "zstd:7", "dedup": "content-defined:32KiB"}
+    assert shown["effective"] == {
+        "cipher": "AES-256-GCM",
+        "compression": "zstd:7",
+        "dedup": "content-defined:32768",
+        "dedup_min_object_bytes": "131072",
+        "encryption": "AES256",
+        "etag": "md5",
+        "parity": "off",
+        "sign": "off",
+    }
+    run("bucket", "delete", "shown")
 
 
 def test_a_key_of_a_user_sees_the_users_own_buckets(server: MiniProcess, run: Run) -> None:
@@ -148,6 +171,14 @@ def test_locate_names_record_and_blobs(server: MiniProcess, run: Run) -> None:
     assert (server.directory / large["blobs"][0]["path"]).stat().st_size == 100_000
     assert (server.directory / "log").is_dir()
     assert large["log_offset"] > 0
+
+
+def test_locate_finds_what_a_customers_key_seals_without_the_key(server: MiniProcess, run: Run) -> None:
+    run("bucket", "create", "customers")
+    customer = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": bytes(range(32))}
+    s3_client(server).put_object(Bucket="customers", Key="k", Body=b"x" * 100_000, **customer)
+    found = run("locate", "customers", "k")
+    assert (found["placement"], found["recipe"]) == ("one blob", ["encrypt"])
 
 
 def test_locate_tells_how_the_bytes_of_a_blob_were_made(server: MiniProcess, run: Run) -> None:
