@@ -54,6 +54,22 @@ IN_FLIGHT: Final = Family(
     "Requests being worked on now.",
 )
 
+LAYERS: Final = ("compress", "dedup", "encrypt", "parity")
+_LAYER: Final = (Label("layer", LAYERS), Label("direction", ("write", "read")))
+
+LAYER_BODIES: Final = Family(
+    "rs3d_layer_bodies_total", Kind.COUNTER, "Bodies, or ranges read of them, that passed a stream layer.", _LAYER
+)
+LAYER_BYTES: Final = Family(
+    "rs3d_layer_bytes_total",
+    Kind.COUNTER,
+    "Bytes that went into and came out of stream layers.",
+    (*_LAYER, Label("side", ("in", "out"))),
+)
+LAYER_MICROSECONDS: Final = Family(
+    "rs3d_layer_processor_microseconds_total", Kind.COUNTER, "Processor time spent in stream layers.", _LAYER
+)
+
 WORKER_FAMILIES: Final = (
     REQUESTS,
     REQUEST_SECONDS,
@@ -63,6 +79,9 @@ WORKER_FAMILIES: Final = (
     CONNECTIONS,
     OPEN_CONNECTIONS,
     IN_FLIGHT,
+    LAYER_BODIES,
+    LAYER_BYTES,
+    LAYER_MICROSECONDS,
 )
 
 COMMITTED_OPERATIONS: Final = Family(

@@ -13,6 +13,7 @@ import trio
 
 from rs3d import kernels
 from rs3d.app import metrics
+from rs3d.app.layermetrics import LayerMetrics
 from rs3d.app.listeners import S3, S3_TLS
 from rs3d.app.observing import RequestRecord, WorkerObserver
 from rs3d.app.sections import SCHEMA, LogConfig, ServerConfig
@@ -34,6 +35,7 @@ from rs3d.daemon.control import (
     close_all,
 )
 from rs3d.engine import StorageEngine
+from rs3d.engine.layerwork import LAYER_WORK
 from rs3d.errors import ConfigurationError
 from rs3d.http.balance import ConnectionBoard
 from rs3d.http.limits import HttpLimits
@@ -80,7 +82,9 @@ class Worker:
         self._configuration = child.configuration
         page = MetricsPage(child.take("metrics"))
         log_config = self._configuration.get(LogConfig)
-        self._observer = WorkerObserver(page.install(metrics.WORKER_FAMILIES), log_requests=log_config.requests)
+        instruments = page.install(metrics.WORKER_FAMILIES)
+        self._observer = WorkerObserver(instruments, log_requests=log_config.requests)
+        self._layers = LayerMetrics(instruments, LAYER_WORK)
         self._control = ServerControl(_board(child))
         self._serving: Serving | None = None
         self._parts: StoreParts | None = None
@@ -93,6 +97,7 @@ class Worker:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(beat, self._child.channel)
             nursery.start_soon(attend, self._child.channel, self._handle)
+            nursery.start_soon(self._layers.run)
             horizon = self._child.take("horizon")
             async with open_parts(self._configuration, self._committers, horizon, self._child.name) as parts:
                 self._parts = parts

@@ -19,6 +19,7 @@ from rs3d.engine.dedupwriting import ChunkedBody, ChunkStep
 from rs3d.engine.digests import DigestSet
 from rs3d.engine.hashing import HashTicket
 from rs3d.engine.layers import INLINE_CONTEXT
+from rs3d.engine.layerwork import LAYER_WORK, Direction
 from rs3d.engine.plan import BodyPlan, check_declared_length
 from rs3d.engine.runtime import Runtime
 from rs3d.engine.threads import Job
@@ -105,6 +106,7 @@ def _layered(plan: BodyPlan, data: memoryview) -> tuple[bytes, Recipe]:
     if encoder is None:
         return bytes(data), PLAIN
     stored = b"".join(encoder.finish(data))
+    LAYER_WORK.note(Direction.WRITE, encoder.reports)
     return stored, encoder.recipe
 
 
@@ -194,6 +196,7 @@ class _BlobJob:
             for piece in self._encoder.finish():
                 self._writer.write(memoryview(piece))
             recipe = self._encoder.recipe
+            LAYER_WORK.note(Direction.WRITE, self._encoder.reports)
         md5 = self.digests.value("MD5") if self.digests.has("MD5") else b""
         info = self._writer.finish(client_bytes=self.digests.size_bytes, recipe=recipe, md5=md5, origin=self._origin)
         self._writer = None

@@ -3,14 +3,19 @@ runs in threads, one at a time; what waits for the committer is in `dedupwriting
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from time import thread_time
 from typing import Final, NamedTuple
 
 from rs3d.engine.layers import LayersPlan
+from rs3d.engine.layerwork import LAYER_WORK, Direction
 from rs3d.engine.packs import PackWriter
+from rs3d.format.manifest import NAME as DEDUP
 from rs3d.format.manifest import ManifestHead, encode_row
 from rs3d.format.pack import PackIndex
 from rs3d.rio.chunks import ChunkScope, chunk_names
 from rs3d.rio.cutting import Cut, Cutter
+from rs3d.rio.encoder import LayerReport
 from rs3d.stores.interfaces import BlobOrigin, BlobStore, BlobWriter, Catalog
 from rs3d.types.blobs import BlobInfo
 from rs3d.types.identifiers import BlobId
@@ -66,15 +71,18 @@ class ChunkFiles:
         """Names of the chunks in the pack being written; at most as many as a pack of smallest chunks has."""
         self._length = 0
         self._chunks = 0
+        self._stored_bytes = 0
+        """Of new chunks, in their packs."""
+        self._seconds = 0.0
 
     def take(self, view: memoryview) -> list[NamedChunk]:
         """The next bytes of the body. Returns the chunks that the store seems to have, each once: their bytes must not
         be given up before they are pinned."""
-        return self._place(self._cutter.cut(view))
+        return self._timed(lambda: self._place(self._cutter.cut(view)))
 
     def take_rest(self) -> list[NamedChunk]:
         """The last chunk, likewise."""
-        return self._place(self._cutter.end())
+        return self._timed(lambda: self._place(self._cutter.end()))
 
     def write(self, chunks: list[NamedChunk]) -> None:
         """Append chunks to the pack."""
@@ -89,6 +97,7 @@ class ChunkFiles:
             if pack is None:
                 pack = self._pack = self._begin_pack()
             pack.append(name, len(plain), codec, stored)
+            self._stored_bytes += len(stored)
             self._packed.add(name)
 
     def end(self, md5: bytes) -> BlobInfo:
@@ -101,6 +110,7 @@ class ChunkFiles:
             for piece in self._encoder.finish():
                 writer.write(memoryview(piece))
             layers += self._encoder.recipe.layers
+        LAYER_WORK.note(Direction.WRITE, [LayerReport(DEDUP, self._length, self._stored_bytes, self._seconds)])
         info = writer.finish(client_bytes=self._length, recipe=Recipe(layers), md5=md5, origin=self._origin)
         self._writer = None
         return info
@@ -115,6 +125,13 @@ class ChunkFiles:
             writer.discard()
 
     # -- parts of these
+
+    def _timed(self, work: Callable[[], list[NamedChunk]]) -> list[NamedChunk]:
+        started = thread_time()
+        try:
+            return work()
+        finally:
+            self._seconds += thread_time() - started
 
     def _place(self, cuts: list[Cut]) -> list[NamedChunk]:
         if not cuts:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable
+from time import thread_time
 from typing import Final, NamedTuple
 
 from rs3d.engine.chunkfiles import KEY_CONTEXT
 from rs3d.engine.layers import open_decoder
+from rs3d.engine.layerwork import LAYER_WORK, Direction
 from rs3d.engine.mendedreading import MendedReads
 from rs3d.engine.packs import PackReader
 from rs3d.errors import BlobDamaged, DamageError
-from rs3d.format.manifest import ROW, ManifestHead, parse_manifest
+from rs3d.format.manifest import NAME, ROW, ManifestHead, parse_manifest
 from rs3d.rio.chunks import NAME_BYTES, ChunkScope, ChunkSecrets, check_names, damaged, unpack_chunk
+from rs3d.rio.encoder import LayerReport
 from rs3d.rio.errors import KeyMissing
 from rs3d.rio.keys import EncryptionKey
 from rs3d.stores.interfaces import BlobReader, BlobStore, Catalog
@@ -114,7 +117,19 @@ class ManifestRows:
 class DedupBlob:
     """A deduplicated blob in terms of client bytes. One reading at a time; blocks."""
 
-    __slots__ = ("_blobs", "_catalog", "_kept", "_packs", "_reader", "_rows", "_secrets", "info")
+    __slots__ = (
+        "_blobs",
+        "_bytes_in",
+        "_bytes_out",
+        "_catalog",
+        "_kept",
+        "_packs",
+        "_reader",
+        "_rows",
+        "_seconds",
+        "_secrets",
+        "info",
+    )
 
     def __init__(self, catalog: Catalog, blobs: BlobStore, reader: BlobReader, data_key: EncryptionKey | None) -> None:
         """Takes over `reader`, of the manifest.
@@ -127,6 +142,8 @@ class DedupBlob:
         self._reader = reader
         self.info: BlobInfo = reader.info
         self._packs: dict[BlobId, PackReader] = {}
+        self._bytes_in = self._bytes_out = 0
+        self._seconds = 0.0
         self._kept: tuple[int, memoryview] | None = None
         """Where the last chunk of the piece before begins, and its bytes."""
         try:
@@ -162,24 +179,20 @@ class DedupBlob:
             return
         if not 0 <= offset <= self.info.client_bytes - len(buffer):
             raise ValueError(f"{len(buffer)} bytes at {offset} lie outside {self.info.client_bytes}")
+        started = thread_time()
         try:
-            chunks = self._rows.covering(offset, offset + len(buffer))
-            kept, self._kept = self._kept, None
-            if kept is not None and kept[0] == chunks[0][1]:
-                _copy(kept[1], chunks[0][1], offset, buffer)
-                if len(chunks) == 1:
-                    self._kept = kept
-                    return
-                chunks = chunks[1:]
-            for run in _runs(self._placed(chunks, offset, offset + len(buffer))):
-                self._read_run(run, offset, buffer)
+            self._fill(offset, buffer)
         except BlobDamaged:
             raise
         except DamageError as error:
             raise self._damage(str(error)) from error
+        finally:
+            self._seconds += thread_time() - started
+        self._bytes_out += len(buffer)
 
     def close(self) -> None:
         """Close all descriptors."""
+        LAYER_WORK.note(Direction.READ, [LayerReport(NAME, self._bytes_in, self._bytes_out, self._seconds)])
         for pack in self._packs.values():
             pack.close()
         self._packs.clear()
@@ -187,6 +200,18 @@ class DedupBlob:
         self._reader.close()
 
     # -- parts of these
+
+    def _fill(self, offset: int, buffer: memoryview) -> None:
+        chunks = self._rows.covering(offset, offset + len(buffer))
+        kept, self._kept = self._kept, None
+        if kept is not None and kept[0] == chunks[0][1]:
+            _copy(kept[1], chunks[0][1], offset, buffer)
+            if len(chunks) == 1:
+                self._kept = kept
+                return
+            chunks = chunks[1:]
+        for run in _runs(self._placed(chunks, offset, offset + len(buffer))):
+            self._read_run(run, offset, buffer)
 
     def _placed(self, chunks: list[tuple[bytes, int, int]], first: int, last: int) -> list[_Chunk]:
         placed = []
@@ -212,6 +237,7 @@ class DedupBlob:
         else:
             stored = memoryview(bytearray(last.place.offset + last.place.stored_bytes - first.place.offset))
         pack.read_into(first.place.offset, stored)
+        self._bytes_in += len(stored)
         opened: list[tuple[bytes, memoryview]] = []
         for chunk in run:
             at = chunk.place.offset - first.place.offset

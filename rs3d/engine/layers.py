@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rs3d.engine.dedupplan import DedupPlan
+from rs3d.engine.layerwork import LAYER_WORK, Direction
 from rs3d.engine.mendedreading import MendedReads
 from rs3d.errors import BlobDamaged, DamageError, InvalidArgument
 from rs3d.rio.adaptive import AdaptiveChooser, CompressionHistory, machine_load
@@ -204,6 +205,7 @@ def decode_inline(recipe: Recipe, payload: bytes, data_key: EncryptionKey | None
         buffer[:] = stored[offset : offset + len(buffer)]
 
     decoder.read_into(0, memoryview(out), read)
+    LAYER_WORK.note(Direction.READ, decoder.reports)
     return bytes(out)
 
 
@@ -247,4 +249,5 @@ class LayeredBlob:
 
     def close(self) -> None:
         """Close the blob's descriptors."""
+        LAYER_WORK.note(Direction.READ, self._decoder.reports)
         self._reader.close()

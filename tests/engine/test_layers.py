@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rs3d.engine import StorageEngine
+from rs3d.engine.layerwork import LAYER_WORK, Direction
 from rs3d.engine.library import open_store_parts
 from rs3d.engine.requests import (
     BucketChange,
@@ -129,6 +131,56 @@ async def test_layered_parts_copies_and_copied_ranges_keep_their_bytes(
     await engine.delete_object("layered", "source")
     assert await engine.get_object("plain", "copy") == data
     assert await engine.get_object("plain", "tiny") == b"small " * 50
+
+
+async def test_every_layer_reports_what_it_did_in_both_directions(engine: StorageEngine) -> None:
+    settings = (("compression", "zstd"), ("parity", "4+2"))
+    await engine.create_bucket("layered", BucketRequest(settings=settings))
+    data = text_of(500_000)
+    LAYER_WORK.take()
+    await engine.put_object("layered", "k", data)
+    written = LAYER_WORK.take()
+    await engine.get_object("layered", "k")
+    await engine.get_object("layered", "k", range="bytes=100-199")
+    compress, parity = written[Direction.WRITE, "compress"], written[Direction.WRITE, "parity"]
+    assert compress.bytes_in == len(data) > compress.bytes_out == parity.bytes_in < parity.bytes_out
+    assert (compress.bodies, parity.bodies) == (1, 1)
+    read = LAYER_WORK.take()
+    assert set(read) == {(Direction.READ, "compress"), (Direction.READ, "parity")}
+    assert read[Direction.READ, "compress"].bytes_out == len(data) + 100
+    assert min(work.seconds for work in (*written.values(), *read.values())) > 0
+    assert LAYER_WORK.take() == {}
+
+
+async def test_chunks_report_what_was_new_and_what_was_read(world: MemoryWorld) -> None:
+    settings = (("dedup", "fixed:4KiB"), ("dedup_min_object_bytes", "1"))
+    await world.engine.create_bucket("chunked", BucketRequest(settings=settings))
+    data = random.Random(3).randbytes(200_000)
+    LAYER_WORK.take()
+    await world.engine.put_object("chunked", "k", data)
+    await world.engine.put_object("chunked", "again", data)
+    assert await world.engine.get_object("chunked", "again") == data
+    done = LAYER_WORK.take()
+    written, read = done[Direction.WRITE, "dedup"], done[Direction.READ, "dedup"]
+    assert (written.bodies, written.bytes_in, written.bytes_out) == (2, 2 * len(data), len(data))
+    assert read.bytes_out == len(data) <= read.bytes_in
+
+
+async def test_what_a_bucket_does_not_say_is_the_stores_default(tmp_path: Path) -> None:
+    config = replace(SMALL_LIMITS, compression="lz4", dedup="fixed:8192", cipher="ChaCha20-Poly1305")
+    async with open_store_parts(str(tmp_path / "store"), config, SMALL_STORE) as opened:
+        await opened.engine.create_bucket("own", BucketRequest(settings=(("compression", "off"), ("parity", "2+1"))))
+        found = dict(opened.engine.bucket_status("own").effective)
+    assert found == {
+        "cipher": "ChaCha20-Poly1305",
+        "compression": "off",
+        "dedup": "fixed:8192",
+        "dedup_min_object_bytes": "131072",
+        "encryption": "off",
+        "etag": "md5",
+        "parity": "2+1",
+        "sign": "off",
+    }
 
 
 async def test_old_objects_are_read_by_their_recipe_when_settings_change(engine: StorageEngine) -> None:

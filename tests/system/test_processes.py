@@ -177,12 +177,19 @@ def test_a_process_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
         assert answers(s3_client(server, attempts=5))
 
 
+def metrics_page(server: MiniProcess) -> str:
+    with urllib.request.urlopen(f"{server.ops}/metrics", timeout=30) as answer:
+        return str(answer.read().decode())
+
+
 def test_the_configured_compression_reaches_the_disk_and_survives_being_turned_off(tmp_path: Path) -> None:
     body = b"all work and no play " * 100_000
     with MiniProcess(tmp_path / "data", environment={"RS3D_STORAGE__COMPRESSION": "zstd:3"}) as server:
         client = s3_client(server)
         client.create_bucket(Bucket="packed")
         client.put_object(Bucket="packed", Key="k", Body=body)
+        told = f'rs3d_layer_bytes_total{{layer="compress",direction="write",side="in"}} {len(body)}'
+        wait_until(lambda: told in metrics_page(server))
     stored = sum(path.stat().st_size for path in (tmp_path / "data" / "blobs").rglob("*.data"))
     assert 0 < stored < len(body) // 10
     server = MiniProcess(tmp_path / "data")
