@@ -2,8 +2,9 @@
 tests.system.layerproduct`.
 
 The product {compression × encryption × deduplication × parity × in one piece or by parts × copied or not}: each body
-is read back whole and by random ranges, the copy as well, after the original was deleted. All bodies hold a marker of
-their encryption mode in the clear; when the daemon has stopped, every file of the store (data, log, catalog) and all
+is read back whole and by random ranges, the copy as well, after the original was deleted, and `rs3d dump` has to show
+the layers of every blob and of every inlined record, no fewer and no more. All bodies hold a marker of their encryption
+mode in the clear; when the daemon has stopped, every file of the store (data, log, catalog) and all
 that the daemon logged at debug level is searched for it. The marker of what is not sealed has to be found, or the
 search would prove nothing.
 """
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from rs3d.admin.client import AdminClient
+from rs3d.format.dump import dump_file, jsonable
+from rs3d.format.logsegment import segment_name
 from rs3d.testing import MiniProcess
 from tests.system.clients import s3_client
 
@@ -33,6 +36,8 @@ DEDUP: Final = ("off", "fixed:64KiB", "content-defined:16KiB")
 PARITY: Final = ("off", "2+1")
 SIZES: Final = (700, 300_000)
 """Inlined in the log's record, and in a file."""
+DEDUP_FROM_BYTES: Final = 128 << 10
+"""The default of `dedup_min_object_bytes`."""
 PARTS: Final = 2
 PART_BYTES: Final = 5 * MIB
 
@@ -49,6 +54,16 @@ class Mode:
     @property
     def is_sealed(self) -> bool:
         return self.name != "none"
+
+    @property
+    def shares_chunks(self) -> bool:
+        """Bodies under a customer's or a key service's key are never deduplicated."""
+        return self.name in ("none", "sse-s3", "default-s3")
+
+    @property
+    def seals(self) -> list[str]:
+        """The layers in a recipe."""
+        return ["encrypt"] * (0 if not self.is_sealed else 2 if self.name == "dsse-kms" else 1)
 
 
 MODES: Final = (
@@ -73,6 +88,13 @@ class Combination:
 
     def settings(self) -> dict[str, str]:
         return {"compression": self.compression, "dedup": self.dedup, "parity": self.parity}
+
+    def layers(self, size_bytes: int) -> list[str]:
+        """The recipe of a body, or part, of this size. Chunks are compressed one by one, inside their packs."""
+        inner = [] if self.compression == "off" else ["compress"]
+        if self.dedup != "off" and self.mode.shares_chunks and size_bytes >= DEDUP_FROM_BYTES:
+            inner = ["dedup"]
+        return [*inner, *self.mode.seals, *([] if self.parity == "off" else ["parity"])]
 
 
 def combinations() -> list[Combination]:
@@ -106,6 +128,7 @@ class Product:
         self._numbers = itertools.count(1)
         self.objects = 0
         self.ranges_read = 0
+        self.recipes_read = 0
 
     def play(self, chosen: Combination) -> None:
         """One combination, all sizes and ways.
@@ -131,6 +154,10 @@ class Product:
             )
             self._client.delete_object(Bucket=bucket, Key="original")
             self._compare(bucket, "copy", body, chosen)
+            wanted = chosen.layers(min(size_bytes, PART_BYTES))
+            for found in dumped_recipes(self._server.directory, bucket, "copy"):
+                assert found == wanted, (chosen, size_bytes, found)
+                self.recipes_read += 1
 
     def _put(self, bucket: str, body: bytes, mode: Mode) -> None:
         where = {"Bucket": bucket, "Key": "original"}
@@ -158,6 +185,28 @@ class Product:
         for _ in range(self._ranges):
             first = chance.randrange(length)
             yield first, min(length - 1, first + chance.choice((0, 10, 4_000, 70_000)))
+
+
+def dumped_recipes(root: Path, bucket: str, key: str) -> list[list[str]]:
+    """The layers that `rs3d dump` shows for an object: of each of its blobs, or of its record when it is inlined."""
+    with AdminClient(root / "admin.sock") as admin:
+        place: Any = admin.call("locate", {"bucket": bucket, "key": key})
+    if place["blobs"]:
+        sidecars = [root / Path(row["path"]).with_suffix(".meta") for row in place["blobs"]]
+        bodies = [piece["fields"] for path in sidecars for piece in _dumped(path) if piece["title"] == "body"]
+        rows = [body["recipe"] for body in bodies]
+    else:
+        pieces = _dumped(root / "log" / segment_name(place["log_segment"]))
+        pieces = [piece for piece in pieces if piece["offset"] == place["log_offset"]]
+        rows = [piece["fields"]["body"]["inline"].get("recipe", []) for piece in pieces]
+    assert rows
+    return [[layer[0] for layer in recipe] for recipe in rows]
+
+
+def _dumped(path: Path) -> Any:
+    """The pieces of a dump. Of a log segment's prepared zeros a page is enough: all of them cost half a second."""
+    content = path.read_bytes().rstrip(b"\0") + bytes(4096)
+    return jsonable(dump_file(content, path.name))["pieces"]
 
 
 def files_with(root: Path, wanted: bytes) -> list[str]:
@@ -198,7 +247,7 @@ def play(below: Path | None, chosen: list[Combination], ranges: int) -> str:
         files = sum(1 for path in root.rglob("*") if path.is_file())
     return (
         f"{len(chosen)} combinations, {product.objects} objects read back by {product.ranges_read:,} ranges; "
-        f"no marker of anything sealed in {files} files and the log"
+        f"{product.recipes_read} recipes in the dumps; no marker of anything sealed in {files} files and the log"
     )
 
 
