@@ -25,7 +25,7 @@ from rs3d.rio.encryption import Cipher
 from rs3d.s3.configuration import S3Config
 from rs3d.services.scrubstate import ScrubConfig
 from rs3d.stores.ballast import SpaceConfig
-from rs3d.stores.blobs import BlobStoreConfig
+from rs3d.stores.blobs import NEVER_PAST_CACHE, BlobStoreConfig
 from rs3d.stores.mapresizing import check_map_bytes
 from rs3d.telemetry.logs import LogFormat, LogLevel
 
@@ -94,6 +94,32 @@ class DedupConfig:
     def setting(self) -> str:
         """The same as a value of the bucket setting `dedup`."""
         return f"{self.algorithm}:{self.block_size}" if self.enabled else DEDUP_OFF
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZeroCopyConfig:
+    """Section `[storage.zerocopy]`: which bytes go past the page cache, and past the memory of a process."""
+
+    direct_io: bool = True
+    """Large bodies are written past the page cache (O_DIRECT), where the file system allows it: no copy, no pages taken
+    from what is read, and the disk works at once. The first GET reads them from there."""
+    direct_io_threshold: int = 128 * 1024
+    """Bytes; shorter pieces of a body take the page cache."""
+    splice: bool = True
+    """Plain objects are sent from the page cache by sendfile; otherwise, and over TLS, from a buffer."""
+    mmap: bool = True
+    """What is sent from the page cache is checked there through a mapping; otherwise by reading it."""
+
+    def __post_init__(self) -> None:
+        if self.direct_io_threshold < 4096:
+            raise ConfigurationError(
+                source="storage.zerocopy", key="direct_io_threshold", reason="must be at least 4096, a page"
+            )
+
+    @property
+    def past_cache_bytes(self) -> int:
+        """From which length on pieces of a body go past the page cache."""
+        return self.direct_io_threshold if self.direct_io else NEVER_PAST_CACHE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,7 +276,6 @@ class ServicesConfig:
 
 
 PLANNED: Final[dict[str, str]] = {
-    "storage.zerocopy": "the choice of direct I/O, splice and mapped reads",
     "storage.cache": "the smart cache",
     "scrub.auto_cleanup_enabled": "removing old blobs from quarantine/",
     "scrub.retention_days": "removing old blobs from quarantine/",
@@ -261,7 +286,8 @@ SCHEMA: Final = Schema(
     sections=(
         Section("storage", StorageConfig),
         Section("storage.encryption", EncryptionConfig),
-        Section("storage.blobs", BlobStoreConfig, derived=frozenset({"verify"})),
+        Section("storage.blobs", BlobStoreConfig, derived=frozenset({"verify", "past_cache_bytes", "maps"})),
+        Section("storage.zerocopy", ZeroCopyConfig),
         Section("storage.dedup", DedupConfig),
         Section("storage.space", SpaceConfig),
         Section("keys", KeysConfig),
@@ -272,7 +298,7 @@ SCHEMA: Final = Schema(
         Section(
             "engine",
             EngineConfig,
-            derived=frozenset({"region", "compression", "cipher", "dedup", "dedup_min_object_bytes"}),
+            derived=frozenset({"region", "compression", "cipher", "dedup", "dedup_min_object_bytes", "sends_files"}),
         ),
         Section("ops", OpsConfig),
         Section("admin", AdminConfig),

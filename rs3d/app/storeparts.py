@@ -16,7 +16,7 @@ import trio
 
 from rs3d.app.keyproviders import open_key_directory
 from rs3d.app.opening import master_key, storage_root
-from rs3d.app.sections import DedupConfig, EncryptionConfig, StorageConfig
+from rs3d.app.sections import DedupConfig, EncryptionConfig, StorageConfig, ZeroCopyConfig
 from rs3d.clock import SystemClock
 from rs3d.config.loading import Configuration
 from rs3d.crypto.rotatingsealer import RotatingSealer
@@ -49,7 +49,7 @@ class StoreParts:
 
 
 def engine_config(configuration: Configuration) -> EngineConfig:
-    """Section `[engine]`, with the region of `[s3]`, and what `[storage]` says of compression and deduplication."""
+    """Section `[engine]`, with the region of `[s3]`, and what `[storage]` says of layers and of sending."""
     dedup = configuration.get(DedupConfig)
     return dataclasses.replace(
         configuration.get(EngineConfig),
@@ -58,6 +58,7 @@ def engine_config(configuration: Configuration) -> EngineConfig:
         cipher=configuration.get(EncryptionConfig).algorithm,
         dedup=dedup.setting,
         dedup_min_object_bytes=dedup.min_object_size,
+        sends_files=configuration.get(ZeroCopyConfig).splice,
     )
 
 
@@ -127,6 +128,12 @@ async def _follow_committers(client: CommitClient, channels: trio.MemoryReceiveC
 
 
 def blob_config(configuration: Configuration, engine: EngineConfig) -> BlobStoreConfig:
-    """Section `[storage.blobs]`, verifying as `[engine] verify` says."""
+    """Section `[storage.blobs]`, verifying as `[engine] verify` says, past the cache as `[storage.zerocopy]` does."""
     mode = VerifyMode.ALWAYS if engine.verify is Verify.ALWAYS else VerifyMode.MEMO
-    return dataclasses.replace(configuration.get(BlobStoreConfig), verify=mode)
+    zerocopy = configuration.get(ZeroCopyConfig)
+    return dataclasses.replace(
+        configuration.get(BlobStoreConfig),
+        verify=mode,
+        past_cache_bytes=zerocopy.past_cache_bytes,
+        maps=zerocopy.mmap,
+    )

@@ -61,6 +61,8 @@ class EngineConfig:
     """Buckets one user may own."""
     region: str = "us-east-1"
     verify: Verify = Verify.MEMO
+    sends_files: bool = True
+    """Whether plain bytes are handed out as spans of files where the caller can take them (`sendfile`)."""
 
 
 class Sealer(Protocol):

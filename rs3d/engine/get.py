@@ -266,7 +266,8 @@ async def open_extents(
     selected = head.content_range
     if selected is not None:
         extents = clip(extents, selected.first, selected.length)
-    spans = delivery is Delivery.SPANS and runtime.config.verify is Verify.MEMO
+    config = runtime.config
+    spans = delivery is Delivery.SPANS and config.sends_files and config.verify is Verify.MEMO
     what = (head.bucket.name, head.version.key)
     pieces = BlobPieces(runtime, extents, reading, in_spans=spans, what=what, data_key=data_key)
     try:

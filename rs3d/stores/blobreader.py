@@ -39,7 +39,7 @@ _scratch = _Scratch()
 class LocalBlobReader:
     """`interfaces.BlobReader` on open descriptors, readable even when the blob is unlinked. One thread at a time."""
 
-    __slots__ = ("_data", "_entry", "_files", "_memo", "_meta", "_page", "_tell", "info", "origin")
+    __slots__ = ("_data", "_entry", "_files", "_maps", "_memo", "_meta", "_page", "_tell", "info", "origin")
 
     def __init__(
         self,
@@ -49,12 +49,15 @@ class LocalBlobReader:
         meta: int,
         memo: VerifiedSpans | None,
         tell: Callable[[BlobId, str], None] | None = None,
+        *,
+        maps: bool = True,
     ) -> None:
         """Both descriptors become the reader's; `meta` is -1 when the entry holds the whole block table.
 
         Args:
             memo: where verified spans are kept, or None to check each range each time (`verify = always`).
             tell: hears of damage before the error is raised.
+            maps: check long ranges through a mapping; otherwise by reading them.
         """
         self.info: BlobInfo = entry.info
         self.origin: BlobOrigin = entry.origin
@@ -64,6 +67,7 @@ class LocalBlobReader:
         self._meta = meta
         self._memo = memo
         self._tell = tell
+        self._maps = maps
         self._page = (0, entry.first_rows)
 
     def fileno(self) -> int:
@@ -74,15 +78,10 @@ class LocalBlobReader:
         position = begin
         while position < end:
             piece_bytes = min(_PAGE_SPAN_BYTES - position % _PAGE_SPAN_BYTES, end - position)
-            rows = self._rows(position, piece_bytes)
-            try:
-                bad = mapped.first_bad_block(self._data, position, piece_bytes, BLOCK_BYTES, rows)
-            except mapped.MappingFault as fault:
-                raise self._damaged(f"byte {fault.offset} of the data file is {fault.kind}") from fault
-            except OSError as error:
-                raise self._fault(error, f"mapping {piece_bytes} bytes at {position}") from error
-            if bad >= 0:
-                raise self._bad_block(position // BLOCK_BYTES + bad)
+            if self._maps:
+                self._verify_mapped(position, piece_bytes)
+            else:
+                self._verify_by_reading(position, piece_bytes)
             position += piece_bytes
         if self._memo is not None:
             self._memo.add(self.info.blob, begin, end, self.info.stored_bytes)
@@ -145,6 +144,21 @@ class LocalBlobReader:
             if descriptor >= 0:
                 self._files.close(descriptor)
         self._data = self._meta = -1
+
+    def _verify_mapped(self, offset: int, length: int) -> None:
+        rows = self._rows(offset, length)
+        try:
+            bad = mapped.first_bad_block(self._data, offset, length, BLOCK_BYTES, rows)
+        except mapped.MappingFault as fault:
+            raise self._damaged(f"byte {fault.offset} of the data file is {fault.kind}") from fault
+        except OSError as error:
+            raise self._fault(error, f"mapping {length} bytes at {offset}") from error
+        if bad >= 0:
+            raise self._bad_block(offset // BLOCK_BYTES + bad)
+
+    def _verify_by_reading(self, offset: int, length: int) -> None:
+        for begin in range(offset, offset + length, BLOCK_BYTES):
+            self._read_checked(begin, _scratch.view[: min(BLOCK_BYTES, offset + length - begin)])
 
     def _read_checked(self, offset: int, view: memoryview) -> None:
         """Fill `view`, which begins and ends at block bounds (or the end) and lies in one page, and check it."""

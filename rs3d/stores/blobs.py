@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from rs3d.clock import Clock, SystemClock
 from rs3d.errors import BlobDamaged, FormatUnknown, RecordDamaged, Rs3dError, StoreDamaged
@@ -35,6 +36,9 @@ from rs3d.stores.quarantine import Quarantine
 from rs3d.types.blobs import BlobInfo, BlobOrigin
 from rs3d.types.identifiers import BlobId, SegmentId
 
+NEVER_PAST_CACHE: Final = 1 << 62
+"""For `past_cache_bytes`: no piece is so long."""
+
 
 class VerifyMode(Enum):
     """When the bytes of a blob are checked on their way to a reader."""
@@ -57,6 +61,8 @@ class BlobStoreConfig:
     past_cache_bytes: int = 128 * 1024
     """Pieces of a body at least so long go to the disk past the page cache (O_DIRECT): no copy, no pages taken from
     what is read, and the disk works at once. The first GET reads them from there."""
+    maps: bool = True
+    """Whether what is sent from the page cache is checked there through a mapping, or by reading it."""
     cached_sidecar_bytes: int = 8 * 1024 * 1024
     """Memory for decoded sidecars, some 1-5 KiB each, in each process."""
     memo_spans: int = 32_768
@@ -171,7 +177,7 @@ class LocalBlobStore:
             self._files.close(meta)
             meta = -1
         memo = self._memo if self.config.verify is VerifyMode.MEMO else None
-        return LocalBlobReader(self._files, entry, data, meta, memo, self._tell)
+        return LocalBlobReader(self._files, entry, data, meta, memo, self._tell, maps=self.config.maps)
 
     def open_verified(self, blob: BlobId, offset: int, length: int) -> LocalBlobReader | None:
         """As the interface. Any failure is left to `open`, which says what it is."""

@@ -122,7 +122,7 @@ def test_config_show_tells_value_and_source(
         ("[storage.dedup]\nblock_size = 5000\n", "rs3d.toml:2: storage.dedup.block_size: chunks of fixed size are"),
         ('[storage.dedup]\nalgorithm = "rabin"\n', "rs3d.toml:2: storage.dedup.algorithm: must be fixed or content"),
         ("[storage.dedup]\nmin_object_size = -1\n", "rs3d.toml:2: storage.dedup.min_object_size: must be a whole"),
-        ("[storage.zerocopy]\nsplice = true\n", "is not in this build"),
+        ("[storage.zerocopy]\ndirect_io_threshold = 100\n", "rs3d.toml:2: storage.zerocopy.direct_io_threshold"),
         ("[storage.cache]\nttl_seconds = 300\n", "is not in this build"),
         ("[http]\nhead_bytes = 1000000\n", "rs3d.toml:2: http.head_bytes: at most"),
         ('[server]\ntls_listen = ["127.0.0.1:1"]\n', "rs3d.toml:2: server.tls_listen: needs tls_certificate"),

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from rs3d.engine import StorageEngine
+from rs3d.engine.library import open_store_parts
 from rs3d.engine.requests import CompletedPart, CompleteRequest, Delivery, PutRequest, ReadConditions
+from rs3d.engine.results import FileSpan
 from rs3d.errors import (
     InvalidRange,
     NoSuchKey,
@@ -18,6 +24,7 @@ from rs3d.errors import (
 from rs3d.types.identifiers import BlobId, BucketId
 from rs3d.types.objects import ObjectVersion
 from tests.engine.bodies import noise
+from tests.engine.conftest import SMALL_LIMITS, SMALL_STORE
 from tests.fakes.deps import MemoryWorld
 from tests.fakes.memory_store import MemorySnapshot
 
@@ -180,6 +187,21 @@ async def test_store_rule_15_at_most_64_blobs_are_open_and_the_horizon_is_held_u
     assert world.blobs.most_open <= 64
     assert held_during[0]
     assert not held_during[-1]
+
+
+@pytest.mark.parametrize("sends_files", [True, False])
+async def test_plain_bytes_come_as_spans_where_files_may_be_sent(tmp_path: Path, sends_files: bool) -> None:
+    body = noise(200_000)
+    config = replace(SMALL_LIMITS, sends_files=sends_files)
+    async with open_store_parts(str(tmp_path / "store"), config, SMALL_STORE) as opened:
+        await opened.engine.create_bucket("bucket")
+        await opened.engine.put_object("bucket", "key", body)
+        read = bytearray()
+        async with await opened.engine.open_object("bucket", "key", delivery=Delivery.SPANS) as reader:
+            async for piece in reader.pieces():
+                assert isinstance(piece, FileSpan) == sends_files
+                read += os.pread(piece.fd, piece.length, piece.offset) if isinstance(piece, FileSpan) else piece
+    assert read == body
 
 
 async def test_without_a_place_in_the_horizon_the_answer_is_slow_down(world: MemoryWorld) -> None:

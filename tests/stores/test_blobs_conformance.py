@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from rs3d.kernels import mapped
 from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
 from rs3d.stores.interfaces import BlobStore
 from rs3d.stores.layout import make_directories
@@ -39,6 +40,22 @@ class TestLocalBlobStore(BlobStoreConformance):
 
 class TestLocalBlobStoreVerifyingAlways(TestLocalBlobStore):
     config = BlobStoreConfig(verify=VerifyMode.ALWAYS, cached_sidecar_bytes=0, write_out_bytes=1, reserve_from_bytes=1)
+
+
+class TestLocalBlobStoreWithoutMappings(TestLocalBlobStore):
+    config = BlobStoreConfig(maps=False)
+
+    @pytest.fixture
+    def store(self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BlobStore]:
+        def refuse(*_arguments: object) -> int:
+            raise AssertionError("a range was mapped")
+
+        monkeypatch.setattr(mapped, "first_bad_block", refuse)
+        self.root = tmp_path / "store"
+        make_directories(str(self.root))
+        store = LocalBlobStore(str(self.root), self.config)
+        yield store
+        store.close()
 
 
 class TestMemoryBlobStore(BlobStoreConformance):
