@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import email.utils
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from rs3d.access.authorization import find_signer
 from rs3d.access.sigv4 import SigningKeys
@@ -29,6 +29,9 @@ from rs3d.types.identities import Identity
 _KNOWN_SIGNERS: Final = 1_024
 """Access keys × SDKs × days: what precedes the signature in an Authorization header."""
 _KNOWN_BUCKETS: Final = 1_024
+
+
+T = TypeVar("T", bound=tuple[object, ...])
 
 
 class KnownBucket:
@@ -100,6 +103,23 @@ class PlainCallers:
         view = self.warm.view or self.warm.begin()
         if view.identity_generation != self._generation:
             self._forget_who(view.identity_generation)
+
+    def recognise(
+        self,
+        kernel: Callable[[bytearray, int, int, dict[bytes, Signer], int, int], T | bytes | None],
+        data: bytearray,
+        start: int,
+        end: int,
+    ) -> T | None:
+        """What a function of the kernel makes of a request, with whoever signed it met on the way; None where the long
+        way has to look."""
+        most_fields = self.limits.header_count
+        found = kernel(data, start, end, self.signers, self.second, most_fields)
+        if isinstance(found, bytes):
+            if not self.meet_signer(found):
+                return None
+            found = kernel(data, start, end, self.signers, self.second, most_fields)
+        return None if isinstance(found, bytes) else found
 
     def is_ours(self, head_bytes: int, path: bytes, host: bytes) -> bool:
         """Whether a head of that length is within the limits, and names the bucket in its path."""

@@ -63,13 +63,8 @@ class PlainReads:
     def answer(self, data: bytearray, start: int, end: int) -> Taken | None:
         """See `Shortcut.answer`; raises any Rs3dError."""
         callers = self._callers
-        most_fields = callers.limits.header_count
-        found = read(data, start, end, callers.signers, callers.second, most_fields)
-        if isinstance(found, bytes):
-            if not callers.meet_signer(found):
-                return None
-            found = read(data, start, end, callers.signers, callers.second, most_fields)
-        if found is None or isinstance(found, bytes):
+        found = callers.recognise(read, data, start, end)
+        if found is None:
             return None
         is_head, path, signer, stop, with_checksums, host = found
         if not callers.is_ours(stop - start, path, host):

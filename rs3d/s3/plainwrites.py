@@ -35,13 +35,8 @@ class PlainWrites:
     def answer(self, data: bytearray, start: int, end: int) -> Underway | None:
         """See `Shortcut.answer`; raises any Rs3dError."""
         callers = self._callers
-        most_fields = callers.limits.header_count
-        found = write(data, start, end, callers.signers, callers.second, most_fields)
-        if isinstance(found, bytes):
-            if not callers.meet_signer(found):
-                return None
-            found = write(data, start, end, callers.signers, callers.second, most_fields)
-        if found is None or isinstance(found, bytes):
+        found = callers.recognise(write, data, start, end)
+        if found is None:
             return None
         is_delete, path, signer, body, stop, content_type, payload_hash, host = found
         if stop != end or not callers.is_ours(body - start, path, host):
