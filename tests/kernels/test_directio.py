@@ -168,7 +168,7 @@ def test_the_second_descriptor_is_closed(fd: int) -> None:
     file.close()
     file.close()
     DirectFile(fd, Access.READ)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # what other tests left to the collector may go meanwhile
     with pytest.raises(ValueError, match="closed"):
         file.read_into([bytearray(1)], 0)
 

@@ -186,7 +186,7 @@ def test_pipes_close_their_descriptors_and_refuse_wrong_uses(files: tuple[int, i
     pipe.close()
     pipe.close()
     SplicePipe()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # what other tests left to the collector may go meanwhile
     with pytest.raises(ValueError, match="closed"):
         pipe.receive(files[0], files[1], 0, 1)
     with pytest.raises(ValueError, match="no variant"):
