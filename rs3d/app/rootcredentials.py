@@ -1,11 +1,13 @@
 """The root user's access key: where it comes from, and how a store learns it. Never a default, never weak.
 
 Order: RS3D_ROOT_ACCESS_KEY and RS3D_ROOT_SECRET_KEY together; the systemd credential `rs3d.root-credentials`;
-`[root] credentials_file`. A file holds two lines, `access_key = …` and `secret_key = …`, mode 0600.
+`[root] credentials_file`. A file holds two lines, `access_key = …` and `secret_key = …`, mode 0600, and may hold a
+third, `check = …`, as those made here do: without it, a bit that flips in a secret makes another secret.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -33,6 +35,10 @@ SHORTEST_SECRET: Final = 16
 _ACCESS_KEY = re.compile(r"[A-Za-z0-9_.\-]{3,128}\Z", re.ASCII)
 _SECRET = re.compile(rf"[!-~]{{{SHORTEST_SECRET},128}}\Z", re.ASCII)
 _SOURCE: Final = "# from "
+_VALUES: Final = ("access_key", "secret_key")
+_CHECK: Final = "check"
+_CHECK_DIGITS: Final = 16
+"""64 bits of the SHA-256: against accidents, not against an attacker, who would have the secret beside it."""
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 
@@ -53,8 +59,16 @@ class RootCredentials:
             raise ConfigurationError(source=self.source, key="secret_key", reason=reason)
 
     def text(self) -> str:
-        """The file's content."""
+        """The two lines."""
         return f"access_key = {self.access_key}\nsecret_key = {self.secret_key}\n"
+
+    def text_with_check(self) -> str:
+        """The file's content."""
+        return f"{self.text()}{_CHECK} = {self.check()}\n"
+
+    def check(self) -> str:
+        """What the third line says of the other two."""
+        return hashlib.sha256(self.text().encode("ascii")).hexdigest()[:_CHECK_DIGITS]
 
     def text_with_source(self) -> str:
         """The same for another process, which `source_of` tells where they came from."""
@@ -71,19 +85,26 @@ def parse(text: str, source: str) -> RootCredentials:
     """Credentials from a file's content.
 
     Raises:
-        ConfigurationError: not exactly the two values, or values that are refused.
+        ConfigurationError: not exactly the two values, values that are refused, or others than its check is of.
     """
     values: dict[str, str] = {}
     for line in text.splitlines():
         name, separator, value = line.partition("=")
         if line.strip() and not line.lstrip().startswith("#"):
-            if not separator or name.strip() not in ("access_key", "secret_key") or name.strip() in values:
-                reason = "holds two lines, access_key = … and secret_key = …"
+            if not separator or name.strip() not in (*_VALUES, _CHECK) or name.strip() in values:
+                reason = "holds two lines, access_key = … and secret_key = …, and at most check = …"
                 raise ConfigurationError(source=source, key="credentials", reason=reason)
             values[name.strip()] = value.strip()
-    if len(values) != 2:
+    if not values.keys() >= set(_VALUES):
         raise ConfigurationError(source=source, key="credentials", reason="lacks access_key or secret_key")
-    return RootCredentials(values["access_key"], values["secret_key"], source)
+    found = RootCredentials(values["access_key"], values["secret_key"], source)
+    if values.get(_CHECK, found.check()) != found.check():
+        reason = (
+            "the keys are not those that its line check = … is of: restore the file from its copy; "
+            "only if you changed the keys yourself, delete that line"
+        )
+        raise ConfigurationError(source=source, key="credentials", reason=reason)
+    return found
 
 
 def source_of(text: str) -> str:
@@ -128,7 +149,11 @@ def from_credential(environment: Mapping[str, str]) -> RootCredentials | None:
     path = Path(directory, CREDENTIAL_NAME) if directory else None
     if path is None or not path.exists():
         return None
-    return parse(path.read_text(encoding="utf-8"), f"credential {CREDENTIAL_NAME}")
+    source = f"credential {CREDENTIAL_NAME}"
+    try:
+        return parse(path.read_text(encoding="utf-8"), source)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(source=source, key="credentials", reason=f"cannot be read: {error}") from error
 
 
 def write_new(path: Path, credentials: RootCredentials) -> None:
@@ -140,7 +165,7 @@ def write_new(path: Path, credentials: RootCredentials) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(credentials.text())
+            file.write(credentials.text_with_check())
             file.flush()
             os.fsync(file.fileno())
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

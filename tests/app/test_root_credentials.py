@@ -21,6 +21,40 @@ def test_generated_credentials_are_random_and_survive_their_file(tmp_path: Path)
     assert (read.access_key, read.secret_key) == (first.access_key, first.secret_key)
 
 
+def test_a_flipped_bit_anywhere_in_the_file_gives_no_other_keys(tmp_path: Path) -> None:
+    path, made = tmp_path / "root.credentials", rootcredentials.generate("a")
+    rootcredentials.write_new(path, made)
+    before, read = path.read_bytes(), 0
+    for place in range(len(before) * 8):
+        flipped = bytearray(before)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            found = rootcredentials.from_file(path)
+        except ConfigurationError as refusal:
+            assert str(path) in str(refusal) and made.secret_key not in str(refusal)
+            continue
+        assert (found.access_key, found.secret_key) == (made.access_key, made.secret_key), place
+        read += 1
+    assert read < 20  # ends of lines, and the check made a comment
+
+
+def test_keys_changed_by_hand_are_taken_without_the_check_and_refused_with_it(tmp_path: Path) -> None:
+    path, made = tmp_path / "root.credentials", rootcredentials.generate("a")
+    rootcredentials.write_new(path, made)
+    changed = path.read_text().replace(made.secret_key, "another-secret-of-mine")
+    with pytest.raises(ConfigurationError, match="delete that line"):
+        rootcredentials.parse(changed, "test")
+    two_lines = "".join(changed.splitlines(keepends=True)[:2])
+    assert rootcredentials.parse(two_lines, "test").secret_key == "another-secret-of-mine"
+
+
+def test_a_credential_that_is_no_text_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "rs3d.root-credentials").write_bytes(b"access_key = \xff")
+    with pytest.raises(ConfigurationError, match=r"rs3d\.root-credentials"):
+        rootcredentials.from_credential({"CREDENTIALS_DIRECTORY": str(tmp_path)})
+
+
 def test_an_existing_file_is_never_replaced(tmp_path: Path) -> None:
     path = tmp_path / "root.credentials"
     rootcredentials.write_new(path, rootcredentials.generate("a"))
