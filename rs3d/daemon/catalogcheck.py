@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import Final
 
 import lmdb
@@ -23,9 +24,10 @@ from rs3d.errors import DamageError, FormatUnknown, Rs3dError
 from rs3d.kernels import posix
 from rs3d.services.scrub import CatalogExamined
 from rs3d.stores.catalog import LocalCatalog
+from rs3d.stores.catalogpages import damage_in_view
 from rs3d.stores.catalogtables import Access, open_tables
 from rs3d.stores.checkcatalog import check_catalog
-from rs3d.stores.checkreport import CheckReport, Severity
+from rs3d.stores.checkreport import CheckReport, Progress, Severity
 from rs3d.stores.layout import CATALOG, LOG
 from rs3d.stores.layoutmeta import read_store_meta
 from rs3d.stores.lock import LockMode, LockRange, StoreLock
@@ -35,6 +37,8 @@ ROLE: Final = "catalog check"
 VIEW_LIMIT_S: Final = 120.0
 """How long the one view that a check needs may live: the catalog's file grows by what is committed meanwhile."""
 PROBLEMS_TOLD: Final = 50
+_VIEWS_TRIED: Final = 100
+"""A view whose page was overwritten by two commits before it could be read is given up for a new one."""
 
 
 class _OutOfTimeError(Exception):
@@ -63,7 +67,11 @@ def examine(root: str) -> CatalogExamined:
             return CatalogExamined(problems=[("catalog/", str(error))])
         catalog = LocalCatalog(tables, LogReader(os.path.join(root, LOG), meta.store_id))
         try:
-            check_catalog(catalog, None, report, progress)
+            damage = _damaged_pages(catalog, os.path.join(root, CATALOG), progress)
+            if damage:
+                report.add(Severity.ERROR, "catalog/", f"its pages cannot be followed: {damage}")
+            else:
+                check_catalog(catalog, None, report, progress)
         except _OutOfTimeError:
             incomplete = f"{report.rows} rows were checked in {VIEW_LIMIT_S:.0f} s, not all of them"
         except (DamageError, FormatUnknown, lmdb.Error, ValueError, UnicodeError) as error:
@@ -73,6 +81,16 @@ def examine(root: str) -> CatalogExamined:
             tables.environment.close()
     problems = [(found.what, found.reason) for found in report.findings if found.severity is Severity.ERROR]
     return CatalogExamined(rows=report.rows, problems=problems[:PROBLEMS_TOLD], incomplete=incomplete)
+
+
+def _damaged_pages(catalog: LocalCatalog, catalog_path: str, progress: Progress) -> str:
+    """What is wrong with the catalog's pages, '' when nothing is. Done first: what follows believes them."""
+    for _ in range(_VIEWS_TRIED):
+        with catalog.snapshot() as view:
+            found = damage_in_view(catalog_path, view.transaction.id(), partial(progress, "catalog pages"))
+        if found is not None:
+            return found
+    return "neither of the pages that name commits names the newest one"
 
 
 async def examine_aside(root: str) -> CatalogExamined:

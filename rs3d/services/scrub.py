@@ -193,9 +193,12 @@ class ScrubService:
     async def _advance(self) -> None:
         progress = self.progress
         if progress.stage == "catalog":
+            # Aside and before anything else: what follows reads it here, and believes its pages.
+            if not await self._is_catalog_sound():
+                self._give_up()
+                return
             await trio.to_thread.run_sync(self.stages.measure, progress)
             await trio.to_thread.run_sync(self.stages.check_store_meta)
-            await self._look_at_catalog()
             progress.stage = "log"
         elif progress.stage == "log":
             if not await trio.to_thread.run_sync(self.stages.examine_next_segment, progress, self._mendable):
@@ -204,7 +207,7 @@ class ScrubService:
         elif not await trio.to_thread.run_sync(self.stages.examine_some_blobs, progress):
             await self._finish()
 
-    async def _look_at_catalog(self) -> None:
+    async def _is_catalog_sound(self) -> bool:
         found = await self.examine_catalog()
         self.progress.rows = found.rows
         for what, reason in found.problems:
@@ -212,9 +215,18 @@ class ScrubService:
         if found.incomplete and not found.problems:
             self.findings.note(HealthCode.NOT_COUNTED, "catalog/", found.incomplete)
         if found.problems:
-            await self._save()  # while that can still be committed
             what, reason = found.problems[0]
-            self.catalog_damaged(f"the catalog is damaged: {what}: {reason}")
+            try:
+                await self._save()  # while that can still be committed
+            finally:
+                self.catalog_damaged(f"the catalog is damaged: {what}: {reason}")
+        return not found.problems
+
+    def _give_up(self) -> None:
+        """Which segments and blobs there are stands in the catalog: nothing more is read until it was rebuilt. What
+        earlier scrubs found stays."""
+        self._rest()
+        log.error("the scrub ends with the catalog, which is damaged")
 
     async def _mend_log(self) -> None:
         """Have segments rewritten whose damage is in payloads that their parity restores."""
@@ -234,13 +246,17 @@ class ScrubService:
         progress = self.progress
         began_ns = progress.started_ns
         self.findings.settle(lambda finding: finding.found_ns >= began_ns)
-        progress.state, progress.stage, progress.finished_ns = "idle", "", self.clock.wall_ns()
-        progress.counted_from_ns = progress.finished_ns
+        self._rest()
         log.info(
             "scrubbed",
             extra=fields(bytes=progress.done_bytes, blobs=progress.blobs, records=progress.records, rows=progress.rows),
         )
         await trio.lowlevel.checkpoint()
+
+    def _rest(self) -> None:
+        progress = self.progress
+        progress.state, progress.stage, progress.finished_ns = "idle", "", self.clock.wall_ns()
+        progress.counted_from_ns = progress.finished_ns
 
     # ------------------------------------------------------------------------------------------------------- state
 

@@ -16,6 +16,7 @@ import lmdb
 
 from rs3d.errors import FormatUnknown, RecordDamaged, StoreDamaged
 from rs3d.kernels.crc import crc32c
+from rs3d.stores.catalogpages import require_readable
 
 MAXIMUM_READERS: Final = 4096
 SPARE_READ_TRANSACTIONS: Final = 16
@@ -138,12 +139,14 @@ def open_tables(catalog_path: str, *, access: Access, map_bytes: int = DEFAULT_M
 
     Raises:
         FormatUnknown: a reader met a catalog without its tables, or it has tables of a later version.
-        StoreDamaged: LMDB refuses the files, or the page that names the tables is damaged.
+        StoreDamaged: LMDB refuses the files, or the pages that it reads first are damaged (a reader looks at the table
+            of tables alone: the others may be written anew while it looks).
     """
     writes = access is Access.WRITE
     try:
         if writes:
             os.makedirs(catalog_path, mode=0o700, exist_ok=True)
+            require_readable(catalog_path)
         environment = lmdb.open(
             catalog_path,
             map_size=map_bytes,

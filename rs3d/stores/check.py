@@ -18,7 +18,8 @@ from rs3d.errors import FormatUnknown, RecordDamaged, Rs3dError, StoreDamaged
 from rs3d.format.storemeta import StoreMeta
 from rs3d.stores.blobs import LocalBlobStore
 from rs3d.stores.catalog import LocalCatalog
-from rs3d.stores.catalogtables import Access, open_tables
+from rs3d.stores.catalogpages import require_whole
+from rs3d.stores.catalogtables import Access, Tables, open_tables
 from rs3d.stores.catalogwriter import EMPTY_TAIL
 from rs3d.stores.checkcatalog import check_catalog
 from rs3d.stores.checkfiles import CheckDepth, OrphanJudgement, Orphans, check_files
@@ -119,6 +120,8 @@ def _bring_up_to_date(
         progress=progress,
     )
     try:
+        if mode is CheckMode.REPAIR:
+            require_whole(os.path.join(root, CATALOG))
         opened = open_committer(root, settings, clock=clock)
     except Rs3dError as error:
         command = error.command if isinstance(error, StoreDamaged) else _REBUILD
@@ -149,8 +152,19 @@ def _mend_chunks(root: str, meta: StoreMeta, opened: OpenedCommitter, report: Ch
         catalog.close()
 
 
+def _open_tables(root: str, meta: StoreMeta) -> Tables:
+    """For reading, once every page has been found sound: a damaged one might end this process.
+
+    Raises:
+        FormatUnknown, StoreDamaged
+    """
+    path = os.path.join(root, CATALOG)
+    require_whole(path)
+    return open_tables(path, access=Access.READ, map_bytes=meta.map_bytes)
+
+
 def _is_marked(root: str, meta: StoreMeta) -> bool:
-    tables = open_tables(os.path.join(root, CATALOG), access=Access.READ, map_bytes=meta.map_bytes)
+    tables = _open_tables(root, meta)
     catalog = LocalCatalog(tables, LogReader(os.path.join(root, LOG), meta.store_id))
     try:
         with catalog.snapshot() as view:
@@ -188,7 +202,7 @@ def _log_is_whole(root: str, meta: StoreMeta, report: CheckReport, progress: Pro
     """Whether a catalog made from the log would have all that the present one has, as far as that can be read."""
     tail = EMPTY_TAIL
     with contextlib.suppress(StoreDamaged, FormatUnknown, RecordDamaged):
-        tables = open_tables(os.path.join(root, CATALOG), access=Access.READ, map_bytes=meta.map_bytes)
+        tables = _open_tables(root, meta)
         catalog = LocalCatalog(tables, LogReader(os.path.join(root, LOG), meta.store_id))
         try:
             with catalog.snapshot() as view:
@@ -223,10 +237,9 @@ def _put_catalog_aside(root: str, clock: Clock, report: CheckReport) -> None:
 
 def _inspect(root: str, meta: StoreMeta, depth: CheckDepth, report: CheckReport, progress: Progress) -> Orphans:
     """Read everything; returns what can be removed."""
-    path = os.path.join(root, CATALOG)
     log = LogReader(os.path.join(root, LOG), meta.store_id)
     try:
-        tables = open_tables(path, access=Access.READ, map_bytes=meta.map_bytes)
+        tables = _open_tables(root, meta)
     except (StoreDamaged, FormatUnknown) as error:
         check_log(root, meta.store_id, EMPTY_TAIL, report, progress)
         report.records_beyond_catalog = 0

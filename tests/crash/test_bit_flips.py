@@ -21,12 +21,12 @@ def test_d15_a_flipped_bit_in_any_kind_of_file_is_found_and_never_served(memory:
 
 
 def test_d15_a_flipped_bit_in_the_page_that_names_the_tables_is_no_empty_store(memory: Path) -> None:
-    """liblmdb searches that page on trust: a name it does not find there is a table that the committer would make."""
+    """liblmdb searches that page on trust: a name it does not find there is a table that the committer would make, and
+    a place outside the page is the end of the process. So the committer looks at it first."""
     image, contents, _ = make(memory)
     catalog = image.catalog or b""
     pages = [at for at in range(0, len(catalog), PAGE_BYTES) if b"bucket_ids" in catalog[at : at + PAGE_BYTES]]
     assert pages
     places = [Flip(CATALOG_FILE, page + 16 + 2 * slot + 1, 3) for page in pages[-3:] for slot in range(0, 20, 2)]
     tally = Counter(judge(ask(flip.of(image), memory / "flipped"), contents, means_something=False) for flip in places)
-    assert set(tally) <= {Answer.REFUSED, Answer.DIED, Answer.HARMLESS}, tally  # never an answer without its rows
-    assert tally[Answer.REFUSED] + tally[Answer.DIED] >= 8, tally
+    assert set(tally) <= {Answer.REFUSED, Answer.HARMLESS} and tally[Answer.REFUSED] >= 8, tally
