@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import trio
@@ -63,12 +63,18 @@ async def open_local(
     """
 
     def prepare() -> tuple[OpenedCommitter, CommitterService, socket.socket]:
-        opened = open_committer(root, settings, clock=clock, files=files)
-        service = CommitterService(opened.core)
-        service.close_stale_epochs()
-        worker_end, committer_end = channel_pair()
-        service.add_channel(committer_end, role)
-        return opened, service, worker_end
+        with ExitStack() as undo:  # liblmdb opens nothing twice in a process: the caller could not try again
+            opened = open_committer(root, settings, clock=clock, files=files)
+            undo.callback(opened.close)
+            service = CommitterService(opened.core)
+            undo.callback(service.close)
+            service.close_stale_epochs()
+            worker_end, committer_end = channel_pair()
+            undo.callback(worker_end.close)
+            undo.callback(committer_end.close)
+            service.add_channel(committer_end, role)
+            undo.pop_all()
+            return opened, service, worker_end
 
     opened, service, worker_end = await trio.to_thread.run_sync(prepare)
     thread = threading.Thread(target=_serve, args=(service,), name="rs3d-committer", daemon=True)

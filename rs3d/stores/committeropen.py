@@ -58,8 +58,10 @@ class OpenedCommitter:
 
     def close(self) -> None:
         """Sync and close the log, then the catalog. All views of the environment must have ended."""
-        self.core.close()
-        self.tables.environment.close()
+        try:
+            self.core.close()
+        finally:
+            self.tables.environment.close()
 
 
 def open_committer(

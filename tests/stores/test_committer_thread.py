@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,13 +14,18 @@ import trio.testing
 
 from rs3d.errors import CommitterGone, OutcomeUnknown, Rs3dError, StoreReadOnly
 from rs3d.stores import committerservice, messages
-from rs3d.stores.committerlocal import LocalStore
+from rs3d.stores.committerlocal import LocalStore, open_local
+from rs3d.stores.committeropen import CommitterSettings
 from rs3d.stores.log import LogWriter
 from rs3d.types import operations as ops
 from rs3d.types.identifiers import BucketId
+from tests.crash.faults import FailingFiles
+from tests.crash.recording import inline_preparation
+from tests.stores.committed import STORE_ID, UnsyncedFiles
 from tests.stores.test_commitclient import opened, put
 
 PATIENCE_S = 60
+SETTINGS = CommitterSettings(store_id=STORE_ID, segment_bytes=64 << 10, map_bytes=4 << 20)
 
 
 async def refusals(store: LocalStore, bucket: BucketId, count: int) -> list[Rs3dError]:
@@ -37,6 +43,24 @@ async def refusals(store: LocalStore, bucket: BucketId, count: int) -> list[Rs3d
             for number in range(count):
                 nursery.start_soon(commit, number)
     return found
+
+
+async def test_an_opening_that_fails_at_any_call_can_be_tried_again_in_the_same_process(tmp_path: Path) -> None:
+    refused = 0
+    with inline_preparation():
+        for call in range(200):
+            files = FailingFiles(call, errno.EIO)
+            files.armed = True
+            try:
+                async with open_local(str(tmp_path), SETTINGS, files=files):
+                    files.armed = False
+            except (Rs3dError, OSError):
+                refused += 1
+            if not files.failed:
+                break
+            async with open_local(str(tmp_path), SETTINGS, files=UnsyncedFiles()):
+                pass
+    assert refused > 5 and not files.failed
 
 
 async def check_closed_for_writes(store: LocalStore, bucket: BucketId) -> None:
