@@ -27,6 +27,7 @@ import trio
 
 from rs3d.engine.requests import CompletedPart, CompleteRequest, CopyRequest, CopySource
 from rs3d.errors import OutcomeUnknown, Rs3dError
+from rs3d.format.rows import LOG_SEALED
 from rs3d.stores.layout import make_directories
 from rs3d.types import operations as ops
 from tests.crash.exploring import difference
@@ -138,8 +139,9 @@ async def _live(life: Life, files: FailingFiles, outcome: Outcome) -> Contents:
         await attempt("put while rotating", partial(engine.put_object, "bkt", f"k{number % 3}", noise(990)))
     committer = life.store.committer
     with life.store.catalog.snapshot() as view:
-        sealed = [number for number, row in view.log_segments() if row.state == 1]
-    compact = ops.CompactLog(id=committer.next_id(), first=min(sealed, default=0), last=max(sealed, default=0))
+        sealed = [row for _, row in view.log_segments() if row.state == LOG_SEALED]
+    first, last = min((row.first for row in sealed), default=0), max((row.last for row in sealed), default=0)
+    compact = ops.CompactLog(id=committer.next_id(), first=first, last=last)
     await attempt("compaction", lambda: committer.commit(compact))
     with life.store.catalog.snapshot() as view:
         dead = tuple(number for number, _ in view.replaced_log_segments())
