@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+import trio
+
 from rs3d.engine.buffers import Lease
 from rs3d.engine.dedupreading import DedupBlob
 from rs3d.engine.layers import LayeredBlob
@@ -90,6 +92,8 @@ class Ready:
         self._piece = piece
 
     async def wait(self) -> Piece:
+        if isinstance(self._piece, memoryview):  # it took a moment of the loop, which others may have now
+            await trio.lowlevel.checkpoint()
         return self._piece
 
 
@@ -241,6 +245,9 @@ class BlobPieces:
                 rest = _Slice(upcoming.index, upcoming.offset + len(view), upcoming.length - len(view))
                 upcoming = _Slice(upcoming.index, upcoming.offset, len(view))
                 self._slices.give_back(rest)
+            if self._read_now(upcoming, view):
+                self._next = (Ready(view), lease, upcoming)
+                return
         job = self._runtime.threads.start(lambda: self._prepare(upcoming, view))
         self._next = (job, lease, upcoming)
 
@@ -265,6 +272,21 @@ class BlobPieces:
         if found is None or isinstance(found, _DecodedBlob):
             return None
         return _span(found, upcoming) if found.is_verified(upcoming.offset, upcoming.length) else None
+
+    def _read_now(self, upcoming: _Slice, buffer: memoryview) -> bool:
+        """Fill `buffer` with the piece without a thread, if its bytes were read lately and are in memory still."""
+        found = self._readers.get(upcoming.index)
+        if found is not None:
+            return not isinstance(found, _DecodedBlob) and found.read_now(upcoming.offset, buffer)
+        is_last = upcoming.index == self._opened and self._opened + 1 == len(self._extents)
+        if not is_last or self._is_layered(upcoming):
+            return False
+        reader = self._runtime.blobs.open_and_read_now(self._extents[upcoming.index].blob, upcoming.offset, buffer)
+        if reader is None:
+            return False
+        self._readers[upcoming.index] = reader
+        self._opened += 1
+        return True
 
     def _lengthened(self, span: FileSpan, upcoming: _Slice) -> FileSpan:
         """The span with those behind it in its blob that can be handed out likewise, up to SPAN_BYTES: a MiB each time

@@ -14,6 +14,7 @@ from rs3d.errors import BlobDamaged, FormatUnknown, RecordDamaged, Rs3dError
 from rs3d.format.sidecar import BLOCK_BYTES, CRC_BYTES, ROWS_PER_PAGE, Table
 from rs3d.kernels import mapped
 from rs3d.kernels.crc import crc32c_check_blocks
+from rs3d.kernels.directio import read_nowait
 from rs3d.stores.blobfaults import blob_fault
 from rs3d.stores.blobheads import SidecarEntry, damage_reason, read_page
 from rs3d.stores.blobmemo import VerifiedSpans
@@ -39,7 +40,7 @@ _scratch = _Scratch()
 class LocalBlobReader:
     """`interfaces.BlobReader` on open descriptors, readable even when the blob is unlinked. One thread at a time."""
 
-    __slots__ = ("_data", "_entry", "_files", "_maps", "_memo", "_meta", "_page", "_tell", "info", "origin")
+    __slots__ = ("_data", "_entry", "_files", "_lately", "_maps", "_memo", "_meta", "_page", "_tell", "info", "origin")
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class LocalBlobReader:
         meta: int,
         memo: VerifiedSpans | None,
         tell: Callable[[BlobId, str], None] | None = None,
+        lately: VerifiedSpans | None = None,
         *,
         maps: bool = True,
     ) -> None:
@@ -58,6 +60,7 @@ class LocalBlobReader:
             memo: where verified spans are kept, or None to check each range each time (`verify = always`).
             tell: hears of damage before the error is raised.
             maps: check long ranges through a mapping; otherwise by reading them.
+            lately: where spans are noted that were read, for `read_now`; None = nothing is, and that never reads.
         """
         self.info: BlobInfo = entry.info
         self.origin: BlobOrigin = entry.origin
@@ -68,6 +71,7 @@ class LocalBlobReader:
         self._memo = memo
         self._tell = tell
         self._maps = maps
+        self._lately = lately
         self._page = (0, entry.first_rows)
 
     def fileno(self) -> int:
@@ -96,8 +100,24 @@ class LocalBlobReader:
         except OSError:
             return False  # cannot be mapped now: `verify` will say why
 
+    def read_now(self, offset: int, buffer: memoryview) -> bool:
+        view = buffer.cast("B")
+        end = offset + len(view)
+        is_whole_blocks = not offset % BLOCK_BYTES and (not end % BLOCK_BYTES or end == self.info.stored_bytes)
+        if self._lately is None or self._meta >= 0 or not len(view) or not is_whole_blocks:
+            return False
+        if not self._lately.covers(self.info.blob, offset, end):
+            return False
+        try:
+            if read_nowait(self._data, view, offset) < len(view):
+                return False
+        except OSError:
+            return False  # not in memory, or whatever else `read_into` will find as well
+        return crc32c_check_blocks(view, BLOCK_BYTES, self._rows(offset, len(view))) < 0
+
     def read_into(self, offset: int, buffer: memoryview) -> None:
         view = buffer.cast("B")
+        begin, length = offset, len(view)
         self._blocks_around(offset, len(view))
         while len(view):
             into_block = offset % BLOCK_BYTES
@@ -115,6 +135,8 @@ class LocalBlobReader:
                 self._read_checked(offset, view[:count])
             view = view[count:]
             offset += count
+        if self._lately is not None:
+            self._lately.add(self.info.blob, begin, begin + length, self.info.stored_bytes)
 
     def read_tail(self, offset: int, restore: Callable[[bytearray], None]) -> bytearray:
         stored_bytes = self.info.stored_bytes

@@ -90,6 +90,8 @@ class LocalBlobStore:
         self._clock = clock or SystemClock()
         self._root = root
         self._memo = VerifiedSpans(self._clock, maximum_spans=self.config.memo_spans)
+        self._lately = VerifiedSpans(self._clock, maximum_spans=self.config.memo_spans)
+        """Read lately: not a word about their being right, which is found out at each reading."""
         self._entries = EntryCache(self.config.cached_sidecar_bytes)
         self._names = threading.Lock()
         """Held while names of blobs' files go or are replaced, so that mending never brings a deleted blob back."""
@@ -177,7 +179,7 @@ class LocalBlobStore:
             self._files.close(meta)
             meta = -1
         memo = self._memo if self.config.verify is VerifyMode.MEMO else None
-        return LocalBlobReader(self._files, entry, data, meta, memo, self._tell, maps=self.config.maps)
+        return LocalBlobReader(self._files, entry, data, meta, memo, self._tell, self._lately, maps=self.config.maps)
 
     def open_verified(self, blob: BlobId, offset: int, length: int) -> LocalBlobReader | None:
         """As the interface. Any failure is left to `open`, which says what it is."""
@@ -191,6 +193,20 @@ class LocalBlobStore:
         except BlobDamaged:
             return None
         if reader.is_verified(offset, length):
+            return reader
+        reader.close()
+        return None
+
+    def open_and_read_now(self, blob: BlobId, offset: int, buffer: memoryview) -> LocalBlobReader | None:
+        """As the interface. Any failure is left to `open`, which says what it is."""
+        entry = self._entries.get(blob)
+        if entry is None or not entry.is_whole or not self._lately.covers(blob, offset, offset + len(buffer)):
+            return None
+        try:
+            reader = self.open(blob)
+        except Rs3dError:
+            return None
+        if reader.read_now(offset, buffer):
             return reader
         reader.close()
         return None

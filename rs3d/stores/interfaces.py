@@ -246,6 +246,12 @@ class BlobReader(Protocol):
         blocks."""
         ...
 
+    def read_now(self, offset: int, buffer: memoryview) -> bool:
+        """Fill `buffer` with checked stored bytes from `offset`, if that can be done without waiting; False leaves it
+        with any content, and says nothing about the bytes. For the event loop. Whole blocks only.
+        """
+        ...
+
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` with stored bytes from `offset`, verified after being read (`verify = always`).
 
@@ -287,6 +293,12 @@ class BlobStore(Protocol):
 
         For the event loop: it opens only a file that this process used within the memo's window, whose inode is in
         memory.
+        """
+        ...
+
+    def open_and_read_now(self, blob: BlobId, offset: int, buffer: memoryview) -> BlobReader | None:
+        """A reader, with `buffer` filled with checked stored bytes from `offset`, when this process read them lately
+        and they are still in memory; else None. For the event loop, as `open_verified`; takes 0.1 ms a MiB.
         """
         ...
 

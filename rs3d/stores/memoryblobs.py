@@ -64,6 +64,9 @@ class MemoryBlobStore:
         """Nothing is remembered here: each range is checked each time."""
         return None
 
+    def open_and_read_now(self, blob: BlobId, offset: int, buffer: memoryview) -> MemoryBlobReader | None:
+        return None
+
     def remembered(self, blob: BlobId) -> BlobInfo | None:
         return None
 
@@ -146,6 +149,9 @@ class MemoryBlobReader:
         self._checked(offset, length)
 
     def is_verified(self, offset: int, length: int) -> bool:
+        return False
+
+    def read_now(self, offset: int, buffer: memoryview) -> bool:
         return False
 
     def read_into(self, offset: int, buffer: memoryview) -> None:

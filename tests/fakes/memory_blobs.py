@@ -64,6 +64,9 @@ class WatchedBlobStore:
     def open_verified(self, blob: BlobId, offset: int, length: int) -> MemoryBlobReader | None:
         return self._store.open_verified(blob, offset, length)
 
+    def open_and_read_now(self, blob: BlobId, offset: int, buffer: memoryview) -> MemoryBlobReader | None:
+        return self._store.open_and_read_now(blob, offset, buffer)
+
     def remembered(self, blob: BlobId) -> BlobInfo | None:
         return self._store.remembered(blob)
 

@@ -25,6 +25,7 @@ from rs3d.types.identifiers import BlobId, SegmentId
 from rs3d.types.recipe import PLAIN
 from tests.conformance.blobstore import SEGMENT, body, put
 from tests.stores.faultfiles import IO_ERROR, NO_SPACE, Fault, FaultFiles
+from tests.stores.nowait import reads_without_waiting
 from tests.stores.test_garbage import Rows, Segment
 
 BLOB = BlobId(SEGMENT, 1)
@@ -527,4 +528,62 @@ def test_what_a_sidecar_said_is_remembered_once_its_blob_was_opened(root: pathli
     assert store.remembered(BLOB) is None
     store.open(BLOB).close()
     assert store.remembered(BLOB) == made
+    store.close()
+
+
+def _lately_read(root: pathlib.Path, clock: ManualClock, data: bytes) -> LocalBlobStore:
+    """A store that checks always, whose blob was read a moment ago."""
+    store = LocalBlobStore(str(root), BlobStoreConfig(verify=VerifyMode.ALWAYS), clock=clock)
+    store.make_segment(SEGMENT)
+    put(store, 1, data)
+    assert store.open_and_read_now(BLOB, 0, memoryview(bytearray(len(data)))) is None
+    with contextlib.closing(store.open(BLOB)) as reader:
+        reader.read_into(0, memoryview(bytearray(len(data))))
+    if not reads_without_waiting(root.parent):
+        pytest.skip("this file system does not read without waiting")
+    return store
+
+
+def _data_path(root: pathlib.Path) -> pathlib.Path:
+    return root / "blobs" / f"{SEGMENT:016x}" / "00000001.data"
+
+
+def test_what_was_read_lately_is_read_again_without_a_thread_and_checked_again(root: pathlib.Path) -> None:
+    data = body(MIB + 5)
+    clock = ManualClock()
+    store = _lately_read(root, clock, data)
+    found = bytearray(len(data))
+    reader = store.open_and_read_now(BLOB, 0, memoryview(found))
+    assert reader is not None and found == data
+    tail = bytearray(5)
+    assert reader.read_now(MIB, memoryview(tail)) and tail == data[MIB:]
+    assert not reader.read_now(1, memoryview(bytearray(100)))  # no whole blocks
+    with open(_data_path(root), "r+b") as file:
+        file.write(bytes([data[0] ^ 1]))
+    before = descriptors()
+    assert store.open_and_read_now(BLOB, 0, memoryview(found)) is None
+    assert descriptors() == before
+    with pytest.raises(BlobDamaged):
+        reader.read_into(0, memoryview(found))
+    reader.close()
+    store.close()
+
+
+def test_what_was_read_more_than_a_minute_ago_waits_for_a_thread(root: pathlib.Path) -> None:
+    data = body(1000)
+    clock = ManualClock()
+    store = _lately_read(root, clock, data)
+    clock.advance(60.1)
+    assert store.open_and_read_now(BLOB, 0, memoryview(bytearray(1000))) is None
+    store.close()
+
+
+def test_what_left_the_page_cache_is_not_read_on_the_loop(root: pathlib.Path) -> None:
+    data = body(MIB)
+    store = _lately_read(root, ManualClock(), data)
+    with open(_data_path(root), "rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if mapped.resident_bytes(file.fileno(), 0, MIB):
+            pytest.skip("this file system keeps what it is asked to drop")
+    assert store.open_and_read_now(BLOB, 0, memoryview(bytearray(MIB))) is None
     store.close()
