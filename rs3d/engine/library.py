@@ -29,6 +29,7 @@ from rs3d.stores.ballast import SpaceConfig, WriteAdmission
 from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
 from rs3d.stores.committerlocal import LocalStore, open_local
 from rs3d.stores.committeropen import CommitterSettings
+from rs3d.stores.files import SYSTEM_FILES, Files
 from rs3d.stores.garbage import Collected, collect_once
 from rs3d.stores.horizon import Horizon
 from rs3d.stores.layoutmeta import create_store, open_store, store_exists
@@ -104,14 +105,19 @@ def _only_error(error: BaseException) -> BaseException:
 
 @asynccontextmanager
 async def open_store_parts(
-    root: str, config: EngineConfig, options: StoreOptions = DEFAULT_OPTIONS, *, clock: Clock | None = None
+    root: str,
+    config: EngineConfig,
+    options: StoreOptions = DEFAULT_OPTIONS,
+    *,
+    clock: Clock | None = None,
+    files: Files = SYSTEM_FILES,
 ) -> AsyncIterator[OpenedStore]:
     """The same without garbage collection in the background: the caller calls the collector."""
     machine = clock or SystemClock()
     with ExitStack() as held:
         key, meta = await trio.to_thread.run_sync(_claim, held, root, options, machine)
         verify = VerifyMode.ALWAYS if config.verify is Verify.ALWAYS else VerifyMode.MEMO
-        blobs = LocalBlobStore(root, BlobStoreConfig(verify=verify), clock=machine)
+        blobs = LocalBlobStore(root, BlobStoreConfig(verify=verify), clock=machine, files=files)
         held.callback(blobs.close)
         horizon = Horizon(clock=machine)
         held.callback(horizon.close)
@@ -122,7 +128,7 @@ async def open_store_parts(
         sealer = RotatingSealer(key, meta.store_id, partial(open_store, root))
         directory = local_directory(root, config.region, sealer)
         held.callback(directory.close)
-        async with open_local(root, settings, clock=machine) as store:
+        async with open_local(root, settings, clock=machine, files=files) as store:
             engine = StorageEngine(
                 EngineDeps(
                     catalog=store.catalog,

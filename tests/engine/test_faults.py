@@ -21,24 +21,10 @@ from rs3d.errors import (
 from tests.engine.bodies import noise
 from tests.engine.conftest import SMALL_LIMITS
 from tests.fakes.bodies import StreamSource
+from tests.fakes.cancelling import CancelAtStep
 from tests.fakes.deps import MemoryWorld
 
 DATA = noise(300_000)
-
-
-class CancelAtStep(trio.abc.Instrument):
-    """Cancels a scope when a task is about to take its n-th step."""
-
-    def __init__(self, task: trio.lowlevel.Task, scope: trio.CancelScope, step: int) -> None:
-        self._task = task
-        self._scope = scope
-        self._left = step
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task is self._task:
-            self._left -= 1
-            if self._left == 0:
-                self._scope.cancel()
 
 
 async def cancelled_everywhere(

@@ -14,7 +14,11 @@ import trio.from_thread
 
 from rs3d.engine import EngineConfig, StorageEngine
 from rs3d.engine.library import OpenedStore, StoreOptions, open_store_parts
+from rs3d.stores.checkcatalog import check_catalog
+from rs3d.stores.checkreport import CheckReport, Severity, no_progress
+from rs3d.stores.files import SYSTEM_FILES, Files
 from rs3d.types.identifiers import BlobId
+from tests.fakes.cancelling import CancelAtStep
 
 T = TypeVar("T")
 
@@ -26,8 +30,10 @@ STORE = StoreOptions(log_segment_bytes=2 * MIB, map_bytes=64 * MIB, minimum_free
 class Driver:
     """Runs the engine of one store; every call blocks until its answer."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, options: StoreOptions = STORE, files: Files = SYSTEM_FILES) -> None:
         self.root = root
+        self._options = options
+        self._files = files
         self._opened: OpenedStore | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         self._ready = threading.Event()
@@ -37,10 +43,13 @@ class Driver:
 
     def open(self) -> None:
         self._ready.clear()
+        self._failure = None
         self._thread = threading.Thread(target=self._run, name="store under test")
         self._thread.start()
         self._ready.wait()
         if self._failure is not None:
+            self._thread.join()
+            self._thread = None
             raise self._failure
 
     def _run(self) -> None:
@@ -52,7 +61,7 @@ class Driver:
             self._ready.set()
 
     async def _serve(self) -> None:
-        async with open_store_parts(str(self.root), LIMITS, STORE) as opened:
+        async with open_store_parts(str(self.root), LIMITS, self._options, files=self._files) as opened:
             self._opened, self._token, self._stop = opened, trio.lowlevel.current_trio_token(), trio.Event()
             self._ready.set()
             await self._stop.wait()
@@ -68,6 +77,21 @@ class Driver:
     def lose_catalog(self) -> None:
         """While closed: the catalog is gone, only log and blobs remain."""
         shutil.rmtree(self.root / "catalog")
+
+    def ask_until(self, call: Callable[[StorageEngine], Awaitable[T]], step: int) -> tuple[T] | None:
+        """A coroutine that is cancelled when it is about to take its n-th step; None when that came before its end."""
+
+        async def cancelled(engine: StorageEngine) -> tuple[T] | None:
+            with trio.CancelScope() as scope:
+                instrument = CancelAtStep(trio.lowlevel.current_task(), scope, step)
+                trio.lowlevel.add_instrument(instrument)
+                try:
+                    return (await call(engine),)
+                finally:
+                    trio.lowlevel.remove_instrument(instrument)
+            return None
+
+        return self.ask(cancelled)
 
     def ask(self, call: Callable[[StorageEngine], Awaitable[T]]) -> T:
         """A coroutine of the engine, run on its loop."""
@@ -87,6 +111,39 @@ class Driver:
                 await self._opened.collector.collect()
 
         self.ask(collect)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a store to ask."""
+        return self._thread is not None
+
+    @property
+    def opened(self) -> OpenedStore:
+        """The store, for calls that run on its loop."""
+        if self._opened is None:
+            raise RuntimeError("the store is closed")
+        return self._opened
+
+    def sweep(self) -> None:
+        """What epochs that have ended left behind goes."""
+
+        async def sweep(_: StorageEngine) -> None:
+            if self._opened is not None:
+                await self._opened.collector.sweep()
+
+        self.ask(sweep)
+
+    def problems(self) -> list[str]:
+        """What a count of everything in the catalog finds wrong."""
+
+        def check(_: StorageEngine) -> list[str]:
+            if self._opened is None:
+                raise RuntimeError("the store is closed")
+            report, catalog = CheckReport(str(self.root)), self._opened.store.catalog
+            check_catalog(catalog, catalog.log, report, no_progress)
+            return [f"{found.what}: {found.reason}" for found in report.findings if found.severity is Severity.ERROR]
+
+        return self.look(check)
 
     def files_and_rows(self) -> tuple[set[BlobId], set[BlobId]]:
         """Blobs on the disk, and blobs that rows name."""

@@ -4,6 +4,7 @@ from the log (PITFALLS D10, D11, D12, D14)."""
 from __future__ import annotations
 
 import hashlib
+import random
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -40,8 +41,12 @@ from tests.model.driver import Driver
 
 BUCKET = "model"
 KEYS = st.sampled_from(["a", "a/b", "b", "é", "k" * 600])
-BODIES = st.builds(lambda size, fill: bytes([fill]) * size, st.sampled_from([0, 10, 1000, 1001, 70_000]),
-st.integers(0, 3))
+BLOCKS = [random.Random(number).randbytes(4096) for number in range(6)]
+BODIES = st.one_of(
+    st.builds(lambda size, fill: bytes([fill]) * size, st.sampled_from([0, 10, 1000, 1001, 70_000]), st.integers(0, 3)),
+    st.lists(st.integers(0, 5), min_size=2, max_size=6).map(lambda numbers: b"".join(BLOCKS[n] for n in numbers)),
+)
+"""Of one byte, or of blocks that bodies share."""
 CONDITIONS = st.sampled_from(["none", "none", "none", "if-none-match *", "if-match right", "if-match wrong"])
 
 
@@ -66,13 +71,20 @@ class VersionsMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="rs3d-model-"))
-        self.driver = Driver(self.folder / "store")
+        self.driver = self.make_driver(self.folder / "store")
         self.versioning = Versioning.UNVERSIONED
         self.keys: dict[str, list[Version]] = {}
         self.open_uploads: dict[str, Upload] = {}
         self.driver.open()
-        self.driver.ask(lambda engine: engine.create_bucket(BUCKET))
+        self.make_bucket()
 
+    def make_driver(self, root: Path) -> Driver:
+        """What runs the store at `root`."""
+        return Driver(root)
+
+    def make_bucket(self) -> None:
+        """Make the one bucket of the store."""
+        self.driver.ask(lambda engine: engine.create_bucket(BUCKET))
 
     def teardown(self) -> None:
         self.check_contents()
@@ -176,9 +188,7 @@ class VersionsMachine(RuleBasedStateMachine):
     def delete_version(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from([key for key, versions in self.keys.items() if versions]))
         version = data.draw(st.sampled_from(self.keys[key]), label="version")
-        done = self.driver.ask(
-            lambda engine: engine.delete_object(BUCKET, key, DeleteRequest(version=version.text))
-        )
+        done = self.driver.ask(lambda engine: engine.delete_object(BUCKET, key, DeleteRequest(version=version.text)))
         assert done.delete_marker == (version.kind is VersionKind.DELETE_MARKER)
         self.keys[key].remove(version)
 
@@ -219,9 +229,7 @@ class VersionsMachine(RuleBasedStateMachine):
         found = self.latest(source)
         request = PartCopyRequest(source=CopySource(bucket=BUCKET, key=source))
         try:
-            made = self.driver.ask(
-                lambda engine: engine.upload_part_copy(BUCKET, model.key, upload, number, request)
-            )
+            made = self.driver.ask(lambda engine: engine.upload_part_copy(BUCKET, model.key, upload, number, request))
         except NoSuchKey:
             assert found is None
             return
@@ -238,9 +246,7 @@ class VersionsMachine(RuleBasedStateMachine):
         request = CompleteRequest(parts=parts, preconditions=preconditions)
 
         def complete() -> str:
-            made = self.driver.ask(
-                lambda engine: engine.complete_multipart_upload(BUCKET, model.key, upload, request)
-            )
+            made = self.driver.ask(lambda engine: engine.complete_multipart_upload(BUCKET, model.key, upload, request))
             return f"{made.version_text} {made.etag}"
 
         try:
