@@ -9,7 +9,7 @@ from rs3d.admin.client import AdminClient
 from rs3d.cli.main import build_parser
 from rs3d.cli.remote import NOT_ARGUMENTS
 from rs3d.testing import MiniProcess
-from tests.system.waiting import wait_until
+from tests.system.waiting import PATIENCE_S, wait_until
 
 
 def rs3d(server: MiniProcess, *words: str) -> Any:
@@ -22,7 +22,7 @@ def rs3d(server: MiniProcess, *words: str) -> Any:
         return client.call(arguments["admin_verb"], values)
 
 
-def scrub(server: MiniProcess) -> Any:
+def scrub(server: MiniProcess, *, patience_s: float = PATIENCE_S) -> Any:
     """One whole scrub, as fast as it goes; returns its status once nothing is waiting."""
     rs3d(server, "scrub", "start", "--rate", "0")
 
@@ -30,7 +30,7 @@ def scrub(server: MiniProcess) -> Any:
         status = rs3d(server, "scrub", "status")
         return status if status["scrub"]["state"] == "idle" and not status["scrub"]["waiting"] else None
 
-    return wait_until(done)
+    return wait_until(done, patience_s=patience_s)
 
 
 def blob_files(server: MiniProcess, bucket: str, key: str) -> tuple[Path, Path]:
