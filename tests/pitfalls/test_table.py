@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from rs3d.s3.operations import HANDLERS
+from rs3d.s3.routes import _ROWS
 from tests.pitfalls.table import LINES
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -15,7 +17,7 @@ TESTS = Path(__file__).resolve().parents[1]
 COVERED_AT_LEAST = 47
 """Lines with tests. It only goes up."""
 
-TESTS_AT_LEAST = {"D": 97, "S": 58, "P": 36}
+TESTS_AT_LEAST = {"D": 100, "S": 58, "P": 36}
 """Different tests named by the lines of each kind: data, security, earlier projects. They only go up."""
 
 
@@ -49,6 +51,12 @@ def test_a_line_has_tests_that_exist_or_a_reason(number: str) -> None:
     assert len(set(line.tests)) == len(line.tests)
     missing = [test for test in line.tests if test.partition("::")[2] not in collected(test.partition("::")[0])]
     assert missing == []
+
+
+@pytest.mark.parametrize("number", [number for number, line in LINES.items() if line.unbuilt])
+def test_what_a_reason_says_is_not_built_is_not_built(number: str) -> None:
+    operations = {row[3] for row in _ROWS}
+    assert set(LINES[number].unbuilt) <= operations - HANDLERS.keys()
 
 
 def test_no_fewer_lines_are_covered_than_before() -> None:
