@@ -21,7 +21,6 @@ import trio
 
 from rs3d.app.interpreter import own_environment, own_python
 from rs3d.errors import DamageError, FormatUnknown, Rs3dError
-from rs3d.kernels import posix
 from rs3d.services.scrub import CatalogExamined
 from rs3d.stores.catalog import LocalCatalog
 from rs3d.stores.catalogpages import damage_in_view
@@ -45,16 +44,23 @@ class _OutOfTimeError(Exception):
     """The catalog is too large to be walked within VIEW_LIMIT_S."""
 
 
-def examine(root: str) -> CatalogExamined:
+def examine(root: str, parent: int) -> CatalogExamined:
     """Walk the catalog of a store that is served, or not. Blocks.
+
+    Args:
+        parent: the process that asked. No signal of the kernel tells of its death: that would come with the end of the
+            thread that started this process, and Trio's end after ten seconds.
 
     Raises:
         Rs3dError: it cannot be opened for another reason than damage.
+        SystemExit: nobody waits for the answer any more.
     """
     report = CheckReport(root)
     deadline_s = time.monotonic() + VIEW_LIMIT_S
 
     def progress(stage: str, done: int, total: int) -> None:
+        if os.getppid() != parent:
+            sys.exit(1)
         if time.monotonic() > deadline_s:
             raise _OutOfTimeError
 
@@ -122,12 +128,9 @@ def main() -> int:
     parser.add_argument("--root", required=True)
     parser.add_argument("--parent", type=int, required=True)
     arguments = parser.parse_args()
-    posix.set_parent_death_signal(signal.SIGKILL)
-    if os.getppid() != arguments.parent:
-        return 1
     os.nice(5)
     try:
-        found = examine(arguments.root)
+        found = examine(arguments.root, arguments.parent)
     except Rs3dError as error:
         print(error, file=sys.stderr)
         return 1
