@@ -16,6 +16,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +44,8 @@ SMALL_KEYS: Final = 120
 LOST_CONNECTIONS: Final = 3
 """Workers that died of one flip before nothing more is asked: each successor waits longer."""
 COMMAND_PATIENCE_S: Final = 30.0
+PAUSE_S: Final = 5.0
+"""Between what the health page says and the end of the scrub that may have found it."""
 LOST: Final = (OSError, http.client.HTTPException)
 
 
@@ -211,7 +216,25 @@ class CatalogRot:
         return bool(rs3d(self.server, "scrub", "status")["scrub"]["state"] == "idle")
 
     def _scrubbed(self) -> str:
-        """What one scrub says of the catalog, '' when it says nothing."""
+        """What one scrub says of the catalog, or the health page where nothing can be committed any more and a scrub
+        cannot begin; '' when neither says anything."""
+        answers: list[str] = []
+        scrubbing = threading.Thread(target=lambda: answers.append(self._one_scrub()), daemon=True)
+        scrubbing.start()
+        wait_until(lambda: answers or self._wants_rebuild())
+        scrubbing.join(PAUSE_S)
+        return answers[0] if answers else "told by the health page"
+
+    def _wants_rebuild(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.server.ops}/health/ready", timeout=30) as answer:
+                return b"rs3d check --rebuild" in answer.read()
+        except urllib.error.HTTPError as answer:
+            return b"rs3d check --rebuild" in answer.read()
+        except OSError:  # the steward has died, and comes back
+            return False
+
+    def _one_scrub(self) -> str:
         try:
             problems = scrub(self.server, patience_s=COMMAND_PATIENCE_S)["problems"]
         except (Rs3dError, OSError, AssertionError):
