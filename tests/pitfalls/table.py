@@ -76,6 +76,8 @@ DATA: dict[str, Line] = {
         "http/test_responses.py::test_d7_a_stream_that_fails_after_its_first_byte_resets_the_connection",
         "http/test_server.py::test_d7_a_failing_stream_is_seen_as_a_reset_by_a_real_client",
         "system/test_scrub.py::test_a_file_cut_short_below_a_read_breaks_the_read_and_costs_no_worker",
+        "system/test_failing_disk.py::test_d7_an_io_error_under_a_mapped_read_costs_one_object_and_no_worker",
+        "system/test_failing_disk.py::test_an_io_error_under_a_mapping_is_an_error_that_names_the_byte",
         "engine/test_library.py::test_d7_damage_on_the_disk_is_found_in_both_modes",
         "engine/test_reading.py::test_a_damaged_block_is_never_handed_out",
         "s3/wire/test_error_codes.py::test_a_lost_data_file_is_an_internal_error_and_never_a_short_body",

@@ -17,7 +17,7 @@ TESTS = Path(__file__).resolve().parents[1]
 COVERED_AT_LEAST = 47
 """Lines with tests. It only goes up."""
 
-TESTS_AT_LEAST = {"D": 100, "S": 58, "P": 36}
+TESTS_AT_LEAST = {"D": 102, "S": 58, "P": 36}
 """Different tests named by the lines of each kind: data, security, earlier projects. They only go up."""
 
 
