@@ -48,7 +48,7 @@ class WarmReads:
         """A reader of a blob whose stored bytes are the client's and were verified a moment ago, all of `extent`; None
         where a thread has to look first. The open file outlives whatever becomes of the object."""
         runtime = self._runtime
-        if runtime.config.verify is not Verify.MEMO:
+        if runtime.config.verify is not Verify.MEMO or not runtime.config.sends_files:
             return None
         reader = runtime.blobs.open_verified(extent.blob, extent.offset, extent.length)
         if reader is not None and not reader.info.recipe.is_plain:

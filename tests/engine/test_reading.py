@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from rs3d.errors import (
     SlowDown,
 )
 from rs3d.types.identifiers import BlobId, BucketId
-from rs3d.types.objects import ObjectVersion
+from rs3d.types.objects import Extent, ObjectVersion
 from tests.engine.bodies import noise
 from tests.engine.conftest import SMALL_LIMITS, SMALL_STORE
 from tests.fakes.deps import MemoryWorld
@@ -201,6 +202,14 @@ async def test_plain_bytes_come_as_spans_where_files_may_be_sent(tmp_path: Path,
             async for piece in reader.pieces():
                 assert isinstance(piece, FileSpan) == sends_files
                 read += os.pread(piece.fd, piece.length, piece.offset) if isinstance(piece, FileSpan) else piece
+            extent = reader.head.version.placement
+        assert isinstance(extent, Extent)
+        with closing(opened.blobs.open(extent.blob)) as blob:
+            blob.verify(0, len(body))
+        warm = opened.engine.warm_reads().open_verified(extent)
+        assert (warm is not None) == sends_files
+        if warm is not None:
+            warm.close()
     assert read == body
 
 
