@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -29,6 +30,9 @@ FILE: Final = "data.mdb"
 _FIRST_PAGE: Final = 2
 """Behind the two that name commits."""
 _TOLD_EVERY_PAGES: Final = 4096
+_READ_AGAIN: Final = 5
+_WRITTEN_WITHIN_S: Final = 0.001
+"""A commit's 120 bytes are copied into the page cache at once; who reads them meanwhile may see both halves."""
 
 PagesDone = Callable[[int, int], None]
 """Hears how many pages of how many have been looked at; may raise to end it."""
@@ -74,13 +78,27 @@ def damage_in_view(catalog_path: str, commit: int, progress: PagesDone) -> str |
     """
     with _mapped(catalog_path) as view:
         try:
-            meta = next((found for found in decode_metas(view) if found.commit == commit), None)
+            meta = next((found for found in _settled_metas(view) if found.commit == commit), None)
             if meta is None:
                 return None
             problem = damage_of(view, meta, progress)
-            return problem if not problem or meta in decode_metas(view) else None
+            return problem if not problem or meta in _settled_metas(view) else None
         except PageError as error:
             return f"byte {error.offset}: {error}"
+
+
+def _settled_metas(view: memoryview) -> list[MetaPage]:
+    """Both pages that name a commit, beside whoever commits: one that is being written is read again.
+
+    Raises:
+        PageError: one of them is none, every time.
+    """
+    for _ in range(_READ_AGAIN):
+        try:
+            return decode_metas(view)
+        except PageError:
+            time.sleep(_WRITTEN_WITHIN_S)
+    return decode_metas(view)
 
 
 def _damage_on_the_way(view: memoryview) -> str:

@@ -12,7 +12,8 @@ import lmdb
 import pytest
 
 from rs3d.errors import StoreDamaged
-from rs3d.format.lmdbpages import PageError, decode_metas, named_trees, pages_of
+from rs3d.format.lmdbpages import MetaPage, PageError, decode_metas, named_trees, pages_of
+from rs3d.stores import catalogpages
 from rs3d.stores.catalogpages import damage_in_view, damage_of, require_readable, require_whole
 
 PAGE_BYTES = 4096
@@ -145,3 +146,25 @@ def test_the_pages_of_a_view_are_checked_beside_commits(catalog: Path) -> None:
                 transaction.put(b"later", b"%d" % number, db=table)
         assert damage_in_view(str(catalog), held.id(), lambda done, total: None) is None
     environment.close()
+
+
+@pytest.mark.parametrize(("torn_times", "is_damage"), [(3, False), (1000, True)])
+def test_a_page_that_is_being_written_is_read_again_before_it_is_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn_times: int, is_damage: bool
+) -> None:
+    catalog = made(tmp_path / "catalog")
+    seen = 0
+
+    def decode(view: memoryview) -> list[MetaPage]:
+        nonlocal seen
+        seen += 1
+        if seen <= torn_times:
+            raise PageError(0, "half of one commit and half of the next")
+        return decode_metas(view)
+
+    monkeypatch.setattr(catalogpages, "decode_metas", decode)
+    environment = lmdb.open(str(catalog), max_dbs=4, map_size=4 << 20, sync=False)
+    with environment.begin() as held:
+        found = damage_in_view(str(catalog), held.id(), lambda done, total: None)
+    environment.close()
+    assert found == ("byte 0: half of one commit and half of the next" if is_damage else "")
