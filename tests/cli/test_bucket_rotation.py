@@ -12,6 +12,7 @@ import pytest
 
 from rs3d.admin.client import AdminClient
 from rs3d.cli.main import main
+from rs3d.engine.rekeying import PAGE_VERSIONS
 from rs3d.errors import Rs3dError
 from rs3d.testing import MiniProcess
 from tests.system.clients import s3_client
@@ -94,7 +95,9 @@ def test_a_daemon_killed_in_the_middle_goes_on_by_itself(process: MiniProcess) -
     asking.join()
     process.start()
     wait_until(lambda: jobs(process)[0]["state"] == "done")
-    assert jobs(process)[0]["rewrapped"] == OBJECTS and jobs(process)[0]["refused"] == 0
+    # Done only when a whole pass has found no older envelope. Those of the page that was under way are not counted:
+    # they had been rewrapped before the kill, and were noted by nobody.
+    assert OBJECTS - PAGE_VERSIONS < jobs(process)[0]["rewrapped"] <= OBJECTS and jobs(process)[0]["refused"] == 0
     all_read_as_they_were(process)
 
 

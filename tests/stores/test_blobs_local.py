@@ -560,9 +560,9 @@ def test_what_was_read_lately_is_read_again_without_a_thread_and_checked_again(r
     assert not reader.read_now(1, memoryview(bytearray(100)))  # no whole blocks
     with open(_data_path(root), "r+b") as file:
         file.write(bytes([data[0] ^ 1]))
-    before = descriptors()
+    before = descriptors(root)
     assert store.open_and_read_now(BLOB, 0, memoryview(found)) is None
-    assert descriptors() == before
+    assert descriptors(root) == before
     with pytest.raises(BlobDamaged):
         reader.read_into(0, memoryview(found))
     reader.close()

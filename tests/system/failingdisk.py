@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -42,8 +43,9 @@ class FailingDisk:
     def _mount(self) -> None:
         run("mount", "-o", "loop", str(self._image), str(self.place))
 
-    def move_to_the_end(self, path: Path) -> None:
-        """The file's bytes move behind those of every other file. Nobody may have it open."""
+    def move_to_the_end(self, path: Path, before: Sequence[Path] = ()) -> None:
+        """The file's bytes move to the end of the disk, and in any case behind those of the files `before` it: where a
+        file system puts a file is its own affair. Nobody may have them open."""
         body = path.read_bytes()
         places: list[Path] = []
         with suppress(OSError):  # until the disk is full, so that one of them is the last
@@ -60,6 +62,8 @@ class FailingDisk:
         os.replace(last, path)
         for place in places:
             place.unlink(missing_ok=True)
+        for other in before:
+            _move_below(other, min(extents(path)))
 
     def forget(self) -> None:
         """Nothing of it is in memory any more. Nobody may have a file of it open."""
@@ -73,6 +77,23 @@ class FailingDisk:
     def close(self) -> None:
         run("umount", str(self.place))
         self._image.unlink()
+
+
+def _move_below(path: Path, end: int) -> None:
+    """Write a file anew until all of it lies below `end`. Raises OSError when there is no such place left."""
+    copies: list[Path] = []
+    try:
+        while max(extents(path), default=0) > end:
+            copies.append(path.with_name(f"copy-{len(copies)}"))
+            shutil.copy2(path, copies[-1])
+            descriptor = os.open(copies[-1], os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+            if max(extents(copies[-1]), default=0) < end:
+                os.replace(copies.pop(), path)
+    finally:
+        for copy in copies:  # kept so long: their places are not tried again
+            copy.unlink()
 
 
 def _reserve(path: Path, size_bytes: int) -> None:
