@@ -19,6 +19,9 @@ from typing import NamedTuple
 
 from bufview cimport Py_buffer, PyBuffer_Release, open_readable, open_writable
 
+cdef extern from "<unistd.h>" nogil:
+    int usleep(unsigned int microseconds)
+
 cdef extern from "uring_impl.h" nogil:
     enum:
         RS3D_URING_READ
@@ -237,35 +240,37 @@ cdef class Ring:
         return found
 
     cdef bint settle(self) noexcept:
-        """Cancel what is in flight and wait for all of it; False if the kernel does not let us."""
+        """Cancel what is in flight and wait for all of it; False if the kernel does not let us.
+
+        A request that a thread of the kernel is working at just now is not cancelled (EALREADY), and may wait for ever
+        afterwards: what is left is cancelled again, until nothing is. Each cancellation completes, so no wait is for
+        the requests alone.
+        """
         cdef uint64_t number, done = 0
         cdef int32_t result = 0
         cdef int taken
         cdef int tries = 0
         with nogil:
-            # Hand over what waits first: the submission ring must have room for the cancellations, one at a time.
-            for number in range(self.ring.entries):
-                if not self.slots[number].taken:
-                    continue
-                taken = rs3d_uring_enter(&self.ring, 0)
-                if taken >= 0:
-                    rs3d_uring_cancel(&self.ring, number)
-                    taken = rs3d_uring_enter(&self.ring, 0)
-                while rs3d_uring_next(&self.ring, &done, &result):
-                    if <int64_t>done != CANCELLATION:
-                        with gil:
-                            self.release(done)
             while self.in_flight > 0:
-                taken = rs3d_uring_enter(&self.ring, 1)
-                if taken < 0 and errno != EINTR and errno != EAGAIN and errno != EBUSY:
-                    return False
-                tries = tries + 1 if taken < 0 else 0
-                if tries > 1000:
-                    return False
-                while rs3d_uring_next(&self.ring, &done, &result):
-                    if <int64_t>done != CANCELLATION:
-                        with gil:
-                            self.release(done)
+                for number in range(self.ring.entries):
+                    if not self.slots[number].taken:
+                        continue
+                    # Hand over what waits first: the submission ring must have room for the cancellation.
+                    taken = rs3d_uring_enter(&self.ring, 0)
+                    if taken >= 0:
+                        rs3d_uring_cancel(&self.ring, number)
+                        taken = rs3d_uring_enter(&self.ring, 1)
+                    if taken < 0 and errno != EINTR and errno != EAGAIN and errno != EBUSY:
+                        return False
+                    tries = tries + 1 if taken < 0 else 0
+                    if tries > 1000:
+                        return False
+                    while rs3d_uring_next(&self.ring, &done, &result):
+                        if <int64_t>done != CANCELLATION:
+                            with gil:
+                                self.release(done)
+                if self.in_flight > 0:
+                    usleep(1000)
         return True
 
     def close(self):
