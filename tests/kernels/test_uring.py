@@ -155,6 +155,21 @@ def test_closing_cancels_a_read_that_would_wait_for_ever_and_releases_its_buffer
 
 
 @needs_ring
+def test_what_the_kernel_does_not_cancel_at_once_is_cancelled_again() -> None:
+    """Reads of one pipe that are being begun may answer EALREADY to a cancellation: one ring in some hundreds waited for ever."""
+    for _ in range(3000):
+        reader, writer = os.pipe()
+        ring = Ring(4)
+        for number in range(4):
+            ring.read(reader, bytearray(10), 0, number)
+        ring.submit()
+        ring.close()
+        assert ring.closed
+        os.close(reader)
+        os.close(writer)
+
+
+@needs_ring
 def test_a_ring_that_is_dropped_with_requests_queued_or_in_flight_releases_everything(fd: int) -> None:
     gc.collect()  # what earlier tests left to the collector is not this ring's
     before = len(os.listdir("/proc/self/fd"))
