@@ -156,7 +156,7 @@ def test_closing_cancels_a_read_that_would_wait_for_ever_and_releases_its_buffer
 
 @needs_ring
 def test_what_the_kernel_does_not_cancel_at_once_is_cancelled_again() -> None:
-    """Reads of one pipe that are being begun may answer EALREADY to a cancellation: one ring in some hundreds waited for ever."""
+    """Reads of one pipe that are being begun may answer EALREADY: one ring in some hundreds waited for ever."""
     for _ in range(3000):
         reader, writer = os.pipe()
         ring = Ring(4)

@@ -42,4 +42,6 @@ def test_a_name_that_became_another_is_damage(tmp_path: Path, name: str, access:
 def test_a_catalog_of_an_earlier_version_gets_the_tables_that_it_lacks(tmp_path: Path) -> None:
     path = made(tmp_path, *OURS[:-1])
     open_tables(path, access=Access.WRITE).environment.close()
-    open_tables(path, access=Access.READ).environment.close()
+    tables = open_tables(path, access=Access.READ)
+    assert sorted(table.name for table in tables.all) == sorted(OURS)
+    tables.environment.close()

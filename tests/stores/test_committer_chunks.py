@@ -124,8 +124,16 @@ def test_the_same_operation_asked_again_is_answered_and_not_done_again(store: Co
 
 
 def refused(store: CommittedStore, operation: ops.Operation, text: str) -> None:
+    """Refused, and neither a chunk, a pin nor a garbage row is another than before."""
+
+    def rows() -> tuple[object, ...]:
+        with store.view() as view:
+            return list(view.chunk_rows()), list(view.garbage())
+
+    before = rows()
     with pytest.raises(InvalidArgument, match=text):
         store.commit(operation)
+    assert rows() == before
 
 
 def pinning(

@@ -164,4 +164,5 @@ def test_customers_keys_are_not_taken_over_plain_http_by_default(wire: WireServe
     client = client_of(wire)
     client.create_bucket(Bucket="plain-http")
     refused(client.put_object, "InvalidRequest", Bucket="plain-http", Key="k", Body=b"x", **CUSTOMER)
+    assert "Contents" not in client.list_objects_v2(Bucket="plain-http")
     client.close()
