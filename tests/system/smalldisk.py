@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+import pytest
 
 MIB = 1024 * 1024
+
+Mounted = TypeVar("Mounted")
 
 
 def run(*words: str) -> None:
@@ -17,6 +22,19 @@ def run(*words: str) -> None:
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PATH": path}, timeout=120)
     if done.returncode != 0:
         raise OSError(f"{' '.join(words)}: {done.stderr}")
+
+
+@contextmanager
+def mounted_or_skipped(disk: AbstractContextManager[Mounted]) -> Iterator[Mounted]:
+    """The disk, where this process may mount one; elsewhere the test is skipped, and says why."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a file system of its own needs root: run this test as root to have it checked")
+    with ExitStack() as stack:
+        try:
+            mounted = stack.enter_context(disk)
+        except OSError as error:
+            pytest.skip(f"this machine does not let root mount a loop device: {error}")
+        yield mounted
 
 
 @contextmanager

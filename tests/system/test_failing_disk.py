@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from tests.s3.wire.client import check_refusal
 from tests.system.failingdisk import FailingDisk, failing_disk
 from tests.system.races import caller_of
 from tests.system.scrubbing import blob_files, rs3d, scrub
-from tests.system.smalldisk import MIB
+from tests.system.smalldisk import MIB, mounted_or_skipped
 
 SPACE = {
     "RS3D_STORAGE__SPACE__BALLAST_BYTES": str(MIB),
@@ -29,26 +28,17 @@ SPACE = {
 }
 
 
-def _disk(folder: Path, size_bytes: int) -> Iterator[FailingDisk]:
-    if os.geteuid() != 0:
-        pytest.skip("mounting a file system of its own needs root: run this test as root to have it checked")
-    with ExitStack() as stack:
-        try:
-            disk = stack.enter_context(failing_disk(folder, size_bytes))
-        except OSError as error:
-            pytest.skip(f"this machine does not let root mount a loop device: {error}")
-        yield disk
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[FailingDisk]:
-    yield from _disk(tmp_path, 32 * MIB)
+    with mounted_or_skipped(failing_disk(tmp_path, 32 * MIB)) as disk:
+        yield disk
 
 
 @pytest.fixture
 def disk_of_a_store(tmp_path: Path) -> Iterator[FailingDisk]:
     """With room for three log segments of 64 MiB and little more."""
-    yield from _disk(tmp_path, 288 * MIB)
+    with mounted_or_skipped(failing_disk(tmp_path, 288 * MIB)) as disk:
+        yield disk
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from rs3d.stores.check import assert_files_reachable
 from rs3d.testing import MiniProcess
 from tests.s3.wire.client import check_refusal
 from tests.system.races import caller_of
-from tests.system.smalldisk import MIB, fill_the_rest, small_disk
+from tests.system.smalldisk import MIB, fill_the_rest, mounted_or_skipped, small_disk
 from tests.system.waiting import wait_until
 
 DISK_BYTES = 288 * MIB
@@ -28,13 +27,7 @@ RESERVES = {
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """Where a file system of its own is mounted."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a file system of its own needs root: run this test as root to have it checked")
-    with ExitStack() as stack:
-        try:
-            place = stack.enter_context(small_disk(tmp_path, DISK_BYTES))
-        except OSError as error:
-            pytest.skip(f"this machine does not let root mount a loop device: {error}")
+    with mounted_or_skipped(small_disk(tmp_path, DISK_BYTES)) as place:
         yield place
 
 
