@@ -1,8 +1,7 @@
 """Every error that rs3d raises on purpose, as one tree ordered by what the caller can do about it.
 
 * `RequestError`  – change the request: it will fail again as it is.
-* `RetryLater`    – the same request may succeed later; nothing was changed, or the error says that the outcome is
-unknown.
+* `RetryLater`    – the same request may succeed later; nothing was changed, or it says that the outcome is unknown.
 * `DamageError`   – bytes on disk are not what was written; somebody has to look (`rs3d check`, `rs3d scrub`).
 * `OperatorError` – configuration, keys or environment are wrong; the daemon cannot do its work until they are mended.
 
@@ -440,6 +439,7 @@ class StoreFull(RetryLater):
 @dataclass(eq=False)
 class StoreReadOnly(RetryLater):
     reason: str
+    command: ClassVar[str] = "rs3d status"
     sentence: ClassVar[str] = "the store is read-only: {reason}"
 
 
@@ -448,6 +448,7 @@ class OutcomeUnknown(RetryLater):
     """The commit may or may not have happened; the client has to look (503)."""
 
     reason: str
+    command: ClassVar[str] = "rs3d status"
     sentence: ClassVar[str] = "the outcome of the operation is unknown: {reason}"
 
 

@@ -174,13 +174,16 @@ class DaemonConfig:
     """How long requests in flight may take to finish when the daemon stops."""
     heartbeat_timeout_s: float = 10.0
     """A child silent for so long is killed and started again."""
+    committer_wait_s: float = 30.0
+    """How long writes wait for a committer that is being started again before they are refused: less than the minute
+    after which clients give up by themselves, so that they hear why."""
     core_dumps: bool = False
     """Whether processes may leave core dumps and be debugged by their own user; both show what is being served."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.workers <= 128:
             raise ConfigurationError(source="daemon", key="workers", reason="must be 0 to 128")
-        for key in ("drain_timeout_s", "heartbeat_timeout_s"):
+        for key in ("drain_timeout_s", "heartbeat_timeout_s", "committer_wait_s"):
             if getattr(self, key) <= 0:
                 raise ConfigurationError(source="daemon", key=key, reason="must be positive")
 

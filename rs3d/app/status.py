@@ -13,7 +13,7 @@ import msgspec
 from rs3d import __version__, kernels
 from rs3d.app import metrics
 from rs3d.app.ops import OK, Health
-from rs3d.services.healthcodes import HealthCode
+from rs3d.services.healthcodes import HealthCode, command_for
 from rs3d.services.keyproviders import ProviderState
 from rs3d.services.running import ServiceState
 from rs3d.services.scrubreport import ProblemRow, ScrubBoard, ScrubReport
@@ -176,6 +176,8 @@ class StatusBoard:
         self.processes: Sequence[ProcessState] = ()
         self.degraded = ""
         """The supervisor's word about what is wrong; empty when nothing is."""
+        self.degraded_code = ""
+        """Its code, where that has one."""
 
     def health(self) -> Health:
         """ok, starting, or degraded with the reason. Ready while requests are served."""
@@ -183,11 +185,13 @@ class StatusBoard:
         has_worker = any(p.role == "worker" for p in serving)
         has_committer = any(p.role == "committer" for p in serving)
         found = self._scrub.degrading()
-        if self.degraded:
-            code = "degraded" if found is None else found.code.value
-            return Health(code, self.degraded, ready=has_worker and has_committer)
         if not has_committer:
-            return Health("no-committer", "the committer is not running", ready=False)
+            reason = self.degraded or "the committer is not running"
+            command = command_for(HealthCode.NO_COMMITTER, self._root)
+            return Health(HealthCode.NO_COMMITTER.value, f"{reason}; next: {command}", ready=False)
+        if self.degraded:
+            code = self.degraded_code or ("degraded" if found is None else found.code.value)
+            return Health(code, self.degraded, ready=has_worker)
         if not has_worker:
             return Health("no-worker", "no worker is serving", ready=False)
         disk = os.statvfs(self._root)
@@ -288,6 +292,9 @@ class StatusBoard:
         counts = dict.fromkeys(HealthCode, 0)
         for finding in self._scrub.findings():
             counts[finding.code] += 1
+        told = self.health().code
+        if told in (HealthCode.NO_COMMITTER.value, HealthCode.CATALOG_SUSPECTED.value):
+            counts[HealthCode(told)] += 1
         return {f'{{code="{code.value}"}}': count for code, count in counts.items()}
 
     def _readers_lag_s(self, sequence: int) -> float:

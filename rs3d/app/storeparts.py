@@ -16,7 +16,7 @@ import trio
 
 from rs3d.app.keyproviders import open_key_directory
 from rs3d.app.opening import master_key, storage_root
-from rs3d.app.sections import DedupConfig, EncryptionConfig, StorageConfig, ZeroCopyConfig
+from rs3d.app.sections import DaemonConfig, DedupConfig, EncryptionConfig, StorageConfig, ZeroCopyConfig
 from rs3d.clock import SystemClock
 from rs3d.config.loading import Configuration
 from rs3d.crypto.rotatingsealer import RotatingSealer
@@ -94,7 +94,7 @@ async def open_parts(
         horizon = Horizon(horizon_fd)
         stack.callback(horizon.close)
         os.close(horizon_fd)
-        client = CommitClient(first)
+        client = CommitClient(first, successor_wait_s=configuration.get(DaemonConfig).committer_wait_s)
         stack.callback(client.close)
         nursery.start_soon(client.run)
         # Before the first hello already: the committer may die while this process is still starting.

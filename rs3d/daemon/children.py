@@ -19,8 +19,20 @@ FIRST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 15.0
 """Restarts double their pause from the first to the longest: a crash costs a blink, a crash loop no processor."""
 
+SUSPICION_WINDOW_S: Final = 60.0
+"""Two deaths as a damaged catalog causes them within this time mean that it is damaged (STORE.md 23)."""
+
+READERS_FAULTS: Final = frozenset({signal.SIGBUS})
+"""How whoever reads the catalog ends when its file is cut short or its disk cannot read it."""
+COMMITTERS_FAULTS: Final = frozenset({signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
+"""How liblmdb ends its process on pages that lead astray, by accident or by an assertion. Of the committer alone: a
+worker handles what clients send, and one who makes it crash must not make the store read-only."""
+
 SETTLED_S: Final = 60.0
 """A child that ran for so long is forgiven its earlier crashes."""
+
+FAILED_STARTS_TOLD: Final = 2
+"""One start that fails may be chance, such as a kill meanwhile."""
 
 START_PATIENCE_S: Final = 60.0
 """Between start and its first heartbeat: a cold Python on a busy disk takes some seconds."""
@@ -60,6 +72,12 @@ class ChildProcess:
     has_beaten: bool = False
     slow_starts: int = 0
     """Processes in a row that were killed before their first sign of life."""
+    failed_starts: int = 0
+    """Processes in a row that ended before they served."""
+    start_failure: str = ""
+    """Why none serves, as the last one said; empty when it said nothing."""
+    returncode: int = 0
+    """Of the last process that ended."""
     has_start: bool = False
     """Whether it was sent its start message."""
     has_channel: bool = False
@@ -120,7 +138,10 @@ class ChildProcess:
         if self.state is State.DRAINING:
             self.state = State.DOWN
             return
+        if self.state is State.STARTING:
+            self.failed_starts += 1
         self.state = State.DOWN
+        self.returncode = returncode
         if returncode < 0:
             self.deaths_by_signal = [*self.deaths_by_signal[-7:], (-returncode, now_s)]
         if now_s - self.started_at_s >= SETTLED_S:
@@ -128,6 +149,30 @@ class ChildProcess:
         self.restarts += 1
         self.start_at_s = now_s + min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**self.failures)
         self.failures = min(self.failures + 1, 16)
+
+    def serves(self) -> None:
+        """It has said that it is ready."""
+        if self.state is State.STARTING:
+            self.state = State.SERVING
+        self.failed_starts, self.start_failure = 0, ""
+
+    @property
+    def cannot_start(self) -> str:
+        """Why this place is empty, for whoever has to see to it; '' while a process serves, or nothing is wrong yet."""
+        if self.start_failure:
+            return f"{self.name} cannot start: {self.start_failure}"
+        if self.failed_starts < FAILED_STARTS_TOLD:
+            return ""
+        ended = f"by {_signal_name(-self.returncode)}" if self.returncode < 0 else f"with status {self.returncode}"
+        return f"{self.name} ended {self.failed_starts} times before it served, last {ended}; its log says more"
+
+    def suspected_of_the_catalog(self) -> str:
+        """What its last two deaths say of the catalog's pages; '' when nothing."""
+        faults = COMMITTERS_FAULTS if self.role is Role.COMMITTER else READERS_FAULTS
+        deaths = [death for death in self.deaths_by_signal if death[0] in faults]
+        if len(deaths) < 2 or deaths[-1][1] - deaths[-2][1] > SUSPICION_WINDOW_S:
+            return ""
+        return f"{self.name} died twice reading the catalog's map, last by {_signal_name(deaths[-1][0])}"
 
     def silent_for_s(self, now_s: float) -> float:
         return now_s - self.heard_at_s
@@ -155,3 +200,10 @@ class ChildProcess:
             restarts=self.restarts,
             started_unix_s=self.started_unix_s if self.alive else 0.0,
         )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

@@ -128,6 +128,8 @@ class Processes(msgspec.Struct, frozen=True, tag="processes"):
 
     rows: list[ProcessRow]
     degraded: str = ""
+    code: str = ""
+    """What `degraded` is, where it has a code of its own (services/healthcodes.py)."""
 
 
 class TraceSwitch(msgspec.Struct, frozen=True, tag="trace switch"):

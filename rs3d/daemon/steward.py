@@ -296,6 +296,7 @@ class Steward:
     def _show_processes(self) -> None:
         if self._board is not None:
             self._board.degraded = self._processes.degraded
+            self._board.degraded_code = self._processes.code
             self._board.processes = [
                 ProcessState(row.name, row.role, row.pid, row.state, row.restarts, row.started_unix_s)
                 for row in self._processes.rows

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, cast
 
 from rs3d.app.listeners import ADMIN, OPS, S3, S3_TLS, Listeners
+from rs3d.app.opening import storage_root
 from rs3d.app.sections import DaemonConfig
 from rs3d.config.loading import Configuration
 from rs3d.daemon.children import ChildProcess, Role, State
@@ -47,6 +48,7 @@ from rs3d.daemon.notify import Notifier
 from rs3d.daemon.reloading import merge_reloadable
 from rs3d.errors import ConfigurationError, ProtocolMismatch, RetryLater, Rs3dError, WireValue, from_wire
 from rs3d.http.balance import SLOTS, clear_slot, make_board
+from rs3d.services.healthcodes import HealthCode, command_for
 from rs3d.stores.committerlocal import channel_pair
 from rs3d.stores.horizon import clear_horizon_page, make_horizon_page
 from rs3d.telemetry.logs import fields
@@ -64,9 +66,6 @@ RELOAD_PATIENCE_S: Final = 10.0
 START_ATTEMPTS: Final = 3
 """Children that die without a reason before the daemon has served at all: then it gives up instead of trying for
 ever."""
-
-SIGBUS_WINDOW_S: Final = 60.0
-"""Two deaths by SIGBUS within this time mean that the catalog's file is damaged or cut short (STORE.md 23)."""
 
 
 @dataclass(eq=False)
@@ -121,10 +120,9 @@ class Supervisor:
         """Where the workers see how many connections each of them has."""
         self._reaped: list[int] = []
         self._failure: Rs3dError | None = None
-        self._degraded = ""
-        """Why a child cannot start."""
         self._damage = ""
         """Why the store is read-only until somebody has looked; for the rest of this daemon's life."""
+        self._damage_code = HealthCode.CATALOG_DAMAGED
         self._draining: Role | None = None
         self._drain_deadline_s = 0.0
         self._reload_waits: set[str] = set()
@@ -273,19 +271,20 @@ class Supervisor:
             self._reaped.append(child.epoch)
             child.epoch = None
             self._report_reaped()
-        buses = [at_s for number, at_s in child.deaths_by_signal if number == signal.SIGBUS]
-        if len(buses) >= 2 and buses[-1] - buses[-2] <= SIGBUS_WINDOW_S:
-            self._stop_writing(f"{child.name} died twice reading the catalog's map")
+        suspicion = child.suspected_of_the_catalog()
+        if suspicion:
+            self._stop_writing(suspicion, HealthCode.CATALOG_SUSPECTED)
         unexplained = self._phase is Phase.STARTING and child.restarts >= START_ATTEMPTS
         if unexplained and self._failure is None:
             self._fail(StartFailed(process=child.name, attempts=child.restarts))
         self._reload_waits.discard(child.name)
         self._publish()
 
-    def _stop_writing(self, reason: str) -> None:
-        """The catalog cannot be trusted: nothing more is committed until it was rebuilt (STORE.md 23)."""
+    def _stop_writing(self, reason: str, code: HealthCode) -> None:
+        """The catalog cannot be trusted: nothing more is committed until it was looked at (STORE.md 23)."""
         if not self._damage:
-            self._damage = f"{reason}; stop the daemon and run rs3d check --rebuild"
+            self._damage = f"{reason}; next: {command_for(code, str(storage_root(self._configuration)))}"
+            self._damage_code = code
             log.error("the store takes no more writes", extra=fields(reason=reason))
             self._tell(StopWriting(reason=self._damage), Role.COMMITTER)
             self._publish()
@@ -331,7 +330,7 @@ class Supervisor:
         elif isinstance(message, TraceRecord | BlobSuspected):
             self._tell(message, Role.STEWARD)
         elif isinstance(message, CatalogDamaged):
-            self._stop_writing(message.reason)
+            self._stop_writing(message.reason, HealthCode.CATALOG_DAMAGED)
         elif isinstance(message, AcceptClock):
             self._tell(message, Role.COMMITTER)
 
@@ -443,10 +442,8 @@ class Supervisor:
         return self._committer.state is State.SERVING
 
     def _became_ready(self, child: ChildProcess) -> None:
-        if child.state is State.STARTING:
-            child.state = State.SERVING
+        child.serves()
         if child is self._committer:
-            self._degraded = ""
             self._report_reaped()
             if self._damage:
                 self._tell(StopWriting(reason=self._damage), Role.COMMITTER)
@@ -466,7 +463,7 @@ class Supervisor:
         if self._phase is Phase.STARTING:
             self._fail(error)
         else:
-            self._degraded = f"{child.name} cannot start: {error}"
+            child.start_failure = str(error)
             self._publish()
 
     def _report_reaped(self) -> None:
@@ -478,8 +475,10 @@ class Supervisor:
         self._reaped.clear()
 
     def _publish(self) -> None:
-        degraded = self._damage or self._degraded or self._committer.trouble
-        self._tell(Processes(rows=[child.row() for child in self._children], degraded=degraded), Role.STEWARD)
+        absent = next((child.cannot_start for child in self._children if child.cannot_start), "")
+        degraded = self._damage or absent or self._committer.trouble
+        code = self._damage_code.value if self._damage else ""
+        self._tell(Processes([child.row() for child in self._children], degraded, code), Role.STEWARD)
 
     # ------------------------------------------------------------------------------------------------------- reload
 

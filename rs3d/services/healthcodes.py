@@ -13,6 +13,8 @@ from typing import Final
 class HealthCode(Enum):
     """One word for machines. Those that other parts of the daemon give (ok, starting, disk-full …) are not here."""
 
+    NO_COMMITTER = "no-committer"
+    CATALOG_SUSPECTED = "catalog-suspected"
     CATALOG_DAMAGED = "catalog-damaged"
     LOG_DAMAGED = "log-damaged"
     STORE_META_DAMAGED = "store-meta-damaged"
@@ -36,6 +38,16 @@ class Advice:
 
 
 ADVICE: Final[dict[HealthCode, Advice]] = {
+    HealthCode.NO_COMMITTER: Advice(
+        "the committer does not run, or ends at each start: reads are served, writes are refused until it runs",
+        "the log of the daemon (journalctl -u rs3d), then rs3d check --data DIR (with the daemon stopped)",
+        True,
+    ),
+    HealthCode.CATALOG_SUSPECTED: Advice(
+        "a process died twice within a minute as damaged pages of the catalog cause it; the store takes no more writes",
+        "rs3d check --data DIR, then rs3d check --rebuild --data DIR if it finds damage (with the daemon stopped)",
+        True,
+    ),
     HealthCode.CATALOG_DAMAGED: Advice(
         "rows of the catalog are damaged, hidden or miscounted; the store takes no more writes",
         "rs3d check --rebuild --data DIR (with the daemon stopped)",

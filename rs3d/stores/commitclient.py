@@ -2,13 +2,15 @@
 
 `commit` is shielded from its first packet on: whoever waits for it is cancelled only after the answer. When the
 committer dies, operations without an answer wait for its successor's channel (`reattach`) and are sent again under
-their old ids, which makes that harmless; an operation that is outstanding at a second death is given up as unknown.
+their old ids, which makes that harmless; an operation that is outstanding at a second death is given up as unknown,
+and so are all when no successor comes in time: until one does, nothing more is accepted.
 A committer in a thread of this process has no successor: at its end all are given up.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -51,6 +53,7 @@ class CommitClient:
         on_given_up: Callable[[bytes], None] | None = None,
         *,
         last_words: Callable[[], str] | None = None,
+        successor_wait_s: float = math.inf,
     ) -> None:
         """Begin on one end of a SEQPACKET pair, whose other end is the committer's.
 
@@ -59,11 +62,13 @@ class CommitClient:
                 into it (`messages.decode_operation` reads it).
             last_words: of a committer that has no successor: why it ended, asked for when it has. Nobody waits for
                 an answer then, and nothing more is sent.
+            successor_wait_s: how long operations wait for a committer's successor, from its end on.
         """
         self._on_given_up = on_given_up
         self._last_words = last_words
+        self._successor_wait_s = successor_wait_s
         self._refusal: Callable[[], Rs3dError] | None = None
-        """What `commit` raises once nothing can be committed any more."""
+        """What `commit` raises while nothing can be committed."""
         channel.setblocking(False)
         self._socket = channel
         self._epoch = 0
@@ -182,8 +187,8 @@ class CommitClient:
     # -------------------------------------------------------------------------------------------------- background
 
     async def run(self) -> None:
-        """Read answers until `close`. Survives the committer: it then waits for `reattach`. Raises nothing, so that
-        it can be a system task."""
+        """Read answers until `close`. Survives the committer: it then waits for `reattach`, and from a bound on refuses
+        what is to be committed meanwhile. Raises nothing, so that it can be a system task."""
         while not self._closed:
             try:
                 raw = self._socket.recv(messages.MAXIMUM_MESSAGE_BYTES)
@@ -200,6 +205,10 @@ class CommitClient:
                 self._gone = str(error)
             if not self._closed:
                 self._lose()
+                with trio.move_on_after(self._successor_wait_s):
+                    await self._attached.wait()
+                if not self._attached.is_set():
+                    self._refuse_waiting()
                 await self._attached.wait()
 
     def _take(self, raw: bytes) -> None:
@@ -269,6 +278,13 @@ class CommitClient:
             waiting.deaths += 1 if waiting.sent else 0
         self._give_up(lambda waiting: waiting.deaths > DEATHS_SURVIVED)
 
+    def _refuse_waiting(self) -> None:
+        """No successor came in time. What was sent may lie in the log, which a successor rolls forward: its outcome is
+        unknown. What was not has not happened, and is not sent any more."""
+        self._gone = reason = f"the committer ended, and none has taken its place for {self._successor_wait_s:g} s"
+        self._refusal = lambda: StoreReadOnly(reason=reason)
+        self._give_up(lambda _: True)
+
     def _give_up(self, is_lost: Callable[[_Waiting], bool]) -> None:
         for counter in [counter for counter, waiting in self._waiting.items() if is_lost(waiting)]:
             waiting = self._waiting.pop(counter)
@@ -276,8 +292,8 @@ class CommitClient:
             if waiting.deaths > DEATHS_SURVIVED and self._on_given_up is not None:
                 self._on_given_up(b"".join(waiting.parts))
             reason = self._gone or "the store is closed"
-            error = OutcomeUnknown(reason=reason) if waiting.sent else CommitterGone(reason=reason)
-            waiting.settle(outcome.Error(error))
+            refused = self._refusal() if self._refusal is not None else CommitterGone(reason=reason)
+            waiting.settle(outcome.Error(OutcomeUnknown(reason=reason) if waiting.sent else refused))
         self._admit()
 
     def reattach(self, channel: socket.socket) -> None:
@@ -287,6 +303,8 @@ class CommitClient:
         trio.lowlevel.notify_closing(old.fileno())
         old.close()
         self._gone = None
+        if not self._closed:
+            self._refusal = None
         self._unsent = deque(sorted(self._waiting))
         self._send_waiting()
         self._attached.set()

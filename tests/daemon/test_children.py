@@ -12,6 +12,7 @@ from rs3d.daemon.children import (
     LONGEST_START_DOUBLINGS,
     SETTLED_S,
     START_PATIENCE_S,
+    SUSPICION_WINDOW_S,
     ChildProcess,
     Role,
     State,
@@ -61,6 +62,47 @@ def test_deaths_by_signal_are_remembered_with_their_time(child: ChildProcess) ->
         die(child, after_s=1, now_s=now_s, returncode=-signal.SIGBUS)
     die(child, after_s=1, now_s=3.0, returncode=1)
     assert child.deaths_by_signal == [(signal.SIGBUS, 1.0), (signal.SIGBUS, 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("role", "numbers", "suspected"),
+    [
+        (Role.COMMITTER, (signal.SIGSEGV,), False),
+        (Role.COMMITTER, (signal.SIGSEGV, signal.SIGSEGV), True),
+        (Role.COMMITTER, (signal.SIGABRT, signal.SIGKILL, signal.SIGBUS), True),
+        (Role.COMMITTER, (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM), False),
+        (Role.WORKER, (signal.SIGSEGV, signal.SIGSEGV), False),
+        (Role.WORKER, (signal.SIGBUS, signal.SIGBUS), True),
+        (Role.STEWARD, (signal.SIGBUS, signal.SIGBUS), True),
+    ],
+)
+def test_two_deaths_as_damaged_pages_cause_them_within_a_minute_make_the_catalog_suspected(
+    child: ChildProcess, role: Role, numbers: tuple[int, ...], suspected: bool
+) -> None:
+    child.role = role
+    for turn, number in enumerate(numbers):
+        die(child, after_s=1, now_s=100.0 + turn, returncode=-number)
+    assert bool(child.suspected_of_the_catalog()) is suspected
+
+
+def test_two_such_deaths_far_apart_make_nothing_suspected(child: ChildProcess) -> None:
+    child.role = Role.COMMITTER
+    die(child, after_s=1, now_s=100.0, returncode=-signal.SIGSEGV)
+    die(child, after_s=1, now_s=100.1 + SUSPICION_WINDOW_S, returncode=-signal.SIGSEGV)
+    assert child.suspected_of_the_catalog() == ""
+
+
+def test_a_place_says_why_it_is_empty_until_a_process_serves_there(child: ChildProcess) -> None:
+    for returncode in (1, -signal.SIGABRT):
+        child.state = State.STARTING
+        assert child.cannot_start == ""
+        child.buried(returncode, 10.0)
+    assert child.cannot_start == "worker-0 ended 2 times before it served, last by SIGABRT; its log says more"
+    child.start_failure = "its catalog is damaged"
+    assert child.cannot_start == "worker-0 cannot start: its catalog is damaged"
+    child.state = State.STARTING
+    child.serves()
+    assert child.cannot_start == ""
 
 
 def test_a_starting_child_is_given_more_patience_than_a_silent_one(

@@ -224,6 +224,77 @@ async def test_store_rule_11_an_operation_outstanding_at_two_deaths_is_unknown(t
         client.close()
 
 
+async def test_operations_wait_for_a_successor_only_so_long_and_are_accepted_again_when_one_comes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    worker, first = channel_pair()
+    client = CommitClient(worker, successor_wait_s=30)
+    first.send(messages.encode_hello(7, 1))
+    refused: list[errors.Rs3dError] = []
+
+    async def one(key: str) -> None:
+        try:
+            await client.commit(put(client.next_id(), BucketId(1), key))
+        except errors.Rs3dError as error:
+            refused.append(error)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        await client.opened()
+        nursery.start_soon(one, "sent")
+        await trio.testing.wait_all_tasks_blocked()
+        first.close()
+        await trio.testing.wait_all_tasks_blocked()
+        for number in range(messages.OUTSTANDING_OPERATIONS + 3):
+            nursery.start_soon(one, f"unsent {number}")
+        await trio.sleep(29)
+        assert refused == []
+        await trio.sleep(2)
+        kinds = [type(error) for error in refused]
+        assert kinds.count(errors.OutcomeUnknown) == 1
+        assert kinds.count(errors.StoreReadOnly) == messages.OUTSTANDING_OPERATIONS + 3 == len(kinds) - 1
+        assert "none has taken its place for 30 s" in str(refused[0])
+        with pytest.raises(errors.StoreReadOnly):
+            await client.commit(put(client.next_id(), BucketId(1), "at once"))
+        assert not client.submit(put(client.next_id(), BucketId(1), "at once"), lambda _: None)
+        again, second = channel_pair()
+        client.reattach(again)
+        second.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            second.recv(1 << 17)  # what was refused is not sent any more
+        nursery.start_soon(one, "afterwards")
+        await trio.testing.wait_all_tasks_blocked()
+        assert b"afterwards" in second.recv(1 << 17)
+        client.close()
+        second.close()
+
+
+async def test_a_successor_that_comes_in_time_gets_what_waited_for_it(autojump_clock: trio.testing.MockClock) -> None:
+    worker, first = channel_pair()
+    client = CommitClient(worker, successor_wait_s=30)
+    first.send(messages.encode_hello(7, 1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        await client.opened()
+        first.close()
+        await trio.testing.wait_all_tasks_blocked()
+
+        async def one() -> None:
+            with pytest.raises(errors.NoSuchBucket):
+                await client.commit(put(client.next_id(), BucketId(1), "kept"))
+
+        nursery.start_soon(one)
+        await trio.sleep(29)
+        again, second = channel_pair()
+        client.reattach(again)
+        await trio.sleep(40)
+        assert b"kept" in second.recv(1 << 17)
+        second.send(messages.encode_replies([(1, None, errors.NoSuchBucket(bucket="x"))]))
+        await trio.testing.wait_all_tasks_blocked()
+        client.close()
+        second.close()
+
+
 async def test_store_rule_12_a_worker_has_so_many_operations_in_flight(tmp_path: Path) -> None:
     worker, committer = channel_pair()
     client = CommitClient(worker)

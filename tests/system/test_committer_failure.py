@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
-from rs3d.admin.client import AdminClient
+import pytest
+from botocore.exceptions import ClientError
+
+from rs3d.admin.client import AdminClient, CommandFailed
 from rs3d.stores.check import assert_files_reachable
 from rs3d.testing import MiniProcess
 from tests.system.clients import s3_client
+from tests.system.waiting import wait_until
 
 BROKEN_ONCE = """
 import os, pathlib, sys
@@ -43,3 +50,48 @@ def test_a_committer_that_fails_comes_back_and_answers_what_it_left(tmp_path: Pa
         client.put_object(Bucket="kept", Key="k2", Body=b"after")
         assert client.get_object(Bucket="kept", Key="k")["Body"].read() == b"before"
     assert_files_reachable(str(tmp_path / "data"))
+
+
+def test_writes_are_refused_while_no_committer_can_start_and_accepted_again_afterwards(tmp_path: Path) -> None:
+    catalog, aside = tmp_path / "data" / "catalog" / "data.mdb", tmp_path / "data.mdb"
+    with MiniProcess(tmp_path / "data", environment={"RS3D_DAEMON__COMMITTER_WAIT_S": "0.5"}) as server:
+        client = s3_client(server)
+        client.create_bucket(Bucket="kept")
+        client.put_object(Bucket="kept", Key="k", Body=b"before")
+        client.put_object(Bucket="kept", Key="large", Body=bytes(300_000))
+        catalog.rename(aside)
+        catalog.write_bytes(bytes(65536))
+        killed = server.children()["committer"]
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: server.children().get("committer") != killed)
+        for write in (
+            lambda: client.put_object(Bucket="kept", Key="k", Body=b"small"),
+            lambda: client.put_object(Bucket="kept", Key="large", Body=bytes(300_000)),
+            lambda: client.delete_object(Bucket="kept", Key="k"),
+            lambda: client.create_multipart_upload(Bucket="kept", Key="parts"),
+        ):
+            with pytest.raises(ClientError) as refused:
+                write()
+            answer = refused.value.response["ResponseMetadata"]
+            assert answer["HTTPStatusCode"] == 503 and answer["HTTPHeaders"]["retry-after"] == "1"
+        assert client.get_object(Bucket="kept", Key="k")["Body"].read() == b"before"
+        with AdminClient(server.directory / "admin.sock") as admin:
+            with pytest.raises(CommandFailed, match="the committer ended, and none has taken its place") as failed:
+                admin.call("bucket create", {"name": "another"})
+            assert failed.value.command == "rs3d status"
+            wait_until(lambda: "committer cannot start" in str(admin.call("status", {})))
+            status = admin.call("status", {})
+            assert isinstance(status, dict) and status["health"] == "no-committer"
+            assert "rs3d check" in str(status["detail"])
+        aside.rename(catalog)
+        wait_until(lambda: accepts(client))
+        assert client.get_object(Bucket="kept", Key="k")["Body"].read() == b"after"
+    assert_files_reachable(str(tmp_path / "data"))
+
+
+def accepts(client: Any) -> bool:
+    try:
+        client.put_object(Bucket="kept", Key="k", Body=b"after")
+    except ClientError:
+        return False
+    return True

@@ -138,16 +138,20 @@ def health(server: MiniProcess) -> str:
             return str(refused.read().decode())
 
 
-def test_store_rule_23_two_deaths_by_sigbus_make_the_store_read_only_instead_of_a_restart_loop(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("role", "number"), [("worker", signal.SIGBUS), ("committer", signal.SIGSEGV)])
+def test_store_rule_23_two_deaths_by_the_catalog_make_the_store_read_only_instead_of_a_restart_loop(
+    tmp_path: Path, role: str, number: int
+) -> None:
     with MiniProcess(tmp_path / "data") as server:
         client = s3_client(server)
         client.create_bucket(Bucket="kept")
         client.put_object(Bucket="kept", Key="k", Body=b"before")
         for _ in range(2):
-            pid = server.children()["worker"]
-            os.kill(pid, signal.SIGBUS)
-            wait_until(lambda dead=pid: replaced(server, "worker", dead))  # type: ignore[misc]
-        wait_until(lambda: "rs3d check --rebuild" in health(server))
+            pid = server.children()[role]
+            os.kill(pid, number)
+            wait_until(lambda dead=pid: replaced(server, role, dead))  # type: ignore[misc]
+        wait_until(lambda: health(server).startswith("catalog-suspected: "))
+        assert "rs3d check --rebuild" in health(server)
         wait_until(lambda: answers(client))
         assert client.get_object(Bucket="kept", Key="k")["Body"].read() == b"before"
         with pytest.raises(ClientError) as refused:
@@ -157,6 +161,17 @@ def test_store_rule_23_two_deaths_by_sigbus_make_the_store_read_only_instead_of_
         assert health(server) == "ok: serving\n"
         s3_client(server).put_object(Bucket="kept", Key="k", Body=b"after")
     check_everything(server)
+
+
+def test_a_committer_that_is_killed_once_by_sigsegv_is_started_again_and_nothing_else(tmp_path: Path) -> None:
+    with MiniProcess(tmp_path / "data") as server:
+        client = s3_client(server, attempts=5)
+        client.create_bucket(Bucket="kept")
+        pid = server.children()["committer"]
+        os.kill(pid, signal.SIGSEGV)
+        wait_until(lambda: replaced(server, "committer", pid))
+        client.put_object(Bucket="kept", Key="k", Body=b"after")
+        wait_until(lambda: health(server) == "ok: serving\n")
 
 
 def answers(client: Any) -> bool:
