@@ -2,8 +2,8 @@
 
 A stripe's blocks are the sidecar's blocks of 64 KiB, but for the last stripe, whose blocks are shorter: several share
 one CRC of the sidecar, so that one damaged byte makes a checked reading refuse more blocks than parity restores. There
-the stripe is read unchecked, restored by the checks of its own blocks, and what comes out is checked by the sidecar:
-bytes that belong elsewhere never pass.
+the stripe is read unchecked, page by page where the disk cannot read all of it, restored by the checks of its own
+blocks, and what comes out is checked by the sidecar: bytes that belong elsewhere never pass.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 
 from rs3d.errors import BlobDamaged, DamageError
-from rs3d.rio.mending import last_stripe_begin, mend_last_stripe
+from rs3d.rio.mending import last_stripe, mend_last_stripe
 from rs3d.rio.parity import corrects
 from rs3d.stores.interfaces import BlobReader
 
@@ -54,11 +54,12 @@ class MendedReads:
             return
         info = self._reader.info
         try:
-            self._begin = last_stripe_begin(info.recipe, info.stored_bytes)
+            stripe = last_stripe(info.recipe, info.stored_bytes)
+            self._begin = stripe.begin
             if offset < self._begin:
                 return
             self._tried = True
             mend = partial(mend_last_stripe, info.recipe, info.stored_bytes)
-            self._tail = self._reader.read_tail(self._begin, mend)
+            self._tail = self._reader.read_tail(self._begin, mend, stripe.losable_bytes)
         except (DamageError, ValueError):  # ValueError: blocks of another size, none of which are the sidecar's
             self._tried = True

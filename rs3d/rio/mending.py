@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from rs3d.rio.layers import Steps, StoredBytes, Surroundings
 from rs3d.rio.parity import CorrectingLayer
@@ -35,16 +36,25 @@ def mend_stored(
     return _drive(layer, layer.scrub(), read, write)
 
 
-def last_stripe_begin(recipe: Recipe, stored_bytes: int) -> int:
-    """Where the last stripe of a stream whose outermost layer is parity begins. Raises as `mend_stored`."""
-    return _layer(recipe, stored_bytes).last_stripe[1]
+class LastStripe(NamedTuple):
+    """Where the last stripe of a stream whose outermost layer is parity begins, and how many of its stored bytes may be
+    missing at most."""
+
+    begin: int
+    losable_bytes: int
+
+
+def last_stripe(recipe: Recipe, stored_bytes: int) -> LastStripe:
+    """Raises as `mend_stored`."""
+    layer = _layer(recipe, stored_bytes)
+    return LastStripe(layer.last_stripe[1], layer.losable_bytes)
 
 
 def mend_last_stripe(recipe: Recipe, stored_bytes: int, stored: bytearray) -> None:
     """Restore, in place, what is bad of the last stripe.
 
     Args:
-        stored: the stored bytes from `last_stripe_begin` to the end.
+        stored: the stored bytes from `last_stripe` to the end.
 
     Raises:
         StreamDamaged, FormatUnknown: as `mend_stored`.

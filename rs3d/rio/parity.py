@@ -219,6 +219,12 @@ class CorrectingLayer:
         number = max(self.length - 1, 0) // self._layout.stripe_bytes
         return number, number * self._layout.stripe_stored_bytes
 
+    @property
+    def losable_bytes(self) -> int:
+        """Stored bytes of the last stripe that may be missing at most: those of as many blocks as are parity."""
+        rest = self.length - self.last_stripe[0] * self._layout.stripe_bytes
+        return self._layout.parity_blocks * (-(-rest // self._layout.data_blocks) + CHECK.size)
+
     def scrub(self, first_stripe: int = 0) -> Steps:
         """Read everything from a stripe on, parity too, and restore what is bad; `repairs` tells.
 

@@ -17,7 +17,7 @@ from typing import Final
 from rs3d.errors import BlobDamaged, DamageError, FormatUnknown, RecordDamaged
 from rs3d.format.sidecar import BLOCK_BYTES, LEAF_BYTES, Sidecar, decode_either
 from rs3d.kernels.directio import Access, DirectFile
-from rs3d.rio.mending import mend_stored
+from rs3d.rio.mending import last_stripe, mend_stored
 from rs3d.rio.parity import corrects
 from rs3d.stores.blobexamination import (
     BlobExamination,
@@ -29,8 +29,9 @@ from rs3d.stores.blobexamination import (
 )
 from rs3d.stores.blobfaults import blob_fault
 from rs3d.stores.blobs import LocalBlobStore
-from rs3d.stores.files import SYSTEM_FILES, Files, read_whole, write_whole
+from rs3d.stores.files import PAGE_BYTES, SYSTEM_FILES, Files, read_readable, read_whole, write_whole
 from rs3d.stores.layout import STAGING, BlobFile, is_staged_name, quarantine_name
+from rs3d.types.blobs import BlobInfo
 from rs3d.types.identifiers import BlobId
 
 COPY_BYTES: Final = LEAF_BYTES
@@ -153,9 +154,6 @@ class BlobMender:
     def _restore(self, sidecar: Sidecar, source: int, target: int) -> int:
         """Copy what can be read, then restore what is bad in the copy. Returns blocks restored."""
         info = sidecar.info
-        for offset in range(0, info.stored_bytes, COPY_BYTES):
-            piece = _readable(source, offset, min(COPY_BYTES, info.stored_bytes - offset))
-            write_whole(self._files, target, piece, offset)
 
         def read(offset: int, buffer: memoryview) -> bool:
             return read_whole(self._files, target, buffer, offset) == len(buffer)
@@ -164,9 +162,28 @@ class BlobMender:
             write_whole(self._files, target, stored, offset)
 
         try:
+            self._copy_readable(info, source, target)
             return mend_stored(info.recipe, info.stored_bytes, read, write)
         except (DamageError, FormatUnknown) as damage:
             raise BlobDamaged(blob=info.blob.text(), reason=str(damage)) from damage
+
+    def _copy_readable(self, info: BlobInfo, source: int, target: int) -> None:
+        """Zeros for what cannot be read: whole blocks, but in the last stripe, where several share one of 64 KiB."""
+        tail = last_stripe(info.recipe, info.stored_bytes)
+        buffer = memoryview(bytearray(COPY_BYTES))
+        lost, offset = 0, 0
+        while offset < info.stored_bytes:
+            end = info.stored_bytes if offset >= tail.begin else tail.begin
+            piece = buffer[: min(COPY_BYTES, end - offset)]
+            unit_bytes, losable_bytes = BLOCK_BYTES, len(piece)
+            if offset >= tail.begin:
+                unit_bytes, losable_bytes = PAGE_BYTES, tail.losable_bytes - lost
+            missing = read_readable(
+                self._files, source, piece, offset, unit_bytes=unit_bytes, losable_bytes=losable_bytes
+            )
+            lost += missing if offset >= tail.begin else 0
+            write_whole(self._files, target, piece, offset)
+            offset += len(piece)
 
     # ------------------------------------------------------------------------------------------------------ sidecar
 
@@ -197,18 +214,3 @@ def _is_sound(sidecar: Sidecar, descriptor: int, buffers: Buffers) -> bool:
         except (BlobDamaged, OSError):
             return False
     return True
-
-
-def _readable(descriptor: int, offset: int, length: int) -> bytes:
-    """These bytes, with zeros for blocks that cannot be read."""
-    try:
-        return os.pread(descriptor, length, offset).ljust(length, b"\0")
-    except OSError:
-        pieces = []
-        for begin in range(offset, offset + length, BLOCK_BYTES):
-            count = min(BLOCK_BYTES, offset + length - begin)
-            try:
-                pieces.append(os.pread(descriptor, count, begin).ljust(count, b"\0"))
-            except OSError:
-                pieces.append(bytes(count))
-        return b"".join(pieces)

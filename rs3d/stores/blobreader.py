@@ -18,7 +18,7 @@ from rs3d.kernels.directio import read_nowait
 from rs3d.stores.blobfaults import blob_fault
 from rs3d.stores.blobheads import SidecarEntry, damage_reason, read_page
 from rs3d.stores.blobmemo import VerifiedSpans
-from rs3d.stores.files import Files, read_whole
+from rs3d.stores.files import PAGE_BYTES, Files, read_readable, read_whole
 from rs3d.types.blobs import BlobInfo, BlobOrigin
 from rs3d.types.identifiers import BlobId
 
@@ -138,14 +138,14 @@ class LocalBlobReader:
         if self._lately is not None:
             self._lately.add(self.info.blob, begin, begin + length, self.info.stored_bytes)
 
-    def read_tail(self, offset: int, restore: Callable[[bytearray], None]) -> bytearray:
+    def read_tail(self, offset: int, restore: Callable[[bytearray], None], losable_bytes: int) -> bytearray:
         stored_bytes = self.info.stored_bytes
         if offset % BLOCK_BYTES or not 0 <= offset <= stored_bytes:
             raise ValueError(f"{offset} is no bound of a block in {stored_bytes} bytes")
         tail = bytearray(stored_bytes - offset)
         view = memoryview(tail)
         try:
-            read_whole(self._files, self._data, view, offset)
+            read_readable(self._files, self._data, view, offset, unit_bytes=PAGE_BYTES, losable_bytes=losable_bytes)
         except OSError as error:
             raise self._fault(error, f"reading {len(tail)} bytes at {offset}") from error
         finally:

@@ -20,6 +20,12 @@ from rs3d.kernels import directio, posix
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 
+PAGE_BYTES = 4096
+"""What the kernel reads of a file at least, so that what a bad sector takes along is a page."""
+UNREADABLE = frozenset({errno.EIO, errno.ENODATA, errno.EBADMSG, errno.EUCLEAN})
+"""Bytes that the disk cannot deliver, or that the file system's own checks refuse (ENODATA: a direct read of a bad
+sector; the others: XFS and btrfs)."""
+
 _BENEATH = posix.RESOLVE_BENEATH | posix.RESOLVE_NO_SYMLINKS | posix.RESOLVE_NO_MAGICLINKS
 
 
@@ -236,6 +242,40 @@ def read_whole(files: Files, descriptor: int, buffer: memoryview, offset: int) -
             break
         done += count
     return done
+
+
+def read_readable(
+    files: Files, descriptor: int, buffer: memoryview, offset: int, *, unit_bytes: int, losable_bytes: int
+) -> int:
+    """Fill `buffer` from `offset` with what the disk can read; zeros stand for what it cannot, and for what the file
+    lacks.
+
+    Args:
+        unit_bytes: where a read fails, the rest of such a unit of the file is passed over; at least a page.
+        losable_bytes: of how many unreadable bytes on to give up: a failing disk may take seconds for each attempt.
+
+    Returns:
+        Bytes that could not be read.
+
+    Raises:
+        OSError: the last one, where there are more; or one that is not the disk's.
+    """
+    view = buffer.cast("B")
+    done = lost = 0
+    while done < len(view):
+        try:
+            count = files.pread_into(descriptor, view[done:], offset + done)
+        except OSError as error:
+            count = min(unit_bytes - (offset + done) % unit_bytes, len(view) - done)
+            lost += count
+            if error.errno not in UNREADABLE or lost > losable_bytes:
+                raise
+            view[done : done + count] = bytes(count)
+        if count == 0:
+            view[done:] = bytes(len(view) - done)
+            break
+        done += count
+    return lost
 
 
 def _open_beneath(name: str, flags: int, directory: int | None) -> int:

@@ -260,9 +260,13 @@ class BlobReader(Protocol):
         """
         ...
 
-    def read_tail(self, offset: int, restore: Callable[[bytearray], None]) -> bytearray:
+    def read_tail(self, offset: int, restore: Callable[[bytearray], None], losable_bytes: int) -> bytearray:
         """The stored bytes from `offset`, a multiple of the block size, to the end: read unchecked, changed by
         `restore`, which puts right what is damaged, and verified then. For what parity mends in memory.
+
+        Args:
+            restore: finds zeros where the disk cannot read.
+            losable_bytes: how many such bytes it can put right at most.
 
         Raises:
             BlobDamaged: they are not what was stored; and what `restore` raises.

@@ -159,7 +159,7 @@ class MemoryBlobReader:
         begin, checked = self._checked(offset, len(view))
         view[:] = checked[offset - begin : offset - begin + len(view)]
 
-    def read_tail(self, offset: int, restore: Callable[[bytearray], None]) -> bytearray:
+    def read_tail(self, offset: int, restore: Callable[[bytearray], None], losable_bytes: int) -> bytearray:
         stored_bytes = self.info.stored_bytes
         if offset % BLOCK_BYTES or not 0 <= offset <= stored_bytes:
             raise ValueError(f"{offset} is no bound of a block in {stored_bytes} bytes")
