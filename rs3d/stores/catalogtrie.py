@@ -1,7 +1,8 @@
 """Walking a table of user keys in byte order, long keys included. FORMAT.md section "Catalog keys"; STORE.md 24.
 
 A walk yields (space prefix, text and suffix, sealed value) triples through one LMDB cursor a level; branch rows are
-entered and never shown.
+entered and never shown. The CRCs of the rows that it yields are for whoever gets them; those of the rows by which it
+decides that others are not there (where it begins, what it passes over, where it ends) are checked here.
 """
 
 from __future__ import annotations
@@ -39,11 +40,30 @@ def walk(
         after_row: begin behind this row key instead, when it lies in the space where the walk begins.
 
     Raises:
-        RecordDamaged: a page leads to a row that lies before these.
+        RecordDamaged: a page leads to a row that lies before these, or a row beside them is damaged: it may be one of
+            them.
     """
     if start < prefix:
         start = prefix
     return _walk_space(transaction, table, bucket, bucket_prefix(bucket), b"", prefix, start, after_row)
+
+
+def _begin_at(cursor: lmdb.Cursor[bytes], table: Table, seek: bytes) -> bool:
+    """Go to the first row from `seek` on. Whether there is one.
+
+    The row before it has to be sound and before `seek`: a flipped bit in its key, or in one of a page that leads there,
+    would have the search pass over rows.
+    """
+    is_there = cursor.set_range(seek)
+    if is_there and cursor.key() < seek:
+        raise table.out_of_order(cursor.key())
+    if not (cursor.prev() if is_there else cursor.last()):
+        return is_there and cursor.first()
+    row_key, sealed = cursor.item()
+    if row_key >= seek:
+        raise table.out_of_order(row_key)
+    table.unseal(row_key, sealed)
+    return is_there and cursor.next()
 
 
 def _walk_space(
@@ -61,7 +81,7 @@ def _walk_space(
     rest = start[len(above) :] if start > above else b""
     long_start = len(rest) > CHUNK_BYTES
     seek = branch_row_key(space, rest[:CHUNK_BYTES]) if long_start else space + rest
-    if not cursor.set_range(seek):
+    if not _begin_at(cursor, table, seek):
         return
     first = True
     wanted = space + prefix[len(above) :]
@@ -75,8 +95,10 @@ def _walk_space(
         if row_key[:width] != space:
             if row_key < space:
                 raise table.out_of_order(row_key)
+            table.unseal(row_key, sealed)
             return
         if len(sealed) == BRANCH_VALUE_BYTES:
+            table.unseal(row_key, sealed)
             text = above + row_key[width:-1]
             if not (text.startswith(prefix) or prefix.startswith(text)):
                 if text > prefix:
@@ -91,9 +113,11 @@ def _walk_space(
         first = False
         text = above + row_key[width:]
         if not text.startswith(prefix):
+            table.unseal(row_key, sealed)
             if text > prefix:
                 return
             continue
         if after_row is not None and row_key <= after_row and after_row.startswith(space):
+            table.unseal(row_key, sealed)
             continue
         yield row_key, text, sealed

@@ -96,6 +96,7 @@ class CatalogView:
             if not key.startswith(prefix):
                 if key < start:
                     raise table.out_of_order(key)
+                table.unseal(key, sealed)
                 return
             yield key, table.unseal(key, sealed)
 
