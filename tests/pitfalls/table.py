@@ -149,6 +149,8 @@ DATA: dict[str, Line] = {
         "system/test_rot.py::test_d15_flips_in_pages_of_the_catalog_are_found_and_a_rebuild_gives_everything_back",
         "stores/test_catalog_pages.py::test_d15_a_flipped_bit_in_a_page_is_told_or_every_row_is_still_found",
         "stores/test_catalog_order.py::test_d15_a_list_that_is_led_back_is_damage_and_not_its_end",
+        "stores/test_flipped_lists.py::test_d15_a_list_beside_a_flipped_key_is_damage_or_leaves_nothing_out",
+        "stores/test_unreadable_stripe.py::test_every_page_that_cannot_be_read_is_restored_as_far_as_parity_covers_it",
         "stores/test_blobs_local.py::test_pitfall_d15_any_flip_or_loss_in_a_sidecar_is_damage_and_never_absence",
         "format/test_sidecar.py::test_pitfall_d15_a_flip_of_any_byte_is_found",
     ),
@@ -160,7 +162,8 @@ DATA: dict[str, Line] = {
     ),
     "D17": absent(
         "lifecycle rules deleted everything",
-        "no rule can be set: PutBucketLifecycleConfiguration answers 501 and stores nothing; only requests delete",
+        "no rule can be set: PutBucketLifecycleConfiguration answers 501 and stores nothing; only requests and an "
+        "operator's commands delete",
         "PutBucketLifecycleConfiguration",
     ),
     "D18": covered(
@@ -261,8 +264,8 @@ SECURITY: dict[str, Line] = {
     ),
     "S8": absent(
         "escalation by imported identities",
-        "no command or request imports or exports identities, and there are no service accounts; keys are made by root "
-        "over the admin socket alone (S12)",
+        "no command or request imports or exports identities, and there are no service accounts; keys are made over "
+        "the admin socket alone (S12), which answers root and the daemon's own user",
     ),
     "S9": covered(
         "policy engines that headers could spoof",
@@ -389,7 +392,8 @@ EARLIER_PROJECTS: dict[str, Line] = {
     ),
     "P11": absent(
         "a learning cache that learned nothing",
-        "nothing here learns or predicts: what is remembered is bounded, and forgotten by fixed rules",
+        "no cache here learns or predicts: what is remembered is bounded, and forgotten by fixed rules; what adapts is "
+        "which codec compresses a body, by an average of what each gained lately (rio/test_plans.py)",
     ),
     "P12": covered(
         "master keys in plain text, replaced when unreadable",
