@@ -22,11 +22,9 @@ LONGEST_DELAY_S: Final = 15.0
 SUSPICION_WINDOW_S: Final = 60.0
 """Two deaths as a damaged catalog causes them within this time mean that it is damaged (STORE.md 23)."""
 
-READERS_FAULTS: Final = frozenset({signal.SIGBUS})
-"""How whoever reads the catalog ends when its file is cut short or its disk cannot read it."""
-COMMITTERS_FAULTS: Final = frozenset({signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
-"""How liblmdb ends its process on pages that lead astray, by accident or by an assertion. Of the committer alone: a
-worker handles what clients send, and one who makes it crash must not make the store read-only."""
+CATALOG_FAULTS: Final = frozenset({signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
+"""How whoever reads the catalog ends when its file is cut short or its disk cannot read it, and how liblmdb ends its
+process on pages that lead astray, by accident or by an assertion."""
 
 SETTLED_S: Final = 60.0
 """A child that ran for so long is forgiven its earlier crashes."""
@@ -51,6 +49,17 @@ class State(enum.Enum):
     STARTING = "starting"
     SERVING = "serving"
     DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """What deaths say of the catalog."""
+
+    reason: str = ""
+    """Empty when nothing."""
+    stops_writing: bool = False
+    """Whether nothing more is to be committed. A worker handles what clients send: one who makes it crash must not make
+    the store read-only, so that the catalog is only looked at then."""
 
 
 @dataclass(slots=True)
@@ -166,13 +175,14 @@ class ChildProcess:
         ended = f"by {_signal_name(-self.returncode)}" if self.returncode < 0 else f"with status {self.returncode}"
         return f"{self.name} ended {self.failed_starts} times before it served, last {ended}; its log says more"
 
-    def suspected_of_the_catalog(self) -> str:
-        """What its last two deaths say of the catalog's pages; '' when nothing."""
-        faults = COMMITTERS_FAULTS if self.role is Role.COMMITTER else READERS_FAULTS
-        deaths = [death for death in self.deaths_by_signal if death[0] in faults]
-        if len(deaths) < 2 or deaths[-1][1] - deaths[-2][1] > SUSPICION_WINDOW_S:
-            return ""
-        return f"{self.name} died twice reading the catalog's map, last by {_signal_name(deaths[-1][0])}"
+    def suspected_of_the_catalog(self) -> Suspicion:
+        """What its last two deaths say of the catalog's pages."""
+        deaths = [death for death in self.deaths_by_signal if death[0] in CATALOG_FAULTS][-2:]
+        if len(deaths) < 2 or deaths[1][1] - deaths[0][1] > SUSPICION_WINDOW_S:
+            return Suspicion()
+        reason = f"{self.name} died twice as when it reads damaged pages, last by {_signal_name(deaths[1][0])}"
+        by_the_map = all(number == signal.SIGBUS for number, _ in deaths)
+        return Suspicion(reason, stops_writing=by_the_map or self.role is not Role.WORKER)
 
     def silent_for_s(self, now_s: float) -> float:
         return now_s - self.heard_at_s

@@ -82,6 +82,12 @@ class CatalogDamaged(msgspec.Struct, frozen=True, tag="catalog damaged"):
     reason: str
 
 
+class CatalogSuspected(msgspec.Struct, frozen=True, tag="catalog suspected"):
+    """Supervisor → steward: look at the catalog, whether a scrub is due or not. Answered by CatalogDamaged if it is."""
+
+    reason: str
+
+
 class BlobSuspected(msgspec.Struct, frozen=True, tag="blob suspected"):
     """Worker → supervisor → steward: reading found damage, mended on the way or not. Dropped when the way is full: the
     scrub finds it too."""
@@ -163,6 +169,7 @@ Message = (
     | AcceptClock
     | StopWriting
     | CatalogDamaged
+    | CatalogSuspected
     | BlobSuspected
     | Drain
     | Reload

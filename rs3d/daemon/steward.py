@@ -37,6 +37,7 @@ from rs3d.daemon.control import (
     AcceptClock,
     BlobSuspected,
     CatalogDamaged,
+    CatalogSuspected,
     CommitterChannel,
     Drain,
     Message,
@@ -57,7 +58,6 @@ from rs3d.services.compaction import CompactionService
 from rs3d.services.garbage import GarbageService, SweepService
 from rs3d.services.keyproviders import KeyProviderService
 from rs3d.services.masterkeys import MasterKeyService
-from rs3d.services.mending import Suspects
 from rs3d.services.packs import PackService
 from rs3d.services.proofs import Proofs
 from rs3d.services.readers import ReaderCheck
@@ -90,7 +90,7 @@ class Steward:
         self._processes = Processes(rows=[])
         self._hub = TraceHub(self._switch_trace)
         self._parts: StoreParts | None = None
-        self._suspects: Suspects | None = None
+        self._scrubbing: Scrubbing | None = None
         self._committer_arrived, self._committers = trio.open_memory_channel[int](math.inf)
         self._drain_asked = trio.Event()
         self._credentials_source = ""
@@ -118,8 +118,7 @@ class Steward:
         await rootcredentials.ensure_root(parts.engine, parts.catalog, parts.committer, credentials)
 
     async def _work(self, parts: StoreParts) -> None:
-        scrubbing = self._scrubbing(parts)
-        self._suspects = scrubbing.suspects
+        scrubbing = self._scrubbing = self._build_scrubbing(parts)
         parts.blobs.on_damage = scrubbing.suspects.add
         garbage, services = self._services(parts)
         services += scrubbing.services
@@ -164,7 +163,7 @@ class Steward:
             nursery.cancel_scope.cancel()
         scrubbing.mender.close()
 
-    def _scrubbing(self, parts: StoreParts) -> Scrubbing:
+    def _build_scrubbing(self, parts: StoreParts) -> Scrubbing:
         root = str(storage_root(self._configuration))
 
         def catalog_damaged(reason: str) -> None:
@@ -284,8 +283,11 @@ class Steward:
         elif isinstance(message, TraceRecord):
             self._hub.publish(message)
         elif isinstance(message, BlobSuspected):
-            if self._suspects is not None:
-                self._suspects.add(BlobId.from_text(message.blob), message.reason)
+            if self._scrubbing is not None:
+                self._scrubbing.suspects.add(BlobId.from_text(message.blob), message.reason)
+        elif isinstance(message, CatalogSuspected):
+            if self._scrubbing is not None:
+                self._scrubbing.scrub.suspect_catalog(message.reason)
         elif isinstance(message, Reload):
             self._child.channel.send(Reloaded(refused=self._reload(message)))
         else:

@@ -28,6 +28,7 @@ from rs3d.daemon.control import (
     AcceptClock,
     BlobSuspected,
     CatalogDamaged,
+    CatalogSuspected,
     CommitterChannel,
     Drain,
     Failed,
@@ -272,8 +273,11 @@ class Supervisor:
             child.epoch = None
             self._report_reaped()
         suspicion = child.suspected_of_the_catalog()
-        if suspicion:
-            self._stop_writing(suspicion, HealthCode.CATALOG_SUSPECTED)
+        if suspicion.stops_writing:
+            self._stop_writing(suspicion.reason, HealthCode.CATALOG_SUSPECTED)
+        elif suspicion.reason:
+            self._tell(CatalogSuspected(reason=suspicion.reason), Role.STEWARD)
+            child.deaths_by_signal = []  # once for each two of them
         unexplained = self._phase is Phase.STARTING and child.restarts >= START_ATTEMPTS
         if unexplained and self._failure is None:
             self._fail(StartFailed(process=child.name, attempts=child.restarts))

@@ -76,6 +76,8 @@ class ScrubService:
     _woken: trio.Event = field(default_factory=trio.Event)
     _step_under_way: trio.Lock = field(default_factory=trio.Lock)
     _told_unsaved: bool = False
+    _suspicion: str = ""
+    """Why the catalog is to be looked at, be a scrub under way or not."""
     _mendable: set[int] = field(default_factory=set)
 
     # ------------------------------------------------------------------------------------------------------ verbs
@@ -151,8 +153,17 @@ class ScrubService:
 
     # ----------------------------------------------------------------------------------------------------- service
 
+    def suspect_catalog(self, reason: str) -> None:
+        """Have the catalog looked at next."""
+        self._suspicion = reason
+        self._woken.set()
+
     async def step(self) -> float:
         self._load()
+        if self._suspicion:
+            async with self._step_under_way:
+                await self._examine_suspected()
+            return 0.0
         if self.progress.state != "running":
             await self._wait()
             return 0.0
@@ -206,6 +217,12 @@ class ScrubService:
                 progress.stage = "blobs"
         elif not await trio.to_thread.run_sync(self.stages.examine_some_blobs, progress):
             await self._finish()
+
+    async def _examine_suspected(self) -> None:
+        reason, self._suspicion = self._suspicion, ""
+        log.warning("looking at the catalog", extra=fields(reason=reason))
+        if not await self._is_catalog_sound() and self.progress.state == "running":
+            self._give_up()
 
     async def _is_catalog_sound(self) -> bool:
         found = await self.examine_catalog()

@@ -16,6 +16,7 @@ from rs3d.daemon.children import (
     ChildProcess,
     Role,
     State,
+    Suspicion,
 )
 
 
@@ -65,31 +66,33 @@ def test_deaths_by_signal_are_remembered_with_their_time(child: ChildProcess) ->
 
 
 @pytest.mark.parametrize(
-    ("role", "numbers", "suspected"),
+    ("role", "numbers", "suspected", "stops_writing"),
     [
-        (Role.COMMITTER, (signal.SIGSEGV,), False),
-        (Role.COMMITTER, (signal.SIGSEGV, signal.SIGSEGV), True),
-        (Role.COMMITTER, (signal.SIGABRT, signal.SIGKILL, signal.SIGBUS), True),
-        (Role.COMMITTER, (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM), False),
-        (Role.WORKER, (signal.SIGSEGV, signal.SIGSEGV), False),
-        (Role.WORKER, (signal.SIGBUS, signal.SIGBUS), True),
-        (Role.STEWARD, (signal.SIGBUS, signal.SIGBUS), True),
+        (Role.COMMITTER, (signal.SIGSEGV,), False, False),
+        (Role.COMMITTER, (signal.SIGSEGV, signal.SIGSEGV), True, True),
+        (Role.COMMITTER, (signal.SIGABRT, signal.SIGKILL, signal.SIGBUS), True, True),
+        (Role.COMMITTER, (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM), False, False),
+        (Role.WORKER, (signal.SIGSEGV, signal.SIGSEGV), True, False),
+        (Role.WORKER, (signal.SIGBUS, signal.SIGSEGV), True, False),
+        (Role.WORKER, (signal.SIGBUS, signal.SIGBUS), True, True),
+        (Role.STEWARD, (signal.SIGSEGV, signal.SIGSEGV), True, True),
     ],
 )
 def test_two_deaths_as_damaged_pages_cause_them_within_a_minute_make_the_catalog_suspected(
-    child: ChildProcess, role: Role, numbers: tuple[int, ...], suspected: bool
+    child: ChildProcess, role: Role, numbers: tuple[int, ...], suspected: bool, stops_writing: bool
 ) -> None:
     child.role = role
     for turn, number in enumerate(numbers):
         die(child, after_s=1, now_s=100.0 + turn, returncode=-number)
-    assert bool(child.suspected_of_the_catalog()) is suspected
+    suspicion = child.suspected_of_the_catalog()
+    assert (bool(suspicion.reason), suspicion.stops_writing) == (suspected, stops_writing)
 
 
 def test_two_such_deaths_far_apart_make_nothing_suspected(child: ChildProcess) -> None:
     child.role = Role.COMMITTER
     die(child, after_s=1, now_s=100.0, returncode=-signal.SIGSEGV)
     die(child, after_s=1, now_s=100.1 + SUSPICION_WINDOW_S, returncode=-signal.SIGSEGV)
-    assert child.suspected_of_the_catalog() == ""
+    assert child.suspected_of_the_catalog() == Suspicion()
 
 
 def test_a_place_says_why_it_is_empty_until_a_process_serves_there(child: ChildProcess) -> None:

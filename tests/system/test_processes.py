@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
+from rs3d.format.lmdbpages import decode_metas, named_trees
 from rs3d.stores.check import CheckMode, assert_files_reachable, check_store
 from rs3d.testing import MiniProcess
 from tests.system.clients import s3_client
@@ -172,6 +173,30 @@ def test_a_committer_that_is_killed_once_by_sigsegv_is_started_again_and_nothing
         wait_until(lambda: replaced(server, "committer", pid))
         client.put_object(Bucket="kept", Key="k", Body=b"after")
         wait_until(lambda: health(server) == "ok: serving\n")
+
+
+def test_store_rule_23_two_deaths_of_a_worker_by_sigsegv_have_the_catalog_looked_at(tmp_path: Path) -> None:
+    catalog = tmp_path / "data" / "catalog" / "data.mdb"
+    with MiniProcess(tmp_path / "data") as server:
+        client = s3_client(server, attempts=5)
+        client.create_bucket(Bucket="kept")
+        with catalog.open("r+b") as file:
+            file.seek(table_page(catalog.read_bytes(), b"identities") + 2)
+            file.write(b"\xff")  # the page's number
+        for _ in range(2):
+            pid = server.children()["worker"]
+            os.kill(pid, signal.SIGSEGV)
+            wait_until(lambda dead=pid: replaced(server, "worker", dead))  # type: ignore[misc]
+        wait_until(lambda: health(server).startswith("catalog-damaged: "))
+        assert "rs3d check --rebuild" in health(server)
+        wait_until(lambda: answers(client))
+
+
+def table_page(content: bytes, table: bytes) -> int:
+    """Where the root of a table of the catalog begins."""
+    view = memoryview(content)
+    newest = decode_metas(view)[0]
+    return dict(named_trees(view, newest))[table].root * newest.page_bytes
 
 
 def answers(client: Any) -> bool:
