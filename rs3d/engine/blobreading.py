@@ -13,11 +13,11 @@ import trio
 
 from rs3d.engine.buffers import Lease
 from rs3d.engine.dedupreading import DedupBlob
-from rs3d.engine.layers import LayeredBlob
+from rs3d.engine.layers import LayeredBlob, decoding_ns
 from rs3d.engine.results import FileSpan
 from rs3d.engine.runtime import Reading, Runtime
 from rs3d.engine.threads import Job
-from rs3d.errors import BlobDamaged, ObjectDamaged
+from rs3d.errors import BlobDamaged, ObjectDamaged, Rs3dError
 from rs3d.format.manifest import is_manifest
 from rs3d.rio.keys import EncryptionKey
 from rs3d.stores.interfaces import BlobReader
@@ -36,6 +36,9 @@ SPAN_BYTES: Final = 4 * 1024 * 1024
 CLOSED_AT_ONCE_BYTES: Final = 64 * 1024 * 1024
 """Up to this size a blob is closed on the loop. If it was unlinked meanwhile, closing frees its blocks, which takes
 long for large files only."""
+
+DECODED_ON_LOOP_NS: Final = 1_000_000
+"""A piece with layers is decoded on the loop when that takes at most so long."""
 
 
 class _Slice:
@@ -144,12 +147,13 @@ class BlobPieces:
         self._begun_with = piece
         self._leave_if_open()
 
-    def single(self) -> FileSpan | None:
-        """The first piece, when it is a span and everything there is."""
+    def single(self) -> Piece | None:
+        """The first piece, when it is everything there is."""
         piece = self._begun_with
-        if isinstance(piece, FileSpan) and self._only and piece.length == self._extents[0].length:
-            return piece
-        return None
+        if piece is None or not self._only:
+            return None
+        length = piece.length if isinstance(piece, FileSpan) else len(piece)
+        return piece if length == self._extents[0].length else None
 
     async def next(self) -> Piece | None:
         """The next piece, valid until the next call; None at the end.
@@ -279,12 +283,39 @@ class BlobPieces:
         if found is not None:
             return not isinstance(found, _DecodedBlob) and found.read_now(upcoming.offset, buffer)
         is_last = upcoming.index == self._opened and self._opened + 1 == len(self._extents)
-        if not is_last or self._is_layered(upcoming):
+        if not is_last:
             return False
+        if self._is_layered(upcoming):
+            return self._decode_now(upcoming, buffer)
         reader = self._runtime.blobs.open_and_read_now(self._extents[upcoming.index].blob, upcoming.offset, buffer)
         if reader is None:
             return False
         self._readers[upcoming.index] = reader
+        self._opened += 1
+        return True
+
+    def _decode_now(self, upcoming: _Slice, buffer: memoryview) -> bool:
+        """The same for a blob with layers, if it takes but a moment and nothing could be sent meanwhile.
+
+        Why not always in a thread: its hand-overs and the interpreter lock cost more than the decoding of a MiB.
+        """
+        blobs, blob = self._runtime.blobs, self._extents[upcoming.index].blob
+        info = blobs.remembered(blob)
+        if info is None or upcoming.length != self._extents[0].length or is_manifest(info.recipe):
+            return False
+        if decoding_ns(info.recipe, upcoming.length) > DECODED_ON_LOOP_NS:
+            return False
+        reader = blobs.open_now(blob)
+        if reader is None:
+            return False
+        try:
+            found = LayeredBlob(reader, self._data_key)
+        except Rs3dError:
+            return False  # a thread finds the same, and says what it is
+        if not found.read_now(upcoming.offset, buffer):
+            found.close()
+            return False
+        self._readers[upcoming.index] = found
         self._opened += 1
         return True
 

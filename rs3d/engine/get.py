@@ -22,7 +22,7 @@ from rs3d.engine.kmskeys import SealingKeys
 from rs3d.engine.layers import decode_inline
 from rs3d.engine.ranges import resolve_range
 from rs3d.engine.requests import NO_CONDITIONS, CustomerKey, Delivery, ReadConditions
-from rs3d.engine.results import ContentRange, FileSpan, ObjectHead
+from rs3d.engine.results import ContentRange, ObjectHead
 from rs3d.engine.runtime import PARTS_ON_LOOP, Reading, Runtime, find_bucket
 from rs3d.errors import (
     DamageError,
@@ -327,8 +327,8 @@ class ObjectReader:
         return self.head.length_bytes
 
     @property
-    def single(self) -> FileSpan | None:
-        """The whole body as one verified span, when it is one piece delivered as a span. Valid until `close`."""
+    def single(self) -> Piece | None:
+        """The whole body as one verified piece, when it is one. Valid until `close`."""
         return None if self._pieces is None else self._pieces.single()
 
     def pieces(self) -> PieceIterator:

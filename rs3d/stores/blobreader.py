@@ -60,7 +60,7 @@ class LocalBlobReader:
             memo: where verified spans are kept, or None to check each range each time (`verify = always`).
             tell: hears of damage before the error is raised.
             maps: check long ranges through a mapping; otherwise by reading them.
-            lately: where spans are noted that were read, for `read_now`; None = nothing is, and that never reads.
+            lately: where spans are noted that were read; None = nowhere.
         """
         self.info: BlobInfo = entry.info
         self.origin: BlobOrigin = entry.origin
@@ -102,23 +102,20 @@ class LocalBlobReader:
 
     def read_now(self, offset: int, buffer: memoryview) -> bool:
         view = buffer.cast("B")
-        end = offset + len(view)
-        is_whole_blocks = not offset % BLOCK_BYTES and (not end % BLOCK_BYTES or end == self.info.stored_bytes)
-        if self._lately is None or self._meta >= 0 or not len(view) or not is_whole_blocks:
+        if self._meta >= 0 or not len(view):
             return False
-        if not self._lately.covers(self.info.blob, offset, end):
-            return False
-        try:
-            if read_nowait(self._data, view, offset) < len(view):
-                return False
-        except OSError:
-            return False  # not in memory, or whatever else `read_into` will find as well
-        return crc32c_check_blocks(view, BLOCK_BYTES, self._rows(offset, len(view))) < 0
+        self._blocks_around(offset, len(view))
+        return self._fill(offset, view, self._read_resident)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         view = buffer.cast("B")
-        begin, length = offset, len(view)
         self._blocks_around(offset, len(view))
+        self._fill(offset, view, self._read_checked)
+        if self._lately is not None:
+            self._lately.add(self.info.blob, offset, offset + len(view), self.info.stored_bytes)
+
+    def _fill(self, offset: int, view: memoryview, read: Callable[[int, memoryview], bool]) -> bool:
+        """Fill `view` by a function that reads whole blocks of one page; False as soon as that says so."""
         while len(view):
             into_block = offset % BLOCK_BYTES
             to_end = self.info.stored_bytes - offset
@@ -126,17 +123,18 @@ class LocalBlobReader:
                 count = min(BLOCK_BYTES - into_block, len(view))
                 block_begin = offset - into_block
                 block = _scratch.view[: min(BLOCK_BYTES, self.info.stored_bytes - block_begin)]
-                self._read_checked(block_begin, block)
+                if not read(block_begin, block):
+                    return False
                 view[:count] = block[into_block : into_block + count]
             else:
                 count = min(len(view), _READ_BYTES - offset % _READ_BYTES)
                 if count < to_end:
                     count -= count % BLOCK_BYTES
-                self._read_checked(offset, view[:count])
+                if not read(offset, view[:count]):
+                    return False
             view = view[count:]
             offset += count
-        if self._lately is not None:
-            self._lately.add(self.info.blob, begin, begin + length, self.info.stored_bytes)
+        return True
 
     def read_tail(self, offset: int, restore: Callable[[bytearray], None], losable_bytes: int) -> bytearray:
         stored_bytes = self.info.stored_bytes
@@ -182,8 +180,8 @@ class LocalBlobReader:
         for begin in range(offset, offset + length, BLOCK_BYTES):
             self._read_checked(begin, _scratch.view[: min(BLOCK_BYTES, offset + length - begin)])
 
-    def _read_checked(self, offset: int, view: memoryview) -> None:
-        """Fill `view`, which begins and ends at block bounds (or the end) and lies in one page, and check it."""
+    def _read_checked(self, offset: int, view: memoryview) -> bool:
+        """Fill `view`, which begins and ends at block bounds (or the end) and lies in one page, and check it. True."""
         try:
             count = read_whole(self._files, self._data, view, offset)
         except OSError as error:
@@ -193,6 +191,16 @@ class LocalBlobReader:
         bad = crc32c_check_blocks(view, BLOCK_BYTES, self._rows(offset, len(view)))
         if bad >= 0:
             raise self._bad_block(offset // BLOCK_BYTES + bad)
+        return True
+
+    def _read_resident(self, offset: int, view: memoryview) -> bool:
+        """The same without waiting; False where the bytes are not in memory, or whatever `_read_checked` will find."""
+        try:
+            if read_nowait(self._data, view, offset) < len(view):
+                return False
+        except OSError:
+            return False
+        return crc32c_check_blocks(view, BLOCK_BYTES, self._rows(offset, len(view))) < 0
 
     def _rows(self, offset: int, length: int) -> memoryview:
         page = offset // _PAGE_SPAN_BYTES

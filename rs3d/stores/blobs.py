@@ -92,6 +92,8 @@ class LocalBlobStore:
         self._memo = VerifiedSpans(self._clock, maximum_spans=self.config.memo_spans)
         self._lately = VerifiedSpans(self._clock, maximum_spans=self.config.memo_spans)
         """Read lately: not a word about their being right, which is found out at each reading."""
+        self._opened_lately = VerifiedSpans(self._clock, maximum_spans=self.config.memo_spans)
+        """Opened lately (each blob as one span): their inodes are in memory."""
         self._entries = EntryCache(self.config.cached_sidecar_bytes)
         self._names = threading.Lock()
         """Held while names of blobs' files go or are replaced, so that mending never brings a deleted blob back."""
@@ -148,6 +150,11 @@ class LocalBlobStore:
     # -- reading
 
     def open(self, blob: BlobId) -> LocalBlobReader:
+        reader = self._open(blob)
+        self._opened_lately.add(blob, 0, 1, 1)
+        return reader
+
+    def _open(self, blob: BlobId) -> LocalBlobReader:
         entry = self._entries.get(blob)
         data = meta = -1
         try:
@@ -189,7 +196,7 @@ class LocalBlobStore:
         if not self._memo.covers(blob, offset, offset + length):
             return None
         try:
-            reader = self.open(blob)
+            reader = self._open(blob)
         except BlobDamaged:
             return None
         if reader.is_verified(offset, length):
@@ -203,13 +210,23 @@ class LocalBlobStore:
         if entry is None or not entry.is_whole or not self._lately.covers(blob, offset, offset + len(buffer)):
             return None
         try:
-            reader = self.open(blob)
+            reader = self._open(blob)
         except Rs3dError:
             return None
         if reader.read_now(offset, buffer):
             return reader
         reader.close()
         return None
+
+    def open_now(self, blob: BlobId) -> LocalBlobReader | None:
+        """As the interface. Any failure is left to `open`, which says what it is."""
+        entry = self._entries.get(blob)
+        if entry is None or not entry.is_whole or not self._opened_lately.covers(blob, 0, 1):
+            return None
+        try:
+            return self._open(blob)
+        except Rs3dError:
+            return None
 
     def remembered(self, blob: BlobId) -> BlobInfo | None:
         entry = self._entries.get(blob)

@@ -67,6 +67,9 @@ class MemoryBlobStore:
     def open_and_read_now(self, blob: BlobId, offset: int, buffer: memoryview) -> MemoryBlobReader | None:
         return None
 
+    def open_now(self, blob: BlobId) -> MemoryBlobReader | None:
+        return None
+
     def remembered(self, blob: BlobId) -> BlobInfo | None:
         return None
 

@@ -67,6 +67,9 @@ class WatchedBlobStore:
     def open_and_read_now(self, blob: BlobId, offset: int, buffer: memoryview) -> MemoryBlobReader | None:
         return self._store.open_and_read_now(blob, offset, buffer)
 
+    def open_now(self, blob: BlobId) -> MemoryBlobReader | None:
+        return self._store.open_now(blob)
+
     def remembered(self, blob: BlobId) -> BlobInfo | None:
         return self._store.remembered(blob)
 

@@ -10,8 +10,8 @@ from rs3d.engine.requests import Delivery
 from rs3d.engine.results import FileSpan as EngineSpan
 from rs3d.engine.results import ObjectHead
 from rs3d.errors import NoSuchKey
+from rs3d.http.messages import Body, Bytes, FdOwnership, FileSpan, NoBody, Response, Scheme, Stream
 from rs3d.http.messages import Buffer as HttpBuffer
-from rs3d.http.messages import Bytes, FdOwnership, FileSpan, NoBody, Response, Scheme, Stream
 from rs3d.s3.call import Call, OperationHandler
 from rs3d.s3.conditions import read_conditions
 from rs3d.s3.encryption import customer_key, refuse_on_read
@@ -100,7 +100,11 @@ async def get_object(call: Call) -> Response:
         reader.close()
         return Response(_status(found), headers, Bytes(payload))
     single = reader.single
-    body = Stream(_pieces(reader), found.length_bytes) if single is None else _span(single)
+    body: Body
+    if single is None:
+        body = Stream(_pieces(reader), found.length_bytes)
+    else:
+        body = _span(single) if isinstance(single, EngineSpan) else Bytes(single)
     return Response(_status(found), headers, body, on_sent=lambda _outcome, _sent: reader.close())
 
 
