@@ -13,11 +13,12 @@ import trio
 
 from rs3d.engine.buffers import Lease
 from rs3d.engine.dedupreading import DedupBlob
-from rs3d.engine.layers import LayeredBlob, decoding_ns
+from rs3d.engine.layers import LayeredBlob
+from rs3d.engine.residentblobs import decode_resident
 from rs3d.engine.results import FileSpan
 from rs3d.engine.runtime import Reading, Runtime
 from rs3d.engine.threads import Job
-from rs3d.errors import BlobDamaged, ObjectDamaged, Rs3dError
+from rs3d.errors import BlobDamaged, ObjectDamaged
 from rs3d.format.manifest import is_manifest
 from rs3d.rio.keys import EncryptionKey
 from rs3d.stores.interfaces import BlobReader
@@ -36,9 +37,6 @@ SPAN_BYTES: Final = 4 * 1024 * 1024
 CLOSED_AT_ONCE_BYTES: Final = 64 * 1024 * 1024
 """Up to this size a blob is closed on the loop. If it was unlinked meanwhile, closing frees its blocks, which takes
 long for large files only."""
-
-DECODED_ON_LOOP_NS: Final = 1_000_000
-"""A piece with layers is decoded on the loop when that takes at most so long."""
 
 
 class _Slice:
@@ -285,37 +283,17 @@ class BlobPieces:
         is_last = upcoming.index == self._opened and self._opened + 1 == len(self._extents)
         if not is_last:
             return False
+        blobs, blob = self._runtime.blobs, self._extents[upcoming.index].blob
+        reader: BlobReader | LayeredBlob | None
         if self._is_layered(upcoming):
-            return self._decode_now(upcoming, buffer)
-        reader = self._runtime.blobs.open_and_read_now(self._extents[upcoming.index].blob, upcoming.offset, buffer)
+            # Of several pieces the next is made while one is sent, which is a thread's work.
+            is_all = upcoming.length == self._extents[0].length
+            reader = decode_resident(blobs, blob, upcoming.offset, buffer, self._data_key) if is_all else None
+        else:
+            reader = blobs.open_and_read_now(blob, upcoming.offset, buffer)
         if reader is None:
             return False
         self._readers[upcoming.index] = reader
-        self._opened += 1
-        return True
-
-    def _decode_now(self, upcoming: _Slice, buffer: memoryview) -> bool:
-        """The same for a blob with layers, if it takes but a moment and nothing could be sent meanwhile.
-
-        Why not always in a thread: its hand-overs and the interpreter lock cost more than the decoding of a MiB.
-        """
-        blobs, blob = self._runtime.blobs, self._extents[upcoming.index].blob
-        info = blobs.remembered(blob)
-        if info is None or upcoming.length != self._extents[0].length or is_manifest(info.recipe):
-            return False
-        if decoding_ns(info.recipe, upcoming.length) > DECODED_ON_LOOP_NS:
-            return False
-        reader = blobs.open_now(blob)
-        if reader is None:
-            return False
-        try:
-            found = LayeredBlob(reader, self._data_key)
-        except Rs3dError:
-            return False  # a thread finds the same, and says what it is
-        if not found.read_now(upcoming.offset, buffer):
-            found.close()
-            return False
-        self._readers[upcoming.index] = found
         self._opened += 1
         return True
 

@@ -14,7 +14,6 @@ from rs3d.engine.dedupplan import DedupPlan
 from rs3d.engine.layerwork import LAYER_WORK, Direction
 from rs3d.engine.mendedreading import MendedReads
 from rs3d.errors import BlobDamaged, DamageError, InvalidArgument
-from rs3d.rio import compression
 from rs3d.rio.adaptive import AdaptiveChooser, CompressionHistory, machine_load
 from rs3d.rio.chunks import ChunkPacking
 from rs3d.rio.codecs import LEVELS, Codec
@@ -212,20 +211,6 @@ def decode_inline(recipe: Recipe, payload: bytes, data_key: EncryptionKey | None
 
 class _NotResident(Exception):
     """Stored bytes are not in memory, or are not what they should be."""
-
-
-_DECODING_NS_PER_BYTE: Final = {"encrypt": 0.4, "parity": 0.1, "stored": 0.0, "lz4": 0.6, "zstd": 1.3, "deflate": 4.0}
-"""Upper bounds of what decoding a byte takes, by layer, and by codec for `compress`."""
-_UNKNOWN_NS_PER_BYTE: Final = 100.0
-
-
-def decoding_ns(recipe: Recipe, client_bytes: int) -> float:
-    """About how long it takes to decode so many bytes of the client's, in nanoseconds of one core."""
-    costs = 0.0
-    for layer in recipe.layers:
-        names = str(layer.get("used") or "").split(",") if layer.name == compression.NAME else [layer.name]
-        costs += max(_DECODING_NS_PER_BYTE.get(name, _UNKNOWN_NS_PER_BYTE) for name in names)
-    return client_bytes * costs
 
 
 class LayeredBlob:

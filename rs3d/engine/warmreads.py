@@ -10,11 +10,33 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
+from rs3d.engine.buffers import Lease
 from rs3d.engine.configuration import Verify
+from rs3d.engine.encryption import data_key_of
+from rs3d.engine.layers import decode_inline
+from rs3d.engine.residentblobs import decode_resident
 from rs3d.engine.runtime import Runtime
-from rs3d.stores.interfaces import BlobReader, CatalogSnapshot, PayloadPlace
+from rs3d.errors import DamageError
+from rs3d.rio.keys import EncryptionKey
+from rs3d.stores.interfaces import BlobReader, CatalogSnapshot
 from rs3d.types.buckets import Bucket
-from rs3d.types.objects import Extent, Inline, ObjectVersion
+from rs3d.types.objects import Extent, ObjectVersion
+from rs3d.types.recipe import Recipe
+
+
+class Decoded:
+    """A body in a leased buffer."""
+
+    __slots__ = ("_lease", "view")
+
+    def __init__(self, view: memoryview, lease: Lease) -> None:
+        self.view = view
+        self._lease = lease
+
+    def release(self) -> None:
+        """Give the buffer back: `view` is of no use any more. Twice is harmless."""
+        self.view.release()
+        self._lease.release()
 
 
 class WarmReads:
@@ -56,19 +78,33 @@ class WarmReads:
             return None
         return reader
 
+    def data_key(self, bucket: Bucket, version: ObjectVersion) -> EncryptionKey | None:
+        """The data key of a version; None when it is not sealed.
 
-def plain_payload(view: CatalogSnapshot, bucket: Bucket, key: str) -> tuple[ObjectVersion, PayloadPlace | None] | None:
-    """The latest object of a key, and where its payload lies if that is inlined as the client sent it (neither
-    compressed nor sealed); None for a missing key and a delete marker.
+        Raises:
+            Rs3dError: it cannot be had without the client's key or a provider, or at all.
+        """
+        return data_key_of(self._runtime.sealing, bucket, version, None)
 
-    Raises:
-        RecordDamaged
-    """
-    found = view.latest_with_payload(bucket.bucket_id, key)
-    if found is None:
-        return None
-    version, payload = found
-    placement = version.placement
-    if not isinstance(placement, Inline) or not placement.recipe.is_plain or version.mutable.wrapped_key:
-        payload = None
-    return version, payload
+    def decode(self, extent: Extent, data_key: EncryptionKey | None) -> Decoded | None:
+        """The client's bytes of a blob with layers, all of `extent`, which fits a piece; None where a thread has to
+        look first."""
+        runtime = self._runtime
+        lease = runtime.buffers.try_large()
+        if lease is None:
+            return None
+        view = lease.view[: extent.length]
+        blob = decode_resident(runtime.blobs, extent.blob, extent.offset, view, data_key)
+        if blob is None:
+            view.release()
+            lease.release()
+            return None
+        blob.close()
+        return Decoded(view, lease)
+
+    def decode_payload(self, recipe: Recipe, stored: bytes, data_key: EncryptionKey | None) -> bytes | None:
+        """The client's bytes of an inlined payload with layers; None where they are damaged."""
+        try:
+            return decode_inline(recipe, stored, data_key)
+        except DamageError:
+            return None

@@ -38,7 +38,7 @@ TURN_CONNECTIONS: Final = 64
 """Connections answered before other tasks get their turn: at some 20 µs each about a millisecond."""
 
 TURN_BYTES: Final = 4 << 20
-"""Bytes of files sent before other tasks get their turn: about a millisecond of copying."""
+"""Bytes sent before other tasks get their turn: about a millisecond of copying."""
 
 Arrival = ReceiveBuffer | None
 """What wakes a parked connection: bytes, or None at the end of the stream."""
@@ -220,8 +220,8 @@ class Parking:
                     self._begin(fd, parked, taken, started_ns)
                     return buffer
                 # What is pipelined behind it goes the long way with it: answers keep their order.
-                if taken.file is not None:
-                    taken.file.close()
+                if taken.release is not None:
+                    taken.release()
         buffer.end = count
         self._wake(fd, parked, outcome.Value(buffer))
         return self._pool.lease()
@@ -284,6 +284,7 @@ class Parking:
             if answer.rest:
                 more = socket.MSG_MORE if file is not None else 0
                 count = parked.socket.sendmsg(answer.rest, (), more)
+                self._turn_bytes -= count
                 parked.deadline.moved(count)
                 answer.rest = rest_of(answer.rest, count)
             while answer.left and not answer.rest and file is not None and self._turn_bytes > 0:
@@ -306,8 +307,8 @@ class Parking:
                 parked.deadline.pace(parked.limits)
             parked.deadline.begin_wait()
             return False
-        if file is not None:
-            file.close()
+        if answer.taken.release is not None:
+            answer.taken.release()
         return True
 
     def _begin_waiting(self, parked: _Parked, answer: _Answer) -> bool:
@@ -336,8 +337,8 @@ class Parking:
             self._pool.release(request)
         answer = parked.answer
         if answer is not None:  # cut
-            if answer.taken.file is not None:
-                answer.taken.file.close()
+            if answer.taken.release is not None:
+                answer.taken.release()
             self._finish_waiting(parked)
             self._observer.shortcut_cut(answer.taken, self._clock.boot_ns() - answer.started_ns)
         if parked.is_watched and not self._epoll.closed:  # it is when the whole server was cancelled

@@ -21,8 +21,6 @@ class FileBody(NamedTuple):
     fd: int
     offset: int
     length: int
-    close: Callable[[], None]
-    """Called once, when the body was sent or the connection was lost. Must not raise."""
 
 
 class Taken(NamedTuple):
@@ -40,6 +38,9 @@ class Taken(NamedTuple):
     """Follows the buffers."""
     received_bytes: int = 0
     """Of the request's body."""
+    release: Callable[[], None] | None = None
+    """Called once, when everything was sent or the connection was lost: the file is closed, a buffer given back. Must
+    not raise."""
 
 
 def _nobody(taken: Taken | None) -> None:

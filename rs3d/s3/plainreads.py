@@ -1,27 +1,31 @@
 """GET and HEAD of an object as clients send them a thousand times a second: answered at once, usual lines made once.
 
 A plain read has a signature in its Authorization header, a path of unreserved characters and no query, no range, no
-condition, no customer's key. The kernel recognises and proves it in one pass over the received bytes; what remains of
-the answer is remembered by the stored rows of bucket and key that it was made of. Everything unusual, and everything
-that would be refused, goes the long way (`application.py`), which says the same words: `tests/s3/wire/
-test_plain_reads.py` holds the answers of both against each other.
+condition, no customer's key; the object may be compressed, or sealed under the store's keys. The kernel recognises and
+proves it in one pass over the received bytes; what remains of the answer is remembered by the stored rows of bucket and
+key that it was made of. Everything unusual, and everything that would be refused, goes the long way
+(`application.py`), which says the same words: `tests/s3/wire/test_plain_reads.py` holds the answers of both against
+each other.
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from rs3d.engine.encryption import sealed_as
+from rs3d.engine.requests import EncryptionMode
 from rs3d.engine.results import ObjectHead
-from rs3d.engine.warmreads import plain_payload
 from rs3d.format.keys import CHUNK_BYTES
 from rs3d.http.messages import SERVER_FIELDS
 from rs3d.http.shortcut import FileBody, Taken
 from rs3d.kernels.httphead import write_head
 from rs3d.kernels.plainrequest import Signer, read
+from rs3d.rio.keys import EncryptionKey
 from rs3d.s3.metadata import object_headers
 from rs3d.s3.plaincallers import KnownBucket, PlainCallers
 from rs3d.stores.interfaces import CatalogSnapshot, PayloadPlace
-from rs3d.types.objects import Extent
+from rs3d.types.objects import Extent, Inline, ObjectVersion
+from rs3d.types.recipe import Recipe
 
 _ACTION: Final = "s3:GetObject"
 """Of GetObject and HeadObject alike, without a version named."""
@@ -50,6 +54,10 @@ class _Object(NamedTuple):
     """Where an inlined body lies."""
     extent: Extent | None
     """Where a body in a file lies. Neither: a GET goes the long way."""
+    sealed: ObjectVersion | None
+    """The version, when it is sealed under the store's keys."""
+    recipe: Recipe | None
+    """The layers of an inlined body, when it has any."""
 
 
 class PlainReads:
@@ -76,19 +84,27 @@ class PlainReads:
         if is_head:
             return Taken([head], stop, 0, "HeadObject", 200)
         if known.extent is not None:
-            return self._from_file(head, stop, known.extent)
+            return self._from_file(head, stop, known, known.extent)
         place, view = known.payload, self._warm.view
         payload = None if place is None or view is None else view.known_payload(place)
+        if payload is not None and known.recipe is not None:
+            payload = self._warm.decode_payload(known.recipe, payload, self._data_key(known))
         if payload is None:
             return None
         return Taken([head, payload] if payload else [head], stop, len(payload), "GetObject", 200)
 
-    def _from_file(self, head: bytes, stop: int, extent: Extent) -> Taken | None:
-        reader = self._warm.open_verified(extent)
-        if reader is None:
+    def _from_file(self, head: bytes, stop: int, known: _Object, extent: Extent) -> Taken | None:
+        reader = None if known.sealed is not None else self._warm.open_verified(extent)
+        if reader is not None:
+            file = FileBody(reader.fileno(), extent.offset, extent.length)
+            return Taken([head], stop, extent.length, "GetObject", 200, file, release=reader.close)
+        decoded = self._warm.decode(extent, self._data_key(known))
+        if decoded is None:
             return None
-        file = FileBody(reader.fileno(), extent.offset, extent.length, reader.close)
-        return Taken([head], stop, extent.length, "GetObject", 200, file)
+        return Taken([head, decoded.view], stop, extent.length, "GetObject", 200, release=decoded.release)
+
+    def _data_key(self, known: _Object) -> EncryptionKey | None:
+        return None if known.sealed is None else self._warm.data_key(known.bucket.bucket, known.sealed)
 
     # ------------------------------------------------------------------------------------------------ what is known
 
@@ -111,15 +127,19 @@ class PlainReads:
         key = row_key[len(bucket.prefix) :]
         if not 0 < len(key) <= CHUNK_BYTES:
             return None
-        found = plain_payload(view, bucket.bucket, key.decode("ascii"))
-        if found is None or found[0].mutable.wrapped_key:
+        found = view.latest_with_payload(bucket.bucket.bucket_id, key.decode("ascii"))
+        if found is None:
             return None
         version, payload = found
+        seal = sealed_as(version.mutable.wrapped_key)
+        if seal is not None and seal.mode is not EncryptionMode.STORE:
+            return None
         head = ObjectHead(bucket.bucket, version)
         if len(self._objects) >= _KNOWN_OBJECTS:
             self._objects.clear()
         placement = version.placement
         is_one_piece = isinstance(placement, Extent) and placement.length <= _FILE_BYTES
+        has_layers = isinstance(placement, Inline) and not (placement.recipe.is_plain and seal is None)
         known = self._objects[row_key] = _Object(
             stored,
             bucket,
@@ -127,6 +147,8 @@ class PlainReads:
             _lines(head, True),
             payload,
             placement if isinstance(placement, Extent) and is_one_piece else None,
+            version if seal is not None else None,
+            placement.recipe if isinstance(placement, Inline) and has_layers else None,
         )
         return known
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,7 @@ class Echo:
     body: bytes = b"pong"
     turns: list[str] = field(default_factory=list)
     file: FileBody | None = None
+    release: Callable[[], None] | None = None
     underway: list[Underway] = field(default_factory=list)
 
     def begin(self) -> None:
@@ -61,8 +62,8 @@ class Echo:
         self.turns.append("answer")
         stop = data.index(b"\n", start, end) + 1
         if self.file is not None:
-            return Taken([b"head "], stop, self.file.length, "GetObject", 200, self.file)
-        return Taken([b"head ", self.body], stop, len(self.body), "GetObject", 200)
+            return Taken([b"head "], stop, self.file.length, "GetObject", 200, self.file, release=self.release)
+        return Taken([b"head ", self.body], stop, len(self.body), "GetObject", 200, release=self.release)
 
     def end(self) -> None:
         self.turns.append("end")
@@ -85,9 +86,7 @@ class World:
         """Wait once, and keep what came."""
         self.deadline.fix(trio.current_time() + IDLE_S)
         try:
-            arrival = await self.parking.wait(
-                self.far, self.deadline, "peer", takes_shortcuts=True, limits=LIMITS
-            )
+            arrival = await self.parking.wait(self.far, self.deadline, "peer", takes_shortcuts=True, limits=LIMITS)
             self.arrivals.append(arrival)
             if isinstance(arrival, ReceiveBuffer):
                 self.arrivals[-1] = arrival
@@ -193,6 +192,9 @@ class OpenFile:
     body: FileBody
     closed: list[bool]
 
+    def close(self) -> None:
+        self.closed.append(True)
+
 
 @pytest.fixture
 def large_file(tmp_path: Path) -> Iterator[OpenFile]:
@@ -201,7 +203,7 @@ def large_file(tmp_path: Path) -> Iterator[OpenFile]:
     path.write_bytes(b"?" + LARGE)
     closed: list[bool] = []
     with path.open("rb") as opened:
-        yield OpenFile(FileBody(opened.fileno(), 1, len(LARGE), lambda: closed.append(True)), closed)
+        yield OpenFile(FileBody(opened.fileno(), 1, len(LARGE)), closed)
 
 
 async def test_what_the_socket_does_not_take_at_once_follows_without_waking_the_task() -> None:
@@ -219,6 +221,7 @@ async def test_what_the_socket_does_not_take_at_once_follows_without_waking_the_
 async def test_a_file_follows_its_head(large_file: OpenFile) -> None:
     async with world() as w:
         w.echo.file = large_file.body
+        w.echo.release = large_file.close
         for number in range(1, 3):
             w.near.send(b"GET\n")
             assert await w.receive(5 + len(LARGE)) == b"head " + LARGE
@@ -227,9 +230,22 @@ async def test_a_file_follows_its_head(large_file: OpenFile) -> None:
         assert not w.woken.is_set()
 
 
+async def test_a_buffer_is_given_back_when_the_last_of_it_was_sent() -> None:
+    async with world(body=LARGE) as w:
+        returned: list[bool] = []
+        w.echo.release = lambda: returned.append(True)
+        w.near.send(b"GET\n")
+        await trio.testing.wait_all_tasks_blocked()
+        assert w.parking.is_answering(w.far.fileno()) and not returned
+        assert await w.receive(5 + len(LARGE)) == b"head " + LARGE
+        await trio.testing.wait_all_tasks_blocked()
+        assert returned == [True]
+
+
 async def test_a_file_that_shrank_cuts_the_connection(large_file: OpenFile) -> None:
     async with world() as w:
         w.echo.file = large_file.body._replace(length=len(LARGE) + 1)
+        w.echo.release = large_file.close
         w.near.send(b"GET\n")
         await w.receive(5 + len(LARGE))
         await w.woken.wait()
@@ -240,6 +256,7 @@ async def test_a_file_that_shrank_cuts_the_connection(large_file: OpenFile) -> N
 async def test_an_interrupt_of_an_answer_cuts_it(large_file: OpenFile) -> None:
     async with world() as w:
         w.echo.file = large_file.body
+        w.echo.release = large_file.close
         w.near.send(b"GET\n")
         await trio.testing.wait_all_tasks_blocked()
         assert w.deadline.expires < trio.current_time() + LIMITS.stall_timeout_s + 1
@@ -252,6 +269,7 @@ async def test_an_interrupt_of_an_answer_cuts_it(large_file: OpenFile) -> None:
 async def test_a_client_that_leaves_within_its_answer_cuts_it(large_file: OpenFile) -> None:
     async with world() as w:
         w.echo.file = large_file.body
+        w.echo.release = large_file.close
         w.near.send(b"GET\n")
         await trio.testing.wait_all_tasks_blocked()
         w.near.close()
@@ -263,6 +281,7 @@ async def test_a_client_that_leaves_within_its_answer_cuts_it(large_file: OpenFi
 async def test_a_cancelled_answer_is_closed(large_file: OpenFile) -> None:
     async with world() as w:
         w.echo.file = large_file.body
+        w.echo.release = large_file.close
         w.near.send(b"GET\n")
         await trio.testing.wait_all_tasks_blocked()
     assert large_file.closed == [True] and len(w.observer.cut) == 1
@@ -271,6 +290,7 @@ async def test_a_cancelled_answer_is_closed(large_file: OpenFile) -> None:
 async def test_while_draining_an_answer_ends_first_and_the_connection_after_it(large_file: OpenFile) -> None:
     async with world() as w:
         w.echo.file = large_file.body
+        w.echo.release = large_file.close
         w.near.send(b"GET\n")
         await trio.testing.wait_all_tasks_blocked()
         w.draining.append(True)
@@ -282,6 +302,7 @@ async def test_while_draining_an_answer_ends_first_and_the_connection_after_it(l
 async def test_bytes_behind_a_request_for_a_file_send_both_the_long_way(large_file: OpenFile) -> None:
     async with world() as w:
         w.echo.file = large_file.body
+        w.echo.release = large_file.close
         w.near.send(b"GET\nGET\n")
         await w.woken.wait()
         assert isinstance(w.arrivals[0], ReceiveBuffer)

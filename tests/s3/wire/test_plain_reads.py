@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import trio.testing
 
+from rs3d.engine.requests import BucketChange
 from rs3d.http.shortcut import Taken
+from rs3d.s3.configuration import CustomerKeys, S3Config
 from rs3d.s3.plainreads import PlainReads
 from rs3d.types.identities import BucketGrant, KeyStatus
 from tests.s3.wire.client import Answer, Caller, Connection, head_bytes
 from tests.s3.wire.conftest import make_bucket
-from tests.s3.wire.server import WireServer
+from tests.s3.wire.server import Setup, WireServer
+from tests.stores.nowait import reads_without_waiting
 
 THE_LONG_WAY = ("x-amz-request-payer", "requester")
 """A header that changes nothing, and that no plain read has."""
@@ -89,9 +96,77 @@ def test_versions_are_named_where_the_bucket_has_them(
     assert root.head(f"/{bucket}/k").headers["x-amz-version-id"] == "null"
 
 
-def test_a_sealed_object_goes_the_long_way(root: Caller, bucket: str, shortcuts: list[str]) -> None:
-    root.put(f"/{bucket}/k", b"sealed", ("x-amz-server-side-encryption", "AES256"))
-    check_both_ways(root, f"/{bucket}/k", shortcuts, [])
+SEALED = ("x-amz-server-side-encryption", "AES256")
+LAYERS = ["", "compression=lz4", "compression=zstd:3", "parity=4+2"]
+
+
+def layered_bucket(wire: WireServer, caller: Caller, setting: str) -> str:
+    """A new bucket with one setting, or none."""
+    bucket = make_bucket(caller)
+    name, _, value = setting.partition("=")
+    change = BucketChange(settings={name: value} if name else {})
+    wire.run(lambda: wire.running.engine.change_bucket(bucket, change))
+    return bucket
+
+
+@pytest.fixture
+def reads_at_once(tmp_path: Path) -> None:
+    if not reads_without_waiting(tmp_path):
+        pytest.skip("this file system does not read without waiting")
+
+
+@pytest.mark.parametrize("sealed", [[], [SEALED]], ids=["open", "sealed"])
+@pytest.mark.parametrize("setting", LAYERS)
+@pytest.mark.parametrize("size", [1, 4096, 32 * 1024, 100_000, 1 << 20])
+@pytest.mark.usefixtures("reads_at_once")
+def test_what_has_layers_is_decoded_at_once_when_it_was_open_a_moment_ago(
+    wire: WireServer, root: Caller, shortcuts: list[str], setting: str, sealed: list[tuple[str, str]], size: int
+) -> None:
+    bucket = layered_bucket(wire, root, setting)
+    body = (b"lines that repeat themselves " * (size // 29 + 1))[:size]
+    root.put(f"/{bucket}/k", body, *sealed)
+    assert root.get(f"/{bucket}/k").body == body  # perhaps by a thread, which opens the blob
+    shortcuts.clear()
+    slow = setting == "compression=zstd:3" and size == 1 << 20
+    check_both_ways(root, f"/{bucket}/k", shortcuts, HEAD_ONLY if slow else BOTH)
+    assert root.get(f"/{bucket}/k").body == body
+    root.put(f"/{bucket}/k", body[::-1], *sealed)
+    assert root.get(f"/{bucket}/k").body == body[::-1]
+    wire.run(trio.testing.wait_all_tasks_blocked)
+    assert wire.running.engine._runtime.buffers.leased == 0
+
+
+def test_what_is_sealed_under_a_customers_key_goes_the_long_way(tmp_path: Path, shortcuts: list[str]) -> None:
+    key = bytes(range(32))
+    customer = [
+        ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
+        ("x-amz-server-side-encryption-customer-key", base64.b64encode(key).decode()),
+        ("x-amz-server-side-encryption-customer-key-md5", base64.b64encode(hashlib.md5(key).digest()).decode()),
+    ]
+    with WireServer(tmp_path / "store", Setup(s3=S3Config(customer_keys=CustomerKeys.ANY))) as wire:
+        root = Caller(wire.address, wire.root)
+        target = f"/{make_bucket(root)}/k"
+        assert root.put(target, b"x" * 50_000, *customer).status == 200
+        assert root.get(target).status == 400
+        assert root.request("GET", target, customer).body == b"x" * 50_000
+        assert root.get(target).status == 400
+    assert shortcuts == []
+
+
+@pytest.mark.usefixtures("reads_at_once")
+def test_a_sealed_body_that_was_changed_on_disk_is_refused(tmp_path: Path, shortcuts: list[str]) -> None:
+    with WireServer(tmp_path / "store") as wire:
+        root = Caller(wire.address, wire.root)
+        bucket = make_bucket(root)
+        root.put(f"/{bucket}/k", b"x" * 100_000, SEALED)
+        assert [root.get(f"/{bucket}/k").status for _ in range(2)] == [200, 200]
+        assert shortcuts == ["GetObject"]
+        (path,) = (tmp_path / "store").rglob("*.data")
+        right = path.read_bytes()
+        path.write_bytes(right[:70_000] + bytes([right[70_000] ^ 1]) + right[70_001:])
+        assert (root.get(f"/{bucket}/k").status, shortcuts) == (500, ["GetObject"])
+        path.write_bytes(right)
+        assert root.get(f"/{bucket}/k").body == b"x" * 100_000
 
 
 @pytest.mark.parametrize("target", ["/nothing", "/..", "/a//b", "//", "/."])
@@ -152,9 +227,7 @@ def test_another_user_is_refused_until_a_policy_allows_and_after_one_denies(
     assert shortcuts == ["GetObject"]  # policies are the long way's
 
 
-def test_a_key_restricted_to_another_bucket_is_refused(
-    wire: WireServer, anna: Caller, shortcuts: list[str]
-) -> None:
+def test_a_key_restricted_to_another_bucket_is_refused(wire: WireServer, anna: Caller, shortcuts: list[str]) -> None:
     mine, other = make_bucket(anna), make_bucket(anna)
     anna.put(f"/{mine}/k", b"x")
     allowed = Caller(wire.address, wire.add_restricted_key("anna", "PLAINREADS1", BucketGrant(mine, True, False)))
