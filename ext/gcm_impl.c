@@ -11,6 +11,7 @@
 
 #include <dlfcn.h>
 #include <string.h>
+#include <sys/uio.h>
 
 /* One library's AEAD. A frame's function returns 0, -1 when the library fails, and 1 when a tag is wrong. */
 typedef struct {
@@ -359,4 +360,11 @@ int rs3d_frames_open(int library, const rs3d_frames *f, uint32_t first, int ends
     if (context)
         e->end(context);
     return status;
+}
+
+ssize_t rs3d_frame_resident(int fd, uint32_t frame, unsigned char *sealed, size_t bytes)
+{
+    struct iovec vector = {.iov_base = sealed, .iov_len = bytes};
+
+    return preadv2(fd, &vector, 1, (off_t)frame * (RS3D_FRAME_BYTES + RS3D_TAG_BYTES), RWF_NOWAIT);
 }

@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 enum {
     RS3D_FRAME_BYTES = 65536,
@@ -50,5 +51,9 @@ int rs3d_frames_seal(int library, const rs3d_frames *f, uint32_t first, int ends
  * failures everything written to `out` by this call is wiped: no byte that was not authenticated is ever handed on. */
 int rs3d_frames_open(int library, const rs3d_frames *f, uint32_t first, int ends, const unsigned char *in,
                      size_t in_bytes, unsigned char *out, uint32_t *bad);
+
+/* One sealed frame of a file that holds a blob from its first byte, read from the page cache without waiting: the bytes
+ * read, or -1. */
+ssize_t rs3d_frame_resident(int fd, uint32_t frame, unsigned char *sealed, size_t bytes);
 
 #endif

@@ -14,7 +14,7 @@ from rs3d.engine.buffers import Lease
 from rs3d.engine.configuration import Verify
 from rs3d.engine.encryption import data_key_of
 from rs3d.engine.layers import decode_inline
-from rs3d.engine.residentblobs import decode_resident
+from rs3d.engine.residentblobs import ResidentBlob
 from rs3d.engine.runtime import Runtime
 from rs3d.errors import DamageError
 from rs3d.rio.keys import EncryptionKey
@@ -86,21 +86,22 @@ class WarmReads:
         """
         return data_key_of(self._runtime.sealing, bucket, version, None)
 
-    def decode(self, extent: Extent, data_key: EncryptionKey | None) -> Decoded | None:
+    def resident(self, extent: Extent, data_key: EncryptionKey | None) -> ResidentBlob:
+        """For `decode`, again and again; holds the key."""
+        return ResidentBlob(self._runtime.blobs, extent.blob, data_key)
+
+    def decode(self, blob: ResidentBlob, extent: Extent) -> Decoded | None:
         """The client's bytes of a blob with layers, all of `extent`, which fits a piece; None where a thread has to
         look first."""
-        runtime = self._runtime
-        lease = runtime.buffers.try_large()
+        lease = self._runtime.buffers.try_large()
         if lease is None:
             return None
         view = lease.view[: extent.length]
-        blob = decode_resident(runtime.blobs, extent.blob, extent.offset, view, data_key)
-        if blob is None:
-            view.release()
-            lease.release()
-            return None
-        blob.close()
-        return Decoded(view, lease)
+        if blob.read(extent.offset, view):
+            return Decoded(view, lease)
+        view.release()
+        lease.release()
+        return None
 
     def decode_payload(self, recipe: Recipe, stored: bytes, data_key: EncryptionKey | None) -> bytes | None:
         """The client's bytes of an inlined payload with layers; None where they are damaged."""

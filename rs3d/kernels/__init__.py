@@ -23,6 +23,7 @@ KERNELS: tuple[str, ...] = (
     "gcm",
     "httphead",
     "listxml",
+    "lz4frames",
     "mapped",
     "md5",
     "merkle",

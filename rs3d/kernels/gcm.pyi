@@ -168,6 +168,25 @@ class FrameOpener:
             RuntimeError: the library failed.
         """
 
+    def open_resident(self, fd: int, out: WriteableBuffer, first_frame: int = 0) -> bool:
+        """Open consecutive whole frames of a file that holds the sealed blob from its first byte, without waiting for a
+        device: for the event loop, up to some 16 frames.
+
+        Args:
+            fd: of that file; its position is not used.
+            out: writable, exactly the frames' plaintext: whole frames, or up to the end of the blob.
+            first_frame: number of the first frame.
+
+        Returns:
+            False when the bytes are not all in the page cache (or the file system cannot tell: preadv2(2), RWF_NOWAIT);
+            `out` then has any content.
+
+        Raises:
+            FrameForged: as `open`; `out` is zeros.
+            ValueError: `out` is not whole frames, or not within the blob.
+            RuntimeError: the library failed.
+        """
+
 def variant() -> str:
     """The library in use: `libcrypto`, `libgcrypt` or `cryptography`."""
 

@@ -17,7 +17,7 @@ from time import thread_time
 from typing import Final
 
 from rs3d.errors import FormatUnknown
-from rs3d.kernels import crc
+from rs3d.kernels import crc, lz4frames
 from rs3d.rio.codecs import Codec, CompressionDictionary, FrameBroken, compress_frame, decompress_frame
 from rs3d.rio.errors import KeyMissing, StreamDamaged
 from rs3d.rio.layers import (
@@ -51,6 +51,9 @@ PAGE_ROWS: Final = 1024
 
 LEAST_SAVING: Final = 16
 """A frame is kept compressed when it saves at least one part in so many: less does not pay for the reader's work."""
+
+_KERNEL_CODECS: Final = {"lz4", "stored"}
+_DECODED: Final = lz4frames.Outcome.DECODED
 
 Chooser = Callable[[int, Buffer], tuple[Codec, int]]
 """Which codec and level for the frame of this number; Codec.STORED for none."""
@@ -189,6 +192,9 @@ class DecompressingLayer:
         self._dictionary = _dictionary_of(recipe, surroundings)
         self._page_first = 0
         self._page: list[tuple[int, int]] = []
+        self._rows = b""
+        """The page as it is stored."""
+        self._is_lz4 = set(word(recipe, "used").split(",")) <= _KERNEL_CODECS and self._dictionary is None
         self._cached_frame = -1
         self._cached: Buffer = b""
 
@@ -207,7 +213,9 @@ class DecompressingLayer:
             with borrowed_window(stop - begin) as packed:
                 yield from self._outside.fill(begin, packed)
                 started = thread_time()
-                for frame in range(number, until):
+                whole = self._decode_whole(number, until, packed, at, out[at - first :])
+                at += whole
+                for frame in range(number if not whole else -(-at // size), until):
                     offset = self._begin_of(frame) - begin
                     plain = self._decode(frame, packed[offset : offset + self._end_of(frame) - self._begin_of(frame)])
                     skip = at - frame * size
@@ -218,6 +226,37 @@ class DecompressingLayer:
                         self._cached_frame, self._cached = frame, bytes(plain)
                 self.seconds += thread_time() - started
         self.bytes_out += len(out)
+
+    def fill_resident(self, fd: int, first: int, out: memoryview) -> int:
+        number, end = first // self._frame_bytes, first + len(out)
+        until = -(-end // self._frame_bytes)
+        is_whole = not first % self._frame_bytes and (not end % self._frame_bytes or end == self.length)
+        # The row before the first one says where that begins; the page is read by the first `fill`.
+        is_known = number >= self._page_first + (number > 0) and self._holds(until - 1)
+        if not out or not self._is_lz4 or not is_whole or not is_known:
+            return 0
+        started = thread_time()
+        rows = memoryview(self._rows)[(number - self._page_first) * ROW.size :]
+        begin = self._begin_of(number)
+        if lz4frames.decode_resident(fd, rows, number, begin, out, self._frame_bytes) is not _DECODED:
+            return 0
+        self.seconds += thread_time() - started
+        self.bytes_out += len(out)
+        return self._end_of(until - 1) - begin
+
+    def _decode_whole(self, number: int, until: int, packed: memoryview, at: int, out: memoryview) -> int:
+        """Those frames from `number` on whose bytes are all wanted, straight into `out`: how many bytes. None is as
+        good: frame by frame, the caller decodes all and finds what is wrong with them."""
+        size = self._frame_bytes
+        if not self._is_lz4 or at % size:
+            return 0
+        last = until if min(until * size, self.length) - at <= len(out) else until - 1
+        length = min(last * size, self.length) - at
+        if last <= number:
+            return 0
+        rows = memoryview(self._rows)[(number - self._page_first) * ROW.size :]
+        outcome = lz4frames.decode(packed, rows, number, self._begin_of(number), out[:length], size)
+        return length if outcome is _DECODED else 0
 
     def _copy(self, plain: Buffer, skip: int, out: memoryview) -> int:
         count = min(len(plain) - skip, len(out))
@@ -270,7 +309,7 @@ class DecompressingLayer:
             if not fits or end > self._index or (number == self._frames - 1 and end != self._index):
                 raise self._damaged(number * self._frame_bytes, f"row {number} of the index is impossible")
             before = end
-        self._page_first, self._page = first, page
+        self._page_first, self._page, self._rows = first, page, bytes(raw)
 
     def _damaged(self, offset: int, reason: str) -> StreamDamaged:
         return StreamDamaged(layer=NAME, offset=offset, reason=reason)

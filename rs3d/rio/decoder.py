@@ -25,7 +25,7 @@ from rs3d.rio.codecs import CompressionDictionary
 from rs3d.rio.encoder import LayerReport
 from rs3d.rio.errors import StreamDamaged
 from rs3d.rio.keys import EncryptionKey
-from rs3d.rio.layers import DecodingLayer, Need, Steps, StoredBytes, Surroundings
+from rs3d.rio.layers import DecodingLayer, Need, ResidentLayer, Steps, StoredBytes, Surroundings
 from rs3d.rio.parity import CorrectingLayer, Repair
 from rs3d.types.recipe import LayerRecipe, Recipe
 
@@ -44,6 +44,8 @@ OPENERS: Final[dict[tuple[str, int], LayerOpener]] = {
     (merklelayer.NAME, merklelayer.VERSION): merklelayer.TreeCheckingLayer,
 }
 """The registry of FORMAT.md section 7: what this version can read."""
+
+_RESIDENT: Final = (compression.DecompressingLayer, encryption.DecryptingLayer)
 
 RECIPE_LAYERS_LIMIT: Final = 16
 
@@ -130,7 +132,7 @@ class Decoder:
     Damage is final: every later reading raises it again.
     """
 
-    __slots__ = ("_chain", "_stored", "client_bytes", "failure", "recipe", "stored_bytes")
+    __slots__ = ("_chain", "_resident", "_stored", "client_bytes", "failure", "recipe", "stored_bytes")
 
     def __init__(
         self,
@@ -164,6 +166,8 @@ class Decoder:
         for layer in reversed(recipe.layers):
             chain.append(OPENERS[layer.name, layer.version](layer, chain[-1], surroundings))
         self._chain = chain
+        only = chain[1] if len(chain) == 2 else None
+        self._resident: ResidentLayer | None = only if isinstance(only, _RESIDENT) else None
         self.client_bytes = chain[-1].length
         """Length of the decoded stream. Compare it with what the record says."""
 
@@ -203,6 +207,19 @@ class Decoder:
             StreamDamaged: the range cannot be had; its cause is what `read_stored` raised.
         """
         drive(self.start(first, out), read_stored)
+
+    def read_resident(self, fd: int, first: int, out: memoryview) -> bool:
+        """Fill `out` with the client's bytes from `first`, if the stored bytes lie in the page cache of the file `fd`
+        and that is all it takes. For an event loop: never waits for a device.
+
+        Returns:
+            False: it cannot be done so, or the bytes are not what was stored. `out` has any content then.
+        """
+        if self._resident is None or self.failure is not None:
+            return False
+        stored = self._resident.fill_resident(fd, first, out)
+        self._stored.bytes_out += stored
+        return stored > 0
 
     def decode(self, stored: bytes | bytearray | memoryview, first: int = 0, length: int | None = None) -> bytes:
         """A range (everything without one) from stored bytes that are all in memory: an inlined payload.

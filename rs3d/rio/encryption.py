@@ -174,6 +174,20 @@ class DecryptingLayer:
             yield from self._fill(first, out, window)
         self.bytes_out += len(out)
 
+    def fill_resident(self, fd: int, first: int, out: memoryview) -> int:
+        end = first + len(out)
+        if not out or first % FRAME_BYTES or (end % FRAME_BYTES and end != self.length):
+            return 0
+        started = thread_time()
+        try:
+            if not self._opener.open_resident(fd, out, first // FRAME_BYTES):
+                return 0
+        except FrameForged:
+            return 0
+        self.seconds += thread_time() - started
+        self.bytes_out += len(out)
+        return sealed_length(len(out))
+
     def _fill(self, first: int, out: memoryview, window: memoryview) -> Steps:
         at, end = first, first + len(out)
         while at < end:

@@ -113,6 +113,16 @@ class DecodingLayer(Protocol):
         ...
 
 
+class ResidentLayer(DecodingLayer, Protocol):
+    """A layer that decodes by itself what lies in a file's page cache, where nothing but the file is outside of it."""
+
+    def fill_resident(self, fd: int, first: int, out: memoryview) -> int:
+        """Fill `out` from `first` without waiting for a device: `fd` holds the layer's stored bytes from its first
+        byte. Returns how many of them were read; 0 leaves `out` with any content and says nothing about the bytes:
+        `fill` does."""
+        ...
+
+
 class StoredBytes:
     """The outermost layer: the bytes on disk."""
 

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from rs3d.engine.encryption import sealed_as
 from rs3d.engine.requests import EncryptionMode
+from rs3d.engine.residentblobs import ResidentBlob
 from rs3d.engine.results import ObjectHead
 from rs3d.format.keys import CHUNK_BYTES
 from rs3d.http.messages import SERVER_FIELDS
@@ -24,6 +25,7 @@ from rs3d.rio.keys import EncryptionKey
 from rs3d.s3.metadata import object_headers
 from rs3d.s3.plaincallers import KnownBucket, PlainCallers
 from rs3d.stores.interfaces import CatalogSnapshot, PayloadPlace
+from rs3d.types.identifiers import BlobId
 from rs3d.types.objects import Extent, Inline, ObjectVersion
 from rs3d.types.recipe import Recipe
 
@@ -32,6 +34,9 @@ _ACTION: Final = "s3:GetObject"
 
 _KNOWN_OBJECTS: Final = 8_192
 """Some 1 KiB each."""
+
+_KNOWN_RESIDENTS: Final = 1_024
+"""Blobs with layers whose decoders, and keys, are kept; some 4 KiB each."""
 
 _FILE_BYTES: Final = 1 << 20
 """Bodies in files up to this size are sent from here: one piece, verified as a whole just before. Longer ones are
@@ -67,6 +72,7 @@ class PlainReads:
         self._callers = callers
         self._warm = callers.warm
         self._objects: dict[bytes, _Object] = {}
+        self._residents: dict[BlobId, tuple[_Object, ResidentBlob]] = {}
 
     def answer(self, data: bytearray, start: int, end: int) -> Taken | None:
         """See `Shortcut.answer`; raises any Rs3dError."""
@@ -98,10 +104,20 @@ class PlainReads:
         if reader is not None:
             file = FileBody(reader.fileno(), extent.offset, extent.length)
             return Taken([head], stop, extent.length, "GetObject", 200, file, release=reader.close)
-        decoded = self._warm.decode(extent, self._data_key(known))
+        decoded = self._warm.decode(self._resident(known, extent), extent)
         if decoded is None:
             return None
         return Taken([head, decoded.view], stop, extent.length, "GetObject", 200, release=decoded.release)
+
+    def _resident(self, known: _Object, extent: Extent) -> ResidentBlob:
+        held = self._residents.get(extent.blob)
+        if held is not None and held[0] is known:
+            return held[1]
+        made = self._warm.resident(extent, self._data_key(known))
+        if len(self._residents) >= _KNOWN_RESIDENTS:
+            self._residents.clear()
+        self._residents[extent.blob] = known, made
+        return made
 
     def _data_key(self, known: _Object) -> EncryptionKey | None:
         return None if known.sealed is None else self._warm.data_key(known.bucket.bucket, known.sealed)

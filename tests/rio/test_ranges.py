@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from rs3d.rio.encryption import Cipher
 from rs3d.rio.keys import EncryptionKey
 from rs3d.rio.plans import AdaptivePlan, ChecksumPlan, CompressPlan, EncryptPlan, LayerPlan, MerklePlan, ParityPlan
 from rs3d.types.recipe import Recipe
+from tests.stores.nowait import reads_without_waiting
 
 KEY = EncryptionKey(hashlib.sha256(b"one").digest())
 OTHER = EncryptionKey(hashlib.sha256(b"two").digest())
@@ -142,3 +144,46 @@ def test_a_range_reads_its_frames_and_their_rows_only() -> None:
     assert sum(length for _, length in asked) < 13 * 1024
     decoder.read_into(1_000_020, memoryview(out), read)
     assert len(asked) == 2, "the frame at hand is used again"
+
+
+@pytest.mark.parametrize("plan", [EncryptPlan(KEY), CompressPlan(Codec.LZ4, frame_bytes=FRAME)], ids=["sealed", "lz4"])
+def test_a_stream_of_one_layer_is_decoded_from_the_page_cache_of_its_file(plan: LayerPlan, tmp_path: Path) -> None:
+    if not reads_without_waiting(tmp_path):
+        pytest.skip("this file system does not read without waiting")
+    data = contents(300_000)
+    stored, recipe = encoded([plan], data)
+    (tmp_path / "stored").write_bytes(stored)
+    size = 65_536 if isinstance(plan, EncryptPlan) else FRAME
+    with (tmp_path / "stored").open("rb") as file:
+        decoder = Decoder(recipe, len(stored), context=CONTEXT, keys=KEYS)
+        assert decoder.decode(stored, 0, 1) == data[:1]  # a compressed stream's index is read by the first reading
+        for first, end in ((0, len(data)), (0, size), (size, 2 * size), (4 * size, len(data))):
+            before = decoder.reports[0]
+            out = bytearray(end - first)
+            assert decoder.read_resident(file.fileno(), first, memoryview(out))
+            assert out == data[first:end]
+            after = decoder.reports[0]
+            assert after.bytes_out - before.bytes_out == end - first
+            assert 0 < after.bytes_in - before.bytes_in <= len(stored)
+        assert decoder.decode(stored) == data  # the other way goes on
+        for first, end in ((1, size), (0, size - 1), (5, 5)):
+            assert not decoder.read_resident(file.fileno(), first, memoryview(bytearray(end - first)))
+    damaged = bytearray(stored)
+    damaged[100] ^= 1
+    (tmp_path / "stored").write_bytes(damaged)
+    with (tmp_path / "stored").open("rb") as file:
+        assert not decoder.read_resident(file.fileno(), 0, memoryview(bytearray(len(data))))
+        assert decoder.failure is None
+
+
+@pytest.mark.parametrize(
+    "plans", [[], [CompressPlan(Codec.ZSTD)], [CompressPlan(Codec.LZ4), EncryptPlan(KEY)], [ParityPlan(4, 2)]], ids=str
+)
+def test_other_streams_are_not_decoded_from_the_page_cache(plans: list[LayerPlan], tmp_path: Path) -> None:
+    data = contents(300_000)
+    stored, recipe = encoded(plans, data) if plans else (data, Recipe())
+    (tmp_path / "stored").write_bytes(stored)
+    with (tmp_path / "stored").open("rb") as file:
+        decoder = Decoder(recipe, len(stored), context=CONTEXT, keys=KEYS)
+        assert decoder.decode(stored) == data
+        assert not decoder.read_resident(file.fileno(), 0, memoryview(bytearray(len(data))))
