@@ -11,6 +11,7 @@ import pytest
 PROGRAMS = {
     "mkfs.ext4": "e2fsprogs",
     "openssl": "openssl",
+    "qemu-x86_64": "qemu-user",
     "softhsm2-util": "softhsm2",
     "strace": "strace",
     "systemd-analyze": "systemd",
