@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import trio
 
@@ -33,6 +34,9 @@ from rs3d.stores.layout import CATALOG, LOG
 from rs3d.stores.layoutmeta import open_store
 from rs3d.stores.lock import LockMode, LockRange, StoreLock
 from rs3d.stores.logreader import LogReader
+
+NO_COMMITTER: Final = -1
+"""In place of a descriptor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,8 @@ async def open_parts(
     """Open everything for one process of a daemon.
 
     Args:
-        channels: descriptors of SEQPACKET sockets to the committer and to each of its successors; owned from now on.
+        channels: descriptors of SEQPACKET sockets to the committer and to each of its successors, owned from now on;
+            NO_COMMITTER where none can start now: what is there is read all the same.
         horizon_fd: its horizon page; owned from now on.
         role: who it is, for the store's lock.
 
@@ -77,8 +82,8 @@ async def open_parts(
         StoreBusy, MasterKeyWrong, FormatUnknown, StoreDamaged: the store cannot be opened.
     """
     root = str(storage_root(configuration))
-    # A committer that serves has opened, or made, the catalog.
-    first = socket.socket(fileno=await channels.receive())
+    # A committer that serves, or did before it could not start again, has opened, or made, the catalog.
+    first = await channels.receive()
     async with trio.open_nursery() as nursery, contextlib.AsyncExitStack() as stack:
         stack.enter_context(StoreLock.acquire(root, LockRange.USE, LockMode.SHARED, role))
         key = master_key(configuration, os.environ)
@@ -94,12 +99,13 @@ async def open_parts(
         horizon = Horizon(horizon_fd)
         stack.callback(horizon.close)
         os.close(horizon_fd)
-        client = CommitClient(first, successor_wait_s=configuration.get(DaemonConfig).committer_wait_s)
+        client = _commit_client(first, configuration.get(DaemonConfig).committer_wait_s)
         stack.callback(client.close)
         nursery.start_soon(client.run)
         # Before the first hello already: the committer may die while this process is still starting.
         nursery.start_soon(_follow_committers, client, channels)
-        await client.opened()
+        if first != NO_COMMITTER:
+            await client.opened()
         sealer = RotatingSealer(key, meta.store_id, partial(open_store, root))
         directory = open_key_directory(configuration, root, sealer)
         stack.callback(directory.close)
@@ -121,10 +127,17 @@ async def open_parts(
         nursery.cancel_scope.cancel()
 
 
+def _commit_client(descriptor: int, successor_wait_s: float) -> CommitClient:
+    if descriptor == NO_COMMITTER:
+        return CommitClient.without_committer("the committer cannot start", successor_wait_s=successor_wait_s)
+    return CommitClient(socket.socket(fileno=descriptor), successor_wait_s=successor_wait_s)
+
+
 async def _follow_committers(client: CommitClient, channels: trio.MemoryReceiveChannel[int]) -> None:
     """Take over the channel to each successor of the committer."""
     async for descriptor in channels:
-        client.reattach(socket.socket(fileno=descriptor))
+        if descriptor != NO_COMMITTER:
+            client.reattach(socket.socket(fileno=descriptor))
 
 
 def blob_config(configuration: Configuration, engine: EngineConfig) -> BlobStoreConfig:

@@ -115,7 +115,8 @@ class Reloaded(msgspec.Struct, frozen=True, tag="reloaded"):
 
 
 class CommitterChannel(msgspec.Struct, frozen=True, tag="committer channel"):
-    """Supervisor → worker or steward: a successor runs; the attached socket leads to it."""
+    """Supervisor → worker or steward: a successor runs; the attached socket leads to it. Without one: none can start
+    now, and who waits for the first goes on without."""
 
 
 class ProcessRow(msgspec.Struct, frozen=True):

@@ -28,7 +28,7 @@ from rs3d.app.opening import master_key, master_key_file, storage_root
 from rs3d.app.ops import ops_handler
 from rs3d.app.sections import SCHEMA, LogConfig, ServicesConfig
 from rs3d.app.status import ProcessState, StatusBoard
-from rs3d.app.storeparts import StoreParts, open_parts
+from rs3d.app.storeparts import NO_COMMITTER, StoreParts, open_parts
 from rs3d.app.tracing import TraceHub
 from rs3d.config.loading import from_tree
 from rs3d.crypto.masterkey import add_key, drop_keys
@@ -269,8 +269,8 @@ class Steward:
     # ------------------------------------------------------------------------------------------------ the supervisor
 
     def _handle(self, message: Message, descriptors: list[int]) -> None:
-        if isinstance(message, CommitterChannel) and len(descriptors) == 1:
-            self._committer_arrived.send_nowait(descriptors[0])
+        if isinstance(message, CommitterChannel) and len(descriptors) <= 1:
+            self._committer_arrived.send_nowait(descriptors[0] if descriptors else NO_COMMITTER)
             return
         if isinstance(message, Drain):
             self._drain_asked.set()

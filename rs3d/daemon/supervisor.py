@@ -264,6 +264,8 @@ class Supervisor:
         if child is self._committer and self._control is not None:
             self._hear_committer(self._control)  # which epochs it opened counts for its successor
             self._drop_control()
+        if child is self._committer:
+            self._connect_all()
         if child.horizon_fd is not None:
             clear_horizon_page(child.horizon_fd)
         if child.role is Role.WORKER:
@@ -394,7 +396,11 @@ class Supervisor:
 
     def _connect(self, child: ChildProcess) -> None:
         """Give a child its channel to the committer, if there is one."""
-        if self._control is None or child.channel is None or not self._committer_serves:
+        if child.channel is None:
+            return
+        if self._control is None or not self._committer_serves:
+            if self._phase is Phase.SERVING and self._committer.cannot_start and child.state is State.STARTING:
+                child.channel.send(CommitterChannel())  # what is there can be read all the same
             return
         if child.has_channel and child.epoch is None:
             # The last committer died before it told which epoch it gave this one, which may know; start it afresh.
@@ -406,6 +412,11 @@ class Supervisor:
         with ours, theirs:
             self._control.add_channel(child.name, child.pid, ours, child.epoch or 0)
             child.channel.send(CommitterChannel(), [theirs.fileno()])
+
+    def _connect_all(self) -> None:
+        for other in self._of(Role.WORKER, Role.STEWARD):
+            if other.has_start:
+                self._connect(other)
 
     def _watch_control(self, control: CommitterControl) -> None:
         self._selector.register(control, selectors.EVENT_READ, lambda: self._hear_committer(control))
@@ -451,9 +462,7 @@ class Supervisor:
             self._report_reaped()
             if self._damage:
                 self._tell(StopWriting(reason=self._damage), Role.COMMITTER)
-            for other in self._of(Role.WORKER, Role.STEWARD):
-                if other.has_start:
-                    self._connect(other)
+            self._connect_all()
         elif child.role is Role.WORKER and self._trace and child.channel is not None:
             child.channel.send(TraceSwitch(on=True))
         self._publish()

@@ -17,7 +17,7 @@ from rs3d.app.layermetrics import LayerMetrics
 from rs3d.app.listeners import S3, S3_TLS
 from rs3d.app.observing import RequestRecord, WorkerObserver
 from rs3d.app.sections import SCHEMA, LogConfig, ServerConfig
-from rs3d.app.storeparts import StoreParts, open_parts
+from rs3d.app.storeparts import NO_COMMITTER, StoreParts, open_parts
 from rs3d.app.tlscertificates import load_certificates
 from rs3d.clock import SystemClock
 from rs3d.config.loading import from_tree
@@ -165,8 +165,8 @@ class Worker:
     # ------------------------------------------------------------------------------------------------ the supervisor
 
     def _handle(self, message: Message, descriptors: list[int]) -> None:
-        if isinstance(message, CommitterChannel) and len(descriptors) == 1:
-            self._committer_arrived.send_nowait(descriptors[0])
+        if isinstance(message, CommitterChannel) and len(descriptors) <= 1:
+            self._committer_arrived.send_nowait(descriptors[0] if descriptors else NO_COMMITTER)
         elif isinstance(message, Drain):
             self._drain = message
             self._drain_asked.set()

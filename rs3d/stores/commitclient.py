@@ -84,6 +84,15 @@ class CommitClient:
         self._attached = trio.Event()
         self._attached.set()
 
+    @classmethod
+    def without_committer(cls, reason: str, *, successor_wait_s: float) -> CommitClient:
+        """One that refuses everything until `reattach`: while none can start, reads are served all the same."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.close()
+        client = cls(ours, successor_wait_s=successor_wait_s)
+        client._refusal = lambda: StoreReadOnly(reason=reason)
+        return client
+
     @property
     def epoch(self) -> Epoch:
         """This worker's epoch.

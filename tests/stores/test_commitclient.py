@@ -22,6 +22,7 @@ from rs3d.stores.commitclient import CommitClient
 from rs3d.stores.committerlocal import LocalStore, channel_pair, open_local
 from rs3d.stores.committeropen import CommitterSettings, open_committer
 from rs3d.stores.committerservice import CommitterService
+from rs3d.stores.outcomes import outcome_of_compaction
 from rs3d.types import operations as ops
 from rs3d.types.identifiers import BucketId, Epoch, OperationId
 from rs3d.types.names import BucketName
@@ -267,6 +268,33 @@ async def test_operations_wait_for_a_successor_only_so_long_and_are_accepted_aga
         assert b"afterwards" in second.recv(1 << 17)
         client.close()
         second.close()
+
+
+async def test_a_client_that_begins_without_a_committer_refuses_until_one_comes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    client = CommitClient.without_committer("none starts", successor_wait_s=30)
+    bucket = ops.CreateBucket(id=OperationId(Epoch(7), 1), name=BucketName("bucket"), owner=OWNER, region="r")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        with pytest.raises(errors.CommitterGone):
+            client.next_id()
+        with pytest.raises(errors.StoreReadOnly, match="none starts"):
+            await client.commit(bucket)
+        await trio.sleep(40)
+        with pytest.raises(errors.StoreReadOnly):
+            await client.commit(bucket)
+        worker, committer = channel_pair()
+        committer.send(messages.encode_hello(7, 1))
+        client.reattach(worker)
+        assert await client.opened() == client.next_id().epoch == 7
+        nursery.start_soon(client.commit, bucket)
+        await trio.testing.wait_all_tasks_blocked()
+        assert b"bucket" in committer.recv(1 << 17)
+        committer.send(messages.encode_replies([(1, outcome_of_compaction(5, 0), None)]))
+        await trio.testing.wait_all_tasks_blocked()
+        client.close()
+        committer.close()
 
 
 async def test_a_successor_that_comes_in_time_gets_what_waited_for_it(autojump_clock: trio.testing.MockClock) -> None:

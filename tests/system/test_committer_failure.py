@@ -89,6 +89,40 @@ def test_writes_are_refused_while_no_committer_can_start_and_accepted_again_afte
     assert_files_reachable(str(tmp_path / "data"))
 
 
+NO_START = """
+import os, pathlib, sys
+if "rs3d.daemon.committer" in sys.orig_argv and pathlib.Path(os.environ["NO_START"]).exists():
+    sys.exit("no start")
+"""
+
+
+def test_processes_that_are_started_while_no_committer_can_start_serve_reads_and_tell_why(tmp_path: Path) -> None:
+    patch, armed = tmp_path / "patch", tmp_path / "armed"
+    patch.mkdir()
+    (patch / "sitecustomize.py").write_text(NO_START)
+    with MiniProcess(tmp_path / "data", environment={"PYTHONPATH": str(patch), "NO_START": str(armed)}) as server:
+        client = s3_client(server, attempts=5)
+        client.create_bucket(Bucket="kept")
+        client.put_object(Bucket="kept", Key="k", Body=b"before")
+        armed.touch()
+        killed = server.children()
+        for pid in killed.values():
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not set(killed.values()) & set(server.children().values()))
+        assert client.get_object(Bucket="kept", Key="k")["Body"].read() == b"before"
+        with pytest.raises(ClientError) as refused:
+            s3_client(server).put_object(Bucket="kept", Key="k", Body=b"refused")
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+        with AdminClient(server.directory / "admin.sock") as admin:
+            status = admin.call("status", {})
+            assert isinstance(status, dict) and status["health"] == "no-committer"
+            assert "before it served, last with status 1" in str(status["detail"])
+        armed.unlink()
+        wait_until(lambda: accepts(s3_client(server)))
+        assert client.get_object(Bucket="kept", Key="k")["Body"].read() == b"after"
+    assert_files_reachable(str(tmp_path / "data"))
+
+
 def accepts(client: Any) -> bool:
     try:
         client.put_object(Bucket="kept", Key="k", Body=b"after")
