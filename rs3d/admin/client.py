@@ -44,13 +44,19 @@ class CommandFailed(OperatorError):
 class AdminClient:
     """A connection to a running daemon. A context manager."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, patience_s: float | None = None) -> None:
         """Connect. Blocking.
+
+        Args:
+            patience_s: how long the daemon may say nothing; None = as long as it likes, as some commands take hours.
 
         Raises:
             ConfigurationError: no daemon listens there, or this user may not reach it.
         """
+        self._path = path
+        self._patience_s = patience_s
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(patience_s)
         self._buffer = bytearray()
         try:
             with reachable_path(path) as short:
@@ -75,6 +81,7 @@ class AdminClient:
 
         Raises:
             CommandFailed: the daemon answered with an error.
+            ConfigurationError: it said nothing for `patience_s`.
             ProtocolMismatch: it does not speak this protocol, or went away in the middle.
         """
         request = AdminRequest(verb=verb, arguments={name: raw(value) for name, value in arguments.items()})
@@ -119,6 +126,13 @@ class AdminClient:
                 raise ProtocolMismatch(what="an answer longer than a line may be")
             try:
                 received = self._socket.recv(65536)
+            except TimeoutError as error:
+                # The supervisor keeps the socket open: who connects while no steward runs is not answered.
+                reason = (
+                    f"the daemon has said nothing for {self._patience_s:g} s: its steward may not run; its log says "
+                    "why (journalctl -u rs3d), and rs3d check with the daemon stopped"
+                )
+                raise ConfigurationError(source=str(self._path), key="socket", reason=reason) from error
             except OSError as error:
                 raise ProtocolMismatch(what=f"the daemon went away: {error}") from error
             if not received:

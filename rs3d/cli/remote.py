@@ -19,6 +19,9 @@ from rs3d.errors import InvalidArgument
 DEFAULT_SOCKET: Final = Path("/run/rs3d/admin.sock")
 """Where the systemd socket unit puts it."""
 
+STATUS_PATIENCE_S: Final = 60.0
+"""For the command that tells what is wrong: it takes a blink where there is somebody to answer."""
+
 NOT_ARGUMENTS: Final = frozenset(
     {"command", "verb", "module", "admin_verb", "socket", "data", "json", "count", "errors", "proof", "block"}
 )
@@ -33,7 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
         values["secret_key"] = sys.stdin.readline().strip()
     if verb == "kms-key import":
         values["material"] = read_material(str(values.pop("file")))
-    with AdminClient(socket_path(arguments)) as client:
+    patience_s = STATUS_PATIENCE_S if verb == "status" else None
+    with AdminClient(socket_path(arguments), patience_s=patience_s) as client:
         if verb == "trace":
             return _trace(client, arguments)
         with ProgressLine() as line:
