@@ -125,6 +125,10 @@ class Reply(NamedTuple):
     error: Rs3dError | None
 
 
+_FOLLOWED: Final = frozenset({ops.OpenEpoch, ops.CloseEpoch, ops.PutSetting})
+"""Operations that change what the committer itself knows."""
+
+
 class _ApplyFailed(Exception):
     """Applying a record failed; the transaction holds half of it."""
 
@@ -427,7 +431,7 @@ class CommitterCore:
         self.committed += len(replies)
         for submitted, reply in zip(batch, replies, strict=False):
             operation = submitted.operation
-            if reply.error is not None:
+            if type(operation) not in _FOLLOWED or reply.error is not None:
                 continue
             if isinstance(operation, ops.OpenEpoch) and reply.outcome is not None:
                 self.open_epochs[decode_outcome(reply.outcome).sequence] = operation.role

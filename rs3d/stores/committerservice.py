@@ -33,6 +33,8 @@ QUANTUM_BYTES: Final = 64 << 10
 
 REPLY_PACKET_BYTES: Final = 96 << 10
 _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(4)
+_CUT: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
+"""A number: the socket module's flags are enums, whose arithmetic costs 3 µs a packet."""
 _COMMITTER_EPOCH: Final = 0
 
 
@@ -286,7 +288,7 @@ class CommitterService:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
         try:
-            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            if flags & _CUT:
                 raise ProtocolMismatch(what="a packet is too large")
             if packet[0] == messages.OPERATION:
                 return messages.decode_operation(packet), 0
