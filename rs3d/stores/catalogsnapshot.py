@@ -112,6 +112,7 @@ class Snapshot(ChunkView):
         key = name.encode("utf-8")
         sealed = self._lmdb.get(key, db=self._tables.buckets.handle)
         if sealed is None:
+            self._require_absent(self._tables.buckets, key)
             return None
         known = self._catalog.known_buckets.get(name)
         if known is not None and known[0] == sealed:
@@ -205,7 +206,6 @@ class Snapshot(ChunkView):
             sequence = version.sequence
         value = self._get(self._tables.versions, row_key + inverted(Sequence(sequence)))
         if value is None:
-            self._require_absent(row_key + inverted(Sequence(sequence)))
             return None
         row = VersionRow(*VERSION.unpack(value))
         if isinstance(version, VersionId) and version.token != row.token:
@@ -215,35 +215,14 @@ class Snapshot(ChunkView):
     def _newest_row(self, row_key: bytes) -> tuple[int, VersionRow] | None:
         cursor = self._lmdb.cursor(db=self._versions)
         if not cursor.set_range(row_key) or (cursor.key() == row_key and not cursor.next()):
-            self._require_absent(row_key)
+            self._require_absent(self._tables.versions, row_key)
             return None
         found = cursor.key()
         if len(found) != len(row_key) + 8 or not found.startswith(row_key):
-            self._require_absent(row_key)
+            self._require_absent(self._tables.versions, row_key)
             return None
         value = self._tables.versions.unseal(found, cursor.value())
         return sequence_of(found[-8:]), VersionRow(*VERSION.unpack(value))
-
-    def _require_absent(self, row_key: bytes) -> None:
-        """Look beside the place where a row would be before it is said not to be there: one that a flipped bit hides
-        is damaged there, or out of order, be it the bit of its own key or one of a page that leads to it.
-
-        Raises:
-            RecordDamaged
-        """
-        table = self._tables.versions
-        cursor = self._lmdb.cursor(db=self._versions)
-        if cursor.set_range(row_key):
-            if cursor.key() < row_key:
-                raise table.out_of_order(cursor.key())
-            table.unseal(cursor.key(), cursor.value())
-            if not cursor.prev():
-                return
-        elif not cursor.last():
-            return
-        if cursor.key() >= row_key:
-            raise table.out_of_order(cursor.key())
-        table.unseal(cursor.key(), cursor.value())
 
     def _from_row(self, bucket: BucketId, key: str, sequence: int, row: VersionRow, is_latest: bool) -> ObjectVersion:
         place = Place(row.body_segment, row.body_offset, row.body_head_bytes, row.body_payload_bytes)

@@ -80,6 +80,26 @@ class Table:
             raise self.damaged(key)
         return value
 
+    def begin_at(self, cursor: lmdb.Cursor[bytes], seek: bytes) -> bool:
+        """Go to the first row from `seek` on. Whether there is one.
+
+        The row before it has to be sound and before `seek`: a flipped bit in its key, or in one of a page that leads
+        there, would have the search pass over rows.
+
+        Raises:
+            RecordDamaged
+        """
+        is_there = cursor.set_range(seek)
+        if is_there and cursor.key() < seek:
+            raise self.out_of_order(cursor.key())
+        if not (cursor.prev() if is_there else cursor.last()):
+            return is_there and cursor.first()
+        row_key, sealed = cursor.item()
+        if row_key >= seek:
+            raise self.out_of_order(row_key)
+        self.unseal(row_key, sealed)
+        return is_there and cursor.next()
+
     def damaged(self, key: bytes) -> RecordDamaged:
         return RecordDamaged(
             what=f"catalog table {self.name}, row {key.hex()}", reason="the CRC of its value does not hold"

@@ -48,24 +48,6 @@ def walk(
     return _walk_space(transaction, table, bucket, bucket_prefix(bucket), b"", prefix, start, after_row)
 
 
-def _begin_at(cursor: lmdb.Cursor[bytes], table: Table, seek: bytes) -> bool:
-    """Go to the first row from `seek` on. Whether there is one.
-
-    The row before it has to be sound and before `seek`: a flipped bit in its key, or in one of a page that leads there,
-    would have the search pass over rows.
-    """
-    is_there = cursor.set_range(seek)
-    if is_there and cursor.key() < seek:
-        raise table.out_of_order(cursor.key())
-    if not (cursor.prev() if is_there else cursor.last()):
-        return is_there and cursor.first()
-    row_key, sealed = cursor.item()
-    if row_key >= seek:
-        raise table.out_of_order(row_key)
-    table.unseal(row_key, sealed)
-    return is_there and cursor.next()
-
-
 def _walk_space(
     transaction: lmdb.Transaction[bytes],
     table: Table,
@@ -81,7 +63,7 @@ def _walk_space(
     rest = start[len(above) :] if start > above else b""
     long_start = len(rest) > CHUNK_BYTES
     seek = branch_row_key(space, rest[:CHUNK_BYTES]) if long_start else space + rest
-    if not _begin_at(cursor, table, seek):
+    if not table.begin_at(cursor, seek):
         return
     first = True
     wanted = space + prefix[len(above) :]

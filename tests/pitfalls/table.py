@@ -149,7 +149,7 @@ DATA: dict[str, Line] = {
         "system/test_rot.py::test_d15_flips_in_pages_of_the_catalog_are_found_and_a_rebuild_gives_everything_back",
         "stores/test_catalog_pages.py::test_d15_a_flipped_bit_in_a_page_is_told_or_every_row_is_still_found",
         "stores/test_catalog_order.py::test_d15_a_list_that_is_led_back_is_damage_and_not_its_end",
-        "stores/test_flipped_lists.py::test_d15_a_list_beside_a_flipped_key_is_damage_or_leaves_nothing_out",
+        "stores/test_flipped_keys.py::test_d15_a_flipped_key_is_damage_or_hides_nothing_from_lists_and_look_ups",
         "stores/test_unreadable_stripe.py::test_every_page_that_cannot_be_read_is_restored_as_far_as_parity_covers_it",
         "stores/test_blobs_local.py::test_pitfall_d15_any_flip_or_loss_in_a_sidecar_is_damage_and_never_absence",
         "format/test_sidecar.py::test_pitfall_d15_a_flip_of_any_byte_is_found",
