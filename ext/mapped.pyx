@@ -16,6 +16,11 @@ cdef extern from "crc_impl.h" nogil:
         CRC_AVX512
     void crc_setup()
 
+cdef extern from "sys/stat.h" nogil:
+    ctypedef struct file_status "struct stat":
+        int64_t st_size
+    int fstat(int, file_status *)
+
 cdef extern from "mapped_impl.h" nogil:
     int READ_BELOW
     Py_ssize_t MAPPED_GOOD, MAPPED_FAULT, MAPPED_ERROR
@@ -193,8 +198,11 @@ def copy_from(mapping, Py_ssize_t offset, dest):
 
 def resident_bytes(int fd, int64_t offset, int64_t length):
     cdef int64_t answer
+    cdef file_status found
     check_range(offset, length)
-    length = min(length, max(<int64_t>os.fstat(fd).st_size - offset, 0))
+    if fstat(fd, &found) != 0:
+        PyErr_SetFromErrno(OSError)
+    length = min(length, max(<int64_t>found.st_size - offset, 0))
     with nogil:
         answer = mapped_resident(fd, offset, length)
     if answer < 0:

@@ -85,6 +85,7 @@ async def open_engine(
     try:
         async with open_store_parts(root, config, options) as opened, trio.open_nursery() as nursery:
             nursery.start_soon(opened.collector.run, options.garbage_interval_s)
+            nursery.start_soon(opened.engine.let_files_go)
             try:
                 yield opened.engine
             finally:

@@ -16,6 +16,7 @@ from rs3d.engine.chunksharing import ChunkSharing
 from rs3d.engine.configuration import EngineDeps
 from rs3d.engine.hashing import HashGang
 from rs3d.engine.kmskeys import KmsKeys, SealingKeys
+from rs3d.engine.openfiles import OpenFiles
 from rs3d.engine.placement import BlobNumbers
 from rs3d.engine.signing import Signing
 from rs3d.engine.threads import Threads
@@ -70,6 +71,7 @@ class Runtime:
         self.sealing = SealingKeys(self.bucket_keys, KmsKeys(deps, self.threads))
         self.numbers = BlobNumbers(deps.committer, deps.blobs, self.threads)
         self.signing = Signing(deps)
+        self.open_files = OpenFiles(deps.blobs)
         self._sequence = Sequence(0)
 
     # -- reading -----------------------------------------------------------------------------------------------------

@@ -14,11 +14,12 @@ from rs3d.engine.buffers import Lease
 from rs3d.engine.configuration import Verify
 from rs3d.engine.encryption import data_key_of
 from rs3d.engine.layers import decode_inline
+from rs3d.engine.openfiles import HeldFile
 from rs3d.engine.residentblobs import ResidentBlob
 from rs3d.engine.runtime import Runtime
 from rs3d.errors import DamageError
 from rs3d.rio.keys import EncryptionKey
-from rs3d.stores.interfaces import BlobReader, CatalogSnapshot
+from rs3d.stores.interfaces import CatalogSnapshot
 from rs3d.types.buckets import Bucket
 from rs3d.types.objects import Extent, ObjectVersion
 from rs3d.types.recipe import Recipe
@@ -42,10 +43,11 @@ class Decoded:
 class WarmReads:
     """Views one after the other: `begin`, any number of reads, `end`. No other view may be open in this thread."""
 
-    __slots__ = ("_opened", "_runtime", "view")
+    __slots__ = ("_opened", "_runtime", "_sends_files", "view")
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._sends_files = runtime.config.sends_files and runtime.config.verify is Verify.MEMO
         self._opened: AbstractContextManager[CatalogSnapshot] | None = None
         self.view: CatalogSnapshot | None = None
 
@@ -66,17 +68,12 @@ class WarmReads:
         if opened is not None:
             opened.__exit__(None, None, None)
 
-    def open_verified(self, extent: Extent) -> BlobReader | None:
-        """A reader of a blob whose stored bytes are the client's and were verified a moment ago, all of `extent`; None
-        where a thread has to look first. The open file outlives whatever becomes of the object."""
-        runtime = self._runtime
-        if runtime.config.verify is not Verify.MEMO or not runtime.config.sends_files:
+    def take_verified(self, extent: Extent) -> HeldFile | None:
+        """The open file of a blob whose stored bytes are the client's and were verified a moment ago, all of `extent`;
+        None where a thread has to look first. To be given back; it outlives whatever becomes of the object."""
+        if not self._sends_files:
             return None
-        reader = runtime.blobs.open_verified(extent.blob, extent.offset, extent.length)
-        if reader is not None and not reader.info.recipe.is_plain:
-            reader.close()
-            return None
-        return reader
+        return self._runtime.open_files.take_verified(extent.blob, extent.offset, extent.length)
 
     def data_key(self, bucket: Bucket, version: ObjectVersion) -> EncryptionKey | None:
         """The data key of a version; None when it is not sealed.

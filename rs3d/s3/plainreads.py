@@ -100,10 +100,10 @@ class PlainReads:
         return Taken([head, payload] if payload else [head], stop, len(payload), "GetObject", 200)
 
     def _from_file(self, head: bytes, stop: int, known: _Object, extent: Extent) -> Taken | None:
-        reader = None if known.sealed is not None else self._warm.open_verified(extent)
-        if reader is not None:
-            file = FileBody(reader.fileno(), extent.offset, extent.length)
-            return Taken([head], stop, extent.length, "GetObject", 200, file, release=reader.close)
+        held = None if known.sealed is not None else self._warm.take_verified(extent)
+        if held is not None:
+            file = FileBody(held.reader.fileno(), extent.offset, extent.length)
+            return Taken([head], stop, extent.length, "GetObject", 200, file, release=held.give_back)
         decoded = self._warm.decode(self._resident(known, extent), extent)
         if decoded is None:
             return None

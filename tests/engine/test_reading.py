@@ -206,10 +206,10 @@ async def test_plain_bytes_come_as_spans_where_files_may_be_sent(tmp_path: Path,
         assert isinstance(extent, Extent)
         with closing(opened.blobs.open(extent.blob)) as blob:
             blob.verify(0, len(body))
-        warm = opened.engine.warm_reads().open_verified(extent)
-        assert (warm is not None) == sends_files
-        if warm is not None:
-            warm.close()
+        held = opened.engine.warm_reads().take_verified(extent)
+        assert (held is not None) == sends_files
+        if held is not None:
+            held.give_back()
     assert read == body
 
 

@@ -1,0 +1,138 @@
+"""Files that are kept open for a moment: opened once, closed once, never under a user."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from rs3d.engine import openfiles
+from rs3d.engine.library import OpenedStore, open_store_parts
+from rs3d.engine.openfiles import HELD_S, HeldFile, OpenFiles
+from rs3d.engine.requests import BucketRequest, Delivery
+from rs3d.types.objects import Extent
+from tests.engine.bodies import noise
+from tests.engine.conftest import SMALL_LIMITS, SMALL_STORE
+from tests.engine.test_layers import text_of
+from tests.stores.test_blobs_local import descriptors
+
+LIMITS = replace(SMALL_LIMITS, piece_bytes=1024 * 1024)
+BODY = noise(100_000)
+
+
+@dataclass
+class World:
+    root: Path
+    opened: OpenedStore
+    files: OpenFiles
+    extents: list[Extent]
+
+    def take(self, number: int = 0) -> HeldFile | None:
+        extent = self.extents[number]
+        return self.files.take_verified(extent.blob, extent.offset, extent.length)
+
+    def descriptors(self) -> int:
+        """Those of data files, unlinked ones too."""
+        found = 0
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(FileNotFoundError):  # of the listing itself
+                target = os.readlink(f"/proc/self/fd/{name}")
+                found += target.startswith(str(self.root)) and ".data" in target
+        return found
+
+
+@asynccontextmanager
+async def world(root: Path, count: int = 1, body: bytes = BODY, **settings: str) -> AsyncIterator[World]:
+    """Objects whose bytes were verified a moment ago."""
+    async with open_store_parts(str(root), LIMITS, SMALL_STORE) as opened:
+        engine, extents = opened.engine, []
+        await engine.create_bucket("bucket", BucketRequest(settings=tuple(settings.items())))
+        for number in range(count):
+            await engine.put_object("bucket", f"k{number}", body)
+            async with await engine.open_object("bucket", f"k{number}", delivery=Delivery.SPANS) as reader:
+                assert [piece async for piece in reader.pieces()]
+            placement = engine.head_object("bucket", f"k{number}").version.placement
+            assert isinstance(placement, Extent)
+            extents.append(placement)
+        made = World(root, opened, engine._runtime.open_files, extents)
+        assert made.descriptors() == 0
+        yield made
+    assert descriptors(root) == 0
+
+
+async def test_a_file_is_opened_once_and_closed_when_it_was_let_go_and_is_used_no_more(tmp_path: Path) -> None:
+    async with world(tmp_path / "store") as w:
+        first, second = w.take(), w.take()
+        assert first is not None and first is second and w.descriptors() == 1
+        first.give_back()
+        w.files.let_go_all()
+        assert w.descriptors() == 1, "it is used still"
+        third = w.take()
+        assert third is not None and third is not second
+        second.give_back()
+        assert w.descriptors() == 1
+        third.give_back()
+        assert w.descriptors() == 1, "it is kept"
+        w.files.let_go_all()
+        assert w.descriptors() == 0
+
+
+async def test_an_object_that_was_deleted_and_collected_is_sent_to_its_end(tmp_path: Path) -> None:
+    async with world(tmp_path / "store") as w:
+        held = w.take()
+        assert held is not None
+        await w.opened.engine.delete_object("bucket", "k0")
+        await w.opened.collector.collect()
+        assert not list(w.root.rglob("*.data"))
+        buffer = memoryview(bytearray(len(BODY)))
+        held.reader.read_into(0, buffer)
+        assert buffer == BODY
+        w.files.let_go_all()
+        held.give_back()
+
+
+async def test_more_files_than_are_kept_let_all_before_them_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openfiles, "HELD_FILES", 2)
+    async with world(tmp_path / "store", 3) as w:
+        held = [w.take(number) for number in range(3)]
+        assert (len(w.files), w.descriptors()) == (1, 3)
+        for file in held:
+            assert file is not None
+            file.give_back()
+        assert w.descriptors() == 1
+
+
+async def test_what_is_not_verified_any_more_is_looked_at_by_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path / "store") as w:
+        held = w.take()
+        assert held is not None
+        monkeypatch.setattr("rs3d.stores.blobmemo.VerifiedSpans.covers", lambda *_: False)
+        assert w.take() is None and len(w.files) == 0
+        held.give_back()
+        assert w.descriptors() == 0 and w.take() is None
+
+
+async def test_what_has_layers_is_not_kept(tmp_path: Path) -> None:
+    async with world(tmp_path / "store", body=text_of(100_000), compression="lz4") as w:
+        w.opened.blobs._memo.add(w.extents[0].blob, 0, 1 << 20, 1 << 20)
+        assert w.take() is None and w.descriptors() == 0
+
+
+async def test_all_are_let_go_every_second(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    async with world(tmp_path / "store") as w, trio.open_nursery() as nursery:
+        nursery.start_soon(w.files.run)
+        held = w.take()
+        assert held is not None
+        held.give_back()
+        assert w.descriptors() == 1
+        await trio.sleep(HELD_S * 1.5)
+        assert w.descriptors() == 0 and len(w.files) == 0
+        nursery.cancel_scope.cancel()
