@@ -65,8 +65,8 @@ COMMITTER_PATIENCE_S: Final = 60.0
 RELOAD_PATIENCE_S: Final = 10.0
 
 START_ATTEMPTS: Final = 3
-"""Children that die without a reason before the daemon has served at all: then it gives up instead of trying for
-ever."""
+"""Children that die without a reason before the daemon has served at all, or each of them with one later: then it
+gives up instead of trying for ever."""
 
 
 @dataclass(eq=False)
@@ -121,6 +121,8 @@ class Supervisor:
         """Where the workers see how many connections each of them has."""
         self._reaped: list[int] = []
         self._failure: Rs3dError | None = None
+        self._start_error: Rs3dError | None = None
+        """Why a child could not start lately."""
         self._damage = ""
         """Why the store is read-only until somebody has looked; for the rest of this daemon's life."""
         self._damage_code = HealthCode.CATALOG_DAMAGED
@@ -283,6 +285,12 @@ class Supervisor:
         unexplained = self._phase is Phase.STARTING and child.restarts >= START_ATTEMPTS
         if unexplained and self._failure is None:
             self._fail(StartFailed(process=child.name, attempts=child.restarts))
+        if (
+            self._phase is Phase.SERVING
+            and self._start_error is not None
+            and all(place.start_failure and place.failed_starts >= START_ATTEMPTS for place in self._children)
+        ):
+            self._fail(self._start_error)  # nobody serves, and nobody is left to tell why
         self._reload_waits.discard(child.name)
         self._publish()
 
@@ -477,6 +485,7 @@ class Supervisor:
             self._fail(error)
         else:
             child.start_failure = str(error)
+            self._start_error = error
             self._publish()
 
     def _report_reaped(self) -> None:

@@ -144,6 +144,11 @@ class MiniProcess:
         return self._process.pid if self._process is not None else 0
 
     @property
+    def is_running(self) -> bool:
+        """Whether its supervisor runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def output(self) -> str:
         """What it has printed and logged so far."""
         return "".join(self._output)

@@ -201,7 +201,8 @@ class CatalogRot:
         found = self._scrubbed()
         if self.server.children() != pids:
             seen.add("a process died")
-            wait_until(lambda: self.server.children().keys() == pids.keys())  # and came back
+            # and came back, or none could and the daemon has ended
+            wait_until(lambda: not self.server.is_running or self.server.children().keys() == pids.keys())
         for what in sorted(seen - {"right"}) or ["answered as before"]:
             self.found.what[kind, what] += 1
         if found:
@@ -221,8 +222,12 @@ class CatalogRot:
         answers: list[str] = []
         scrubbing = threading.Thread(target=lambda: answers.append(self._one_scrub()), daemon=True)
         scrubbing.start()
-        wait_until(lambda: answers or self._wants_rebuild())
+        wait_until(lambda: not self.server.is_running or answers or self._wants_rebuild())
         scrubbing.join(PAUSE_S)
+        if not self.server.is_running:
+            if "run: rs3d check --rebuild" not in self.server.output:
+                self.found.problems.append(f"ENDED WITHOUT A WORD: {self.server.output[-2000:]}")
+            return "told by the end of the daemon"
         return answers[0] if answers else "told by the health page"
 
     def _wants_rebuild(self) -> bool:

@@ -89,6 +89,22 @@ def test_writes_are_refused_while_no_committer_can_start_and_accepted_again_afte
     assert_files_reachable(str(tmp_path / "data"))
 
 
+def test_a_daemon_none_of_whose_processes_can_start_ends_and_says_why(tmp_path: Path) -> None:
+    catalog = tmp_path / "data" / "catalog" / "data.mdb"
+    with MiniProcess(tmp_path / "data") as server:
+        s3_client(server).create_bucket(Bucket="kept")
+        aside = catalog.rename(tmp_path / "data.mdb")
+        catalog.write_bytes(bytes(65536))
+        for pid in server.children().values():
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not server.is_running)
+        assert server.stop() != 0
+        assert "run: rs3d check --rebuild" in server.output
+        aside.rename(catalog)
+        server.start()
+        s3_client(server).head_bucket(Bucket="kept")
+
+
 NO_START = """
 import os, pathlib, sys
 if "rs3d.daemon.committer" in sys.orig_argv and pathlib.Path(os.environ["NO_START"]).exists():
