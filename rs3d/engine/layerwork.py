@@ -37,12 +37,12 @@ class LayerWork:
         self._lock = threading.Lock()
         self._sums: dict[tuple[Direction, str], Work] = {}
 
-    def note(self, direction: Direction, reports: Iterable[LayerReport]) -> None:
-        """Add what the layers of one body reported at its end."""
+    def note(self, direction: Direction, reports: Iterable[LayerReport], bodies: int = 1) -> None:
+        """Add what the layers of so many bodies reported at their end."""
         with self._lock:
             for report in reports:
                 work = self._sums.setdefault((direction, report.name), Work())
-                work.bodies += 1
+                work.bodies += bodies
                 work.bytes_in += report.bytes_in
                 work.bytes_out += report.bytes_out
                 work.seconds += report.seconds

@@ -1,18 +1,25 @@
-"""Data files of small blobs that are sent again and again, kept open for a moment.
+"""Data files of small blobs that are sent again and again, kept open for a moment, and the decoders of those with
+layers.
 
 Opening, looking at and closing a file costs as much as the rest of a request that sends it: most of all because a MiB
 that goes by empties the processor's caches of the code for it. A file that was unlinked meanwhile keeps its space while
-it is held, so all are let go every second; whether its bytes are verified, and still in memory, is asked each time.
+it is held, and a decoder holds a key, so all are let go every second. Whether bytes that are sent from the page cache
+are verified, and still in memory, is asked each time; what is decoded is checked each time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import trio
 
+from rs3d.engine.residentblobs import ResidentBlob, is_quick
+from rs3d.errors import Rs3dError
+from rs3d.rio.keys import EncryptionKey
 from rs3d.stores.interfaces import BlobReader, BlobStore
 from rs3d.types.identifiers import BlobId
+from rs3d.types.objects import Extent, ObjectVersion
 
 HELD_FILES: Final = 256
 """Descriptors that are kept, beside those on their way to clients."""
@@ -54,9 +61,10 @@ class OpenFiles:
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
         self._held: dict[BlobId, HeldFile] = {}
+        self._resident: dict[BlobId, ResidentBlob] = {}
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._held) + len(self._resident)
 
     def take_verified(self, blob: BlobId, offset: int, length: int) -> HeldFile | None:
         """The file of a blob whose stored bytes are the client's, if this range of it was verified lately and is still
@@ -74,16 +82,67 @@ class OpenFiles:
         if not reader.info.recipe.is_plain:
             reader.close()
             return None
-        if len(self._held) >= HELD_FILES:
-            self.let_go_all()
+        self._make_room()
         held = self._held[blob] = HeldFile(reader)
         return held.take()
+
+    def decode(
+        self, extent: Extent, buffer: memoryview, version: ObjectVersion, key_of: Callable[[], EncryptionKey | None]
+    ) -> bool:
+        """Fill `buffer` with the client's bytes of a blob with layers, without waiting (`residentblobs`); False where
+        that cannot be done. For the loop.
+
+        Args:
+            buffer: as long as `extent`.
+            version: whose blob it is; a decoder is used for that very record of it alone.
+            key_of: its data key, asked for once a second.
+        """
+        resident = self._resident.get(extent.blob)
+        if resident is not None and resident.version is not version:
+            self._let_resident_go(extent.blob)
+            resident = None
+        if resident is None:
+            resident = self._open_resident(extent, version, key_of)
+            if resident is None:
+                return False
+        if resident.read(extent.offset, buffer):
+            return True
+        self._let_resident_go(extent.blob)
+        return False
+
+    def _open_resident(
+        self, extent: Extent, version: ObjectVersion, key_of: Callable[[], EncryptionKey | None]
+    ) -> ResidentBlob | None:
+        info = self._blobs.remembered(extent.blob)
+        if info is None or not is_quick(info, extent.length):
+            return None
+        try:
+            data_key = key_of()
+            reader = self._blobs.open_now(extent.blob)
+            made = None if reader is None else ResidentBlob(reader, data_key, version)
+        except Rs3dError:
+            return None  # the long way finds the same, and says what it is
+        if made is None:
+            return None
+        self._make_room()
+        self._resident[extent.blob] = made
+        return made
+
+    def _let_resident_go(self, blob: BlobId) -> None:
+        self._resident.pop(blob).close()
+
+    def _make_room(self) -> None:
+        if len(self) >= HELD_FILES:
+            self.let_go_all()
 
     def let_go_all(self) -> None:
         """Close what nobody uses, now or when its users are done."""
         held, self._held = self._held, {}
         for file in held.values():
             file.let_go()
+        resident, self._resident = self._resident, {}
+        for blob in resident.values():
+            blob.close()
 
     async def run(self) -> None:
         """Let all go every second, until cancelled."""

@@ -12,15 +12,14 @@ from typing import Final
 
 from rs3d.engine.layers import LayeredBlob, open_decoder, read_resident
 from rs3d.engine.layerwork import LAYER_WORK, Direction
-from rs3d.errors import Rs3dError
+from rs3d.errors import BlobDamaged, Rs3dError
 from rs3d.format.manifest import is_manifest
 from rs3d.rio import compression
-from rs3d.rio.decoder import Decoder
-from rs3d.rio.encoder import LayerReport
 from rs3d.rio.keys import EncryptionKey
-from rs3d.stores.interfaces import BlobStore
+from rs3d.stores.interfaces import BlobReader, BlobStore
 from rs3d.types.blobs import BlobInfo
 from rs3d.types.identifiers import BlobId
+from rs3d.types.objects import ObjectVersion
 from rs3d.types.recipe import Recipe
 
 DECODED_ON_LOOP_NS: Final = 1_200_000
@@ -40,10 +39,10 @@ def decoding_ns(recipe: Recipe, client_bytes: int) -> float:
     return client_bytes * costs
 
 
-def is_quick(info: BlobInfo, length: int, data_key: EncryptionKey | None) -> bool:
+def is_quick(info: BlobInfo, length: int) -> bool:
     """Whether `length` bytes of a blob with layers may be decoded on the loop; not for one without."""
     recipe = info.recipe
-    if is_manifest(recipe) or (recipe.is_plain and data_key is None):
+    if is_manifest(recipe) or recipe.is_plain:
         return False
     return decoding_ns(recipe, length) <= DECODED_ON_LOOP_NS
 
@@ -58,7 +57,7 @@ def decode_resident(
         The blob, open; the caller closes it.
     """
     info = blobs.remembered(blob)
-    if info is None or not is_quick(info, len(buffer), data_key):
+    if info is None or not is_quick(info, len(buffer)):
         return None
     reader = blobs.open_now(blob)
     if reader is None:
@@ -74,47 +73,38 @@ def decode_resident(
 
 
 class ResidentBlob:
-    """A blob that is decoded on the loop again and again: what its recipe and key say is worked out once."""
+    """An open blob with layers, for several readings of the loop's: what its recipe and key say is worked out once."""
 
-    __slots__ = ("_blob", "_blobs", "_data_key", "_decoder", "_noted")
+    __slots__ = ("_bodies", "_decoder", "_reader", "version")
 
-    def __init__(self, blobs: BlobStore, blob: BlobId, data_key: EncryptionKey | None) -> None:
-        self._blobs = blobs
-        self._blob = blob
-        self._data_key = data_key
-        self._decoder: Decoder | None = None
-        self._noted: tuple[LayerReport, ...] = ()
+    def __init__(self, reader: BlobReader, data_key: EncryptionKey | None, version: ObjectVersion) -> None:
+        """Takes over `reader`.
+
+        Args:
+            version: whose bytes these are, and under whose key.
+
+        Raises:
+            DamageError, FormatUnknown, KeyMissing
+        """
+        self.version = version
+        self._reader = reader
+        self._bodies = 0
+        info = reader.info
+        try:
+            self._decoder = open_decoder(info.recipe, info.stored_bytes, info.blob.to_bytes(), data_key)
+            if self._decoder.client_bytes != info.client_bytes:
+                raise BlobDamaged(blob=info.blob.text(), reason="recipe and length contradict each other")
+        except BaseException:
+            reader.close()
+            raise
 
     def read(self, offset: int, buffer: memoryview) -> bool:
-        """As `decode_resident`."""
-        info = self._blobs.remembered(self._blob)
-        if info is None or not is_quick(info, len(buffer), self._data_key):
-            return False
-        reader = self._blobs.open_now(self._blob)
-        if reader is None:
-            return False
-        try:
-            decoder = self._decoder
-            if decoder is None:
-                decoder = open_decoder(info.recipe, info.stored_bytes, self._blob.to_bytes(), self._data_key)
-            if decoder.client_bytes != info.client_bytes or not read_resident(decoder, reader, offset, buffer):
-                self._decoder = None
-                return False
-        except Rs3dError:
-            return False
-        finally:
-            reader.close()
-        if self._decoder is None:
-            self._decoder, self._noted = decoder, ()
-        self._note(decoder.reports)
-        return True
+        """Fill `buffer` with the client's bytes from `offset` without waiting. False leaves it with any content, and
+        this reader fit for nothing but `close`."""
+        self._bodies += 1
+        return read_resident(self._decoder, self._reader, offset, buffer)
 
-    def _note(self, reports: tuple[LayerReport, ...]) -> None:
-        """Tell of what was done since the last time."""
-        before, self._noted = self._noted, reports
-        LAYER_WORK.note(Direction.READ, map(_since, reports, before) if before else reports)
-
-
-def _since(now: LayerReport, before: LayerReport) -> LayerReport:
-    bytes_in, bytes_out = now.bytes_in - before.bytes_in, now.bytes_out - before.bytes_out
-    return LayerReport(now.name, bytes_in, bytes_out, now.seconds - before.seconds)
+    def close(self) -> None:
+        """Close the blob's descriptors, and tell of the work."""
+        self._reader.close()
+        LAYER_WORK.note(Direction.READ, self._decoder.reports, self._bodies)

@@ -15,7 +15,6 @@ from rs3d.engine.configuration import Verify
 from rs3d.engine.encryption import data_key_of
 from rs3d.engine.layers import decode_inline
 from rs3d.engine.openfiles import HeldFile
-from rs3d.engine.residentblobs import ResidentBlob
 from rs3d.engine.runtime import Runtime
 from rs3d.errors import DamageError
 from rs3d.rio.keys import EncryptionKey
@@ -83,18 +82,15 @@ class WarmReads:
         """
         return data_key_of(self._runtime.sealing, bucket, version, None)
 
-    def resident(self, extent: Extent, data_key: EncryptionKey | None) -> ResidentBlob:
-        """For `decode`, again and again; holds the key."""
-        return ResidentBlob(self._runtime.blobs, extent.blob, data_key)
-
-    def decode(self, blob: ResidentBlob, extent: Extent) -> Decoded | None:
-        """The client's bytes of a blob with layers, all of `extent`, which fits a piece; None where a thread has to
-        look first."""
-        lease = self._runtime.buffers.try_large()
+    def decode(self, bucket: Bucket, version: ObjectVersion, extent: Extent) -> Decoded | None:
+        """The client's bytes of a version in a blob with layers, which fits a piece; None where a thread has to look
+        first. Not for versions sealed under anybody's keys but the store's."""
+        runtime = self._runtime
+        lease = runtime.buffers.try_large()
         if lease is None:
             return None
         view = lease.view[: extent.length]
-        if blob.read(extent.offset, view):
+        if runtime.open_files.decode(extent, view, version, lambda: self.data_key(bucket, version)):
             return Decoded(view, lease)
         view.release()
         lease.release()

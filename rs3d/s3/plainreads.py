@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 
 from rs3d.engine.encryption import sealed_as
 from rs3d.engine.requests import EncryptionMode
-from rs3d.engine.residentblobs import ResidentBlob
 from rs3d.engine.results import ObjectHead
 from rs3d.format.keys import CHUNK_BYTES
 from rs3d.http.messages import SERVER_FIELDS
@@ -25,7 +24,6 @@ from rs3d.rio.keys import EncryptionKey
 from rs3d.s3.metadata import object_headers
 from rs3d.s3.plaincallers import KnownBucket, PlainCallers
 from rs3d.stores.interfaces import CatalogSnapshot, PayloadPlace
-from rs3d.types.identifiers import BlobId
 from rs3d.types.objects import Extent, Inline, ObjectVersion
 from rs3d.types.recipe import Recipe
 
@@ -34,9 +32,6 @@ _ACTION: Final = "s3:GetObject"
 
 _KNOWN_OBJECTS: Final = 8_192
 """Some 1 KiB each."""
-
-_KNOWN_RESIDENTS: Final = 1_024
-"""Blobs with layers whose decoders, and keys, are kept; some 4 KiB each."""
 
 _FILE_BYTES: Final = 1 << 20
 """Bodies in files up to this size are sent from here: one piece, verified as a whole just before. Longer ones are
@@ -59,8 +54,9 @@ class _Object(NamedTuple):
     """Where an inlined body lies."""
     extent: Extent | None
     """Where a body in a file lies. Neither: a GET goes the long way."""
-    sealed: ObjectVersion | None
-    """The version, when it is sealed under the store's keys."""
+    version: ObjectVersion
+    is_sealed: bool
+    """Under the store's keys."""
     recipe: Recipe | None
     """The layers of an inlined body, when it has any."""
 
@@ -72,7 +68,6 @@ class PlainReads:
         self._callers = callers
         self._warm = callers.warm
         self._objects: dict[bytes, _Object] = {}
-        self._residents: dict[BlobId, tuple[_Object, ResidentBlob]] = {}
 
     def answer(self, data: bytearray, start: int, end: int) -> Taken | None:
         """See `Shortcut.answer`; raises any Rs3dError."""
@@ -100,27 +95,17 @@ class PlainReads:
         return Taken([head, payload] if payload else [head], stop, len(payload), "GetObject", 200)
 
     def _from_file(self, head: bytes, stop: int, known: _Object, extent: Extent) -> Taken | None:
-        held = None if known.sealed is not None else self._warm.take_verified(extent)
+        held = None if known.is_sealed else self._warm.take_verified(extent)
         if held is not None:
             file = FileBody(held.reader.fileno(), extent.offset, extent.length)
             return Taken([head], stop, extent.length, "GetObject", 200, file, release=held.give_back)
-        decoded = self._warm.decode(self._resident(known, extent), extent)
+        decoded = self._warm.decode(known.bucket.bucket, known.version, extent)
         if decoded is None:
             return None
         return Taken([head, decoded.view], stop, extent.length, "GetObject", 200, release=decoded.release)
 
-    def _resident(self, known: _Object, extent: Extent) -> ResidentBlob:
-        held = self._residents.get(extent.blob)
-        if held is not None and held[0] is known:
-            return held[1]
-        made = self._warm.resident(extent, self._data_key(known))
-        if len(self._residents) >= _KNOWN_RESIDENTS:
-            self._residents.clear()
-        self._residents[extent.blob] = known, made
-        return made
-
     def _data_key(self, known: _Object) -> EncryptionKey | None:
-        return None if known.sealed is None else self._warm.data_key(known.bucket.bucket, known.sealed)
+        return self._warm.data_key(known.bucket.bucket, known.version) if known.is_sealed else None
 
     # ------------------------------------------------------------------------------------------------ what is known
 
@@ -163,7 +148,8 @@ class PlainReads:
             _lines(head, True),
             payload,
             placement if isinstance(placement, Extent) and is_one_piece else None,
-            version if seal is not None else None,
+            version,
+            seal is not None,
             placement.recipe if isinstance(placement, Inline) and has_layers else None,
         )
         return known

@@ -1,8 +1,9 @@
-"""A blob that is decoded on the loop again and again: the same bytes, each reading counted once, no truth kept too
-long."""
+"""Blobs with layers that are decoded on the loop again and again: the same bytes, each reading counted once, no truth
+and no key kept too long."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from rs3d.engine.encryption import data_key_of
 from rs3d.engine.layerwork import LAYER_WORK, Direction
 from rs3d.engine.library import OpenedStore, open_store_parts
+from rs3d.engine.openfiles import OpenFiles
 from rs3d.engine.requests import BucketRequest, EncryptionMode, EncryptionRequest, PutRequest
-from rs3d.engine.residentblobs import ResidentBlob
-from rs3d.types.objects import Extent
+from rs3d.errors import KeyNotFound
+from rs3d.rio.keys import EncryptionKey
+from rs3d.types.objects import Extent, ObjectVersion
 from tests.engine.conftest import SMALL_LIMITS, SMALL_STORE
 from tests.engine.test_layers import text_of
 from tests.stores.nowait import reads_without_waiting
@@ -33,18 +36,42 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-async def stored(opened: OpenedStore, layers: str) -> tuple[ResidentBlob, Extent]:
-    """DATA in a blob with these layers that was read once."""
+@dataclass
+class Stored:
+    """DATA in a blob that was read once."""
+
+    files: OpenFiles
+    version: ObjectVersion
+    extent: Extent
+    key: EncryptionKey | None
+    asked: int = 0
+    """How often the key was asked for."""
+
+    def read(self, first: int = 0, length: int = len(DATA)) -> bytes | None:
+        out = bytearray(length)
+        part = Extent(self.extent.blob, self.extent.offset + first, length)
+        return bytes(out) if self.files.decode(part, memoryview(out), self.version, self._ask) else None
+
+    def _ask(self) -> EncryptionKey | None:
+        self.asked += 1
+        return self.key
+
+
+async def stored(opened: OpenedStore, layers: str) -> Stored:
     settings, sealed = SETTINGS[layers]
     wanted = EncryptionRequest(EncryptionMode.STORE) if sealed else None
     await opened.engine.create_bucket("bucket", BucketRequest(settings=settings))
     await opened.engine.put_object("bucket", "key", DATA, PutRequest(encryption=wanted))
     assert await opened.engine.get_object("bucket", "key") == DATA
+    return found(opened)
+
+
+def found(opened: OpenedStore) -> Stored:
     head = opened.engine.head_object("bucket", "key")
     extent = head.version.placement
     assert isinstance(extent, Extent)
     key = data_key_of(opened.engine._runtime.sealing, head.bucket, head.version, None)
-    return ResidentBlob(opened.blobs, extent.blob, key), extent
+    return Stored(OpenFiles(opened.blobs), head.version, extent, key)
 
 
 def data_file(directory: Path, extent: Extent) -> Path:
@@ -54,51 +81,77 @@ def data_file(directory: Path, extent: Extent) -> Path:
 @pytest.mark.parametrize("layers", SETTINGS)
 async def test_every_range_is_that_of_the_clients_bytes_and_is_counted_once(directory: Path, layers: str) -> None:
     async with open_store_parts(str(directory), SMALL_LIMITS, SMALL_STORE) as opened:
-        resident, _ = await stored(opened, layers)
+        blob = await stored(opened, layers)
         before = descriptors(directory)
         LAYER_WORK.take()
         total = 0
         ranges = ((0, 300_000), (0, 131_072), (131_072, 168_928), (1, 70_000), (299_999, 1), (65_536, 65_536))
         for first, length in ranges:
-            out = bytearray(length)
-            assert resident.read(first, memoryview(out))
-            assert out == DATA[first : first + length]
+            assert blob.read(first, length) == DATA[first : first + length]
             total += length
+        assert (blob.asked, len(blob.files), descriptors(directory)) == (1, 1, before + 1)
+        blob.files.let_go_all()
         work = LAYER_WORK.take()
         innermost = work[Direction.READ, "compress" if layers.startswith("lz4") else "encrypt"]
         assert (innermost.bodies, innermost.bytes_out) == (6, total)
-        assert descriptors(directory) == before
+        assert (len(blob.files), descriptors(directory)) == (0, before)
+        assert blob.read() == DATA and blob.asked == 2
+        blob.files.let_go_all()
 
 
 @pytest.mark.parametrize("layers", SETTINGS)
 async def test_damage_is_left_to_others_and_forgotten_when_it_is_mended(directory: Path, layers: str) -> None:
     async with open_store_parts(str(directory), SMALL_LIMITS, SMALL_STORE) as opened:
-        resident, extent = await stored(opened, layers)
-        path = data_file(directory, extent)
+        blob = await stored(opened, layers)
+        path = data_file(directory, blob.extent)
         right = path.read_bytes()
-        out = bytearray(len(DATA))
-        assert resident.read(0, memoryview(out))
+        assert blob.read() == DATA
         for at in (0, len(right) // 2, len(right) - 1):
-            path.write_bytes(right[:at] + bytes([right[at] ^ 8]) + right[at + 1 :])
+            with path.open("r+b") as file:
+                file.seek(at)
+                file.write(bytes([right[at] ^ 8]))
             is_index = at == len(right) - 1 and layers == "lz4"  # read before, and kept
-            assert resident.read(0, memoryview(out)) is is_index
-            path.write_bytes(right)
-            assert resident.read(0, memoryview(out)) and out == DATA
+            assert blob.read() == (DATA if is_index else None)
+            with path.open("r+b") as file:
+                file.write(right)
+            assert blob.read() == DATA
         path.unlink()
-        assert not resident.read(0, memoryview(out))
+        blob.files.let_go_all()
+        assert blob.read() is None
         path.write_bytes(right)
+
+
+async def test_another_record_of_a_blob_opens_it_with_its_own_key(directory: Path) -> None:
+    async with open_store_parts(str(directory), SMALL_LIMITS, SMALL_STORE) as opened:
+        blob = await stored(opened, "sealed")
+        assert blob.read() == DATA
+        blob.version = replace(blob.version)
+        blob.key = EncryptionKey(bytes(range(32)))
+        assert blob.read() is None, "the key of the record before was used"
+        blob.key = None
+        assert blob.read() is None
+        assert (blob.asked, len(blob.files)) == (3, 0)
+
+
+async def test_a_key_that_cannot_be_had_leaves_nothing_open(directory: Path) -> None:
+    async with open_store_parts(str(directory), SMALL_LIMITS, SMALL_STORE) as opened:
+        blob = await stored(opened, "sealed")
+        before = descriptors(directory)
+
+        def missing() -> EncryptionKey | None:
+            raise KeyNotFound(provider="p", key_id="k")
+
+        out = memoryview(bytearray(len(DATA)))
+        assert not blob.files.decode(blob.extent, out, blob.version, missing)
+        assert descriptors(directory) == before
 
 
 async def test_what_nobody_opened_lately_is_left_to_a_thread(directory: Path) -> None:
     async with open_store_parts(str(directory), SMALL_LIMITS, SMALL_STORE) as opened:
-        resident, _ = await stored(opened, "sealed")
+        await stored(opened, "sealed")
     async with open_store_parts(str(directory), SMALL_LIMITS, SMALL_STORE) as opened:
-        head = opened.engine.head_object("bucket", "key")
-        extent = head.version.placement
-        assert isinstance(extent, Extent)
-        key = data_key_of(opened.engine._runtime.sealing, head.bucket, head.version, None)
-        resident = ResidentBlob(opened.blobs, extent.blob, key)
-        out = bytearray(len(DATA))
-        assert not resident.read(0, memoryview(out))
+        blob = found(opened)
+        assert blob.read() is None
         assert await opened.engine.get_object("bucket", "key") == DATA
-        assert resident.read(0, memoryview(out)) and out == DATA
+        assert blob.read() == DATA
+        blob.files.let_go_all()
