@@ -208,16 +208,27 @@ class CatalogTransaction:
         row_key = state.row_key
         cursor = self.lmdb.cursor(db=self.tables.versions.handle)
         state.latest, state.latest_sequence = None, 0
-        if not cursor.set_range(row_key):
-            return
-        found = cursor.key()
-        if len(found) == len(row_key) and found == row_key:  # the head row, which names the null version
-            if not cursor.next():
-                return
-            found = cursor.key()
-        if len(found) == len(row_key) + 8 and found.startswith(row_key):
+        is_there = cursor.set_range(row_key)
+        found = cursor.key() if is_there else b""
+        if is_there and found == row_key:  # the head row, which names the null version
+            is_there = cursor.next()
+            found = cursor.key() if is_there else b""
+        if is_there and len(found) == len(row_key) + 8 and found.startswith(row_key):
             row = VersionRow(*VERSION.unpack(self.tables.versions.unseal(found, cursor.value())))
             state.latest, state.latest_sequence = row, sequence_of(found[-8:])
+        else:
+            self._require_absent(self.tables.versions, row_key)
+
+    def _require_absent(self, table: Table, row_key: bytes) -> None:
+        """Look beside the place where a row would be before it is taken not to be there: what a flipped bit hides must
+        not be made anew.
+
+        Raises:
+            RecordDamaged
+        """
+        cursor = self.lmdb.cursor(db=table.handle)
+        if table.begin_at(cursor, row_key):
+            table.unseal(cursor.key(), cursor.value())
 
     def forget_key_state(self) -> None:
         self._key_state = None
@@ -283,8 +294,12 @@ class CatalogTransaction:
         return found
 
     def bucket_named(self, name: str) -> Bucket | None:
-        row = self.get_origin(self.tables.buckets, name.encode("utf-8"), BUCKET_DECODER)
-        return None if row is None else row[1]
+        key = name.encode("utf-8")
+        row = self.get_origin(self.tables.buckets, key, BUCKET_DECODER)
+        if row is None:
+            self._require_absent(self.tables.buckets, key)
+            return None
+        return row[1]
 
     def forget_bucket(self, bucket: BucketId) -> None:
         """To be called when the bucket's row changes."""
