@@ -213,27 +213,10 @@ class _NotResident(Exception):
     """Stored bytes are not in memory, or are not what they should be."""
 
 
-def read_resident(decoder: Decoder, reader: BlobReader, offset: int, buffer: memoryview) -> bool:
-    """Fill `buffer` with client bytes from `offset` if the blob's stored bytes are in memory, without waiting; False
-    leaves it with any content, and may leave the decoder broken."""
-    if decoder.read_resident(reader.fileno(), offset, buffer):
-        return True
-
-    def take(at: int, stored: memoryview) -> None:
-        if not reader.read_now(at, stored):
-            raise _NotResident
-
-    try:
-        decoder.read_into(offset, buffer, take)
-    except (DamageError, _NotResident):
-        return False
-    return True
-
-
 class LayeredBlob:
     """A blob whose stored bytes are not the client's, read in terms of client bytes. One reading at a time."""
 
-    __slots__ = ("_decoder", "_reader", "_stored", "info")
+    __slots__ = ("_bodies", "_decoder", "_reader", "_stored", "info")
 
     def __init__(self, reader: BlobReader, data_key: EncryptionKey | None) -> None:
         """Takes over `reader`.
@@ -242,6 +225,8 @@ class LayeredBlob:
             BlobDamaged, FormatUnknown, KeyMissing
         """
         self._reader = reader
+        self._bodies = 0
+        """Read by `read_now`, each at once; a body that is read by pieces counts as one."""
         self._stored = MendedReads(reader)
         self.info = reader.info
         info = reader.info
@@ -271,9 +256,20 @@ class LayeredBlob:
     def read_now(self, offset: int, buffer: memoryview) -> bool:
         """The same for the loop, if the stored bytes are in memory; False leaves `buffer` with any content, and this
         reader fit for nothing but `close`."""
-        return read_resident(self._decoder, self._reader, offset, buffer)
+        self._bodies += 1
+        if self._decoder.read_resident(self._reader.fileno(), offset, buffer):
+            return True
+        try:
+            self._decoder.read_into(offset, buffer, self._take_resident)
+        except (DamageError, _NotResident):
+            return False
+        return True
+
+    def _take_resident(self, offset: int, buffer: memoryview) -> None:
+        if not self._reader.read_now(offset, buffer):
+            raise _NotResident
 
     def close(self) -> None:
         """Close the blob's descriptors."""
-        LAYER_WORK.note(Direction.READ, self._decoder.reports)
+        LAYER_WORK.note(Direction.READ, self._decoder.reports, max(1, self._bodies))
         self._reader.close()

@@ -10,12 +10,12 @@ are verified, and still in memory, is asked each time; what is decoded is checke
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
-from rs3d.engine.residentblobs import ResidentBlob, is_quick
-from rs3d.errors import Rs3dError
+from rs3d.engine.layers import LayeredBlob
+from rs3d.engine.residentblobs import open_resident
 from rs3d.rio.keys import EncryptionKey
 from rs3d.stores.interfaces import BlobReader, BlobStore
 from rs3d.types.identifiers import BlobId
@@ -55,13 +55,20 @@ class HeldFile:
             self.reader.close()
 
 
+class _HeldLayers(NamedTuple):
+    """An open blob with layers, and whose bytes these are, under whose key."""
+
+    blob: LayeredBlob
+    version: ObjectVersion
+
+
 class OpenFiles:
     """The files that one engine keeps open. For the loop; nothing here waits."""
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
         self._held: dict[BlobId, HeldFile] = {}
-        self._resident: dict[BlobId, ResidentBlob] = {}
+        self._resident: dict[BlobId, _HeldLayers] = {}
 
     def __len__(self) -> int:
         return len(self._held) + len(self._resident)
@@ -97,39 +104,23 @@ class OpenFiles:
             version: whose blob it is; a decoder is used for that very record of it alone.
             key_of: its data key, asked for once a second.
         """
-        resident = self._resident.get(extent.blob)
-        if resident is not None and resident.version is not version:
+        held = self._resident.get(extent.blob)
+        if held is not None and held.version is not version:
             self._let_resident_go(extent.blob)
-            resident = None
-        if resident is None:
-            resident = self._open_resident(extent, version, key_of)
-            if resident is None:
+            held = None
+        if held is None:
+            opened = open_resident(self._blobs, extent.blob, extent.length, key_of)
+            if opened is None:
                 return False
-        if resident.read(extent.offset, buffer):
+            self._make_room()
+            held = self._resident[extent.blob] = _HeldLayers(opened, version)
+        if held.blob.read_now(extent.offset, buffer):
             return True
         self._let_resident_go(extent.blob)
         return False
 
-    def _open_resident(
-        self, extent: Extent, version: ObjectVersion, key_of: Callable[[], EncryptionKey | None]
-    ) -> ResidentBlob | None:
-        info = self._blobs.remembered(extent.blob)
-        if info is None or not is_quick(info, extent.length):
-            return None
-        try:
-            data_key = key_of()
-            reader = self._blobs.open_now(extent.blob)
-            made = None if reader is None else ResidentBlob(reader, data_key, version)
-        except Rs3dError:
-            return None  # the long way finds the same, and says what it is
-        if made is None:
-            return None
-        self._make_room()
-        self._resident[extent.blob] = made
-        return made
-
     def _let_resident_go(self, blob: BlobId) -> None:
-        self._resident.pop(blob).close()
+        self._resident.pop(blob).blob.close()
 
     def _make_room(self) -> None:
         if len(self) >= HELD_FILES:
@@ -141,8 +132,8 @@ class OpenFiles:
         for file in held.values():
             file.let_go()
         resident, self._resident = self._resident, {}
-        for blob in resident.values():
-            blob.close()
+        for layered in resident.values():
+            layered.blob.close()
 
     async def run(self) -> None:
         """Let all go every second, until cancelled."""

@@ -8,18 +8,17 @@ waits, mends, and says what is wrong.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from rs3d.engine.layers import LayeredBlob, open_decoder, read_resident
-from rs3d.engine.layerwork import LAYER_WORK, Direction
-from rs3d.errors import BlobDamaged, Rs3dError
+from rs3d.engine.layers import LayeredBlob
+from rs3d.errors import Rs3dError
 from rs3d.format.manifest import is_manifest
 from rs3d.rio import compression
 from rs3d.rio.keys import EncryptionKey
-from rs3d.stores.interfaces import BlobReader, BlobStore
+from rs3d.stores.interfaces import BlobStore
 from rs3d.types.blobs import BlobInfo
 from rs3d.types.identifiers import BlobId
-from rs3d.types.objects import ObjectVersion
 from rs3d.types.recipe import Recipe
 
 DECODED_ON_LOOP_NS: Final = 1_200_000
@@ -47,6 +46,22 @@ def is_quick(info: BlobInfo, length: int) -> bool:
     return decoding_ns(recipe, length) <= DECODED_ON_LOOP_NS
 
 
+def open_resident(
+    blobs: BlobStore, blob: BlobId, length: int, key_of: Callable[[], EncryptionKey | None]
+) -> LayeredBlob | None:
+    """A blob with layers of which `length` bytes may be decoded on the loop, opened without waiting; None where that
+    cannot be done. The caller closes it."""
+    info = blobs.remembered(blob)
+    if info is None or not is_quick(info, length):
+        return None
+    try:
+        data_key = key_of()
+        reader = blobs.open_now(blob)
+        return None if reader is None else LayeredBlob(reader, data_key)
+    except Rs3dError:
+        return None  # a thread finds the same, and says what it is
+
+
 def decode_resident(
     blobs: BlobStore, blob: BlobId, offset: int, buffer: memoryview, data_key: EncryptionKey | None
 ) -> LayeredBlob | None:
@@ -56,55 +71,8 @@ def decode_resident(
     Returns:
         The blob, open; the caller closes it.
     """
-    info = blobs.remembered(blob)
-    if info is None or not is_quick(info, len(buffer)):
-        return None
-    reader = blobs.open_now(blob)
-    if reader is None:
-        return None
-    try:
-        found = LayeredBlob(reader, data_key)
-    except Rs3dError:
-        return None  # a thread finds the same
-    if found.read_now(offset, buffer):
+    found = open_resident(blobs, blob, len(buffer), lambda: data_key)
+    if found is None or found.read_now(offset, buffer):
         return found
     found.close()
     return None
-
-
-class ResidentBlob:
-    """An open blob with layers, for several readings of the loop's: what its recipe and key say is worked out once."""
-
-    __slots__ = ("_bodies", "_decoder", "_reader", "version")
-
-    def __init__(self, reader: BlobReader, data_key: EncryptionKey | None, version: ObjectVersion) -> None:
-        """Takes over `reader`.
-
-        Args:
-            version: whose bytes these are, and under whose key.
-
-        Raises:
-            DamageError, FormatUnknown, KeyMissing
-        """
-        self.version = version
-        self._reader = reader
-        self._bodies = 0
-        info = reader.info
-        try:
-            self._decoder = open_decoder(info.recipe, info.stored_bytes, info.blob.to_bytes(), data_key)
-            if self._decoder.client_bytes != info.client_bytes:
-                raise BlobDamaged(blob=info.blob.text(), reason="recipe and length contradict each other")
-        except BaseException:
-            reader.close()
-            raise
-
-    def read(self, offset: int, buffer: memoryview) -> bool:
-        """Fill `buffer` with the client's bytes from `offset` without waiting. False leaves it with any content, and
-        this reader fit for nothing but `close`."""
-        self._bodies += 1
-        return read_resident(self._decoder, self._reader, offset, buffer)
-
-    def close(self) -> None:
-        """Close the blob's descriptors, and tell of the work."""
-        self._reader.close()
-        LAYER_WORK.note(Direction.READ, self._decoder.reports, self._bodies)
