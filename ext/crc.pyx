@@ -3,10 +3,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t, uint64_t
 
 from bufview cimport GIL_FREE_BYTES, Py_buffer, PyBuffer_Release, open_readable
-from variant cimport (
-    RS3D_CPU_AVX2, RS3D_CPU_AVX512, RS3D_CPU_PCLMUL, RS3D_CPU_SSE41, RS3D_CPU_SSE42, RS3D_CPU_VPCLMUL,
-    initial_variant, runnable_variants, variant_index,
-)
+from crcvariants cimport crc_variants
+from variant cimport initial_variant, runnable_variants, variant_index
 
 cdef extern from "crc_impl.h":
     ctypedef struct crc_poly:
@@ -20,14 +18,7 @@ cdef extern from "crc_impl.h":
     void crc32c_table(int, const unsigned char *, size_t, size_t, unsigned char *) nogil
     Py_ssize_t crc32c_first_bad(int, const unsigned char *, size_t, size_t, const unsigned char *) nogil
 
-# Widest first. The C side numbers them from the narrowest, so a row's number is len(VARIANTS) - 1 - index.
-cdef tuple VARIANTS = (
-    ("avx512", RS3D_CPU_AVX512 | RS3D_CPU_AVX2 | RS3D_CPU_VPCLMUL | RS3D_CPU_PCLMUL | RS3D_CPU_SSE41),
-    ("vpclmul", RS3D_CPU_AVX2 | RS3D_CPU_VPCLMUL | RS3D_CPU_PCLMUL | RS3D_CPU_SSE42 | RS3D_CPU_SSE41),
-    ("pclmul", RS3D_CPU_PCLMUL | RS3D_CPU_SSE41),
-    ("sse42", RS3D_CPU_SSE42),
-    ("scalar", 0),
-)
+cdef tuple VARIANTS = crc_variants()
 cdef int active
 
 crc_setup()

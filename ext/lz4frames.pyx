@@ -10,10 +10,8 @@ import enum
 import lz4.block
 
 from bufview cimport Py_buffer, PyBuffer_Release, open_readable, open_writable
-from variant cimport (
-    RS3D_CPU_AVX2, RS3D_CPU_AVX512, RS3D_CPU_PCLMUL, RS3D_CPU_SSE41, RS3D_CPU_SSE42, RS3D_CPU_VPCLMUL,
-    initial_variant, runnable_variants, variant_index,
-)
+from crcvariants cimport crc_variants
+from variant cimport initial_variant, runnable_variants, variant_index
 
 cdef extern from "dlfcn.h":
     int RTLD_NOW
@@ -42,14 +40,7 @@ cdef extern from "lz4frames_impl.h" nogil:
 ROW_BYTES = LZ4FRAMES_ROW_BYTES
 FRAME_BYTES_LIMIT = 4 << 20
 
-# The rows of the crc kernel, whose code this one carries.
-cdef tuple VARIANTS = (
-    ("avx512", RS3D_CPU_AVX512 | RS3D_CPU_AVX2 | RS3D_CPU_VPCLMUL | RS3D_CPU_PCLMUL | RS3D_CPU_SSE41),
-    ("vpclmul", RS3D_CPU_AVX2 | RS3D_CPU_VPCLMUL | RS3D_CPU_PCLMUL | RS3D_CPU_SSE42 | RS3D_CPU_SSE41),
-    ("pclmul", RS3D_CPU_PCLMUL | RS3D_CPU_SSE41),
-    ("sse42", RS3D_CPU_SSE42),
-    ("scalar", 0),
-)
+cdef tuple VARIANTS = crc_variants()
 cdef int active
 cdef lz4_decompress decompress = NULL
 

@@ -6,10 +6,8 @@ from libc.errno cimport EIO
 from libc.stdint cimport int64_t
 
 from bufview cimport Py_buffer, PyBuffer_Release, check_span, open_readable, open_writable
-from variant cimport (
-    RS3D_CPU_AVX2, RS3D_CPU_AVX512, RS3D_CPU_PCLMUL, RS3D_CPU_SSE41, RS3D_CPU_SSE42, RS3D_CPU_VPCLMUL,
-    initial_variant, runnable_variants, variant_index,
-)
+from crcvariants cimport crc_variants
+from variant cimport initial_variant, runnable_variants, variant_index
 
 cdef extern from "crc_impl.h" nogil:
     enum:
@@ -32,14 +30,7 @@ cdef extern from "mapped_impl.h" nogil:
     void mapped_close(const unsigned char *, size_t)
     int64_t mapped_resident(int, int64_t, int64_t)
 
-# The rows of the crc kernel, whose code this one carries.
-cdef tuple VARIANTS = (
-    ("avx512", RS3D_CPU_AVX512 | RS3D_CPU_AVX2 | RS3D_CPU_VPCLMUL | RS3D_CPU_PCLMUL | RS3D_CPU_SSE41),
-    ("vpclmul", RS3D_CPU_AVX2 | RS3D_CPU_VPCLMUL | RS3D_CPU_PCLMUL | RS3D_CPU_SSE42 | RS3D_CPU_SSE41),
-    ("pclmul", RS3D_CPU_PCLMUL | RS3D_CPU_SSE41),
-    ("sse42", RS3D_CPU_SSE42),
-    ("scalar", 0),
-)
+cdef tuple VARIANTS = crc_variants()
 cdef int active
 
 crc_setup()
