@@ -16,7 +16,6 @@ import pytest
 from rs3d.kernels import gcm
 from rs3d.kernels.gcm import Algorithm, FrameForged, FrameOpener, FrameSealer
 from tests.oracles import gcm as oracle
-from tests.stores.nowait import reads_without_waiting
 
 KEY = bytes(range(32))
 PREFIX = b"prefix7"
@@ -35,15 +34,6 @@ def library(request: pytest.FixtureRequest) -> Iterator[str]:
     gcm.use_variant(request.param)
     yield request.param
     gcm.use_variant(before)
-
-
-@pytest.fixture
-def sealed_file(tmp_path: Path) -> Iterator[int]:
-    if not reads_without_waiting(tmp_path):
-        pytest.skip("this file system does not read without waiting")
-    fd = os.open(tmp_path / "sealed", os.O_RDWR | os.O_CREAT)
-    yield fd
-    os.close(fd)
 
 
 def body(length: int) -> bytes:
@@ -180,47 +170,47 @@ def test_nothing_of_a_call_with_a_forged_frame_is_released(algorithm: Algorithm)
 
 @BOTH
 @pytest.mark.parametrize("length", [1, F - 1, F, 3 * F, 3 * F + 5])
-def test_frames_open_from_the_page_cache_of_their_file(sealed_file: int, algorithm: Algorithm, length: int) -> None:
+def test_frames_open_from_the_page_cache_of_their_file(resident_file: int, algorithm: Algorithm, length: int) -> None:
     plain = body(length)
-    os.pwrite(sealed_file, seal(algorithm, plain), 0)
+    os.pwrite(resident_file, seal(algorithm, plain), 0)
     opener = FrameOpener(algorithm, KEY, PREFIX, BLOB, length)
     for first in range(opener.frame_count):
         for last in range(first, opener.frame_count):
             wanted = plain[first * F : (last + 1) * F]
             out = bytearray(len(wanted))
-            assert opener.open_resident(sealed_file, out, first) and out == wanted
+            assert opener.open_resident(resident_file, out, first) and out == wanted
 
 
 @BOTH
 def test_a_frame_forged_on_disk_does_not_open_and_one_that_is_not_there_is_left_to_others(
-    sealed_file: int, algorithm: Algorithm
+    resident_file: int, algorithm: Algorithm
 ) -> None:
     length = 2 * F + 100
     sealed = seal(algorithm, body(length))
     opener = FrameOpener(algorithm, KEY, PREFIX, BLOB, length)
-    os.pwrite(sealed_file, sealed[:-1], 0)
-    assert not opener.open_resident(sealed_file, bytearray(length))
-    assert opener.open_resident(sealed_file, bytearray(2 * F))
+    os.pwrite(resident_file, sealed[:-1], 0)
+    assert not opener.open_resident(resident_file, bytearray(length))
+    assert opener.open_resident(resident_file, bytearray(2 * F))
     assert not opener.open_resident(-1, bytearray(length))
     changed = bytearray(sealed)
     changed[S + 77] ^= 4
-    os.pwrite(sealed_file, changed, 0)
+    os.pwrite(resident_file, changed, 0)
     out = bytearray(b"?" * length)
     with pytest.raises(FrameForged) as caught:
-        opener.open_resident(sealed_file, out)
+        opener.open_resident(resident_file, out)
     assert caught.value.frame == 1 and out == bytes(length)
     out = bytearray(100)
-    assert opener.open_resident(sealed_file, out, 2) and out == body(length)[-100:]
+    assert opener.open_resident(resident_file, out, 2) and out == body(length)[-100:]
 
 
-def test_a_reading_from_a_file_takes_whole_frames_of_the_blob_alone(sealed_file: int) -> None:
+def test_a_reading_from_a_file_takes_whole_frames_of_the_blob_alone(resident_file: int) -> None:
     length = 2 * F + 100
     opener = FrameOpener(Algorithm.AES_256_GCM, KEY, PREFIX, BLOB, length)
     for size, first in ((0, 0), (100, 0), (F + 1, 0), (99, 2), (100, 3), (length + 1, 0), (100, -1)):
         with pytest.raises(ValueError, match="frame"):
-            opener.open_resident(sealed_file, bytearray(size), first)
+            opener.open_resident(resident_file, bytearray(size), first)
     with pytest.raises(BufferError):
-        opener.open_resident(sealed_file, bytes(length))
+        opener.open_resident(resident_file, bytes(length))
 
 
 def test_lengths_are_a_bijection_and_impossible_ones_are_refused() -> None:

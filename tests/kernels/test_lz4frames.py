@@ -8,14 +8,12 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from rs3d.kernels import lz4frames
 from rs3d.kernels.lz4frames import Outcome
 from tests.oracles import lz4frames as oracle
-from tests.stores.nowait import reads_without_waiting
 
 FRAME = 4096
 DICE = random.Random(11)
@@ -31,18 +29,9 @@ def variant(request: pytest.FixtureRequest) -> Iterator[str]:
     lz4frames.use_variant(before)
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Iterator[int]:
-    if not reads_without_waiting(tmp_path):
-        pytest.skip("this file system does not read without waiting")
-    fd = os.open(tmp_path / "stream", os.O_RDWR | os.O_CREAT)
-    yield fd
-    os.close(fd)
-
-
-def test_frames_come_out_of_memory_and_of_the_page_cache(file: int) -> None:
+def test_frames_come_out_of_memory_and_of_the_page_cache(resident_file: int) -> None:
     stored, rows = oracle.encode(PLAIN, FRAME)
-    os.pwrite(file, stored + rows, 0)
+    os.pwrite(resident_file, stored + rows, 0)
     ends = [0, *(place & 2**56 - 1 for place, _ in struct.iter_unpack(">QI", rows))]
     frames = len(ends) - 1
     codecs = {place >> 56 for place, _ in struct.iter_unpack(">QI", rows)}
@@ -54,7 +43,9 @@ def test_frames_come_out_of_memory_and_of_the_page_cache(file: int) -> None:
             some = memoryview(rows)[first * lz4frames.ROW_BYTES :]
             packed = stored[ends[first] : ends[last + 1]]
             assert lz4frames.decode(packed, some, first, ends[first], found, FRAME) is Outcome.DECODED
-            assert lz4frames.decode_resident(file, some, first, ends[first], resident, FRAME) is Outcome.DECODED
+            assert (
+                lz4frames.decode_resident(resident_file, some, first, ends[first], resident, FRAME) is Outcome.DECODED
+            )
             assert found == wanted and resident == wanted
 
 
@@ -93,15 +84,15 @@ def test_a_block_that_was_made_to_harm_writes_nowhere_else() -> None:
         assert not any(guarded[:64]) and not any(guarded[1064:])
 
 
-def test_what_is_no_lz4_or_not_all_there_is_left_to_others(file: int) -> None:
+def test_what_is_no_lz4_or_not_all_there_is_left_to_others(resident_file: int) -> None:
     stored, rows = oracle.encode(PLAIN, FRAME)
     out = bytearray(len(PLAIN))
     zstd = struct.pack(">QI", 1 << 56 | 100, 0) + rows[12:]
     assert lz4frames.decode(stored, zstd, 0, 0, out, FRAME) is Outcome.OTHER_CODEC
     assert lz4frames.decode(stored[:-1], rows, 0, 0, out, FRAME) is Outcome.NOT_RESIDENT
     assert lz4frames.decode(b"", rows, 0, 0, out, FRAME) is Outcome.NOT_RESIDENT
-    os.pwrite(file, stored[:-1], 0)
-    assert lz4frames.decode_resident(file, rows, 0, 0, out, FRAME) is Outcome.NOT_RESIDENT
+    os.pwrite(resident_file, stored[:-1], 0)
+    assert lz4frames.decode_resident(resident_file, rows, 0, 0, out, FRAME) is Outcome.NOT_RESIDENT
     assert lz4frames.decode_resident(-1, rows, 0, 0, out, FRAME) is Outcome.NOT_RESIDENT
 
 
