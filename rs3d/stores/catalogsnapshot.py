@@ -112,7 +112,7 @@ class Snapshot(ChunkView):
         key = name.encode("utf-8")
         sealed = self._lmdb.get(key, db=self._tables.buckets.handle)
         if sealed is None:
-            self._require_absent(self._tables.buckets, key)
+            self._tables.buckets.require_absent(self._lmdb, key)
             return None
         known = self._catalog.known_buckets.get(name)
         if known is not None and known[0] == sealed:
@@ -215,11 +215,11 @@ class Snapshot(ChunkView):
     def _newest_row(self, row_key: bytes) -> tuple[int, VersionRow] | None:
         cursor = self._lmdb.cursor(db=self._versions)
         if not cursor.set_range(row_key) or (cursor.key() == row_key and not cursor.next()):
-            self._require_absent(self._tables.versions, row_key)
+            self._tables.versions.require_absent(self._lmdb, row_key)
             return None
         found = cursor.key()
         if len(found) != len(row_key) + 8 or not found.startswith(row_key):
-            self._require_absent(self._tables.versions, row_key)
+            self._tables.versions.require_absent(self._lmdb, row_key)
             return None
         value = self._tables.versions.unseal(found, cursor.value())
         return sequence_of(found[-8:]), VersionRow(*VERSION.unpack(value))

@@ -100,6 +100,17 @@ class Table:
         self.unseal(row_key, sealed)
         return is_there and cursor.next()
 
+    def require_absent(self, transaction: lmdb.Transaction[bytes], row_key: bytes) -> None:
+        """Look beside the place where a row would be before it is taken not to be there: one that a flipped bit hides
+        is damaged there, or out of order, be it the bit of its own key or one of a page that leads to it.
+
+        Raises:
+            RecordDamaged
+        """
+        cursor = transaction.cursor(db=self.handle)
+        if self.begin_at(cursor, row_key):
+            self.unseal(cursor.key(), cursor.value())
+
     def damaged(self, key: bytes) -> RecordDamaged:
         return RecordDamaged(
             what=f"catalog table {self.name}, row {key.hex()}", reason="the CRC of its value does not hold"

@@ -82,23 +82,12 @@ class CatalogView:
     def _get(self, table: Table, key: bytes) -> bytes | None:
         sealed = self._lmdb.get(key, db=table.handle)
         if sealed is None:
-            self._require_absent(table, key)
+            table.require_absent(self._lmdb, key)
             return None
         value: bytes = sealed[:-4]
         if PACK_CRC(crc32c(value, crc32c(key, table.seed))) != sealed[-4:]:
             raise table.damaged(key)
         return value
-
-    def _require_absent(self, table: Table, row_key: bytes) -> None:
-        """Look beside the place where a row would be before it is said not to be there: one that a flipped bit hides
-        is damaged there, or out of order, be it the bit of its own key or one of a page that leads to it.
-
-        Raises:
-            RecordDamaged
-        """
-        cursor = self._lmdb.cursor(db=table.handle)
-        if table.begin_at(cursor, row_key):
-            table.unseal(cursor.key(), cursor.value())
 
     def _scan(self, table: Table, start: bytes, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         cursor = self._lmdb.cursor(db=table.handle)

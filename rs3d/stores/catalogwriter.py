@@ -217,18 +217,7 @@ class CatalogTransaction:
             row = VersionRow(*VERSION.unpack(self.tables.versions.unseal(found, cursor.value())))
             state.latest, state.latest_sequence = row, sequence_of(found[-8:])
         else:
-            self._require_absent(self.tables.versions, row_key)
-
-    def _require_absent(self, table: Table, row_key: bytes) -> None:
-        """Look beside the place where a row would be before it is taken not to be there: what a flipped bit hides must
-        not be made anew.
-
-        Raises:
-            RecordDamaged
-        """
-        cursor = self.lmdb.cursor(db=table.handle)
-        if table.begin_at(cursor, row_key):
-            table.unseal(cursor.key(), cursor.value())
+            self.tables.versions.require_absent(self.lmdb, row_key)
 
     def forget_key_state(self) -> None:
         self._key_state = None
@@ -297,7 +286,7 @@ class CatalogTransaction:
         key = name.encode("utf-8")
         row = self.get_origin(self.tables.buckets, key, BUCKET_DECODER)
         if row is None:
-            self._require_absent(self.tables.buckets, key)
+            self.tables.buckets.require_absent(self.lmdb, key)
             return None
         return row[1]
 
