@@ -80,6 +80,7 @@ def test_a_new_line_in_the_key_file_is_a_rotation_that_a_killed_daemon_carries_t
     process.start()
     wait_until(lambda: key_in_store_meta(process, capsys) == made.id)
     all_read_as_they_were(process)
+    assert MasterKey.from_file(str(process.directory / "master.key")).id == made.id
 
 
 def test_no_master_key_lies_in_the_log_or_catalog_or_output(process: MiniProcess) -> None:

@@ -116,11 +116,12 @@ def test_where_locks_are_refused_it_works_and_says_so() -> None:
         "from rs3d.kernels.secretmemory import SecretMemory, usage\n"
         "memory = SecretMemory.copy(b'secret')\n"
         "used, mapped, locked, refusal = usage()\n"
-        "assert bytes(memory) == b'secret' and (used, locked) == (6, 0) and mapped > 0 and refusal > 0\n"
+        "print(bytes(memory).decode(), used, locked, mapped > 0, refusal > 0)\n"
     )
     # The package may lie where only its owner reads: it is imported before the user changes.
     script = "import rs3d.kernels.secretmemory\n" + script
-    subprocess.run([sys.executable, "-c", script], check=True)
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["secret", "6", "0", "True", "True"]
 
 
 def test_nothing_is_lost_when_many_come_and_go() -> None:
