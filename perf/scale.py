@@ -1,8 +1,8 @@
 """Curves of rs3d alone, which ought to be flat: `python perf/scale.py CURVE --root DIR --rs3d rs3d`.
 
     workers      requests/s and CPU per request against worker processes (--steps 1,2,4)
-    objects      CPU per request against objects in the bucket (--steps 1000,10000,100000,1000000,10000000); objects
-                 are made in the store itself, by the library, while no daemon runs
+    objects      CPU per request against objects in the bucket (--steps 1000,10000,100000,1000000,10000000), and what a
+                 start and the memory cost there; objects are made in the store itself (fillstore.py), 64 bytes each
     sizes        CPU per PUT and GET, and per MiB of them, against the size of an object (--steps 0,4096,…)
     connections  memory of the daemon against connections that made one request and stay (--steps 0,1000,10000)
 
@@ -23,20 +23,20 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import trio
-
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from fillstore import OBJECT_BYTES, fill, key_of, keys_in_order
 from jobs import BUCKET, KIB, MIB, Target, body_of
 from loadclient import Prepared, run
 from processes import memory_bytes, settled_cpu_s
 from servers import KINDS, Server
 
-from rs3d.engine import StorageEngine
+from rs3d.stores.catalogtables import Access, open_tables
+from rs3d.stores.mapresizing import PAGE_BYTES
 
 CONNECTIONS = 16
-FILLERS = 128
-"""Callers that fill the store at once: their commits go together."""
+NEW_KEYS = 5_000
+"""Put and deleted again at each step, spread over all there are: each is met on a page of its own."""
 
 Make = Callable[[Target], Iterator[Prepared]]
 
@@ -61,11 +61,6 @@ def measured(
 
 def make_bucket(server: Server) -> None:
     run(server.target.endpoint, iter([server.target.prepare("PUT", f"/{BUCKET}")]), connections=1, seconds=30, most=1)
-
-
-def key_of(number: int) -> str:
-    """Spread over the order of keys as it grows: neighbours in time are none in the catalog."""
-    return f"k/{number * 2_654_435_761 % 4_294_967_296:010}"
 
 
 def random_keys(target: Target, method: str, count: int, seed: int, status: int = 200) -> Iterator[Prepared]:
@@ -112,59 +107,61 @@ def workers(arguments: argparse.Namespace) -> None:
             server.stop()
 
 
-async def fill(root: Path, first: int, count: int) -> None:
-    """Objects of 64 bytes by the library, those numbered `first` to `count`."""
-    numbers = iter(range(first, count))
-    body = body_of(64, 1)
-
-    async def put(engine: StorageEngine) -> None:
-        for number in numbers:
-            await engine.put_object(BUCKET, key_of(number), body)
-
-    async with StorageEngine.open(root / "data") as engine, trio.open_nursery() as nursery:
-        for _ in range(FILLERS):
-            nursery.start_soon(put, engine)
-
-
 def objects(arguments: argparse.Namespace) -> None:
     """The curve of that name."""
-    shutil.rmtree(arguments.root, ignore_errors=True)
-    server = started(arguments)
-    make_bucket(server)
-    server.stop()
     print(
-        "| objects | filled at/s | catalog MiB | GET µs | HEAD µs | PUT µs | LIST 1,000 µs | DELETE µs |\n"
-        + "|---" * 8
-        + "|"
+        "| objects | filled at/s | catalog MiB | log MiB | start s | memory MiB | GET µs | HEAD µs | PUT µs "
+        "| LIST 1,000 µs | DELETE µs |\n" + "|---" * 11 + "|"
     )
-    have = 0
-    for step in arguments.steps or [1_000, 10_000, 100_000, 1_000_000]:
-        begun = time.perf_counter()
-        trio.run(fill, arguments.root, have, step)
-        rate = (step - have) / (time.perf_counter() - begun)
-        have = step
-        size = (arguments.root / "data" / "catalog" / "data.mdb").stat().st_blocks * 512 / MIB
+    for step in arguments.steps or [1_000, 10_000, 100_000, 1_000_000, 10_000_000]:
+        shutil.rmtree(arguments.root, ignore_errors=True)
+        server = started(arguments)
+        make_bucket(server)
+        server.stop()
+        rate = filled(arguments.root / "data", step)
+        sizes_mib = [size / MIB for size in stored_bytes(arguments.root / "data")]
         server = started(arguments)
         try:
-            target = server.target
-            cells = []
-            for prepared in (
-                random_keys(target, "GET", have, 1),
-                random_keys(target, "HEAD", have, 2),
-                puts(target, 64, f"put{step}", 5_000),
-                lists(target, have),
-                iter(
-                    [
-                        target.prepare("DELETE", f"/{BUCKET}/put{step}/{number:06}", status=204)
-                        for number in range(5_000)
-                    ]
-                ),
-            ):
-                _, cpu = measured(server, prepared, arguments.seconds)
-                cells.append(f"{cpu:,.0f}")
-            print(f"| {step:,} | {rate:,.0f} | {size:,.0f} | {' | '.join(cells)} |", flush=True)
+            costs = costs_at(server, step, arguments.seconds)
+            numbers = [step, rate, *sizes_mib]
+            cells = [f"{number:,.0f}" for number in numbers] + [f"{server.ready_s:.2f}"]
+            cells += [f"{memory_bytes(server.pid) / MIB:,.0f}"] + [f"{cost:,.0f}" for cost in costs]
+            print(f"| {' | '.join(cells)} |", flush=True)
         finally:
             server.stop()
+
+
+def filled(data: Path, count: int) -> float:
+    """Fill the store; objects a second."""
+    begun = time.perf_counter()
+    fill(str(data), BUCKET, keys_in_order(count), body_of(OBJECT_BYTES, 1))
+    return count / (time.perf_counter() - begun)
+
+
+def stored_bytes(data: Path) -> tuple[int, int]:
+    """Of the pages that the catalog has used, and of the log, prepared segments included."""
+    tables = open_tables(str(data / "catalog"), access=Access.READ)
+    try:
+        info = tables.environment.info()
+        catalog_bytes = (int(info["last_pgno"]) + 1) * PAGE_BYTES
+    finally:
+        tables.environment.close()
+    return catalog_bytes, sum(path.stat().st_blocks * 512 for path in (data / "log").iterdir())
+
+
+def costs_at(server: Server, count: int, seconds: float) -> list[float]:
+    """µs of CPU of GET, HEAD, PUT, LIST and DELETE with `count` objects in the bucket."""
+    target = server.target
+    new = [f"/{BUCKET}/{key_of(number)}" for number in range(count, count + NEW_KEYS)]
+    body = body_of(OBJECT_BYTES, 1)
+    jobs: list[Iterator[Prepared]] = [
+        random_keys(target, "GET", count, 1),
+        random_keys(target, "HEAD", count, 2),
+        iter([target.prepare("PUT", path, body) for path in new]),
+        lists(target, count),
+        iter([target.prepare("DELETE", path, status=204) for path in new]),
+    ]
+    return [measured(server, prepared, seconds)[1] for prepared in jobs]
 
 
 def sizes(arguments: argparse.Namespace) -> None:

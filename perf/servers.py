@@ -120,24 +120,27 @@ class Server:
             stderr=log,
             start_new_session=True,
         )
-        self._wait(port)
+        self.ready_s = self._wait(port)
+        """From its start until it took requests."""
 
-    def _wait(self, port: int) -> None:
-        deadline = time.monotonic() + 60
+    def _wait(self, port: int) -> float:
+        begun = time.monotonic()
+        deadline = begun + 60
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 break
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
             except OSError:
-                time.sleep(0.1)
+                time.sleep(0.02)
                 continue
             if self.kind.name == "rs3d" and b"rs3d ready" not in (self.root / "server.log").read_bytes():
-                time.sleep(0.1)  # the port is open from the start; requests wait there for the first worker
+                time.sleep(0.02)  # the port is open from the start; requests wait there for the first worker
                 continue
+            ready_s = time.monotonic() - begun
             # A port that answers is not a server that serves: SeaweedFS needs some seconds to find its volumes.
             time.sleep(6 if self.kind.name == "seaweedfs" else 1)
-            return
+            return ready_s
         sys.exit(f"{self.kind.name} did not start; see {self.root / 'server.log'}")
 
     @property
