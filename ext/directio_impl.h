@@ -30,9 +30,10 @@ int rs3d_direct_reopen(int fd, int writes);
 /* What statx says about direct I/O: 1 and both alignments (0: not on this file), 0 where it is mute, -1 with errno. */
 int rs3d_direct_alignment(int fd, uint32_t *memory_align, uint32_t *offset_align);
 
-/* One pwrite, past the page cache where address and offset are multiples of `align` (a power of two): the longest whole
- * part, O_DIRECT being set on the description for this call alone. Anything else, and a refusal (EINVAL), is written
- * through the cache. Returns what the call returned: fewer bytes than given where the rest is odd. */
+/* One pwrite, past the page cache where the offset is a multiple of `align` (a power of two): the longest whole part,
+ * O_DIRECT being set on the description for this call alone. From an address that is none, a MiB at most, by way of
+ * memory that is. Anything else, and a refusal (EINVAL), is written through the cache. Returns what the call returned:
+ * fewer bytes than given where the rest is odd, or was not moved. */
 ssize_t rs3d_write_past_cache(int fd, const void *data, size_t bytes, int64_t offset, size_t align);
 
 /* preadv2 with RWF_NOWAIT: what the page cache has, or -1 with EAGAIN. */

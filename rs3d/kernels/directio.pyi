@@ -4,8 +4,8 @@ Variants: `auto` (direct where the file system allows it), `direct` (a demand: O
 (never). `RS3D_KERNEL_DIRECTIO` or `use_variant` chooses for files opened afterwards. `posix.fallocate` reserves blocks.
 
 Errors are OSError with errno. The GIL is dropped in every transfer; EINTR is handled. Buffers are any contiguous ones,
-which must be left alone until the call returns; only aligned ones go past the page cache. Source: open(2) "O_DIRECT",
-statx(2), preadv2(2).
+which must be left alone until the call returns; a DirectFile takes only aligned ones past the page cache. Source:
+open(2) "O_DIRECT", statx(2), preadv2(2).
 """
 
 import enum
@@ -70,13 +70,14 @@ def read_nowait(fd: int, buffer: WriteableBuffer, offset: int) -> int:
     """
 
 def write_past_cache(fd: int, data: ReadableBuffer, offset: int) -> int:
-    """One pwrite(2), past the page cache where that can be: of bytes at an aligned address for an aligned offset, the
-    longest whole part. Everything else, and all where the file system refuses, goes through the cache. *Blocks.*
+    """One pwrite(2), past the page cache where that can be: of bytes for an aligned offset, the longest whole part; of
+    bytes at an odd address a MiB at most, copied to an even one first. Everything else, and all where the file system
+    refuses, goes through the cache. *Blocks.*
 
     O_DIRECT is set on the open file description for the time of the call: nobody else may be using it then.
 
     Returns:
-        Bytes written; fewer than given where what is left is no whole block, to be written by the next call.
+        Bytes written; fewer than given where the next call has to write what is left.
 
     Raises:
         OSError: as pwrite(2).

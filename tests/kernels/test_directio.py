@@ -129,15 +129,27 @@ def test_one_write_takes_the_whole_blocks_past_the_cache_and_the_next_the_rest(
     while offset < len(data):
         written.append(directio.write_past_cache(fd, view[offset:], offset))
         offset += written[-1]
-    expected = [len(data)] if shift or variant == "buffered" else [20 * PAGE, 5]
+    expected = [len(data)] if variant == "buffered" else [20 * PAGE, 5]
     assert written == expected
     assert os.pread(fd, len(data) + 1, 0) == data
     assert not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT
 
 
-def test_what_was_written_past_the_cache_is_not_in_it(fd: int, variant: str) -> None:
-    directio.write_past_cache(fd, aligned(bytes(256 * PAGE)), 0)
+@pytest.mark.parametrize("shift", [0, 1])
+def test_what_was_written_past_the_cache_is_not_in_it(fd: int, shift: int, variant: str) -> None:
+    directio.write_past_cache(fd, aligned(bytes(256 * PAGE), shift), 0)
     assert mapped.resident_bytes(fd, 0, 256 * PAGE) == (256 * PAGE if variant == "buffered" else 0)
+
+
+def test_bytes_at_an_odd_address_are_moved_a_mib_at_a_time(fd: int, variant: str) -> None:
+    mib = 256 * PAGE
+    data = random.Random(4).randbytes(2 * mib + PAGE)
+    view, offset, written = aligned(data, 1), 0, []
+    while offset < len(data):
+        written.append(directio.write_past_cache(fd, view[offset:], offset))
+        offset += written[-1]
+    assert written == ([len(data)] if variant == "buffered" else [mib, mib, PAGE])
+    assert os.pread(fd, len(data) + 1, 0) == data
 
 
 def test_a_write_past_the_cache_reports_its_errno(fd: int) -> None:
