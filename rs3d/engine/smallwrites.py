@@ -16,35 +16,58 @@ from typing import Final
 import outcome
 from outcome import Maybe
 
-from rs3d.engine.bodies import inline_body
 from rs3d.engine.encryption import wanted_encryption
+from rs3d.engine.etags import EtagAlgorithm
 from rs3d.engine.plan import BodyPlan, plan_object
-from rs3d.engine.put import object_meta, put_result
 from rs3d.engine.requests import NO_CHECKS, PutRequest
 from rs3d.engine.results import DeleteResult, PutResult
 from rs3d.engine.runtime import Runtime
 from rs3d.engine.versions import delete_result
-from rs3d.kernels import merkle
+from rs3d.format.rows import pack_owner
+from rs3d.kernels import crc, md5, merkle
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import TOKEN_BYTES
-from rs3d.types.objects import MutablePart, Pairs
-from rs3d.types.operations import Operation, Outcome, PutVersion, RemoveVersion
+from rs3d.types.operations import Operation, Outcome, PutSmall, RemoveVersion
 
 _HARMLESS_SETTINGS: Final = frozenset({"etag"})
 """Settings of a bucket that change nothing but what `plan_object` makes of them."""
 _HARMLESS_CONFIGURATIONS: Final = frozenset({"cors", "policy", "tagging"})
 """Configurations that say nothing of how objects are stored; who may write was decided before."""
 
+MOST_KEY_BYTES: Final = 462
+MOST_TYPE_BYTES: Final = 512
+"""What PutSmall takes."""
+_DRAWN_TOKENS: Final = 256
+
 _log = logging.getLogger(__name__)
+
+
+class _Tokens:
+    """Random tokens of versions, drawn from the system by the page: a call for each costs more than the token."""
+
+    __slots__ = ("_at", "_drawn")
+
+    def __init__(self) -> None:
+        self._drawn = b""
+        self._at = 0
+
+    def next(self) -> bytes:
+        """TOKEN_BYTES that were never given out."""
+        start = self._at
+        if start >= len(self._drawn):
+            self._drawn, start = secrets.token_bytes(_DRAWN_TOKENS * TOKEN_BYTES), 0
+        self._at = stop = start + TOKEN_BYTES
+        return self._drawn[start:stop]
 
 
 class SmallWrites:
     """Puts and deletes of one engine that end in a callback instead of being awaited."""
 
-    __slots__ = ("_runtime",)
+    __slots__ = ("_runtime", "_tokens")
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._tokens = _Tokens()
 
     def plan(self, bucket: Bucket) -> BodyPlan | None:
         """How small bodies are stored in the bucket as it is; None where that needs more than the bytes and the
@@ -57,7 +80,7 @@ class SmallWrites:
             return None
         if not {name for name, _ in bucket.configurations} <= _HARMLESS_CONFIGURATIONS:
             return None
-        if wanted_encryption(bucket, None) is not None:
+        if wanted_encryption(bucket, None) is not None or pack_owner(bucket.owner).hex() != bucket.owner:
             return None
         plan = plan_object(bucket, NO_CHECKS, PutRequest().storage_class, self._runtime.config)
         return plan if plan.layers.is_plain else None
@@ -66,9 +89,9 @@ class SmallWrites:
         self,
         bucket: Bucket,
         plan: BodyPlan,
-        key: str,
+        key: bytes,
         data: memoryview,
-        headers: Pairs,
+        content_type: bytes | None,
         payload_sha256: bytes | None,
         done: Callable[[PutResult | None], None],
     ) -> bool:
@@ -76,34 +99,44 @@ class SmallWrites:
 
         Args:
             plan: of `plan(bucket)`.
+            key: ASCII.
             data: the whole body, at most `plan.inline_limit_bytes`; not needed any more when this returns.
+            content_type: ASCII; None where none was given.
             payload_sha256: what it has to be, if that was declared.
             done: called once, later: durable and visible; or None for any failure, after which the request may be
                 run again from its start, as a client would.
 
         Returns:
-            False when nothing was begun: the bytes are not those declared, or it would have had to wait.
+            False when nothing was begun: the bytes are not those declared, it would have had to wait, or `put_object`
+            alone can say it.
 
         Raises:
             StoreFull: nothing was begun.
         """
+        if len(key) > MOST_KEY_BYTES or (content_type is not None and not 0 < len(content_type) <= MOST_TYPE_BYTES):
+            return False
         runtime = self._runtime
         if runtime.deps.space is not None:
             runtime.deps.space.require(len(data))
-        if payload_sha256 is not None and merkle.sha256(data) != payload_sha256:
+        sha256 = merkle.sha256(data)
+        if payload_sha256 is not None and sha256 != payload_sha256:
             return False
-        stored = inline_body(plan, data)
-        meta = object_meta(stored, PutRequest(headers=headers), bucket.owner)
-        operation = PutVersion(
-            id=runtime.committer.next_id(),
-            bucket=bucket.bucket_id,
-            key=key,
-            token=secrets.token_bytes(TOKEN_BYTES),
-            meta=meta,
-            mutable=MutablePart(),
-            placement=stored.placement,
+        payload = bytes(data)
+        digest = sha256 if plan.etag is EtagAlgorithm.SHA256 else md5.Md5(payload).digest()
+        root = merkle.root(sha256, len(payload))
+        operation = PutSmall(
+            runtime.committer.next_id(),
+            bucket.bucket_id,
+            key,
+            self._tokens.next(),
+            digest,
+            root,
+            pack_owner(bucket.owner),
+            content_type or b"",
+            crc.crc32c(payload),
+            payload,
         )
-        return self._submit(operation, lambda found: done(put_result(found, meta)), done)
+        return self._submit(operation, lambda found: done(_small_result(found, len(payload), root)), done)
 
     def delete(self, bucket: Bucket, key: str, done: Callable[[DeleteResult | None], None]) -> bool:
         """Begin to delete the latest version of `key` as `delete_object` does; `done` and the result as for `put`."""
@@ -112,7 +145,7 @@ class SmallWrites:
             id=runtime.committer.next_id(),
             bucket=bucket.bucket_id,
             key=key,
-            token=secrets.token_bytes(TOKEN_BYTES),
+            token=self._tokens.next(),
             version=None,
             owner=bucket.owner,
         )
@@ -133,3 +166,16 @@ class SmallWrites:
                 _log.exception("the answer to a write failed")
 
         return self._runtime.committer.submit(operation, settle)
+
+
+def _small_result(outcome: Outcome, size_bytes: int, merkle_root: bytes) -> PutResult:
+    """What the caller is told of a committed PutSmall."""
+    return PutResult(
+        etag=outcome.etag,
+        size_bytes=size_bytes,
+        last_modified_ns=outcome.last_modified_ns,
+        version_text=outcome.version_text,
+        reports_version=outcome.reports_version,
+        merkle_root=merkle_root,
+        sequence=outcome.sequence,
+    )

@@ -32,6 +32,7 @@ KERNELS: tuple[str, ...] = (
     "reedsolomon",
     "secretmemory",
     "sigv4",
+    "smallput",
     "splice",
     "uring",
 )

@@ -44,9 +44,10 @@ class PlainWrites:
         addressed = callers.find(path, signer, _DELETE if is_delete else _PUT)
         if addressed is None or not 0 < len(addressed.key) <= CHUNK_BYTES:
             return None
-        bucket, key = addressed.bucket.bucket, addressed.key.decode("ascii")
+        bucket = addressed.bucket.bucket
         underway = Underway()
         if is_delete:
+            key = addressed.key.decode("ascii")
             begun = callers.writes.delete(bucket, key, lambda result: self._deleted(underway, stop, result))
             return underway if begun else None
         plan, length = addressed.bucket.write_plan, stop - body
@@ -55,9 +56,9 @@ class PlainWrites:
         begun = callers.writes.put(
             bucket,
             plan,
-            key,
+            addressed.key,
             memoryview(data)[body:stop],
-            () if content_type is None else (("content-type", content_type.decode("ascii")),),
+            content_type,
             None if payload_hash == _UNSIGNED else bytes.fromhex(payload_hash.decode("ascii")),
             lambda result: self._stored(underway, stop, length, result),
         )

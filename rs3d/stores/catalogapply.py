@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from rs3d.format.record import RecordKind
+from rs3d.format.recordbodies import OperationTag
 from rs3d.stores import catalogchunks as chunks
 from rs3d.stores import catalogstate as state
 from rs3d.stores import cataloguploads as uploads
@@ -67,12 +68,18 @@ def apply(transaction: CatalogTransaction, record: Applicable) -> bytes:
     total = record.total_bytes
     transaction.log_appended(place[0], sequence, place[1] + total, crc, total)
     _APPLY[kind](transaction, record)
-    epoch, counter, answered = body.operation
     outcome = outcome_bytes(kind, sequence, body)
-    if epoch and kind is not RecordKind.EPOCH_CLOSED:
+    if kind is not RecordKind.EPOCH_CLOSED:
+        remember_outcome(transaction, body.operation, outcome)
+    return outcome
+
+
+def remember_outcome(transaction: CatalogTransaction, tag: OperationTag, outcome: bytes) -> None:
+    """Keep the outcome of a sender's operation for as long as it may ask again, and drop what it needs no more."""
+    epoch, counter, answered = tag
+    if epoch:
         outcomes = transaction.outcomes(epoch)
         # A sender's counters come in order, so what it needs no more lies in front.
         while outcomes and (oldest := next(iter(outcomes))) < answered:
             del outcomes[oldest]
         outcomes[counter] = outcome
-    return outcome

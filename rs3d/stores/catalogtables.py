@@ -89,7 +89,9 @@ class Table:
         Raises:
             RecordDamaged
         """
-        is_there = cursor.set_range(seek)
+        return self._begin_at(cursor, seek, cursor.set_range(seek))
+
+    def _begin_at(self, cursor: lmdb.Cursor[bytes], seek: bytes, is_there: bool) -> bool:
         if is_there and cursor.key() < seek:
             raise self.out_of_order(cursor.key())
         if not (cursor.prev() if is_there else cursor.last()):
@@ -108,7 +110,12 @@ class Table:
             RecordDamaged
         """
         cursor = transaction.cursor(db=self.handle)
-        if self.begin_at(cursor, row_key):
+        self.require_absent_at(cursor, row_key, cursor.set_range(row_key))
+
+    def require_absent_at(self, cursor: lmdb.Cursor[bytes], row_key: bytes, is_there: bool) -> None:
+        """`require_absent` with a cursor that has just sought the first row from `row_key` on, and whether there is
+        one."""
+        if self._begin_at(cursor, row_key, is_there):
             self.unseal(cursor.key(), cursor.value())
 
     def damaged(self, key: bytes) -> RecordDamaged:

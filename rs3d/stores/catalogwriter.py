@@ -123,6 +123,7 @@ class CatalogTransaction:
         self._outcomes: dict[int, dict[int, bytes]] = {}
         self._dedup: list[int] | None = None
         self._key_state: KeyState | None = None
+        self._versions_cursor: lmdb.Cursor[bytes] | None = None
         self._buckets: dict[int, Bucket] = {} if buckets is None else buckets
         self.appended: dict[int, LogSegmentRow] = {}
         self._added = _Added()
@@ -218,6 +219,22 @@ class CatalogTransaction:
             state.latest, state.latest_sequence = row, sequence_of(found[-8:])
         else:
             self.tables.versions.require_absent(self.lmdb, row_key)
+
+    def is_new_key(self, row_key: bytes) -> bool:
+        """Whether nothing is there of a key whose rows in `versions` begin with `row_key`; an answer that it does not
+        come from damage is included.
+
+        Raises:
+            RecordDamaged
+        """
+        cursor = self._versions_cursor
+        if cursor is None:
+            cursor = self._versions_cursor = self.lmdb.cursor(db=self.tables.versions.handle)
+        is_there = cursor.set_range(row_key)
+        if is_there and cursor.key().startswith(row_key):
+            return False
+        self.tables.versions.require_absent_at(cursor, row_key, is_there)
+        return True
 
     def forget_key_state(self) -> None:
         self._key_state = None

@@ -30,6 +30,7 @@ from rs3d.errors import (
 from rs3d.format.record import RecordKind
 from rs3d.format.recordbodies import Body, SettingPut, encode_body
 from rs3d.format.rows import ORIGIN
+from rs3d.kernels.smallput import SmallPuts
 from rs3d.stores import committerbuckets, committerchunks, committerstate, committeruploads, committerversions
 from rs3d.stores.catalogapply import Applicable, apply
 from rs3d.stores.catalogstate import EPOCH_DECODER
@@ -37,6 +38,7 @@ from rs3d.stores.catalogtables import Tables
 from rs3d.stores.catalogwriter import CatalogTransaction
 from rs3d.stores.committerclock import HybridClock
 from rs3d.stores.committerplan import Desk, Done, Plan
+from rs3d.stores.committersmall import MOST_BODY_BYTES, FirstVersion, put_first_version, small_put_plan
 from rs3d.stores.committerspace import SpaceGuard
 from rs3d.stores.damage import DAMAGE_SETTING
 from rs3d.stores.log import LogWriter, Mark
@@ -44,9 +46,11 @@ from rs3d.stores.mapresizing import COMMAND
 from rs3d.stores.outcomes import decode_outcome
 from rs3d.stores.putmessage import PutMessage
 from rs3d.stores.replay import LostRecords
+from rs3d.stores.smallput import SmallPut
 from rs3d.types import operations as ops
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import Sequence
+from rs3d.types.objects import MutablePart
 from rs3d.types.operations import Operation
 
 log = logging.getLogger(__name__)
@@ -54,7 +58,8 @@ log = logging.getLogger(__name__)
 BATCH_OPERATIONS: Final = 256
 BATCH_BYTES: Final = 4 << 20
 
-_PLANS: Final[dict[type, Callable[[Desk, Any], Plan]]] = {
+_PLANS: Final[dict[type, Callable[[Desk, Any], Plan | FirstVersion]]] = {
+    SmallPut: small_put_plan,
     PutMessage: committerversions.put_message_plan,
     ops.PutVersion: committerversions.put_version,
     ops.RemoveVersion: committerversions.remove_version,
@@ -86,6 +91,7 @@ _PLANS: Final[dict[type, Callable[[Desk, Any], Plan]]] = {
 
 ADDING: Final = frozenset(
     {
+        SmallPut,
         PutMessage,
         ops.PutVersion,
         ops.OpenUpload,
@@ -112,7 +118,7 @@ DAMAGE_REASON: Final = "part of the log was lost and the catalog was rebuilt wit
 class Submitted(NamedTuple):
     """An operation as it came: who sent it, and below which counter all of the sender's are answered."""
 
-    operation: Operation | PutMessage
+    operation: Operation | PutMessage | SmallPut
     epoch: int
     answered_below: int = 0
 
@@ -164,6 +170,7 @@ class CommitterCore:
         beyond the process: after a start each run may be rewritten once more for nothing."""
         self._buckets: dict[int, Bucket] = {}
         self._segment_owners: dict[int, int] = {}
+        self._small_puts = SmallPuts(tables.versions.seed, tables.current.seed, msgspec.msgpack.encode(MutablePart()))
         self.damage = ""
         """What of the log is lost and was not acknowledged yet; while it is set, nothing but that is committed."""
         with tables.environment.begin() as view:
@@ -261,6 +268,8 @@ class CommitterCore:
             return Reply(counter, None, refusal)
         except _UNUSABLE as error:
             raise _ApplyFailed(error) from error
+        if isinstance(plan, FirstVersion):
+            return Reply(counter, self._put_first_version(desk, plan), None)
         if isinstance(plan, Done):
             return Reply(counter, plan.outcome, None)
         kind, body, payload = plan
@@ -275,7 +284,16 @@ class CommitterCore:
             raise _ApplyFailed(error) from error
         return Reply(counter, outcome, None)
 
-    def _plan(self, desk: Desk, submitted: Submitted) -> Plan:
+    def _put_first_version(self, desk: Desk, plan: FirstVersion) -> bytes:
+        most_bytes = len(plan.put.body) + MOST_BODY_BYTES
+        if not self.log.fits(most_bytes, 0):
+            raise _SegmentFull(most_bytes)
+        try:
+            return put_first_version(desk, self.log, self._small_puts, plan)
+        except _UNUSABLE as error:
+            raise _ApplyFailed(error) from error
+
+    def _plan(self, desk: Desk, submitted: Submitted) -> Plan | FirstVersion:
         operation = submitted.operation
         kind = type(operation)
         if submitted.epoch and submitted.epoch not in desk.open_epochs:
@@ -446,7 +464,7 @@ class CommitterCore:
         self.tables.sync()
 
 
-def _is_allowed_when_damaged(operation: Operation | PutMessage) -> bool:
+def _is_allowed_when_damaged(operation: Operation | PutMessage | SmallPut) -> bool:
     """Workers come and go, and an operator may acknowledge what is lost."""
     if isinstance(operation, ops.PutSetting):
         return operation.name == DAMAGE_SETTING

@@ -29,10 +29,12 @@ from rs3d.format.logsegment import (
     segment_name,
 )
 from rs3d.format.record import HEAD_BYTES, RECORD_ALIGNMENT, RecordKind, append_record
-from rs3d.format.recordbodies import SegmentSealed, encode_body
+from rs3d.format.recordbodies import OperationTag, SegmentSealed, encode_body
 from rs3d.format.rows import Place
+from rs3d.kernels.smallput import SmallPuts
 from rs3d.stores.files import SYSTEM_FILES, Files, read_whole, write_whole
 from rs3d.stores.logreader import segment_names
+from rs3d.stores.smallput import SmallPut
 
 DEFAULT_SEGMENT_BYTES: Final = 64 << 20
 _ZEROS: Final = bytes(1 << 20)
@@ -249,6 +251,11 @@ class LogWriter:
         return self.offset + len(self._buffer) + record_and_index + _FIXED_BYTES <= self._capacity
 
     @property
+    def end(self) -> int:
+        """Where the next record will begin."""
+        return self.offset + len(self._buffer)
+
+    @property
     def batch_bytes(self) -> int:
         """What waits for `flush`."""
         return len(self._buffer)
@@ -267,6 +274,36 @@ class LogWriter:
         )
         self._offsets.append(offset)
         return Place(self.number, offset, HEAD_BYTES + len(body), len(payload))
+
+    def add_small(
+        self, puts: SmallPuts, put: SmallPut, tag: OperationTag, sequence: int, now_ns: int, null: bool, reports: bool
+    ) -> tuple[int, int, int, bytes, bytes, bytes, bytes, bytes]:
+        """`add` for a put whose record a kernel makes of the message, with all that follows from it.
+
+        Returns:
+            As `SmallPuts.append`.
+
+        Raises:
+            ValueError: see `SmallPuts.append`; nothing was added.
+        """
+        offset = self.offset + len(self._buffer)
+        made = puts.append(
+            self._buffer,
+            put.body,
+            tag[1],
+            tag[2],
+            sequence,
+            now_ns,
+            null,
+            reports,
+            self._seed,
+            self.crc,
+            self.number,
+            offset,
+        )
+        self.crc = made[0]
+        self._offsets.append(offset)
+        return made
 
     def mark(self) -> Mark:
         return Mark(len(self._buffer), self.crc, len(self._offsets))

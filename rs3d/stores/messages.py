@@ -4,7 +4,8 @@ Both run over SEQPACKET sockets: one message a packet, at most 128 KiB. An opera
 sealed memfd of at most 4 MiB whose descriptor accompanies a message without content. This form lives only between
 processes of one build; nothing of it is stored.
 
-Worker → committer: `OPERATION` head, msgpack of the operation without its payload, payload. Committer → worker: one
+Worker → committer: `OPERATION` head, msgpack of the operation without its payload (of a small put: its own form),
+payload. Committer → worker: one
 `HELLO` with the epoch, then `REPLIES`: any number of answers. Supervisor ↔ committer: msgpack of the `Control`
 classes, `AddChannel` with a descriptor.
 """
@@ -20,9 +21,10 @@ import msgspec
 
 from rs3d.errors import OutcomeUnknown, ProtocolMismatch, Rs3dError, WireValue, from_wire, to_wire
 from rs3d.stores.putmessage import PutMessage, put_message
+from rs3d.stores.smallput import SmallPut, encode_small_put
 from rs3d.types import operations as ops
 from rs3d.types.objects import Inline
-from rs3d.types.operations import Operation, PutVersion
+from rs3d.types.operations import Operation, PutSmall, PutVersion
 
 MAXIMUM_MESSAGE_BYTES: Final = 128 << 10
 MAXIMUM_MEMFD_BYTES: Final = 4 << 20
@@ -66,27 +68,30 @@ _KINDS: Final[tuple[type, ...]] = (
     ops.PinChunks,
     ops.FreeChunks,
     ops.MoveChunks,
+    ops.PutSmall,
 )
 _KIND_NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
-
+_SMALL: Final = _KIND_NUMBERS[ops.PutSmall]
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _PUT_DECODER: Final = msgspec.msgpack.Decoder(PutMessage)
-_DECODERS: Final[tuple[Any, ...]] = (_PUT_DECODER, *(msgspec.msgpack.Decoder(kind) for kind in _KINDS[1:]))
-"""By kind number."""
+_DECODERS: Final[tuple[Any, ...]] = (_PUT_DECODER, *(msgspec.msgpack.Decoder(kind) for kind in _KINDS[1:_SMALL]))
+"""By kind number; PutSmall is no msgpack."""
 
 
 class Frame(NamedTuple):
     """An operation as received, decoded."""
 
-    operation: Operation | PutMessage
+    operation: Operation | PutMessage | SmallPut
     answered_below: int
 
 
 def encode_operation(operation: Operation, answered_below: int) -> tuple[bytes, bytes]:
     """An operation as head and body, and its payload apart (to be sent as one packet, gathered)."""
     payload = b""
-    if isinstance(operation, PutVersion):
+    if type(operation) is PutSmall:
+        body, payload = encode_small_put(operation), operation.payload
+    elif isinstance(operation, PutVersion):
         placement = operation.placement
         payload = placement.payload if isinstance(placement, Inline) else b""
         body = _ENCODE(put_message(operation))
@@ -103,7 +108,9 @@ def decode_operation(raw: memoryview) -> Frame:
         ProtocolMismatch: it is none, or of another build.
     """
     try:
-        _, kind, _, body_bytes, _, answered_below = HEAD.unpack_from(raw)
+        _, kind, _, body_bytes, counter, answered_below = HEAD.unpack_from(raw)
+        if kind == _SMALL:
+            return Frame(SmallPut(counter, bytes(raw[HEAD.size :])), answered_below)
         body = raw[HEAD.size : HEAD.size + body_bytes]
         payload = raw[HEAD.size + body_bytes :]
         if len(body) != body_bytes:

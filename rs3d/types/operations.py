@@ -85,6 +85,28 @@ class PutVersion:
     preconditions: Preconditions = NO_PRECONDITIONS
 
 
+@dataclass(slots=True)
+class PutSmall:
+    """PutVersion of a small object as most are: stored as it comes, inlined, nothing said of it but a content type.
+    Made once a request and not frozen, which costs as much as filling it."""
+
+    id: OperationId
+    bucket: BucketId
+    key: bytes
+    """UTF-8 without zero bytes, at most 462."""
+    token: bytes
+    etag_digest: bytes
+    """MD5 (16 bytes) or SHA-256 (32) of the payload."""
+    merkle_root: bytes
+    """32 bytes."""
+    owner: bytes
+    """The canonical id's 32 bytes."""
+    content_type: bytes
+    """UTF-8, at most 512 bytes; empty where none was given."""
+    payload_crc32c: int
+    payload: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveVersion:
     """DeleteObject. `version` None: S3's delete without version id (removes the null version when unversioned, else
@@ -382,6 +404,7 @@ class CompactLog:
 
 Operation = (
     PutVersion
+    | PutSmall
     | RemoveVersion
     | PatchVersion
     | OpenUpload

@@ -32,7 +32,7 @@ from rs3d.s3.copysource import parse_copy_source
 from rs3d.s3.errors import S3Refusal
 from rs3d.stores import messages
 from rs3d.types.identifiers import BucketId, Epoch, OperationId
-from rs3d.types.operations import CompactLog, RemoveBucket
+from rs3d.types.operations import CompactLog, PutSmall, RemoveBucket
 from rs3d.types.recipe import LayerRecipe, Recipe
 from tests.fuzz.engine import Finding, Fuzzed
 from tests.rio.test_layered import encode
@@ -162,7 +162,11 @@ _CHUNK_ROWS: Final = (bytes(1 + 2 * chunkrows.PINNED_CHUNK.size), b"\1" + bytes(
 _ID: Final = OperationId(Epoch(7), 9)
 _OPERATIONS: Final = tuple(
     b"".join(messages.encode_operation(operation, 3))
-    for operation in (CompactLog(id=_ID, first=1, last=2), RemoveBucket(id=_ID, bucket=BucketId(5)))
+    for operation in (
+        CompactLog(id=_ID, first=1, last=2),
+        RemoveBucket(id=_ID, bucket=BucketId(5)),
+        PutSmall(_ID, BucketId(5), b"key", bytes(16), bytes(16), bytes(32), bytes(32), b"a/b", 0, b""),
+    )
 )
 _ANSWERS: Final = (
     messages.encode_hello(4, 5),

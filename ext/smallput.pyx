@@ -1,0 +1,247 @@
+"""What a put of a small object writes: see smallput.pyi for the contract."""
+cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memchr, memcpy
+
+from variant cimport RS3D_CPU_SSE42, rs3d_cpu_features
+
+cdef extern from "crc_impl.h" nogil:
+    enum:
+        CRC_SCALAR, CRC_SSE42
+    ctypedef struct crc_poly:
+        pass
+    crc_poly crc_poly_32c
+    void crc_setup()
+    uint64_t crc_update(const crc_poly *, int, uint64_t, const unsigned char *, size_t)
+
+cdef extern from "smallput_impl.h" nogil:
+    uint64_t load_big(const unsigned char *, int)
+    unsigned char *put_big(unsigned char *, uint64_t, int)
+    unsigned char *put_raw(unsigned char *, const void *, size_t)
+    unsigned char *put_zeros(unsigned char *, size_t)
+    unsigned char *put_uint(unsigned char *, uint64_t)
+    unsigned char *put_text_head(unsigned char *, size_t)
+    unsigned char *put_text(unsigned char *, const void *, size_t)
+    unsigned char *put_name(unsigned char *, const char *)
+    unsigned char *put_bin(unsigned char *, const void *, size_t)
+    unsigned char *put_hex(unsigned char *, const unsigned char *, size_t)
+
+crc_setup()
+# Payloads are some KiB; the scalar table is for processors without the instruction.
+cdef int variant = CRC_SSE42 if rs3d_cpu_features() & RS3D_CPU_SSE42 else CRC_SCALAR
+
+cdef enum:
+    # The message (rs3d/stores/smallput.py BODY).
+    BUCKET_AT = 8
+    TOKEN_AT = 16
+    ETAG_KIND_AT = 32
+    ETAG_AT = 33
+    ROOT_AT = 65
+    OWNER_AT = 97
+    CRC_AT = 129
+    KEY_BYTES_AT = 133
+    TYPE_BYTES_AT = 135
+    FIXED_BYTES = 137
+    TOKEN_BYTES = 16
+    DIGEST_BYTES = 32
+    # The record (FORMAT.md sections "Log record" and "Record bodies").
+    HEAD_BYTES = 40
+    CHECKED_FROM = 8
+    RECORD_MAGIC = 0x52334C52
+    VERSION_PUT = 1
+    # The rows (FORMAT.md section "Catalog rows").
+    VERSION_BYTES = 170
+    CURRENT_BYTES = 123
+    CRC_BYTES = 4
+    KIND_OBJECT = 1
+    FLAG_NULL = 1
+    PLACED_INLINE = 1
+    ETAG_MD5 = 1
+    MOST_KEY_BYTES = 462
+    MOST_TYPE_BYTES = 512
+    # Names, numbers and digests of a body take some 560 bytes beside key, type and mutable part.
+    MOST_MUTABLE_BYTES = 256
+    BODY_ROOM = 2048
+
+
+cdef inline uint32_t crc32c(uint32_t seed, const void *data, size_t length) noexcept nogil:
+    return <uint32_t>crc_update(&crc_poly_32c, variant, seed, <const unsigned char *>data, length)
+
+
+cdef inline unsigned char *put_flag(unsigned char *at, bint value) noexcept nogil:
+    at[0] = 0xC3 if value else 0xC2
+    return at + 1
+
+
+cdef object sealed(uint32_t seed, object key, const unsigned char *value, size_t length):
+    """The value and its CRC behind it, as the catalog stores it."""
+    cdef uint32_t crc = crc32c(seed, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+    made = PyBytes_FromStringAndSize(NULL, length + CRC_BYTES)
+    cdef unsigned char *at = <unsigned char *>PyBytes_AS_STRING(made)
+    put_big(put_raw(at, value, length), crc32c(crc, value, length), CRC_BYTES)
+    return made
+
+
+@cython.final
+cdef class SmallPuts:
+    cdef uint32_t versions_seed, current_seed
+    cdef bytes mutable
+
+    def __init__(self, uint32_t versions_seed, uint32_t current_seed, bytes mutable not None):
+        if PyBytes_GET_SIZE(mutable) > MOST_MUTABLE_BYTES:
+            raise ValueError(f"a mutable part of at most {MOST_MUTABLE_BYTES} bytes")
+        self.versions_seed, self.current_seed = versions_seed, current_seed
+        self.mutable = mutable
+
+    def append(self, bytearray log not None, const unsigned char[::1] message not None, uint64_t counter,
+               uint64_t answered_below, uint64_t sequence, uint64_t now_ns, bint null, bint reports, uint32_t seed,
+               uint32_t previous_crc, uint32_t segment, uint32_t offset):
+        cdef unsigned char body[BODY_ROOM]
+        cdef unsigned char row[VERSION_BYTES]
+        cdef size_t length = message.shape[0]
+        if length < FIXED_BYTES:
+            raise ValueError("a put of a small object is cut")
+        cdef const unsigned char *m = &message[0]
+        cdef size_t key_bytes = load_big(m + KEY_BYTES_AT, 2), type_bytes = load_big(m + TYPE_BYTES_AT, 2)
+        if not 0 < key_bytes <= MOST_KEY_BYTES or type_bytes > MOST_TYPE_BYTES:
+            raise ValueError("a put of a small object with too long a key or type")
+        if length < FIXED_BYTES + key_bytes + type_bytes:
+            raise ValueError("a put of a small object is cut")
+        cdef const unsigned char *key = m + FIXED_BYTES
+        if memchr(key, 0, key_bytes) != NULL:
+            raise ValueError("a put of a small object with a key that has to be escaped")
+        cdef const unsigned char *payload = key + key_bytes + type_bytes
+        cdef size_t size = length - FIXED_BYTES - key_bytes - type_bytes
+        cdef uint32_t payload_crc = crc32c(0, payload, size) if size else 0
+        if payload_crc != load_big(m + CRC_AT, 4):
+            raise ValueError("the payload of a small object changed on its way to the committer")
+
+        cdef size_t etag_bytes = 16 if m[ETAG_KIND_AT] == ETAG_MD5 else DIGEST_BYTES
+        cdef unsigned char *at = body
+        at[0] = 0x8A  # ten fields; msgspec leaves out those at their defaults
+        at = put_name(at + 1, "operation")
+        at[0] = 0x93
+        at = put_uint(put_uint(put_uint(at + 1, load_big(m, 8)), counter), answered_below)
+        at = put_uint(put_name(at, "bucket"), load_big(m + BUCKET_AT, 8))
+        at = put_text(put_name(at, "key"), key, key_bytes)
+        at = put_bin(put_name(at, "token"), m + TOKEN_AT, TOKEN_BYTES)
+        at = put_flag(put_name(at, "null"), null)
+        at = put_flag(put_name(at, "reports_version"), reports)
+        at = put_uint(put_name(at, "last_modified_ns"), now_ns)
+        at = put_name(at, "meta")
+        at[0] = 0x8A
+        at = put_uint(put_name(at + 1, "size_bytes"), size)
+        at = put_hex(put_text_head(put_name(at, "etag"), 2 * etag_bytes), m + ETAG_AT, etag_bytes)
+        at = put_hex(put_text_head(put_name(at, "owner"), 2 * DIGEST_BYTES), m + OWNER_AT, DIGEST_BYTES)
+        at = put_name(at, "headers")
+        if type_bytes:
+            at[0], at[1] = 0x91, 0x92
+            at = put_text(put_name(at + 2, "content-type"), key + key_bytes, type_bytes)
+        else:
+            at[0] = 0x90
+            at += 1
+        at = put_name(at, "user_metadata")
+        at[0] = 0x90
+        at = put_name(at + 1, "checksums")
+        at[0] = 0x90
+        at = put_uint(put_name(at + 1, "part_count"), 0)
+        at = put_bin(put_name(at, "merkle_root"), m + ROOT_AT, DIGEST_BYTES)
+        at = put_bin(put_name(at, "signature"), m, 0)
+        at = put_uint(put_name(at, "last_modified_ns"), 0)
+        at = put_name(at, "mutable")
+        at = put_raw(at, PyBytes_AS_STRING(self.mutable), PyBytes_GET_SIZE(self.mutable))
+        at = put_name(at, "inline")
+        at[0] = 0x82 if payload_crc else 0x81
+        at = put_uint(put_name(at + 1, "stored_bytes"), size)
+        if payload_crc:
+            at = put_uint(put_name(at, "block_crc32c"), payload_crc)
+
+        cdef size_t body_bytes = at - body, start = PyByteArray_GET_SIZE(log)
+        cdef size_t padding = -(HEAD_BYTES + body_bytes + size) & 7
+        cdef uint32_t crc
+        PyByteArray_Resize(log, start + HEAD_BYTES + body_bytes + size + padding)
+        cdef unsigned char *head = <unsigned char *>PyByteArray_AS_STRING(log) + start
+        at = put_big(put_big(head + CHECKED_FROM, previous_crc, 4), VERSION_PUT, 2)
+        at = put_big(put_big(at, 0, 2), sequence, 8)
+        at = put_big(put_big(put_big(put_big(at, body_bytes, 4), size, 4), payload_crc, 4), 0, 4)
+        at = put_raw(at, body, body_bytes)
+        crc = crc32c(seed, head + CHECKED_FROM, at - head - CHECKED_FROM)
+        put_zeros(put_raw(at, payload, size), padding)
+        put_big(put_big(head, RECORD_MAGIC, 4), crc, 4)
+
+        current_key = PyBytes_FromStringAndSize(NULL, 8 + key_bytes)
+        put_raw(put_raw(<unsigned char *>PyBytes_AS_STRING(current_key), m + BUCKET_AT, 8), key, key_bytes)
+        version_key = PyBytes_FromStringAndSize(NULL, 8 + key_bytes + 2 + 8)
+        at = put_raw(<unsigned char *>PyBytes_AS_STRING(version_key), PyBytes_AS_STRING(current_key), 8 + key_bytes)
+        put_big(put_zeros(at, 2), ~sequence, 8)
+
+        row[0], row[1] = KIND_OBJECT, FLAG_NULL if null else 0
+        at = put_raw(put_big(put_big(row + 2, size, 8), now_ns, 8), m + TOKEN_AT, TOKEN_BYTES)
+        at = put_place(at, segment, offset, HEAD_BYTES + body_bytes, size)
+        at = put_etag(put_zeros(at, 16), m, etag_bytes)  # place of the state, revision
+        at[0] = 0  # class
+        at = put_zeros(put_raw(at + 1, m + OWNER_AT, DIGEST_BYTES), 2)
+        at[0] = PLACED_INLINE
+        put_zeros(at + 1, 24 + 1 + 8)
+        version = sealed(self.versions_seed, version_key, row, VERSION_BYTES)
+
+        at = put_big(put_big(put_big(row, size, 8), now_ns, 8), sequence, 8)
+        at = put_place(at, segment, offset, HEAD_BYTES + body_bytes, size)
+        at = put_etag(put_zeros(at, 12), m, etag_bytes)
+        at[0] = 0
+        at = put_zeros(put_raw(at + 1, m + OWNER_AT, DIGEST_BYTES), 2)
+        at[0] = FLAG_NULL if null else 0
+        current = sealed(self.current_seed, current_key, row, CURRENT_BYTES)
+
+        body[0] = 0x96
+        at = put_uint(body + 1, sequence)
+        if null:
+            at = put_name(at, "null")
+        else:
+            put_big(row, sequence, 8)
+            at = put_hex(put_text_head(at, 2 * (8 + TOKEN_BYTES)), row, 8)
+            at = put_hex(at, m + TOKEN_AT, TOKEN_BYTES)
+        at = put_uint(put_flag(put_flag(at, reports), False), now_ns)
+        at = put_hex(put_text_head(at, 2 * etag_bytes), m + ETAG_AT, etag_bytes)
+        outcome = PyBytes_FromStringAndSize(<const char *>body, at - body)
+        return crc, HEAD_BYTES + body_bytes, size, version_key, version, current_key, current, outcome
+
+
+cdef inline unsigned char *put_place(unsigned char *at, uint32_t segment, uint32_t offset, size_t head_bytes,
+                                     size_t payload_bytes) noexcept nogil:
+    return put_big(put_big(put_big(put_big(at, segment, 4), offset, 4), head_bytes, 4), payload_bytes, 4)
+
+
+cdef inline unsigned char *put_etag(unsigned char *at, const unsigned char *message, size_t length) noexcept nogil:
+    """Kind, no parts, digest."""
+    at[0] = message[ETAG_KIND_AT]
+    at = put_raw(put_zeros(at + 1, 2), message + ETAG_AT, length)
+    return put_zeros(at, DIGEST_BYTES - length)
+
+
+def selftest():
+    """See the .pyi."""
+    # 0xE3069283 is the CRC32C of "123456789" (RFC 3720, B.4).
+    message = bytearray(FIXED_BYTES) + b"k" + b"123456789"
+    message[ETAG_KIND_AT], message[CRC_AT:CRC_AT + 4], message[KEY_BYTES_AT + 1] = 1, b"\xe3\x06\x92\x83", 1
+    log = bytearray()
+    crc, head, size, version_key, version, current_key, current, outcome = SmallPuts(0, 0, b"\x80").append(
+        log, message, 1, 1, 2, 3, True, False, 0, 0, 1, 4096)
+    if (head, size) != (len(log) - 9 - (-(head + 9) & 7), 9) or log[head:head + 9] != b"123456789":
+        raise RuntimeError("smallput: a record was built wrongly")
+    if int.from_bytes(log[4:8], "big") != crc or crc != crc32c(0, PyByteArray_AS_STRING(log) + CHECKED_FROM, head - 8):
+        raise RuntimeError("smallput: wrong CRC of a record")
+    if current_key != bytes(8) + b"k" or version_key != bytes(8) + b"k\0\0" + b"\xff" * 7 + b"\xfd":
+        raise RuntimeError("smallput: wrong keys")
+    if len(version) != VERSION_BYTES + CRC_BYTES or len(current) != CURRENT_BYTES + CRC_BYTES:
+        raise RuntimeError("smallput: wrong rows")
+    if outcome != b"\x96\x02\xa4null\xc2\xc2\x03\xd9\x20" + b"00" * 16:
+        raise RuntimeError("smallput: wrong outcome")
+    message[FIXED_BYTES + 1] ^= 1
+    try:
+        SmallPuts(0, 0, b"\x80").append(log, message, 1, 1, 2, 3, True, False, 0, 0, 1, 4096)
+    except ValueError:
+        return 6
+    raise RuntimeError("smallput: a changed payload passed")

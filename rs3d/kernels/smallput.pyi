@@ -1,0 +1,62 @@
+"""What a put of a small object writes, in one pass over the message that asks for it: its record in the log, its two
+rows in the catalog, its outcome. To the byte what `rs3d.format.record`, `rs3d.format.rows` and `rs3d.stores.outcomes`
+make of the same put.
+
+Some 2 µs for 4 KiB; holds the GIL. Source: FORMAT.md sections "Log record", "Catalog rows", "Outcomes"; the message is
+laid out in `rs3d.stores.smallput`. Oracle: those modules, in `tests/kernels/test_smallput.py`.
+"""
+
+from typing import final
+
+from _typeshed import ReadableBuffer
+
+@final
+class SmallPuts:
+    """
+    Args:
+        versions_seed, current_seed: what the CRC32C of these tables' values begins with.
+        mutable: msgpack of the mutable part that a new object has.
+
+    Raises:
+        ValueError: `mutable` is longer than 256 bytes.
+    """
+
+    def __init__(self, versions_seed: int, current_seed: int, mutable: bytes) -> None: ...
+    def append(
+        self,
+        log: bytearray,
+        message: ReadableBuffer,
+        counter: int,
+        answered_below: int,
+        sequence: int,
+        now_ns: int,
+        null: bool,
+        reports: bool,
+        seed: int,
+        previous_crc: int,
+        segment: int,
+        offset: int,
+    ) -> tuple[int, int, int, bytes, bytes, bytes, bytes, bytes]:
+        """Append the record to `log`, padding included, as the first version of its key.
+
+        Args:
+            message: without the head of its packet; not kept.
+            seed, previous_crc: as for `append_record`.
+            segment, offset: where the record will lie.
+
+        Returns:
+            CRC, bytes of head and body, bytes of the payload, then keys and sealed values of the rows in `versions`
+            and `current`, then the outcome.
+
+        Raises:
+            ValueError: the message is cut, its key is empty, too long or needs an escape, its payload is not the one
+                whose CRC32C it names. `log` is as it was.
+            BufferError: `log` is exported.
+        """
+
+def selftest() -> int:
+    """A record, its rows, its outcome, and a payload that changed. Returns the number of checks.
+
+    Raises:
+        RuntimeError: an answer is wrong.
+    """

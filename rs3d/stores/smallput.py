@@ -1,0 +1,107 @@
+"""PutSmall as it travels to the committer and as the committer works on it. The kernel `smallput` makes record and rows
+of the bytes that came; where a put needs anything else, it goes on as the PutVersion that it is.
+
+Source: `ext/smallput.pyx` knows the same layout.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from rs3d.errors import InvalidArgument
+from rs3d.format.recordbodies import InlineHead
+from rs3d.stores.putmessage import PutMessage
+from rs3d.types.identifiers import BucketId, Epoch, OperationId
+from rs3d.types.objects import CanonicalId, MutablePart, ObjectMeta
+from rs3d.types.operations import PutSmall
+
+BODY: Final = struct.Struct(">QQ16sB32s32s32sIHH")
+"""epoch, bucket, token, kind of the ETag, its digest, Merkle root, owner, CRC32C of the payload, bytes of the key,
+bytes of the content type; key, content type and payload follow."""
+
+_IDS: Final = struct.Struct(">QQ")
+_LENGTHS: Final = struct.Struct(">HH")
+_LENGTHS_AT: Final = BODY.size - _LENGTHS.size
+_ETAG_MD5: Final = 1
+_ETAG_SHA256: Final = 2
+_NEW: Final = MutablePart()
+
+
+class SmallPut:
+    """A PutSmall that came: `body` is the message without the head of its packet."""
+
+    __slots__ = ("body", "bucket", "id")
+
+    def __init__(self, counter: int, body: bytes) -> None:
+        """
+        Raises:
+            struct.error: it is cut.
+        """
+        epoch, bucket = _IDS.unpack_from(body)
+        self.id = OperationId(Epoch(epoch), counter)
+        self.bucket = BucketId(bucket)
+        self.body = body
+
+    def texts(self) -> tuple[bytes, int]:
+        """Key and content type as they came, one behind the other and perhaps no UTF-8; length of the key.
+
+        Raises:
+            struct.error: the message is cut.
+        """
+        key_bytes, type_bytes = _LENGTHS.unpack_from(self.body, _LENGTHS_AT)
+        return self.body[BODY.size : BODY.size + key_bytes + type_bytes], key_bytes
+
+    def message(self) -> PutMessage:
+        """The same put as a PutVersion's message.
+
+        Raises:
+            InvalidArgument: it is cut, or a text of it is none.
+        """
+        try:
+            _, _, token, kind, digest, root, owner, crc, key_bytes, type_bytes = BODY.unpack_from(self.body)
+            rest = self.body[BODY.size :]
+            key, content_type = (
+                rest[:key_bytes].decode("utf-8"),
+                rest[key_bytes : key_bytes + type_bytes].decode("utf-8"),
+            )
+        except (struct.error, UnicodeDecodeError) as error:
+            raise InvalidArgument(name="operation", value="a small put", reason=str(error)) from error
+        if len(rest) < key_bytes + type_bytes:
+            raise InvalidArgument(name="operation", value="a small put", reason="it is cut")
+        payload = rest[key_bytes + type_bytes :]
+        etag = digest[:16] if kind == _ETAG_MD5 else digest
+        meta = ObjectMeta(
+            size_bytes=len(payload),
+            etag=etag.hex(),
+            owner=CanonicalId(owner.hex()),
+            headers=(("content-type", content_type),) if content_type else (),
+            merkle_root=root,
+        )
+        inline = InlineHead(len(payload), crc)
+        return PutMessage(self.id, self.bucket, key, token, meta, _NEW, inline, None, b"", (), None, payload)
+
+
+def encode_small_put(operation: PutSmall) -> bytes:
+    """The message, without head and payload.
+
+    Raises:
+        struct.error: a key or content type of more than 64 KiB.
+    """
+    digest, key, content_type = operation.etag_digest, operation.key, operation.content_type
+    return b"%b%b%b" % (
+        BODY.pack(
+            operation.id.epoch,
+            operation.bucket,
+            operation.token,
+            _ETAG_MD5 if len(digest) == 16 else _ETAG_SHA256,
+            digest,
+            operation.merkle_root,
+            operation.owner,
+            operation.payload_crc32c,
+            len(key),
+            len(content_type),
+        ),
+        key,
+        content_type,
+    )

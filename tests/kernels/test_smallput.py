@@ -1,0 +1,184 @@
+"""`rs3d.kernels.smallput` against the modules that make the same bytes slowly."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+
+from rs3d.format.keys import BUCKET_PREFIX_BYTES, bucket_prefix, inverted, suffixed_path
+from rs3d.format.record import HEAD_BYTES, RecordKind, append_record
+from rs3d.format.recordbodies import InlineHead, VersionPut, encode_body
+from rs3d.format.rows import FLAG_NULL, KIND_OBJECT, PLACED_INLINE, VERSION, VersionRow, pack_current, pack_etag
+from rs3d.kernels.crc import crc32c
+from rs3d.kernels.smallput import SmallPuts, selftest
+from rs3d.stores.outcomes import put_outcome
+from rs3d.stores.smallput import SmallPut, encode_small_put
+from rs3d.types.identifiers import BucketId, Epoch, OperationId, Sequence
+from rs3d.types.objects import CanonicalId, MutablePart, ObjectMeta
+from rs3d.types.operations import PutSmall
+
+VERSIONS, CURRENT = crc32c(b"versions"), crc32c(b"current")
+PUTS = SmallPuts(VERSIONS, CURRENT, msgspec.msgpack.encode(MutablePart()))
+NUMBERS = (1, 0x7F, 0x80, 0xFF, 0x100, 0xFFFF, 0x10000, 0xFFFFFFFF, 0x100000000, (1 << 64) - 1)
+
+
+def random_put(chance: random.Random, *, payload: bytes | None = None) -> PutSmall:
+    payload = chance.randbytes(chance.choice((0, 1, 7, 100, 4096, 65_536))) if payload is None else payload
+    key = bytes(chance.randrange(1, 128) for _ in range(chance.choice((1, 31, 32, 255, 256, 462))))
+    content_type = b"t" * chance.choice((0, 1, 31, 32, 255, 256, 512))
+    epoch, bucket = chance.choice(NUMBERS), chance.choice(NUMBERS)
+    return PutSmall(
+        OperationId(Epoch(epoch), chance.choice(NUMBERS)),
+        BucketId(bucket),
+        key,
+        chance.randbytes(16),
+        chance.randbytes(chance.choice((16, 32))),
+        chance.randbytes(32),
+        chance.randbytes(32),
+        content_type,
+        crc32c(payload),
+        payload,
+    )
+
+
+def sealed(seed: int, key: bytes, value: bytes) -> bytes:
+    return value + crc32c(value, crc32c(key, seed)).to_bytes(4, "big")
+
+
+def test_a_put_becomes_the_record_rows_and_outcome_of_the_slow_modules() -> None:
+    chance = random.Random(7)
+    ours, theirs = bytearray(b"12345678"), bytearray(b"12345678")
+    for _ in range(400):
+        put = random_put(chance)
+        answered, sequence, now = (chance.choice(NUMBERS) for _ in range(3))
+        null, reports = chance.random() < 0.5, chance.random() < 0.5
+        seed, before, segment, offset = (chance.getrandbits(32) for _ in range(4))
+        message = encode_small_put(put) + put.payload
+        made = PUTS.append(
+            ours, message, put.id.counter, answered, sequence, now, null, reports, seed, before, segment, offset
+        )
+
+        key, etag = put.key.decode(), put.etag_digest.hex()
+        headers = (("content-type", put.content_type.decode()),) if put.content_type else ()
+        meta = ObjectMeta(
+            size_bytes=len(put.payload),
+            etag=etag,
+            owner=CanonicalId(put.owner.hex()),
+            headers=headers,
+            merkle_root=put.merkle_root,
+        )
+        body = VersionPut(
+            operation=(put.id.epoch, put.id.counter, answered),
+            bucket=put.bucket,
+            key=key,
+            token=put.token,
+            null=null,
+            reports_version=reports,
+            last_modified_ns=now,
+            meta=meta,
+            mutable=MutablePart(),
+            inline=InlineHead(len(put.payload), put.payload_crc32c),
+        )
+        raw = encode_body(body)
+        crc = append_record(
+            theirs,
+            seed=seed,
+            previous_crc=before,
+            kind=RecordKind.VERSION_PUT,
+            sequence=sequence,
+            body=raw,
+            payload=put.payload,
+        )
+        place = (segment, offset, HEAD_BYTES + len(raw), len(put.payload))
+        row = VersionRow(
+            KIND_OBJECT, FLAG_NULL if null else 0, len(put.payload), now, put.token, *place, 0, 0, 0, 0,
+            *pack_etag(etag), 0, put.owner, 0, 0, PLACED_INLINE, b"", 0, 0,
+        )  # fmt: skip
+        path = suffixed_path(put.bucket, put.key)
+        assert not path.branches
+        version_key = path.row_key + inverted(Sequence(sequence))
+        current_key = bucket_prefix(put.bucket) + put.key
+        assert ours == theirs
+        assert made == (
+            crc,
+            *place[2:],
+            version_key,
+            sealed(VERSIONS, version_key, VERSION.pack(*row)),
+            current_key,
+            sealed(CURRENT, current_key, pack_current(sequence, row)),
+            put_outcome(sequence, put.token, null, reports, now, etag),
+        )
+        assert encode_body(message_body(put, answered, null, reports, now)) == raw
+
+
+def message_body(put: PutSmall, answered: int, null: bool, reports: bool, now: int) -> VersionPut:
+    """The body that the same put has on the way of PutVersion."""
+    message = SmallPut(put.id.counter, encode_small_put(put) + put.payload).message()
+    assert (message.key, message.payload, message.id) == (put.key.decode(), put.payload, put.id)
+    return VersionPut(
+        operation=(put.id.epoch, put.id.counter, answered),
+        bucket=message.bucket,
+        key=message.key,
+        token=message.token,
+        null=null,
+        reports_version=reports,
+        last_modified_ns=now,
+        meta=message.meta,
+        mutable=message.mutable,
+        inline=message.inline,
+    )
+
+
+def refused(message: bytes) -> str:
+    log = bytearray(b"before")
+    with pytest.raises(ValueError, match="small object") as error:
+        PUTS.append(log, message, 1, 1, 1, 1, True, False, 0, 0, 1, 0)
+    assert log == b"before"
+    return str(error.value)
+
+
+def test_a_payload_that_changed_on_its_way_is_refused() -> None:
+    put = random_put(random.Random(1), payload=b"payload")
+    message = bytearray(encode_small_put(put) + put.payload)
+    message[-1] ^= 1
+    assert "changed" in refused(bytes(message))
+
+
+def test_a_message_is_refused_at_every_length_that_cuts_it() -> None:
+    put = random_put(random.Random(2), payload=b"payload")
+    message = encode_small_put(put) + put.payload
+    for length in range(len(message)):
+        refused(message[:length])
+
+
+@pytest.mark.parametrize("key", [b"", b"a\0b", b"k" * 463])
+def test_keys_that_have_rows_of_another_form_are_refused(key: bytes) -> None:
+    put = random_put(random.Random(3), payload=b"payload")
+    put.key = key
+    refused(encode_small_put(put) + put.payload)
+
+
+def test_a_content_type_that_is_too_long_is_refused() -> None:
+    put = random_put(random.Random(4), payload=b"payload")
+    put.content_type = b"t" * 513
+    refused(encode_small_put(put) + put.payload)
+
+
+def test_a_mutable_part_that_is_too_long_is_refused() -> None:
+    with pytest.raises(ValueError, match="at most 256"):
+        SmallPuts(0, 0, bytes(257))
+
+
+def test_a_log_that_is_being_read_is_not_moved() -> None:
+    put = random_put(random.Random(5), payload=b"payload")
+    log = bytearray(b"before")
+    with memoryview(log), pytest.raises(BufferError):
+        PUTS.append(log, encode_small_put(put) + put.payload, 1, 1, 1, 1, True, False, 0, 0, 1, 0)
+    assert log == b"before"
+
+
+def test_the_self_test_checks_something() -> None:
+    assert selftest() >= 6
+    assert BUCKET_PREFIX_BYTES == 8
