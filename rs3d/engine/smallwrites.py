@@ -151,6 +151,10 @@ class SmallWrites:
         )
         return self._submit(operation, lambda found: done(delete_result(found)), done)
 
+    def send(self) -> None:
+        """Send what was begun since the last time; owed before other tasks run."""
+        self._runtime.committer.send_submitted()
+
     def _submit(
         self, operation: Operation, succeeded: Callable[[Outcome], None], failed: Callable[[None], None]
     ) -> bool:

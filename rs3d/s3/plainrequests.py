@@ -28,6 +28,7 @@ class PlainRequests:
     def end(self) -> None:
         """See `Shortcut.end`."""
         self._callers.warm.end()
+        self._callers.writes.send()
 
     def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | None:
         """See `Shortcut.answer`."""

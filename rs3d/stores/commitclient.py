@@ -78,6 +78,8 @@ class CommitClient:
         self._outstanding_bytes = 0
         self._queue: deque[tuple[trio.lowlevel.Task, int]] = deque()
         self._unsent: deque[int] = deque()
+        self._is_full = False
+        """Whether the socket took no more, until it is read again."""
         self._gone: str | None = None
         self._closed = False
         self._epoch_known = trio.Event()
@@ -140,7 +142,7 @@ class CommitClient:
 
     def submit(self, operation: Operation, settle: Callable[[outcome.Maybe[Outcome]], None]) -> bool:
         """See `interfaces.Committer.submit`."""
-        if self._closed or self._gone is not None or self._queue or self._unsent:
+        if self._closed or self._gone is not None or self._queue or self._is_full:
             return False
         if len(self._waiting) >= messages.OUTSTANDING_OPERATIONS:
             return False
@@ -149,8 +151,15 @@ class CommitClient:
         size_bytes = len(parts[0]) + len(parts[1])
         if self._waiting and self._outstanding_bytes + size_bytes > messages.OUTSTANDING_BYTES:
             return False
-        self._begin(counter, parts, size_bytes, settle)
+        self._waiting[counter] = _Waiting(parts, size_bytes, settle)
+        self._outstanding_bytes += size_bytes
+        self._unsent.append(counter)
         return True
+
+    def send_submitted(self) -> None:
+        """See `interfaces.Committer.send_submitted`."""
+        if self._unsent and not self._is_full and self._gone is None:
+            self._send_waiting()
 
     def _begin(
         self,
@@ -247,29 +256,46 @@ class CommitClient:
             self._send_waiting()
 
     def _send_waiting(self) -> None:
-        """Send what the socket takes; the rest goes out when answers have made room."""
+        """Send what the socket takes, several operations a packet; the rest goes out when answers have made room."""
+        self._is_full = False
         while self._unsent:
-            waiting = self._waiting.get(self._unsent[0])
-            if waiting is None:
-                self._unsent.popleft()
-                continue
+            packet = self._next_packet()
             try:
-                self._send(waiting, self._unsent[0])
+                if packet:
+                    self._send(packet)
             except BlockingIOError:
+                self._is_full = True
                 return
             except OSError as error:
                 self._gone = str(error)
                 return
-            waiting.sent = True
-            self._unsent.popleft()
+            for _, waiting in packet:
+                waiting.sent = True
+                self._unsent.popleft()
 
-    def _send(self, waiting: _Waiting, counter: int) -> None:
-        if waiting.size_bytes <= messages.MAXIMUM_MESSAGE_BYTES:
-            self._socket.sendmsg(waiting.parts)
-            return
-        descriptor = messages.make_memfd(waiting.parts)
-        with open(descriptor, "rb", closefd=True):
-            socket.send_fds(self._socket, [messages.memfd_notice(counter)], [descriptor])
+    def _next_packet(self) -> list[tuple[int, _Waiting]]:
+        """The operations that go out next: as many as fit a packet, at least one, by counter; none when there is
+        none."""
+        packet: list[tuple[int, _Waiting]] = []
+        size_bytes = 1
+        for counter in self._unsent:
+            waiting = self._waiting[counter]
+            size_bytes += messages.gathered_bytes(waiting.size_bytes)
+            if packet and size_bytes > messages.MAXIMUM_MESSAGE_BYTES:
+                break
+            packet.append((counter, waiting))
+        return packet
+
+    def _send(self, packet: list[tuple[int, _Waiting]]) -> None:
+        counter, first = packet[0]
+        if len(packet) > 1:
+            self._socket.sendmsg(messages.gather([waiting.parts for _, waiting in packet]))
+        elif first.size_bytes <= messages.MAXIMUM_MESSAGE_BYTES:
+            self._socket.sendmsg(first.parts)
+        else:
+            descriptor = messages.make_memfd(first.parts)
+            with open(descriptor, "rb", closefd=True):
+                socket.send_fds(self._socket, [messages.memfd_notice(counter)], [descriptor])
 
     # --------------------------------------------------------------------------------------------- the committer dies
 
@@ -303,6 +329,7 @@ class CommitClient:
             reason = self._gone or "the store is closed"
             refused = self._refusal() if self._refusal is not None else CommitterGone(reason=reason)
             waiting.settle(outcome.Error(OutcomeUnknown(reason=reason) if waiting.sent else refused))
+        self._unsent = deque(counter for counter in self._unsent if counter in self._waiting)
         self._admit()
 
     def reattach(self, channel: socket.socket) -> None:

@@ -35,6 +35,7 @@ REPLY_PACKET_BYTES: Final = 96 << 10
 _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(4)
 _CUT: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 """A number: the socket module's flags are enums, whose arithmetic costs 3 µs a packet."""
+_OPERATIONS: Final = (messages.OPERATION, messages.OPERATIONS)
 _COMMITTER_EPOCH: Final = 0
 
 
@@ -250,7 +251,7 @@ class CommitterService:
     _received_bytes = 0
 
     def _receive(self, member: Channel, limit_bytes: int, limit_operations: int) -> list[Submitted]:
-        """Packets that wait on a channel, until the limits (a packet may exceed the bytes)."""
+        """Packets that wait on a channel, until the limits (the last packet may exceed them)."""
         found: list[Submitted] = []
         taken = 0
         buffers = [self._view]
@@ -270,19 +271,20 @@ class CommitterService:
                 break
             taken += count
             try:
-                frame, extra = self._decode(self._view[:count], ancillary, flags)
+                frames, extra = self._decode(self._view[:count], ancillary, flags)
             except ProtocolMismatch:
                 # Whoever speaks another protocol gets no answers: its supervisor sees the closed channel.
                 self._close_channel(member)
                 break
             taken += extra
-            found.append(Submitted(frame.operation, member.epoch, frame.answered_below))
+            for frame in frames:
+                found.append(Submitted(frame.operation, member.epoch, frame.answered_below))
         self._received_bytes += taken
         return found
 
     def _decode(
         self, packet: memoryview, ancillary: list[tuple[int, int, bytes]], flags: int
-    ) -> tuple[messages.Frame, int]:
+    ) -> tuple[list[messages.Frame], int]:
         descriptors = array.array("i")
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -290,11 +292,11 @@ class CommitterService:
         try:
             if flags & _CUT:
                 raise ProtocolMismatch(what="a packet is too large")
-            if packet[0] == messages.OPERATION:
-                return messages.decode_operation(packet), 0
+            if packet[0] in _OPERATIONS:
+                return messages.decode_operations(packet), 0
             if packet[0] == messages.OPERATION_IN_MEMFD and len(descriptors) == 1:
                 content = messages.read_memfd(descriptors[0])
-                return messages.decode_operation(memoryview(content)), len(content)
+                return [messages.decode_operation(memoryview(content))], len(content)
             raise ProtocolMismatch(what=f"a packet of type {packet[0]}")
         finally:
             for descriptor in descriptors:

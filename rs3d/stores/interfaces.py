@@ -194,7 +194,13 @@ class Committer(Protocol):
     def submit(self, operation: Operation, settle: Callable[[Maybe[Outcome]], None]) -> bool:
         """`commit` for a caller that does not wait: `settle` is called once, later, on the same loop, with the outcome
         or an error of `commit`; it must not raise. False, and nothing was begun, where `commit` would have had to wait
-        for room or for a committer."""
+        for room or for a committer.
+
+        It goes out with `send_submitted`, which the caller owes it before it gives way to other tasks."""
+        ...
+
+    def send_submitted(self) -> None:
+        """Send what was submitted, together."""
         ...
 
 

@@ -5,7 +5,7 @@ sealed memfd of at most 4 MiB whose descriptor accompanies a message without con
 processes of one build; nothing of it is stored.
 
 Worker → committer: `OPERATION` head, msgpack of the operation without its payload (of a small put: its own form),
-payload. Committer → worker: one
+payload; or `OPERATIONS`, and several of those with the length of each before it. Committer → worker: one
 `HELLO` with the epoch, then `REPLIES`: any number of answers. Supervisor ↔ committer: msgpack of the `Control`
 classes, `AddChannel` with a descriptor.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
@@ -39,6 +40,9 @@ OPERATION: Final = 1
 OPERATION_IN_MEMFD: Final = 2
 HELLO: Final = 3
 REPLIES: Final = 4
+OPERATIONS: Final = 5
+_LENGTH: Final = struct.Struct(">I")
+_GATHERED: Final = bytes((OPERATIONS,))
 
 _KINDS: Final[tuple[type, ...]] = (
     ops.PutVersion,
@@ -122,6 +126,41 @@ def decode_operation(raw: memoryview) -> Frame:
         return Frame(_DECODERS[kind].decode(body), answered_below)
     except (struct.error, IndexError, ValueError, RecursionError, msgspec.DecodeError) as error:
         raise ProtocolMismatch(what=f"an operation cannot be read: {error}") from error
+
+
+def gather(operations: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+    """One packet of several operations (as `encode_operation` gives them), in pieces to be sent together."""
+    pieces = [_GATHERED]
+    for body, payload in operations:
+        pieces += (_LENGTH.pack(len(body) + len(payload)), body, payload)
+    return pieces
+
+
+def gathered_bytes(size_bytes: int) -> int:
+    """What an operation of that size takes in a packet of several."""
+    return _LENGTH.size + size_bytes
+
+
+def decode_operations(raw: memoryview) -> list[Frame]:
+    """The operations in a packet of one or several.
+
+    Raises:
+        ProtocolMismatch: they are none, or of another build.
+    """
+    if not raw or raw[0] != OPERATIONS:
+        return [decode_operation(raw)]
+    frames = []
+    start = 1
+    while start < len(raw):
+        if len(raw) - start < _LENGTH.size:
+            raise ProtocolMismatch(what="a packet of several operations is cut")
+        (length,) = _LENGTH.unpack_from(raw, start)
+        start += _LENGTH.size
+        frames.append(decode_operation(raw[start : start + length]))
+        if len(raw) - start < length:
+            raise ProtocolMismatch(what="a packet of several operations is cut")
+        start += length
+    return frames
 
 
 # ------------------------------------------------------------------------------------------------ large operations

@@ -168,6 +168,7 @@ _OPERATIONS: Final = tuple(
         PutSmall(_ID, BucketId(5), b"key", bytes(16), bytes(16), bytes(32), bytes(32), b"a/b", 0, b""),
     )
 )
+_PACKETS: Final = (*_OPERATIONS, b"".join(messages.gather([(raw, b"") for raw in _OPERATIONS])))
 _ANSWERS: Final = (
     messages.encode_hello(4, 5),
     messages.encode_replies([(1, b"o", None), (2, None, InvalidArgument(name="n", value="v", reason="r"))]),
@@ -226,7 +227,7 @@ STORED: Final[dict[str, Fuzzed]] = {
         reads(_chunk_rows, RecordDamaged, ValueError),
         _CHUNK_ROWS,
     ),
-    "operations": Fuzzed(reads(lambda raw: messages.decode_operation(memoryview(raw)), ProtocolMismatch), _OPERATIONS),
+    "operations": Fuzzed(reads(lambda raw: messages.decode_operations(memoryview(raw)), ProtocolMismatch), _PACKETS),
     "messages": Fuzzed(any_of(messages.decode_answer, messages.decode_control, messages.decode_notice), _ANSWERS),
     "administration": Fuzzed(
         any_of(decode_request, decode_event), (encode_line(AdminRequest(verb="status", arguments={})),)

@@ -22,7 +22,8 @@ from rs3d.stores.commitclient import CommitClient
 from rs3d.stores.committerlocal import LocalStore, channel_pair, open_local
 from rs3d.stores.committeropen import CommitterSettings, open_committer
 from rs3d.stores.committerservice import CommitterService
-from rs3d.stores.outcomes import outcome_of_compaction
+from rs3d.stores.outcomes import outcome_of_compaction, put_outcome
+from rs3d.stores.putmessage import PutMessage
 from rs3d.types import operations as ops
 from rs3d.types.identifiers import BucketId, Epoch, OperationId
 from rs3d.types.names import BucketName
@@ -268,6 +269,76 @@ async def test_operations_wait_for_a_successor_only_so_long_and_are_accepted_aga
         assert b"afterwards" in second.recv(1 << 17)
         client.close()
         second.close()
+
+
+async def test_what_is_submitted_in_one_turn_goes_out_in_packets_that_it_fills() -> None:
+    worker, committer = channel_pair()
+    client = CommitClient(worker)
+    committer.send(messages.encode_hello(7, 1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        await client.opened()
+        committer.setblocking(False)
+        for count, payload, packets in ((1, b"x", [1]), (5, b"x", [5]), (5, bytes(50_000), [2, 2, 1])):
+            for number in range(count):
+                assert client.submit(put(client.next_id(), BucketId(1), f"{number}", payload), lambda _: None)
+            with pytest.raises(BlockingIOError):
+                committer.recv(1 << 17)
+            client.send_submitted()
+            frames = [messages.decode_operations(memoryview(committer.recv(1 << 17))) for _ in packets]
+            assert [len(found) for found in frames] == packets
+            operations = [frame.operation for found in frames for frame in found]
+            assert all(isinstance(found, PutMessage) and found.payload == payload for found in operations)
+            assert [found.key for found in operations if isinstance(found, PutMessage)] == [
+                str(n) for n in range(count)
+            ]
+            client.send_submitted()
+            with pytest.raises(BlockingIOError):
+                committer.recv(1 << 17)
+        client.close()
+    committer.close()
+
+
+async def test_a_full_socket_takes_no_more_submissions_until_answers_come() -> None:
+    worker, committer = channel_pair()
+    worker.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 128 << 10)
+    client = CommitClient(worker)
+    committer.send(messages.encode_hello(7, 1))
+    settled: list[object] = []
+
+    def submit(number: int) -> bool:
+        return client.submit(put(client.next_id(), BucketId(1), f"{number}", bytes(30_000)), settled.append)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        await client.opened()
+        begun = 0
+        while begun < messages.OUTSTANDING_OPERATIONS and submit(begun):
+            client.send_submitted()
+            begun += 1
+        assert 1 < begun < messages.OUTSTANDING_OPERATIONS
+        seen: list[int] = []
+        while len(seen) < begun:
+            frames = messages.decode_operations(memoryview(committer.recv(1 << 17)))
+            counters = [frame.operation.id.counter for frame in frames]
+            outcome = put_outcome(9, bytes(16), True, False, 9, ETAG)
+            committer.send(messages.encode_replies([(counter, outcome, None) for counter in counters]))
+            seen += counters
+            await trio.testing.wait_all_tasks_blocked()
+        assert (seen, len(settled)) == (sorted(seen), begun)
+        assert submit(0)
+        client.close()
+    committer.close()
+
+
+@pytest.mark.parametrize("cut", [2, 4, 5, 30])
+def test_a_packet_of_several_operations_that_is_cut_is_refused(cut: int) -> None:
+    one = messages.encode_operation(put(OperationId(Epoch(7), 1), BucketId(1), "key"), 0)
+    packet = b"".join(messages.gather([one, one]))
+    assert len(messages.decode_operations(memoryview(packet))) == 2
+    second = 1 + (len(packet) - 1) // 2
+    with pytest.raises(errors.ProtocolMismatch):
+        messages.decode_operations(memoryview(packet[: second + cut]))
 
 
 async def test_a_client_that_begins_without_a_committer_refuses_until_one_comes(
