@@ -131,7 +131,7 @@ class Snapshot(ChunkView):
         return stored
 
     def latest_with_payload(self, bucket: BucketId, key: str) -> tuple[ObjectVersion, PayloadPlace | None] | None:
-        found = self.latest(bucket, key)
+        found = self._latest(bucket, key, keeps=False)  # the caller keeps what it makes of it
         if found is None or found.kind is not VersionKind.OBJECT:
             return None
         if not isinstance(found.placement, Inline):
@@ -161,6 +161,10 @@ class Snapshot(ChunkView):
     # --------------------------------------------------------------------------------------------------- versions
 
     def latest(self, bucket: BucketId, key: str) -> ObjectVersion | None:
+        return self._latest(bucket, key, keeps=True)
+
+    def _latest(self, bucket: BucketId, key: str, *, keeps: bool) -> ObjectVersion | None:
+        """`keeps`: the catalog remembers it."""
         text = key.encode("utf-8")
         row_key = _U64.pack(bucket) + text if len(text) <= CHUNK_BYTES else plain_path(bucket, text).row_key
         sealed = self._lmdb.get(row_key, db=self._current)
@@ -177,7 +181,7 @@ class Snapshot(ChunkView):
         place = self._place = Place(row[3], row[4], row[5], row[6])
         body = self._version_body(self._log.read(place), row[5])
         found = self._object(bucket, key, row[2], body, row[1], place, Place(row[7], row[8], row[9], 0), True)
-        if type(found.placement) is not BlobSet:  # the table of a set may move without its row's knowing
+        if keeps and type(found.placement) is not BlobSet:  # the table of a set may move without its row's knowing
             self._catalog.remember_version(row_key, sealed, found, place)
         return found
 

@@ -31,6 +31,7 @@ PAYLOAD_WITH_BODY_BYTES: Final = 16 << 10
 """Payloads up to this are read along with the body: a GET of a small object is one system call."""
 
 _UNPACK_HEAD = HEAD.unpack_from
+_NOTHING: Final[tuple[Place | None, bytes]] = (None, b"")
 
 
 class ScannedRecord(NamedTuple):
@@ -64,7 +65,7 @@ class LogReader:
         self._path = log_path
         self._store_id = store_id
         self._segments: dict[int, _Segment] = {}
-        self._remembered: tuple[Place | None, bytes] = (None, b"")
+        self._remembered = _NOTHING
         self._retired: list[tuple[float, int]] = []
         self.on_mended: Callable[[Place], None] | None = None
         """Told of each payload that was damaged and handed out as its parity restored it; from any thread."""
@@ -124,7 +125,8 @@ class LogReader:
         Raises:
             RecordDamaged
         """
-        crc: int = _UNPACK_HEAD(self.read(place))[8]
+        remembered, raw = self._remembered
+        crc: int = _UNPACK_HEAD(raw if remembered is place else self.read(place))[8]
         return crc
 
     def known_payload(self, place: Place, crc: int) -> bytes | None:
@@ -133,7 +135,12 @@ class LogReader:
         segment = self._segments.get(place[0])
         if segment is None:
             return None
-        payload = os.pread(segment[0], place[3], place[1] + place[2])
+        remembered, raw = self._remembered
+        if remembered is place and len(raw) > place[2]:  # read a moment ago; the next time it is read again
+            self._remembered = _NOTHING
+            payload = raw[place[2] :]
+        else:
+            payload = os.pread(segment[0], place[3], place[1] + place[2])
         return payload if len(payload) == place[3] and crc32c(payload) == crc else None
 
     def place_of(self, segment: int, offset: int) -> Place:
@@ -158,7 +165,7 @@ class LogReader:
         retired, self._retired = self._retired, []
         for _, descriptor in retired:
             os.close(descriptor)
-        self._remembered = (None, b"")
+        self._remembered = _NOTHING
 
     def release_unlinked(self) -> None:
         """Let go of segments that compaction replaced and that were unlinked: their blocks are freed only then."""

@@ -151,9 +151,9 @@ class PartEntry:
 # ----------------------------------------------------------------------------------------------- rows and records
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ObjectVersion:
-    """A whole version as read back: row plus record(s) of the log."""
+    """A whole version as read back: row plus record(s) of the log. Nobody changes one; freezing it would cost 2 µs."""
 
     bucket: BucketId
     key: str
