@@ -434,9 +434,10 @@ Operation = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What a committed operation did. Which fields are set depends on the operation.
+    """What a committed operation did. Which fields are set depends on the operation. Made once an operation and not
+    frozen, which costs as much as all else about it; nobody changes it.
 
     Put/Complete: `version_text` (`null` or 48 hex digits), `last_modified_ns`, `etag`, `reports_version` (whether S3
     shows the id: versioning was enabled or
