@@ -34,6 +34,8 @@ import importlib.util
 cimport cython
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
+from cpython.buffer cimport PyBUF_READ, PyBUF_WRITE
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.string cimport memset
 
 from bufview cimport Py_buffer, PyBuffer_Release, open_readable, open_writable
@@ -382,7 +384,8 @@ cdef class FrameOpener(_Frames):
                     if status < 0:
                         raise RuntimeError(f"{NAMES[library]} could not open")
                 else:
-                    self.open_by_package(sealed, out, first_frame, count, ends)
+                    self.open_by_package(<const unsigned char *>data.buf, data.len, <unsigned char *>plain.buf,
+                                         first_frame, count, ends)
                 return needed
             finally:
                 PyBuffer_Release(&plain)
@@ -406,7 +409,8 @@ cdef class FrameOpener(_Frames):
             sealed = PyByteArray_FromStringAndSize(NULL, SEALED_FRAME_BYTES)
             try:
                 if active == BY_PACKAGE:
-                    opened = self.open_each_by_package(fd, sealed, out, first_frame, count)
+                    opened = self.open_each_by_package(fd, <unsigned char *>PyByteArray_AS_STRING(sealed),
+                                                       <unsigned char *>plain.buf, first_frame, plain.len)
                 else:
                     opened = self.open_each(fd, <unsigned char *>PyByteArray_AS_STRING(sealed),
                                             <unsigned char *>plain.buf, first_frame, plain.len)
@@ -441,43 +445,37 @@ cdef class FrameOpener(_Frames):
             raise RuntimeError(f"{NAMES[library]} could not open")
         return resident
 
-    cdef bint open_each_by_package(self, int fd, bytearray sealed, out, long long first, long long count) except -1:
-        cdef unsigned char *raw = <unsigned char *>PyByteArray_AS_STRING(sealed)
-        cdef Py_ssize_t at, bytes_here
-        cdef long long i
-        forged = _invalid_tag_error()
-        decrypt_into = self.package_aead().decrypt_into
-        with memoryview(sealed) as whole, memoryview(out) as taken, taken.cast("B") as plain:
-            for i in range(count):
-                at = i * RS3D_FRAME_BYTES
-                bytes_here = min(<Py_ssize_t>RS3D_FRAME_BYTES, len(plain) - at)
-                if rs3d_frame_resident(fd, <unsigned int>(first + i), raw, bytes_here + RS3D_TAG_BYTES) != (
-                        bytes_here + RS3D_TAG_BYTES):
-                    return False
-                nonce, aad = self.names(<unsigned int>(first + i), first + i + 1 == self.frame_count)
-                try:
-                    with whole[:bytes_here + RS3D_TAG_BYTES] as source, plain[at:at + bytes_here] as target:
-                        decrypt_into(nonce, source, aad, target)
-                except forged:
-                    raise FrameForged(first + i) from None
+    cdef bint open_each_by_package(self, int fd, unsigned char *sealed, unsigned char *out, long long first,
+                                   Py_ssize_t length) except -1:
+        cdef Py_ssize_t at = 0, bytes_here
+        cdef long long frame = first
+        while at < length:
+            bytes_here = min(<Py_ssize_t>RS3D_FRAME_BYTES, length - at) + RS3D_TAG_BYTES
+            if rs3d_frame_resident(fd, <unsigned int>frame, sealed, bytes_here) != bytes_here:
+                return False
+            self.open_by_package(sealed, bytes_here, out + at, frame, 1, frame + 1 == self.frame_count)
+            at += RS3D_FRAME_BYTES
+            frame += 1
         return True
 
-    cdef int open_by_package(self, sealed, out, long long first, long long count, bint ends) except -1:
-        cdef long long i, at
+    cdef int open_by_package(self, const unsigned char *sealed, Py_ssize_t sealed_bytes, unsigned char *out,
+                             long long first, long long count, bint ends) except -1:
+        cdef long long i
+        cdef Py_ssize_t at, bytes_here, done = 0
         forged = _invalid_tag_error()
-        aead = self.package_aead()
-        with memoryview(sealed) as given, memoryview(out) as taken, given.cast("B") as data, taken.cast("B") as plain:
-            for i in range(count):
-                at = i * SEALED_FRAME_BYTES
-                bytes_here = min(SEALED_FRAME_BYTES, len(data) - at) - RS3D_TAG_BYTES
-                nonce, aad = self.names(<unsigned int>(first + i), ends and i == count - 1)
-                stop = i * RS3D_FRAME_BYTES + bytes_here
-                try:
-                    with data[at:at + bytes_here + RS3D_TAG_BYTES] as source, plain[stop - bytes_here:stop] as target:
-                        aead.decrypt_into(nonce, source, aad, target)
-                except forged:
-                    plain[:stop] = bytes(stop)
-                    raise FrameForged(first + i) from None
+        decrypt_into = self.package_aead().decrypt_into
+        for i in range(count):
+            at = <Py_ssize_t>i * (RS3D_FRAME_BYTES + RS3D_TAG_BYTES)
+            bytes_here = min(<Py_ssize_t>(RS3D_FRAME_BYTES + RS3D_TAG_BYTES), sealed_bytes - at)
+            nonce, aad = self.names(<unsigned int>(first + i), ends and i == count - 1)
+            source = PyMemoryView_FromMemory(<char *>sealed + at, bytes_here, PyBUF_READ)
+            target = PyMemoryView_FromMemory(<char *>out + done, bytes_here - RS3D_TAG_BYTES, PyBUF_WRITE)
+            done += bytes_here - RS3D_TAG_BYTES
+            try:
+                decrypt_into(nonce, source, aad, target)
+            except forged:
+                memset(out, 0, done)
+                raise FrameForged(first + i) from None
         return 0
 
 

@@ -1,8 +1,10 @@
 """Verified reads through file mappings that survive SIGBUS: see mapped.pyi for the contract, mapped_impl.h for how."""
 import os
 
+cimport cython
 from cpython.exc cimport PyErr_SetFromErrno
-from libc.errno cimport EIO
+from cpython.buffer cimport PyBuffer_FillInfo
+from libc.errno cimport EIO, ENFILE
 from libc.stdint cimport int64_t
 
 from bufview cimport Py_buffer, PyBuffer_Release, check_span, open_readable, open_writable
@@ -29,6 +31,9 @@ cdef extern from "mapped_impl.h" nogil:
     const unsigned char *mapped_open(int, int64_t, size_t)
     void mapped_close(const unsigned char *, size_t)
     int64_t mapped_resident(int, int64_t, int64_t)
+    int mapped_hold(const unsigned char *, size_t)
+    void mapped_let_go(int)
+    int mapped_is_whole(int, const unsigned char *, size_t)
 
 cdef tuple VARIANTS = crc_variants()
 cdef int active
@@ -201,6 +206,60 @@ def resident_bytes(int fd, int64_t offset, int64_t length):
     return answer
 
 
+@cython.final
+cdef class HeldMapping:
+    cdef const unsigned char *at
+    cdef Py_ssize_t length
+    cdef Py_ssize_t exports
+    cdef int slot
+
+    def __cinit__(self, int fd, int64_t offset, int64_t length):
+        self.at = NULL
+        check_range(offset, length)
+        if length == 0:
+            raise ValueError("no bytes to map")
+        check_file(fd, offset, length)
+        guard()
+        self.at = mapped_open(fd, offset, length)
+        if self.at == NULL:
+            PyErr_SetFromErrno(OSError)
+        self.length = length
+        self.slot = mapped_hold(self.at, length)
+        if self.slot < 0:
+            mapped_close(self.at, length)
+            self.at = NULL
+            raise OSError(ENFILE, "too many mappings are held")
+
+    def __dealloc__(self):
+        self.drop()
+
+    cdef void drop(self) noexcept:
+        if self.at != NULL:
+            mapped_let_go(self.slot)
+            mapped_close(self.at, self.length)
+            self.at = NULL
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        if self.at == NULL:
+            raise ValueError("the mapping is closed")
+        PyBuffer_FillInfo(view, self, <void *>self.at, self.length, 1, flags)
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.exports -= 1
+
+    def is_whole(self):
+        if self.at == NULL:
+            raise ValueError("the mapping is closed")
+        guard()
+        return mapped_is_whole(self.slot, self.at, self.length) != 0
+
+    def close(self):
+        if self.exports:
+            raise BufferError(f"{self.exports} views of the mapping are in use")
+        self.drop()
+
+
 def selftest():
     import mmap
     cdef bytes crcs = bytes.fromhex("1646c087")  # CRC32C of b"rs3d" * 1024, little-endian
@@ -219,6 +278,16 @@ def selftest():
                 checks += 1
             else:
                 raise RuntimeError("kernel mapped: a truncated mapping does not fault")
+        os.pwrite(fd, b"rs3d" * 1024, 0)
+        mapping = HeldMapping(fd, 0, 4096)
+        with memoryview(mapping) as view:
+            if not mapping.is_whole() or view[:4] != b"rs3d":
+                raise RuntimeError("kernel mapped: a mapping that is held is not the file")
+            os.ftruncate(fd, 0)
+            if any(view) or mapping.is_whole():
+                raise RuntimeError("kernel mapped: a truncated mapping that is held is not zeros")
+        mapping.close()
+        checks += 2
     finally:
         os.close(fd)
     return checks

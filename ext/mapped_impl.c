@@ -21,6 +21,17 @@ typedef struct {
     sigjmp_buf back;
 } guard;
 
+/* Mappings that are kept and read by code that nobody can jump out of (Python, OpenSSL): a page that cannot be had becomes
+ * a page of zeros there, and whoever checks what was read finds that it is wrong. A slot is free when `start` is 0. */
+typedef struct {
+    _Atomic uintptr_t start;
+    _Atomic uintptr_t end;
+    atomic_int is_broken;
+} held_mapping;
+
+static held_mapping held[MAPPED_HELD_LIMIT];
+static pthread_mutex_t holding = PTHREAD_MUTEX_INITIALIZER;
+
 /* Initial-exec: a plain offset from the thread pointer. The general model may allocate on first use, which a signal
  * handler must not. */
 static __thread guard *volatile active __attribute__((tls_model("initial-exec")));
@@ -28,6 +39,23 @@ static __thread guard *volatile active __attribute__((tls_model("initial-exec"))
 static struct sigaction previous;
 static volatile sig_atomic_t handed_on; /* `previous` is running, on a fault that is not ours */
 static pthread_mutex_t installing = PTHREAD_MUTEX_INITIALIZER;
+
+/* In the handler. mmap is a bare system call, hence harmless here. 0: it is not in a mapping that is held. */
+static int replaced_by_zeros(uintptr_t address)
+{
+    const uintptr_t bytes = (uintptr_t)sysconf(_SC_PAGESIZE), page = address & ~(bytes - 1);
+    for (int slot = 0; slot < MAPPED_HELD_LIMIT; slot++) {
+        const uintptr_t start = atomic_load(&held[slot].start);
+        if (!start || address < start || address >= atomic_load(&held[slot].end))
+            continue;
+        const int kept = errno;
+        atomic_store(&held[slot].is_broken, 1);
+        void *at = mmap((void *)page, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+        errno = kept;
+        return at != MAP_FAILED;
+    }
+    return 0;
+}
 
 static void on_sigbus(int number, siginfo_t *info, void *context)
 {
@@ -39,6 +67,8 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
         active = NULL;
         siglongjmp(mine->back, 1);
     }
+    if (info->si_code > 0 && replaced_by_zeros(address))
+        return;
     /* Not ours. A previous handler may put its own predecessor back and raise again (faulthandler does), and that may
      * be this one: the second time round, and where there is none, the default action ends the process. */
     if (!handed_on && (previous.sa_flags & SA_SIGINFO) && previous.sa_sigaction) {
@@ -116,6 +146,8 @@ ptrdiff_t mapped_copy(const unsigned char *at, size_t length, unsigned char *to,
     return 0;
 }
 
+enum { MINCORE_PAGES = 4096 }; /* 16 MiB a call */
+
 /* Whoever maps so much has use for it all. */
 enum { LARGE_FROM = 512 << 10 };
 
@@ -142,6 +174,46 @@ void mapped_close(const unsigned char *at, size_t length)
 {
     const uintptr_t lead = (uintptr_t)at % (uintptr_t)sysconf(_SC_PAGESIZE);
     munmap((void *)((uintptr_t)at - lead), length + lead);
+}
+
+int mapped_hold(const unsigned char *at, size_t length)
+{
+    int found = -1;
+    pthread_mutex_lock(&holding);
+    for (int slot = 0; slot < MAPPED_HELD_LIMIT && found < 0; slot++) {
+        if (atomic_load(&held[slot].start))
+            continue;
+        found = slot;
+        atomic_store(&held[slot].is_broken, 0);
+        atomic_store(&held[slot].end, (uintptr_t)at + length);
+        atomic_store(&held[slot].start, (uintptr_t)at);
+    }
+    pthread_mutex_unlock(&holding);
+    return found;
+}
+
+void mapped_let_go(int slot)
+{
+    atomic_store(&held[slot].start, 0);
+}
+
+int mapped_is_whole(int slot, const unsigned char *at, size_t length)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)at & ~(page - 1);
+    const uintptr_t end = (uintptr_t)at + length;
+    unsigned char seen[MINCORE_PAGES];
+    for (uintptr_t from = start; from < end; from += page * MINCORE_PAGES) {
+        const size_t span = end - from < page * MINCORE_PAGES ? end - from : page * MINCORE_PAGES;
+        const size_t pages = (span + page - 1) / page;
+        unsigned char all = 1;
+        if (mincore((void *)from, span, seen) != 0)
+            return 0;
+        for (size_t i = 0; i < pages; i++)
+            all &= seen[i];
+        if (!(all & 1))
+            return 0;
+    }
+    return !atomic_load(&held[slot].is_broken);
 }
 
 /* See READ_BELOW. The window stays in the processor's second-level cache; larger and smaller ones measured slower. */
@@ -236,8 +308,6 @@ static int all_cached(int fd, int64_t offset, int64_t length, size_t page)
     }
     return found.cached == (range.offset + range.length - 1) / page - range.offset / page + 1;
 }
-
-enum { MINCORE_PAGES = 4096 }; /* 16 MiB a call */
 
 int64_t mapped_resident(int fd, int64_t offset, int64_t length)
 {

@@ -44,6 +44,15 @@ ptrdiff_t mapped_copy(const unsigned char *at, size_t length, unsigned char *to,
 const unsigned char *mapped_open(int fd, int64_t offset, size_t length);
 void mapped_close(const unsigned char *at, size_t length);
 
+/* Mappings that are kept, see the .c: register one of mapped_open (a slot, or -1 when all are taken), and let it go before
+ * mapped_close. */
+enum { MAPPED_HELD_LIMIT = 1024 };
+int mapped_hold(const unsigned char *at, size_t length);
+void mapped_let_go(int slot);
+
+/* Whether every page of it is in memory, and none was ever replaced by zeros. Never waits. */
+int mapped_is_whole(int slot, const unsigned char *at, size_t length);
+
 /* Bytes of the range whose pages are in memory, by whole pages clipped to the range; -1 with errno. */
 int64_t mapped_resident(int fd, int64_t offset, int64_t length);
 

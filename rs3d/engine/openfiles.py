@@ -3,8 +3,9 @@ layers.
 
 Opening, looking at and closing a file costs as much as the rest of a request that sends it: most of all because a MiB
 that goes by empties the processor's caches of the code for it. A file that was unlinked meanwhile keeps its space while
-it is held, and a decoder holds a key, so all are let go every second. Whether bytes that are sent from the page cache
-are verified, and still in memory, is asked each time; what is decoded is checked each time.
+it is held, and a decoder holds a key, so what was not used for a second is let go, and everything after nine. Whether
+bytes that are sent from the page cache are verified, and still in memory, is asked each time; what is decoded is
+checked each time.
 """
 
 from __future__ import annotations
@@ -25,20 +26,42 @@ HELD_FILES: Final = 256
 """Descriptors that are kept, beside those on their way to clients."""
 
 HELD_S: Final = 1.0
+"""At least so long, after the last use."""
+
+HELD_MOST: Final = 8
+"""Times HELD_S that it is kept when it is used in each; one more, and it is let go."""
+
+
+class _Age:
+    """How long something has been held, and whether it was used since that was asked."""
+
+    __slots__ = ("_times", "is_used")
+
+    def __init__(self) -> None:
+        self.is_used = True
+        self._times = 0
+
+    def is_over(self) -> bool:
+        """Asked every HELD_S: whether it is to be let go."""
+        is_used, self.is_used = self.is_used, False
+        self._times += 1
+        return not is_used or self._times > HELD_MOST
 
 
 class HeldFile:
     """An open data file and how many use it. Closed when it was let go and the last user has given it back."""
 
-    __slots__ = ("_is_let_go", "_users", "reader")
+    __slots__ = ("_is_let_go", "_users", "age", "reader")
 
     def __init__(self, reader: BlobReader) -> None:
         self.reader = reader
+        self.age = _Age()
         self._users = 0
         self._is_let_go = False
 
     def take(self) -> HeldFile:
         """Use it until `give_back`."""
+        self.age.is_used = True
         self._users += 1
         return self
 
@@ -60,6 +83,7 @@ class _HeldLayers(NamedTuple):
 
     blob: LayeredBlob
     version: ObjectVersion
+    age: _Age
 
 
 class OpenFiles:
@@ -102,7 +126,7 @@ class OpenFiles:
         Args:
             buffer: as long as `extent`.
             version: whose blob it is; a decoder is used for that very record of it alone.
-            key_of: its data key, asked for once a second.
+            key_of: its data key, asked for when the blob is opened.
         """
         held = self._resident.get(extent.blob)
         if held is not None and held.version is not version:
@@ -113,7 +137,8 @@ class OpenFiles:
             if opened is None:
                 return False
             self._make_room()
-            held = self._resident[extent.blob] = _HeldLayers(opened, version)
+            held = self._resident[extent.blob] = _HeldLayers(opened, version, _Age())
+        held.age.is_used = True
         if held.blob.read_now(extent.offset, buffer):
             return True
         self._let_resident_go(extent.blob)
@@ -135,8 +160,15 @@ class OpenFiles:
         for layered in resident.values():
             layered.blob.close()
 
+    def let_go_old(self) -> None:
+        """Close what was not used since the last time, or is held for long. Every HELD_S."""
+        for blob in [blob for blob, file in self._held.items() if file.age.is_over()]:
+            self._held.pop(blob).let_go()
+        for blob in [blob for blob, layered in self._resident.items() if layered.age.is_over()]:
+            self._let_resident_go(blob)
+
     async def run(self) -> None:
-        """Let all go every second, until cancelled."""
+        """Let go what is old, until cancelled."""
         while True:
             await trio.sleep(HELD_S)
-            self.let_go_all()
+            self.let_go_old()

@@ -2,14 +2,15 @@
 
 A page of a mapped file that was truncated, or that its device cannot deliver, raises SIGBUS. These functions catch it
 for exactly the range that they read, in the thread that reads it, and raise `MappingFault`; any other SIGBUS goes to
-the handler that was there before (Python's faulthandler, say). Nothing else in rs3d touches a mapping of a data file.
+the handler that was there before (Python's faulthandler, say). A `HeldMapping` may be read by any code instead: there a
+page that cannot be had reads as zeros. Nothing else in rs3d touches a mapping of a data file.
 
 All drop the GIL and read at memory speed where pages are warm; on cold pages they *block* on the device: ask
 `resident_bytes`, or go to a thread. Descriptors stay open and unmoved. Variants, as in `rs3d.kernels.crc`, are forced
 by `RS3D_KERNEL_MAPPED`. Source: mmap(2), mincore(2), sigaction(2). Oracle: `tests/oracles/crc.py`.
 """
 
-from typing import Literal
+from typing import Literal, final
 
 from _typeshed import ReadableBuffer, WriteableBuffer
 
@@ -64,6 +65,41 @@ def copy_from(mapping: ReadableBuffer, offset: int, dest: WriteableBuffer) -> No
         ValueError: the range is not within the mapping.
     """
 
+@final
+class HeldMapping:
+    """A range of a file, mapped for as long as this lives; exports its bytes, read-only, by the buffer protocol.
+
+    For whoever reads the same pages again and again and checks what they read each time (an AEAD's tag, a CRC): no
+    system call and no copy goes before it. A page that cannot be had when it is touched (the file was truncated, the
+    device failed) is replaced by zeros for the rest of the mapping's life: the check then fails. 1,024 may be held in a
+    process.
+
+    Args:
+        fd: may be closed when the mapping was made.
+        offset, length: bytes, at least one; all within the file now.
+
+    Raises:
+        MappingFault: the file is shorter. ValueError: the range is impossible or empty. OSError: the file cannot be
+        mapped, or too many mappings are held (ENFILE).
+    """
+
+    def __init__(self, fd: int, offset: int, length: int) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def is_whole(self) -> bool:
+        """Whether all its pages are in memory now, so that reading it waits for no device, and none is one of zeros in
+        place of one that could not be had. Never blocks; a microsecond a MiB.
+
+        Raises:
+            ValueError: it was closed.
+        """
+
+    def close(self) -> None:
+        """Unmap it. Twice is harmless.
+
+        Raises:
+            BufferError: a view of it is in use.
+        """
+
 def resident_bytes(fd: int, offset: int, length: int) -> int:
     """How much of a range of a file is in the page cache: `length` means that reading it will not block.
 
@@ -95,7 +131,7 @@ def use_variant(name: str) -> None:
     """
 
 def selftest() -> int:
-    """A good, a bad and a truncated block. Returns the number of checks; well under 1 ms.
+    """A good, a bad and a truncated block, a mapping that is held. Returns the number of checks; well under 1 ms.
 
     Raises:
         RuntimeError: an answer is wrong.

@@ -228,21 +228,42 @@ class DecompressingLayer:
         self.bytes_out += len(out)
 
     def fill_resident(self, fd: int, first: int, out: memoryview) -> int:
-        number, end = first // self._frame_bytes, first + len(out)
-        until = -(-end // self._frame_bytes)
-        is_whole = not first % self._frame_bytes and (not end % self._frame_bytes or end == self.length)
-        # The row before the first one says where that begins; the page is read by the first `fill`.
-        is_known = number >= self._page_first + (number > 0) and self._holds(until - 1)
-        if not out or not self._is_lz4 or not is_whole or not is_known:
+        number = self._whole_from(first, out)
+        if number < 0:
             return 0
-        started = thread_time()
-        rows = memoryview(self._rows)[(number - self._page_first) * ROW.size :]
         begin = self._begin_of(number)
-        if lz4frames.decode_resident(fd, rows, number, begin, out, self._frame_bytes) is not _DECODED:
+        started = thread_time()
+        outcome = lz4frames.decode_resident(fd, self._rows_from(number), number, begin, out, self._frame_bytes)
+        return self._done(outcome, started, begin, first + len(out), out)
+
+    def fill_mapped(self, stored: memoryview, first: int, out: memoryview) -> int:
+        number = self._whole_from(first, out)
+        if number < 0:
+            return 0
+        begin = self._begin_of(number)
+        started = thread_time()
+        outcome = lz4frames.decode(stored[begin:], self._rows_from(number), number, begin, out, self._frame_bytes)
+        return self._done(outcome, started, begin, first + len(out), out)
+
+    def _whole_from(self, first: int, out: memoryview) -> int:
+        """The number of the first frame, if the range is frames from the first to the last byte of each, which the
+        kernel can decode and whose rows were read (by the first `fill`); otherwise -1."""
+        number, end = first // self._frame_bytes, first + len(out)
+        is_whole = not first % self._frame_bytes and (not end % self._frame_bytes or end == self.length)
+        # The row before the first one says where that begins.
+        is_known = number >= self._page_first + (number > 0) and self._holds(-(-end // self._frame_bytes) - 1)
+        return number if out and self._is_lz4 and is_whole and is_known else -1
+
+    def _rows_from(self, number: int) -> memoryview:
+        return memoryview(self._rows)[(number - self._page_first) * ROW.size :]
+
+    def _done(self, outcome: lz4frames.Outcome, started: float, begin: int, end: int, out: memoryview) -> int:
+        """Count a decoding that ended at `end`; how many stored bytes it took, 0 where it failed."""
+        if outcome is not _DECODED:
             return 0
         self.seconds += thread_time() - started
         self.bytes_out += len(out)
-        return self._end_of(until - 1) - begin
+        return self._end_of(-(-end // self._frame_bytes) - 1) - begin
 
     def _decode_whole(self, number: int, until: int, packed: memoryview, at: int, out: memoryview) -> int:
         """Those frames from `number` on whose bytes are all wanted, straight into `out`: how many bytes. None is as
@@ -254,8 +275,7 @@ class DecompressingLayer:
         length = min(last * size, self.length) - at
         if last <= number:
             return 0
-        rows = memoryview(self._rows)[(number - self._page_first) * ROW.size :]
-        outcome = lz4frames.decode(packed, rows, number, self._begin_of(number), out[:length], size)
+        outcome = lz4frames.decode(packed, self._rows_from(number), number, self._begin_of(number), out[:length], size)
         return length if outcome is _DECODED else 0
 
     def _copy(self, plain: Buffer, skip: int, out: memoryview) -> int:

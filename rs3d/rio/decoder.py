@@ -221,6 +221,20 @@ class Decoder:
         self._stored.bytes_out += stored
         return stored > 0
 
+    @property
+    def reads_mapped(self) -> bool:
+        """Whether `read_mapped` can be of use at all."""
+        return self._resident is not None
+
+    def read_mapped(self, stored: memoryview, first: int, out: memoryview) -> bool:
+        """The same from the mapping of a file, all of it: `stored_bytes` that are in memory now. They may turn into
+        zeros, not into anything else, while this runs."""
+        if self._resident is None or self.failure is not None:
+            return False
+        length = self._resident.fill_mapped(stored, first, out)
+        self._stored.bytes_out += length
+        return length > 0
+
     def decode(self, stored: bytes | bytearray | memoryview, first: int = 0, length: int | None = None) -> bytes:
         """A range (everything without one) from stored bytes that are all in memory: an inlined payload.
 

@@ -175,8 +175,7 @@ class DecryptingLayer:
         self.bytes_out += len(out)
 
     def fill_resident(self, fd: int, first: int, out: memoryview) -> int:
-        end = first + len(out)
-        if not out or first % FRAME_BYTES or (end % FRAME_BYTES and end != self.length):
+        if not self._is_whole(first, out):
             return 0
         started = thread_time()
         try:
@@ -187,6 +186,24 @@ class DecryptingLayer:
         self.seconds += thread_time() - started
         self.bytes_out += len(out)
         return sealed_length(len(out))
+
+    def fill_mapped(self, stored: memoryview, first: int, out: memoryview) -> int:
+        if not self._is_whole(first, out):
+            return 0
+        number, length = first // FRAME_BYTES, sealed_length(len(out))
+        begin = number * SEALED_FRAME_BYTES
+        started = thread_time()
+        try:
+            self.bytes_out += self._opener.open(stored[begin : begin + length], out, number)
+        except FrameForged:
+            return 0
+        self.seconds += thread_time() - started
+        return length
+
+    def _is_whole(self, first: int, out: memoryview) -> bool:
+        """Whether the range is frames from the first to the last byte of each."""
+        end = first + len(out)
+        return len(out) > 0 and not first % FRAME_BYTES and (not end % FRAME_BYTES or end == self.length)
 
     def _fill(self, first: int, out: memoryview, window: memoryview) -> Steps:
         at, end = first, first + len(out)

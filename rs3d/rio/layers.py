@@ -122,6 +122,10 @@ class ResidentLayer(DecodingLayer, Protocol):
         `fill` does."""
         ...
 
+    def fill_mapped(self, stored: memoryview, first: int, out: memoryview) -> int:
+        """The same where `stored` is all of the layer's stored bytes, in memory."""
+        ...
+
 
 class StoredBytes:
     """The outermost layer: the bytes on disk."""

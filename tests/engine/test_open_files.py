@@ -14,7 +14,7 @@ import trio.testing
 
 from rs3d.engine import openfiles
 from rs3d.engine.library import OpenedStore, open_store_parts
-from rs3d.engine.openfiles import HELD_S, HeldFile, OpenFiles
+from rs3d.engine.openfiles import HELD_MOST, HELD_S, HeldFile, OpenFiles
 from rs3d.engine.requests import BucketRequest, Delivery
 from rs3d.types.objects import Extent
 from tests.engine.bodies import noise
@@ -126,7 +126,9 @@ async def test_what_has_layers_is_not_kept(tmp_path: Path) -> None:
         assert w.take() is None and w.descriptors() == 0
 
 
-async def test_all_are_let_go_every_second(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+async def test_what_was_not_used_for_a_second_is_let_go_and_everything_after_eight(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
     async with world(tmp_path / "store") as w, trio.open_nursery() as nursery:
         nursery.start_soon(w.files.run)
         held = w.take()
@@ -134,5 +136,17 @@ async def test_all_are_let_go_every_second(tmp_path: Path, autojump_clock: trio.
         held.give_back()
         assert w.descriptors() == 1
         await trio.sleep(HELD_S * 1.5)
+        assert w.descriptors() == 1, "it was used in the first second"
+        await trio.sleep(HELD_S)
         assert w.descriptors() == 0 and len(w.files) == 0
+        kept = 0
+        held = w.take()
+        while w.descriptors():
+            assert held is not None
+            held.give_back()
+            await trio.sleep(HELD_S)
+            kept += 1
+            if w.descriptors():
+                assert w.take() is held
+        assert kept == HELD_MOST + 1
         nursery.cancel_scope.cancel()

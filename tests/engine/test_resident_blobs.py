@@ -3,6 +3,7 @@ and no key kept too long."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,6 +52,12 @@ class Stored:
         out = bytearray(length)
         part = Extent(self.extent.blob, self.extent.offset + first, length)
         return bytes(out) if self.files.decode(part, memoryview(out), self.version, self._ask) else None
+
+    @property
+    def mappings(self) -> int:
+        """How many of this process are of its file."""
+        name = f"/{self.extent.blob.segment:016x}/{self.extent.blob.number:08x}.data"
+        return sum(line.endswith(name) for line in Path("/proc/self/maps").read_text().splitlines())
 
     def _ask(self) -> EncryptionKey | None:
         self.asked += 1
@@ -119,6 +126,23 @@ async def test_damage_is_left_to_others_and_forgotten_when_it_is_mended(director
         blob.files.let_go_all()
         assert blob.read() is None
         path.write_bytes(right)
+
+
+@pytest.mark.parametrize("layers", ["sealed", "lz4"])
+async def test_a_file_that_is_cut_off_while_it_is_mapped_is_left_to_others(directory: Path, layers: str) -> None:
+    async with open_store_parts(str(directory), SMALL_LIMITS, SMALL_STORE) as opened:
+        blob = await stored(opened, layers)
+        path = data_file(directory, blob.extent)
+        right = path.read_bytes()
+        for _ in range(3):
+            assert blob.read() == DATA
+        assert blob.mappings == 1
+        os.truncate(path, len(right) // 2)
+        assert blob.read() is None and len(blob.files) == 0
+        path.write_bytes(right)
+        assert blob.read() == DATA
+        blob.files.let_go_all()
+        assert blob.mappings == 0
 
 
 async def test_another_record_of_a_blob_opens_it_with_its_own_key(directory: Path) -> None:

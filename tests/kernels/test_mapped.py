@@ -250,10 +250,84 @@ def test_a_signal_sent_by_somebody_reaches_the_python_handler_every_time() -> No
         signal.signal(signal.SIGBUS, previous)
 
 
+def test_a_held_mapping_is_the_range_of_the_file_read_only(file: int) -> None:
+    for offset, length in ((0, 40_000), (1, 9999), (4095, 2), (39_999, 1)):
+        mapping = mapped.HeldMapping(file, offset, length)
+        with memoryview(mapping) as view:
+            assert view.readonly and view == os.pread(file, length, offset)
+        assert mapping.is_whole()
+        mapping.close()
+
+
+def test_pages_that_cannot_be_had_become_zeros_in_the_held_mapping_alone(file: int) -> None:
+    before = os.pread(file, 40_000, 0)
+    cut, other = mapped.HeldMapping(file, 0, 40_000), mapped.HeldMapping(file, 0, 4096)
+    os.ftruncate(file, 8192)
+    assert not cut.is_whole() and other.is_whole()
+    with memoryview(cut) as view, memoryview(other) as untouched:
+        assert view[:8192] == before[:8192] and not any(view[8192:])
+        assert untouched == before[:4096]
+    os.pwrite(file, before, 0)
+    assert not cut.is_whole(), "a page of zeros stays one"
+    again = mapped.HeldMapping(file, 0, 40_000)
+    assert again.is_whole() and bytes(again) == before
+
+
+def test_a_held_mapping_out_of_which_a_codec_reads_in_c_survives_too(file: int) -> None:
+    mapping = mapped.HeldMapping(file, 0, 40_000)
+    os.ftruncate(file, 0)
+    with memoryview(mapping) as view:
+        assert crc.crc32c(view) == crc.crc32c(bytes(40_000))
+
+
+def test_a_page_that_is_not_in_memory_makes_a_held_mapping_not_whole(file: int) -> None:
+    os.fsync(file)
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    if mapped.resident_bytes(file, 0, 40_000):
+        pytest.skip("this file system keeps its pages")
+    mapping = mapped.HeldMapping(file, 0, 40_000)
+    assert not mapping.is_whole()
+    os.pread(file, 40_000, 0)
+    assert mapping.is_whole()
+
+
+def test_a_held_mapping_in_use_is_not_closed_and_a_closed_one_is_not_used(file: int) -> None:
+    mapping = mapped.HeldMapping(file, 0, 10)
+    view = memoryview(mapping)
+    with pytest.raises(BufferError, match="1 views"):
+        mapping.close()
+    view.release()
+    mapping.close()
+    mapping.close()
+    with pytest.raises(ValueError, match="closed"):
+        memoryview(mapping)
+    with pytest.raises(ValueError, match="closed"):
+        mapping.is_whole()
+
+
+def test_impossible_mappings_are_refused(file: int) -> None:
+    for offset, length in ((-1, 1), (0, -1), (0, 0)):
+        with pytest.raises(ValueError, match=r"not a range|no bytes"):
+            mapped.HeldMapping(file, offset, length)
+    with pytest.raises(mapped.MappingFault, match="truncated"):
+        mapped.HeldMapping(file, 39_999, 2)
+    with pytest.raises(OSError, match="descriptor"):
+        mapped.HeldMapping(-1, 0, 1)
+
+
+def test_only_so_many_mappings_are_held_and_closing_one_makes_room(file: int) -> None:
+    held: list[mapped.HeldMapping] = []
+    with pytest.raises(OSError, match="too many mappings") as caught:
+        held.extend(mapped.HeldMapping(file, 0, 1) for _ in range(1025))
+    assert caught.value.errno == errno.ENFILE
+    held.clear()
+    mapped.HeldMapping(file, 0, 1).close()
+
+
 def test_a_variant_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="no variant"):
         mapped.use_variant("abacus")
 
 
 def test_selftest_counts_its_checks() -> None:
-    assert mapped.selftest() == 3
+    assert mapped.selftest() == 5

@@ -165,14 +165,21 @@ def test_a_stream_of_one_layer_is_decoded_from_the_page_cache_of_its_file(plan: 
             after = decoder.reports[0]
             assert after.bytes_out - before.bytes_out == end - first
             assert 0 < after.bytes_in - before.bytes_in <= len(stored)
+            mapped = bytearray(end - first)
+            assert decoder.reads_mapped and decoder.read_mapped(memoryview(stored), first, memoryview(mapped))
+            assert mapped == out
+            assert decoder.reports[0].bytes_in - after.bytes_in == after.bytes_in - before.bytes_in
+            assert decoder.reports[0].bytes_out - after.bytes_out == end - first
         assert decoder.decode(stored) == data  # the other way goes on
         for first, end in ((1, size), (0, size - 1), (5, 5)):
             assert not decoder.read_resident(file.fileno(), first, memoryview(bytearray(end - first)))
+            assert not decoder.read_mapped(memoryview(stored), first, memoryview(bytearray(end - first)))
     damaged = bytearray(stored)
     damaged[100] ^= 1
     (tmp_path / "stored").write_bytes(damaged)
     with (tmp_path / "stored").open("rb") as file:
         assert not decoder.read_resident(file.fileno(), 0, memoryview(bytearray(len(data))))
+        assert not decoder.read_mapped(memoryview(damaged), 0, memoryview(bytearray(len(data))))
         assert decoder.failure is None
 
 
@@ -187,3 +194,4 @@ def test_other_streams_are_not_decoded_from_the_page_cache(plans: list[LayerPlan
         decoder = Decoder(recipe, len(stored), context=CONTEXT, keys=KEYS)
         assert decoder.decode(stored) == data
         assert not decoder.read_resident(file.fileno(), 0, memoryview(bytearray(len(data))))
+        assert not decoder.read_mapped(memoryview(stored), 0, memoryview(bytearray(len(data))))
