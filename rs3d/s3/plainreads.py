@@ -10,7 +10,8 @@ each other.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections import deque
+from typing import Final
 
 from rs3d.engine.encryption import sealed_as
 from rs3d.engine.requests import EncryptionMode
@@ -25,13 +26,15 @@ from rs3d.s3.metadata import object_headers
 from rs3d.s3.plaincallers import KnownBucket, PlainCallers
 from rs3d.stores.interfaces import CatalogSnapshot, PayloadPlace
 from rs3d.types.objects import Extent, Inline, ObjectVersion
-from rs3d.types.recipe import Recipe
 
 _ACTION: Final = "s3:GetObject"
 """Of GetObject and HeadObject alike, without a version named."""
 
 _KNOWN_OBJECTS: Final = 8_192
 """Some 1 KiB each."""
+
+_MET_BYTES: Final = 16 * _KNOWN_OBJECTS
+"""One for each row that was met, chosen by its hash; emptied when a sixteenth is set."""
 
 _FILE_BYTES: Final = 1 << 20
 """Bodies in files up to this size are sent from here: one piece, verified as a whole just before. Longer ones are
@@ -41,24 +44,38 @@ _RESERVED: Final = tuple(sorted(SERVER_FIELDS))
 _OK: Final = b"HTTP/1.1 200 OK\r\n"
 
 
-class _Object(NamedTuple):
+class _Object:
     """The answer for a key by the stored row of its latest version, in a bucket as it was."""
 
-    stored: bytes
-    bucket: KnownBucket
-    lines: bytes
-    """Content-Length and all lines of the application but the request's own."""
-    checked_lines: bytes
-    """The same for a client that asked for checksums."""
-    payload: PayloadPlace | None
-    """Where an inlined body lies."""
-    extent: Extent | None
-    """Where a body in a file lies. Neither: a GET goes the long way."""
-    version: ObjectVersion
-    is_sealed: bool
-    """Under the store's keys."""
-    recipe: Recipe | None
-    """The layers of an inlined body, when it has any."""
+    __slots__ = ("_checked_lines", "bucket", "extent", "is_sealed", "lines", "payload", "recipe", "stored", "version")
+
+    def __init__(
+        self, stored: bytes, bucket: KnownBucket, version: ObjectVersion, payload: PayloadPlace | None
+    ) -> None:
+        placement = version.placement
+        self.stored = stored
+        self.bucket = bucket
+        self.version = version
+        self.is_sealed = bool(version.mutable.wrapped_key)
+        """Under the store's keys."""
+        self.lines = _lines(ObjectHead(bucket.bucket, version), False)
+        """Content-Length and all lines of the application but the request's own."""
+        self._checked_lines = b"" if version.meta.checksums else self.lines
+        self.payload = payload
+        """Where an inlined body lies."""
+        is_one_piece = isinstance(placement, Extent) and placement.length <= _FILE_BYTES
+        self.extent = placement if isinstance(placement, Extent) and is_one_piece else None
+        """Where a body in a file lies. Neither: a GET goes the long way."""
+        has_layers = isinstance(placement, Inline) and not (placement.recipe.is_plain and not self.is_sealed)
+        self.recipe = placement.recipe if isinstance(placement, Inline) and has_layers else None
+        """The layers of an inlined body, when it has any."""
+
+    @property
+    def checked_lines(self) -> bytes:
+        """`lines` for a client that asked for checksums."""
+        if not self._checked_lines:
+            self._checked_lines = _lines(ObjectHead(self.bucket.bucket, self.version), True)
+        return self._checked_lines
 
 
 class PlainReads:
@@ -68,6 +85,10 @@ class PlainReads:
         self._callers = callers
         self._warm = callers.warm
         self._objects: dict[bytes, _Object] = {}
+        self._order: deque[bytes] = deque()
+        """The keys of `_objects`, the oldest first: it goes when there are too many."""
+        self._met = bytearray(_MET_BYTES)
+        self._met_count = 0
 
     def answer(self, data: bytearray, start: int, end: int) -> Taken | None:
         """See `Shortcut.answer`; raises any Rs3dError."""
@@ -135,24 +156,31 @@ class PlainReads:
         seal = sealed_as(version.mutable.wrapped_key)
         if seal is not None and seal.mode is not EncryptionMode.STORE:
             return None
-        head = ObjectHead(bucket.bucket, version)
-        if len(self._objects) >= _KNOWN_OBJECTS:
-            self._objects.clear()
-        placement = version.placement
-        is_one_piece = isinstance(placement, Extent) and placement.length <= _FILE_BYTES
-        has_layers = isinstance(placement, Inline) and not (placement.recipe.is_plain and seal is None)
-        known = self._objects[row_key] = _Object(
-            stored,
-            bucket,
-            _lines(head, False),
-            _lines(head, True),
-            payload,
-            placement if isinstance(placement, Extent) and is_one_piece else None,
-            version,
-            seal is not None,
-            placement.recipe if isinstance(placement, Inline) and has_layers else None,
-        )
+        known = _Object(stored, bucket, version, payload)
+        if self._was_met(stored):
+            self._keep(row_key, known)
         return known
+
+    def _was_met(self, stored: bytes) -> bool:
+        """Whether this row was met before, lately; from now on it was. Most of those that are not among the usual ones
+        are not asked for again, and keeping costs more than making: memory that no cache holds, and what is in use goes
+        for it. Two rows may be taken for one: then the first is kept at once."""
+        place = hash(stored) % _MET_BYTES
+        if self._met[place]:
+            return True
+        self._met[place] = 1
+        self._met_count += 1
+        if self._met_count > _KNOWN_OBJECTS:
+            self._met = bytearray(_MET_BYTES)
+            self._met_count = 0
+        return False
+
+    def _keep(self, row_key: bytes, known: _Object) -> None:
+        if row_key not in self._objects:
+            while len(self._order) >= _KNOWN_OBJECTS:
+                del self._objects[self._order.popleft()]
+            self._order.append(row_key)
+        self._objects[row_key] = known
 
 
 def _lines(found: ObjectHead, with_checksums: bool) -> bytes:

@@ -13,8 +13,11 @@ import trio.testing
 
 from rs3d.engine.requests import BucketChange
 from rs3d.http.shortcut import Taken
+from rs3d.s3 import plainreads
 from rs3d.s3.configuration import CustomerKeys, S3Config
+from rs3d.s3.plaincallers import KnownBucket
 from rs3d.s3.plainreads import PlainReads
+from rs3d.stores.interfaces import CatalogSnapshot
 from rs3d.types.identities import BucketGrant, KeyStatus
 from tests.s3.wire.client import Answer, Caller, Connection, head_bytes
 from tests.s3.wire.conftest import make_bucket
@@ -248,6 +251,67 @@ def test_a_key_that_was_switched_off_is_refused_with_the_next_request(
     answer = caller.get(f"/{bucket}/k")
     assert (answer.status, answer.code) == (403, "InvalidAccessKeyId")
     assert len(shortcuts) == 2
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+    """The keys for which an answer was made, in order."""
+    keys: list[bytes] = []
+    meet = PlainReads._meet_object
+
+    def watched(self: PlainReads, view: CatalogSnapshot, known: KnownBucket, row_key: bytes, stored: bytes) -> object:
+        keys.append(row_key.removeprefix(known.prefix))
+        return meet(self, view, known, row_key, stored)
+
+    met: set[bytes] = set()
+
+    def was_met(self: PlainReads, stored: bytes) -> bool:
+        """By the rows themselves: hashes of other tests' rows do not matter."""
+        before = stored in met
+        met.add(stored)
+        return before
+
+    monkeypatch.setattr(PlainReads, "_meet_object", watched)
+    monkeypatch.setattr(PlainReads, "_was_met", was_met)
+    yield keys
+
+
+def test_a_row_was_met_until_too_many_others_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Callers:
+        warm = None
+
+    monkeypatch.setattr(plainreads, "_KNOWN_OBJECTS", 2)
+    # Three whose hashes are told apart.
+    rows = list({hash(row) % plainreads._MET_BYTES: row for row in (bytes([number]) for number in range(256))}.values())
+    reads = PlainReads(Callers())  # type: ignore[arg-type]
+    assert [reads._was_met(rows[0]) for _ in range(3)] == [False, True, True]
+    assert not reads._was_met(rows[1])
+    assert reads._was_met(rows[0])
+    assert not reads._was_met(rows[2])
+    assert not reads._was_met(rows[0])
+
+
+def test_an_answer_is_kept_from_the_second_time_on(root: Caller, bucket: str, made: list[bytes]) -> None:
+    root.put(f"/{bucket}/k", b"body")
+    for _ in range(4):
+        assert root.get(f"/{bucket}/k").body == b"body"
+    assert made == [b"k", b"k"]
+
+
+def test_the_oldest_answer_goes_when_there_are_too_many(
+    root: Caller, bucket: str, made: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plainreads, "_KNOWN_OBJECTS", 2)
+    for name in ("a", "b", "c"):  # whatever other tests left makes way for these
+        root.put(f"/{bucket}/{name}", name.encode())
+        for _ in range(3):
+            assert root.get(f"/{bucket}/{name}").body == name.encode()
+    assert made == [b"a", b"a", b"b", b"b", b"c", b"c"]
+    for name in ("c", "b"):
+        assert root.get(f"/{bucket}/{name}").body == name.encode()
+    assert made[6:] == []
+    assert root.get(f"/{bucket}/a").body == b"a"
+    assert made[6:] == [b"a"]
 
 
 def test_pipelined_reads_are_answered_in_order(root: Caller, bucket: str) -> None:
