@@ -21,6 +21,7 @@ import trio
 
 from rs3d.app.interpreter import own_environment, own_python
 from rs3d.errors import DamageError, FormatUnknown, Rs3dError
+from rs3d.priority import lower_priority
 from rs3d.services.scrub import CatalogExamined
 from rs3d.stores.catalog import LocalCatalog
 from rs3d.stores.catalogpages import damage_in_view
@@ -128,7 +129,7 @@ def main() -> int:
     parser.add_argument("--root", required=True)
     parser.add_argument("--parent", type=int, required=True)
     arguments = parser.parse_args()
-    os.nice(5)
+    lower_priority(5)
     try:
         found = examine(arguments.root, arguments.parent)
     except Rs3dError as error:

@@ -54,6 +54,7 @@ from rs3d.daemon.scrubbing import Scrubbing, build_scrubbing
 from rs3d.daemon.startup import read_sealed
 from rs3d.errors import ConfigurationError
 from rs3d.http.server import ServerControl, serve
+from rs3d.priority import lower_priority
 from rs3d.services.compaction import CompactionService
 from rs3d.services.garbage import GarbageService, SweepService
 from rs3d.services.keyproviders import KeyProviderService
@@ -327,7 +328,7 @@ def _restarts(processes: Processes) -> int:
 
 def main(child: Child) -> None:
     kernels.selftest()
-    os.nice(5)  # requests go first
+    lower_priority(5)  # requests go first
     trio.run(Steward(child).run)
 
 

@@ -19,6 +19,7 @@ PACKAGE = ROOT / "rs3d"
 RANKS = {
     "errors": 0,
     "clock": 0,
+    "priority": 0,
     "types": 1,
     "config": 1,
     "kernels": 2,

@@ -56,6 +56,12 @@ def test_the_service_allows_many_descriptors() -> None:
     assert int(re.search(r"^LimitNOFILE=(\d+)$", text, re.MULTILINE)[1]) >= 65536  # type: ignore[index]
 
 
+def test_the_filter_lets_background_work_lower_its_priority() -> None:
+    """`~@resources` refuses it, unless it is allowed after that."""
+    text = (UNITS / "rs3d.service").read_text()
+    assert text.index("SystemCallFilter=setpriority\n") > text.index("@resources")
+
+
 def test_the_example_configuration_is_valid() -> None:
     command = [sys.executable, "-m", "rs3d", "config", "check", "--config", str(UNITS / "rs3d.toml")]
     checked = subprocess.run(command, capture_output=True, text=True, timeout=120)
