@@ -28,6 +28,8 @@ cdef extern from "mapped_impl.h" nogil:
     Py_ssize_t mapped_check(int, const unsigned char *, size_t, size_t, const unsigned char *, size_t *)
     Py_ssize_t mapped_check_file(int, int, int64_t, size_t, size_t, const unsigned char *, size_t *)
     Py_ssize_t mapped_copy(const unsigned char *, size_t, unsigned char *, size_t *)
+    Py_ssize_t mapped_copy_checked(int, const unsigned char *, size_t, unsigned char *, size_t, const unsigned char *,
+                                   size_t *)
     const unsigned char *mapped_open(int, int64_t, size_t)
     void mapped_close(const unsigned char *, size_t)
     int64_t mapped_resident(int, int64_t, int64_t)
@@ -186,6 +188,34 @@ def copy_from(mapping, Py_ssize_t offset, dest):
                                      <unsigned char *>view.buf, &fault)
             if answer == MAPPED_FAULT:
                 raise MappingFault("unreadable", offset + <int64_t>fault)
+        finally:
+            PyBuffer_Release(&view)
+    finally:
+        PyBuffer_Release(&source)
+
+
+def copy_checked(mapping, Py_ssize_t offset, dest, Py_ssize_t block_bytes, expected_crcs):
+    cdef Py_buffer source, view, crcs
+    cdef Py_ssize_t answer
+    cdef size_t fault = 0
+    open_readable(mapping, &source)
+    try:
+        open_writable(dest, &view)
+        try:
+            open_readable(expected_crcs, &crcs)
+            try:
+                check_span("mapping", source.len, offset, view.len)
+                check_table(block_bytes, view.len, &crcs)
+                guard()
+                with nogil:
+                    answer = mapped_copy_checked(active, <const unsigned char *>source.buf + offset, view.len,
+                                                 <unsigned char *>view.buf, block_bytes,
+                                                 <const unsigned char *>crcs.buf, &fault)
+                if answer == MAPPED_FAULT:
+                    raise MappingFault("unreadable", offset + <int64_t>fault)
+                return answer
+            finally:
+                PyBuffer_Release(&crcs)
         finally:
             PyBuffer_Release(&view)
     finally:

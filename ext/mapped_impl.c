@@ -146,6 +146,44 @@ ptrdiff_t mapped_copy(const unsigned char *at, size_t length, unsigned char *to,
     return 0;
 }
 
+/* What is copied stays in the nearest cache until it is checked; a shorter one pays for the folds' ends. */
+enum { COPIED_AT_ONCE = 16 << 10 };
+
+/* The copy is what is checked, so what is handed out was: the page may change between the two. */
+static ptrdiff_t copy_checked(int variant, const unsigned char *at, size_t length, unsigned char *to, size_t block,
+                              const unsigned char *expected)
+{
+    for (ptrdiff_t index = 0; length; index++) {
+        size_t left = length < block ? length : block;
+        unsigned char found[4];
+        uint64_t crc = 0;
+        length -= left;
+        for (size_t span; left; left -= span, at += span, to += span) {
+            span = left < COPIED_AT_ONCE ? left : COPIED_AT_ONCE;
+            memcpy(to, at, span);
+            crc = crc_update(&crc_poly_32c, variant, crc, to, span);
+        }
+        store32(found, (uint32_t)crc);
+        if (memcmp(found, expected + 4 * index, 4) != 0)
+            return index;
+    }
+    return MAPPED_GOOD;
+}
+
+ptrdiff_t mapped_copy_checked(int variant, const unsigned char *at, size_t length, unsigned char *to, size_t block,
+                              const unsigned char *expected, size_t *fault)
+{
+    guard here = {.start = (uintptr_t)at, .end = (uintptr_t)at + length};
+    if (sigsetjmp(here.back, 0)) {
+        *fault = faulting_page(&here);
+        return MAPPED_FAULT;
+    }
+    active = &here;
+    const ptrdiff_t answer = copy_checked(variant, at, length, to, block, expected);
+    active = NULL;
+    return answer;
+}
+
 enum { MINCORE_PAGES = 4096 }; /* 16 MiB a call */
 
 /* Whoever maps so much has use for it all. */

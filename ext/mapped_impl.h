@@ -40,6 +40,11 @@ ptrdiff_t mapped_check_file(int variant, int fd, int64_t offset, size_t length, 
 /* Copy out of a mapping: 0 or MAPPED_FAULT; then the bytes before *fault's page may have been copied. */
 ptrdiff_t mapped_copy(const unsigned char *at, size_t length, unsigned char *to, size_t *fault);
 
+/* The same, and CRC32C of each block of what was copied against `expected`, as mapped_check: MAPPED_GOOD, the first bad
+ * block's index, or MAPPED_FAULT; then the bytes copied are not to be used. */
+ptrdiff_t mapped_copy_checked(int variant, const unsigned char *at, size_t length, unsigned char *to, size_t block,
+                              const unsigned char *expected, size_t *fault);
+
 /* Map a range of a file for reading. Returns the address of `offset`, or NULL with errno. */
 const unsigned char *mapped_open(int fd, int64_t offset, size_t length);
 void mapped_close(const unsigned char *at, size_t length);

@@ -289,6 +289,12 @@ class BlobPieces:
             # Of several pieces the next is made while one is sent, which is a thread's work.
             is_all = upcoming.length == self._extents[0].length
             reader = decode_resident(blobs, blob, upcoming.offset, buffer, self._data_key) if is_all else None
+        elif self._is_small_body(upcoming):
+            # Nothing of it is wanted later: its file is kept for the next one who reads it.
+            if self._runtime.open_files.read_now(self._extents[0], buffer):
+                self._opened += 1
+                return True
+            return False
         else:
             reader = blobs.open_and_read_now(blob, upcoming.offset, buffer)
         if reader is None:
@@ -296,6 +302,13 @@ class BlobPieces:
         self._readers[upcoming.index] = reader
         self._opened += 1
         return True
+
+    def _is_small_body(self, upcoming: _Slice) -> bool:
+        """Whether the piece is everything there is, of a blob that is no longer than a piece."""
+        if not self._only or upcoming.length != self._extents[0].length:
+            return False
+        info = self._runtime.blobs.remembered(self._extents[0].blob)
+        return info is not None and info.stored_bytes <= self._runtime.config.piece_bytes
 
     def _lengthened(self, span: FileSpan, upcoming: _Slice) -> FileSpan:
         """The span with those behind it in its blob that can be handed out likewise, up to SPAN_BYTES: a MiB each time

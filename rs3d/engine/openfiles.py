@@ -117,6 +117,28 @@ class OpenFiles:
         held = self._held[blob] = HeldFile(reader)
         return held.take()
 
+    def read_now(self, extent: Extent, buffer: memoryview) -> bool:
+        """Fill `buffer` with checked bytes of a blob whose stored bytes are the client's, without waiting; False where
+        a thread has to read them, or to say what is wrong with them. For the loop.
+
+        Args:
+            buffer: as long as `extent`.
+        """
+        held = self._held.get(extent.blob)
+        if held is None:
+            reader = self._blobs.open_and_read_now(extent.blob, extent.offset, buffer)
+            if reader is None:
+                return False
+            self._make_room()
+            self._held[extent.blob] = HeldFile(reader)
+            return True
+        held.age.is_used = True
+        if held.reader.read_now(extent.offset, buffer):
+            return True
+        del self._held[extent.blob]
+        held.let_go()
+        return False
+
     def decode(
         self, extent: Extent, buffer: memoryview, version: ObjectVersion, key_of: Callable[[], EncryptionKey | None]
     ) -> bool:

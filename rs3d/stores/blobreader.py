@@ -6,6 +6,7 @@ out first and checks the copy, so that what is handed out is what was checked, w
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -25,6 +26,10 @@ from rs3d.types.identifiers import BlobId
 _PAGE_SPAN_BYTES: Final = ROWS_PER_PAGE[Table.BLOCKS] * BLOCK_BYTES
 _READ_BYTES: Final = 1024 * 1024
 """Read and checked at a time, so that the CRC meets the bytes in the cache; divides the span of a page."""
+_MAPPED_BYTES: Final = _READ_BYTES
+"""Blobs up to this size are mapped when they are read again and again; longer ones are read once, piece by piece."""
+_MAPPED_FROM: Final = 2
+"""The reading by `read_now` after which the file is mapped: whoever was read twice by one reader is read again."""
 
 
 class _Scratch(threading.local):
@@ -40,7 +45,21 @@ _scratch = _Scratch()
 class LocalBlobReader:
     """`interfaces.BlobReader` on open descriptors, readable even when the blob is unlinked. One thread at a time."""
 
-    __slots__ = ("_data", "_entry", "_files", "_lately", "_maps", "_memo", "_meta", "_page", "_tell", "info", "origin")
+    __slots__ = (
+        "_data",
+        "_entry",
+        "_files",
+        "_lately",
+        "_mapping",
+        "_maps",
+        "_memo",
+        "_meta",
+        "_page",
+        "_readings",
+        "_tell",
+        "info",
+        "origin",
+    )
 
     def __init__(
         self,
@@ -73,6 +92,8 @@ class LocalBlobReader:
         self._maps = maps
         self._lately = lately
         self._page = (0, entry.first_rows)
+        self._readings = 0
+        self._mapping: mapped.HeldMapping | None = None
 
     def fileno(self) -> int:
         return self._data
@@ -105,6 +126,12 @@ class LocalBlobReader:
         if self._meta >= 0 or not len(view):
             return False
         self._blocks_around(offset, len(view))
+        mapping = self._mapping
+        if mapping is not None:
+            return mapping.is_whole() and self._fill(offset, view, self._copy_mapped)
+        self._readings += 1
+        if self._readings == _MAPPED_FROM:
+            self._map()
         return self._fill(offset, view, self._read_resident)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
@@ -160,6 +187,9 @@ class LocalBlobReader:
         return tail
 
     def close(self) -> None:
+        mapping, self._mapping = self._mapping, None
+        if mapping is not None:
+            mapping.close()
         for descriptor in (self._data, self._meta):
             if descriptor >= 0:
                 self._files.close(descriptor)
@@ -201,6 +231,24 @@ class LocalBlobReader:
         except OSError:
             return False
         return crc32c_check_blocks(view, BLOCK_BYTES, self._rows(offset, len(view))) < 0
+
+    def _copy_mapped(self, offset: int, view: memoryview) -> bool:
+        """The same from the mapping: no system call, and the copy is checked as it is made."""
+        if self._mapping is None:
+            return False
+        rows = self._rows(offset, len(view))
+        try:
+            return mapped.copy_checked(self._mapping, offset, view, BLOCK_BYTES, rows) < 0
+        except mapped.MappingFault:
+            return False
+
+    def _map(self) -> None:
+        """From the next time on, `read_now` copies from a mapping. Where that cannot be had, the file is read on; what
+        has layers is mapped by its decoder."""
+        if not self._maps or self.info.stored_bytes > _MAPPED_BYTES or not self.info.recipe.is_plain:
+            return
+        with contextlib.suppress(OSError):  # shorter than it should be, which reading finds; or too many are held
+            self._mapping = mapped.HeldMapping(self._data, 0, self.info.stored_bytes)
 
     def _rows(self, offset: int, length: int) -> memoryview:
         page = offset // _PAGE_SPAN_BYTES

@@ -13,9 +13,11 @@ import trio
 import trio.testing
 
 from rs3d.engine import openfiles
+from rs3d.engine.configuration import Verify
 from rs3d.engine.library import OpenedStore, open_store_parts
 from rs3d.engine.openfiles import HELD_MOST, HELD_S, HeldFile, OpenFiles
 from rs3d.engine.requests import BucketRequest, Delivery
+from rs3d.errors import ObjectDamaged
 from rs3d.types.objects import Extent
 from tests.engine.bodies import noise
 from tests.engine.conftest import SMALL_LIMITS, SMALL_STORE
@@ -38,13 +40,30 @@ class World:
         return self.files.take_verified(extent.blob, extent.offset, extent.length)
 
     def descriptors(self) -> int:
-        """Those of data files, unlinked ones too."""
-        found = 0
-        for name in os.listdir("/proc/self/fd"):
-            with suppress(FileNotFoundError):  # of the listing itself
-                target = os.readlink(f"/proc/self/fd/{name}")
-                found += target.startswith(str(self.root)) and ".data" in target
-        return found
+        return open_data_files(self.root)
+
+
+def open_data_files(root: Path) -> int:
+    """Descriptors of data files, unlinked ones too."""
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # of the listing itself
+            target = os.readlink(f"/proc/self/fd/{name}")
+            found += target.startswith(str(root)) and ".data" in target
+    return found
+
+
+def data_files(root: Path) -> list[Path]:
+    return list(root.rglob("*.data"))
+
+
+def flip(path: Path, offset: int) -> None:
+    """One bit of a file, in place."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        found = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([found ^ 4]))
 
 
 @asynccontextmanager
@@ -118,6 +137,56 @@ async def test_what_is_not_verified_any_more_is_looked_at_by_a_thread(
         assert w.take() is None and len(w.files) == 0
         held.give_back()
         assert w.descriptors() == 0 and w.take() is None
+
+
+@pytest.mark.parametrize("verify", Verify)
+async def test_a_small_body_is_read_from_one_file_until_a_byte_of_it_flips(tmp_path: Path, verify: Verify) -> None:
+    limits = replace(LIMITS, verify=verify)
+    async with open_store_parts(str(tmp_path), limits, SMALL_STORE) as opened:
+        engine = opened.engine
+        await engine.create_bucket("bucket")
+        await engine.put_object("bucket", "k", BODY)
+
+        async def read(range: str | None = None) -> bytes:
+            async with await engine.open_object("bucket", "k", range=range) as reader:
+                return await reader.read()
+
+        for _ in range(4):
+            assert await read() == BODY
+        assert await read("bytes=70000-99998") == BODY[70_000:-1]
+        files = engine._runtime.open_files
+        assert len(files) == 1 and open_data_files(tmp_path) == 1
+        flip(data_files(tmp_path)[0], 80_000)
+        with pytest.raises(ObjectDamaged, match="block 1"):
+            await read()
+        assert len(files) == 0
+        assert await read("bytes=0-65535") == BODY[:65_536], "the block before it is whole"
+
+
+async def test_a_small_body_whose_file_was_cut_off_while_it_is_kept_is_damaged(tmp_path: Path) -> None:
+    async with open_store_parts(str(tmp_path), LIMITS, SMALL_STORE) as opened:
+        engine = opened.engine
+        await engine.create_bucket("bucket")
+        await engine.put_object("bucket", "k", BODY)
+        for _ in range(4):
+            async with await engine.open_object("bucket", "k") as reader:
+                assert await reader.read() == BODY
+        os.truncate(data_files(tmp_path)[0], 70_000)
+        with pytest.raises(ObjectDamaged):
+            await engine.open_object("bucket", "k")
+
+
+async def test_a_small_body_replaced_and_collected_is_the_new_one(tmp_path: Path) -> None:
+    async with open_store_parts(str(tmp_path), LIMITS, SMALL_STORE) as opened:
+        engine = opened.engine
+        await engine.create_bucket("bucket")
+        for body in (BODY, BODY[::-1]):
+            await engine.put_object("bucket", "k", body)
+            await opened.collector.collect()
+            for _ in range(4):
+                async with await engine.open_object("bucket", "k") as reader:
+                    assert await reader.read() == body
+        assert len(data_files(tmp_path)) == 1
 
 
 async def test_what_has_layers_is_not_kept(tmp_path: Path) -> None:

@@ -106,6 +106,39 @@ def test_a_mapping_cut_under_its_reader_faults_at_the_missing_page_and_the_proce
         assert whole == os.pread(file, 100, 3 * 4096 - 100)
 
 
+@pytest.mark.parametrize(("offset", "length", "block"), [(0, 40_000, 65_536), (1, 39_999, 20_001), (4095, 9000, 512)])
+def test_what_is_copied_and_checked_agrees_with_the_oracle(
+    variant: str, file: int, offset: int, length: int, block: int
+) -> None:
+    found, table = bytearray(length), _table(file, offset, length, block)
+    with mmap.mmap(file, 0, prot=mmap.PROT_READ) as mapping:
+        assert mapped.copy_checked(mapping, offset, found, block, table) == -1
+        assert found == os.pread(file, length, offset)
+        assert mapped.copy_checked(mapping, offset, bytearray(0), block, b"") == -1
+        for at in (0, length // 2, length - 1):
+            os.pwrite(file, bytes([found[at] ^ 1]), offset + at)
+            assert mapped.copy_checked(mapping, offset, bytearray(length), block, table) == at // block
+            os.pwrite(file, found[at : at + 1], offset + at)
+
+
+def test_a_copy_to_be_checked_faults_where_the_file_was_truncated(file: int) -> None:
+    table = _table(file, 4096, 20_000)
+    with mmap.mmap(file, 0, prot=mmap.PROT_READ) as mapping:
+        os.ftruncate(file, 3 * 4096)
+        with pytest.raises(mapped.MappingFault) as caught:
+            mapped.copy_checked(mapping, 4096, bytearray(20_000), BLOCK, table)
+    assert caught.value.offset == 3 * 4096
+
+
+def test_a_copy_to_be_checked_is_within_the_mapping_and_has_a_crc_for_each_block() -> None:
+    with pytest.raises(ValueError, match="outside"):
+        mapped.copy_checked(b"123", 1, bytearray(3), BLOCK, b"\0" * 4)
+    with pytest.raises(ValueError, match="expected_crcs"):
+        mapped.copy_checked(b"123", 0, bytearray(3), 1, b"\0" * 8)
+    with pytest.raises(ValueError, match="positive"):
+        mapped.copy_checked(b"123", 0, bytearray(3), 0, b"\0" * 4)
+
+
 def test_a_file_truncated_while_it_is_read_by_descriptor_faults_or_is_refused(file: int) -> None:
     os.ftruncate(file, 0)
     os.ftruncate(file, 64 << 20)
