@@ -202,9 +202,9 @@ class BlobPieces:
         under_way, self._next = self._next, None
         self._slices.end()
         job, lease, _ = (None, None, None) if under_way is None else under_way
-        if isinstance(job, Ready):
-            job = None
-        if job is None or job.is_done:
+        # Looked at once: it may end between two looks, and then nobody would release the buffer.
+        reading = None if isinstance(job, Ready) or job is None or job.is_done else job
+        if reading is None:
             if lease is not None:
                 lease.release()
             if sum(reader.info.stored_bytes for reader in self._readers.values()) <= CLOSED_AT_ONCE_BYTES:
@@ -212,12 +212,12 @@ class BlobPieces:
                 return
 
         def end() -> None:
-            if job is not None:
-                job.ended.wait()
+            if reading is not None:
+                reading.ended.wait()
             self._close_below(len(self._extents))
 
         closing = self._runtime.threads.start(end)
-        if lease is not None and job is not None and not job.is_done:
+        if lease is not None and reading is not None:
             closing.on_done(lease.release)
 
     # -- one piece ahead ---------------------------------------------------------------------------------------------
