@@ -145,7 +145,7 @@ class _BlobJob:
     def start(self, view: memoryview) -> Job[None]:
         """Hash and write `view`, which is not touched until the job has ended."""
         hashing = self._runtime.hashing.start(self.digests, view)
-        return self._runtime.threads.start(lambda: self._hash_and_write(view, hashing))
+        return self._runtime.body_threads.start(lambda: self._hash_and_write(view, hashing))
 
     def start_last(self, view: memoryview, check: Callable[[], T]) -> Job[tuple[T, BlobInfo]]:
         """The same for the last bytes, perhaps none; then call `check`, when all digests are known, and finish."""
@@ -156,7 +156,7 @@ class _BlobJob:
                 self._hash_and_write(view, hashing)
             return check(), self._finish()
 
-        return self._runtime.threads.start(end)
+        return self._runtime.body_threads.start(end)
 
     def _hash_and_write(self, view: memoryview, hashing: HashTicket | None) -> None:
         if hashing is None:

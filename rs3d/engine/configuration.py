@@ -40,7 +40,7 @@ class EngineConfig:
     small_buffer_count: int = 512
     """Buffers of 64 KiB for bodies that come when all large ones are in use."""
     threads: int = 16
-    """Threads for hashing, writing and verifying bodies."""
+    """Threads that hash and write bodies, made when needed; as many again read and verify."""
     hash_aside_bytes: int = 32 * KIB
     """From this piece size on, MD5 runs in a thread of its own, together with that of other bodies, while the piece is
     written."""

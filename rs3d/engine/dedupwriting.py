@@ -88,7 +88,7 @@ class ChunkedBody:
     def start(self, view: memoryview, *, is_last: bool = False) -> ChunkStep:
         """Take the next bytes; `view` belongs to the step until it was waited for, that of the last bytes to the body
         until `finish`."""
-        threads = self._runtime.threads
+        threads = self._runtime.body_threads
         copies = not is_last and self._reserve_waiting(len(view))
         hashing = self._runtime.hashing.start(self.digests, view)
         if hashing is None:
@@ -113,7 +113,7 @@ class ChunkedBody:
 
         Cancellation: leaves everything to `discard`.
         """
-        threads, files = self._runtime.threads, self._files
+        threads, files = self._runtime.body_threads, self._files
         await self.settle(await threads.run(files.take_rest), may_wait=False)
         await trio.lowlevel.checkpoint_if_cancelled()
         md5 = self.digests.value("MD5") if self.digests.has("MD5") else b""
@@ -176,7 +176,7 @@ class ChunkedBody:
         self._waiting_reserved = 0
 
     async def _write(self, chunks: list[NamedChunk]) -> None:
-        await self._runtime.threads.run(lambda: self._files.write(chunks))
+        await self._runtime.body_threads.run(lambda: self._files.write(chunks))
         await self._after_writing()
 
     async def _after_writing(self) -> None:

@@ -134,6 +134,7 @@ class StorageEngine:
         """End the engine's threads when their jobs are done. Blocks that long."""
         self._runtime.open_files.let_go_all()
         self._runtime.threads.stop()
+        self._runtime.body_threads.stop()
 
     async def let_files_go(self) -> None:
         """Close every second what `warm_reads` keeps open, until cancelled: a task of whoever serves."""

@@ -14,6 +14,8 @@ from typing import Generic, TypeVar, cast
 import outcome
 import trio
 
+from rs3d.priority import lower_priority
+
 T = TypeVar("T")
 
 
@@ -80,11 +82,15 @@ class Job(Generic[T]):
 class Threads:
     """Threads made on demand, up to a bound; jobs start in the order in which they were given."""
 
-    def __init__(self, count: int, name: str = "engine") -> None:
+    def __init__(self, count: int, name: str = "engine", *, steps_behind: int = 0) -> None:
+        """Args:
+        steps_behind: by how much the threads let that one go before them that starts their jobs (`lower_priority`).
+        """
         if count < 2:
             raise ValueError("a job that joins another needs two threads")
         self._count = count
         self._name = name
+        self._steps_behind = steps_behind
         self._queue: queue.SimpleQueue[Job[object] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._outstanding = 0
@@ -116,6 +122,8 @@ class Threads:
         self._outstanding -= 1
 
     def _work(self) -> None:
+        if self._steps_behind:
+            lower_priority(self._steps_behind)
         while True:
             job = self._queue.get()
             if job is None:

@@ -58,7 +58,8 @@ class MemoryWorld:
 
     async def quiet(self) -> None:
         """Wait until no thread of the engine has anything to do."""
-        while self.engine._runtime.threads.outstanding:
+        runtime = self.engine._runtime
+        while runtime.threads.outstanding or runtime.body_threads.outstanding:
             await trio.lowlevel.checkpoint()
 
     def unreachable_blobs(self) -> set[BlobId]:
