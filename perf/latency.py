@@ -11,6 +11,8 @@ import multiprocessing
 import shutil
 import statistics
 import sys
+import time
+from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -35,24 +37,31 @@ def prepare(target: Target) -> list[Prepared]:
     return [target.prepare("GET", key) for key in keys]
 
 
-def upload(target: Target, stop: Event) -> None:
-    """Put one large object over and over."""
+def upload(target: Target, stop: Event, rate: Synchronized[float]) -> None:
+    """Put one large object over and over; in the end `rate` is how many MiB went a second."""
     put = target.prepare("PUT", f"/{BUCKET}/large", body_of(UPLOAD_BYTES, 2))
+    bodies, start = 0, time.perf_counter()
     while not stop.is_set():
         run(target.endpoint, iter([put]), connections=1, seconds=60, most=1)
+        bodies += 1
+    rate.value = bodies * UPLOAD_BYTES / MIB / (time.perf_counter() - start)
 
 
-def beside_an_upload(target: Target, gets: list[Prepared], seconds: float, connections: int) -> Measurement:
-    """The GETs while another process uploads."""
+def beside_an_upload(
+    target: Target, gets: list[Prepared], seconds: float, connections: int
+) -> tuple[Measurement, float]:
+    """The GETs while another process uploads, and how many MiB a second that one got through."""
     stop = multiprocessing.Event()
-    uploader = multiprocessing.Process(target=upload, args=(target, stop))
+    rate = multiprocessing.Value("d", 0.0)
+    uploader = multiprocessing.Process(target=upload, args=(target, stop, rate))
     uploader.start()
     try:
         run(target.endpoint, repeated(gets), connections=connections, seconds=1.0, most=1_000_000)
-        return run(target.endpoint, repeated(gets), connections=connections, seconds=seconds, most=1_000_000)
+        measured = run(target.endpoint, repeated(gets), connections=connections, seconds=seconds, most=1_000_000)
     finally:
         stop.set()
         uploader.join()
+    return measured, rate.value
 
 
 def main() -> None:
@@ -65,8 +74,9 @@ def main() -> None:
     for name in KINDS:
         parser.add_argument(f"--{name}", metavar="BINARY", default="")
     options = parser.parse_args()
-    print("| server | alone: GET/s | p50 ms | p99 ms | p99 ÷ p50 | beside an upload: GET/s | p99 ms | p99 ÷ alone |")
-    print("|---|---|---|---|---|---|---|---|")
+    columns = "alone: GET/s | p50 ms | p99 ms | p99 ÷ p50 | beside an upload: GET/s | p99 ms | p99 ÷ alone"
+    print(f"| server | {columns} | upload MiB/s |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for name, kind in KINDS.items():
         binary = getattr(options, name)
         if not binary:
@@ -76,7 +86,7 @@ def main() -> None:
         server = Server(kind, binary, root)
         try:
             gets = prepare(server.target)
-            alone, beside = [], []
+            alone, beside, uploads = [], [], []
             for _ in range(options.rounds):
                 alone.append(
                     run(
@@ -87,7 +97,9 @@ def main() -> None:
                         most=1_000_000,
                     )
                 )
-                beside.append(beside_an_upload(server.target, gets, options.seconds, options.connections))
+                measured, rate = beside_an_upload(server.target, gets, options.seconds, options.connections)
+                beside.append(measured)
+                uploads.append(rate)
         finally:
             server.stop()
         rate, p50, p99 = (statistics.median(figures) for figures in zip(*map(_figures, alone), strict=True))
@@ -96,7 +108,7 @@ def main() -> None:
         )
         print(
             f"| {kind.name} | {rate:,.0f} | {p50:.2f} | {p99:.2f} | {p99 / p50:.1f} "
-            f"| {rate_beside:,.0f} | {p99_beside:.2f} | {p99_beside / p99:.1f} |",
+            f"| {rate_beside:,.0f} | {p99_beside:.2f} | {p99_beside / p99:.1f} | {statistics.median(uploads):,.0f} |",
             flush=True,
         )
 
