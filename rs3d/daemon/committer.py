@@ -18,7 +18,7 @@ from rs3d.app import metrics
 from rs3d.app.opening import storage_root
 from rs3d.app.sections import SCHEMA, LogConfig
 from rs3d.config.loading import from_tree
-from rs3d.daemon.child import Child, leave_orphaned, run
+from rs3d.daemon.child import Child, leave_orphaned, run, settle_memory
 from rs3d.daemon.control import AcceptClock, Drain, Heartbeat, Ready, Reload, Reloaded, StopWriting, close_all
 from rs3d.errors import ConfigurationError, ProtocolMismatch
 from rs3d.stores.ballast import SpaceConfig
@@ -159,6 +159,7 @@ def _commit(child: Child, attendant: Attendant) -> None:
         service = CommitterService(opened.core, control)
         service.close_stale_epochs(frozenset(child.epochs))
         attendant.watch(service, opened)
+        settle_memory()
         child.channel.send(Ready())
         service.serve()
         service.close()

@@ -21,7 +21,7 @@ from rs3d.app.storeparts import NO_COMMITTER, StoreParts, open_parts
 from rs3d.app.tlscertificates import load_certificates
 from rs3d.clock import SystemClock
 from rs3d.config.loading import from_tree
-from rs3d.daemon.child import Child, attend, beat, ignore_message, run
+from rs3d.daemon.child import Child, attend, beat, ignore_message, run, settle_memory
 from rs3d.daemon.control import (
     BlobSuspected,
     CommitterChannel,
@@ -119,6 +119,7 @@ class Worker:
             nursery.start_soon(self._serve_on, plain, False)
             if encrypted:
                 nursery.start_soon(self._serve_on, encrypted, True)
+            settle_memory()
             self._child.channel.send(Ready())
             await self._drain_asked.wait()
             timeout_s = self._drain.timeout_s if self._drain is not None else 0.0
