@@ -50,8 +50,8 @@ loop."""
 BODIES_BEHIND: Final = 5
 """How far the threads that hash and write bodies stay behind the loop: they get a third of its weight where both want
 a core. Beside an upload of 64 MiB, over and over, on two cores, this takes a sixth from the p99 of small GETs and has a
-fifth more of them served, at a quarter of the upload's speed; 10 takes half of that. What a core has to spare they get
-all the same: an upload alone is as fast as before."""
+fifth more of them served, and the upload loses a quarter of its speed; with 10 steps, half. What a core has to spare
+they get all the same: an upload alone is as fast as before."""
 
 T = TypeVar("T")
 
