@@ -150,20 +150,21 @@ def test_a_message_is_refused_at_every_length_that_cuts_it() -> None:
     put = random_put(random.Random(2), payload=b"payload")
     message = encode_small_put(put) + put.payload
     for length in range(len(message)):
-        refused(message[:length])
+        reason = refused(message[:length])
+        assert reason.endswith("is cut" if length < len(message) - len(put.payload) else "on its way to the committer")
 
 
-@pytest.mark.parametrize("key", [b"", b"a\0b", b"k" * 463])
-def test_keys_that_have_rows_of_another_form_are_refused(key: bytes) -> None:
+@pytest.mark.parametrize(("key", "reason"), [(b"", "too long"), (b"a\0b", "escaped"), (b"k" * 463, "too long")])
+def test_keys_that_have_rows_of_another_form_are_refused(key: bytes, reason: str) -> None:
     put = random_put(random.Random(3), payload=b"payload")
     put.key = key
-    refused(encode_small_put(put) + put.payload)
+    assert reason in refused(encode_small_put(put) + put.payload)
 
 
 def test_a_content_type_that_is_too_long_is_refused() -> None:
     put = random_put(random.Random(4), payload=b"payload")
     put.content_type = b"t" * 513
-    refused(encode_small_put(put) + put.payload)
+    assert "too long" in refused(encode_small_put(put) + put.payload)
 
 
 def test_a_mutable_part_that_is_too_long_is_refused() -> None:
