@@ -14,7 +14,6 @@ from rs3d.engine.dedupplan import DedupPlan
 from rs3d.engine.layerwork import LAYER_WORK, Direction
 from rs3d.engine.mendedreading import MendedReads
 from rs3d.errors import BlobDamaged, DamageError, InvalidArgument
-from rs3d.kernels.mapped import HeldMapping
 from rs3d.rio.adaptive import AdaptiveChooser, CompressionHistory, machine_load
 from rs3d.rio.chunks import ChunkPacking
 from rs3d.rio.codecs import LEVELS, Codec
@@ -210,10 +209,6 @@ def decode_inline(recipe: Recipe, payload: bytes, data_key: EncryptionKey | None
     return bytes(out)
 
 
-_MAPPED_FROM: Final = 2
-"""The reading after which the file is mapped: whoever was read twice in a moment is read again."""
-
-
 class _NotResident(Exception):
     """Stored bytes are not in memory, or are not what they should be."""
 
@@ -221,7 +216,7 @@ class _NotResident(Exception):
 class LayeredBlob:
     """A blob whose stored bytes are not the client's, read in terms of client bytes. One reading at a time."""
 
-    __slots__ = ("_bodies", "_decoder", "_mapped", "_mapping", "_reader", "_stored", "info")
+    __slots__ = ("_bodies", "_decoder", "_reader", "_stored", "info")
 
     def __init__(self, reader: BlobReader, data_key: EncryptionKey | None) -> None:
         """Takes over `reader`.
@@ -232,8 +227,6 @@ class LayeredBlob:
         self._reader = reader
         self._bodies = 0
         """Read by `read_now`, each at once; a body that is read by pieces counts as one."""
-        self._mapping: HeldMapping | None = None
-        self._mapped: memoryview | None = None
         self._stored = MendedReads(reader)
         self.info = reader.info
         info = reader.info
@@ -264,12 +257,9 @@ class LayeredBlob:
         """The same for the loop, if the stored bytes are in memory; False leaves `buffer` with any content, and this
         reader fit for nothing but `close`."""
         self._bodies += 1
-        mapping, mapped = self._mapping, self._mapped
-        if mapping is not None and mapped is not None and mapping.is_whole():
-            if self._decoder.read_mapped(mapped, offset, buffer):
-                return True
-        elif self._bodies == _MAPPED_FROM:
-            self._map()
+        stored = self._reader.stored_now()
+        if stored is not None and self._decoder.read_mapped(stored, offset, buffer):
+            return True
         if self._decoder.read_resident(self._reader.fileno(), offset, buffer):
             return True
         try:
@@ -278,17 +268,6 @@ class LayeredBlob:
             return False
         return True
 
-    def _map(self) -> None:
-        """From the next time on, read from a mapping of the file: making it costs what reading the file does, and using
-        it nothing. Where that cannot be done, the file is read on."""
-        if not self._decoder.reads_mapped:
-            return
-        try:
-            self._mapping = HeldMapping(self._reader.fileno(), 0, self.info.stored_bytes)
-        except (OSError, ValueError):
-            return  # shorter than it should be, which reading finds; or too many are held
-        self._mapped = memoryview(self._mapping)
-
     def _take_resident(self, offset: int, buffer: memoryview) -> None:
         if not self._reader.read_now(offset, buffer):
             raise _NotResident
@@ -296,8 +275,4 @@ class LayeredBlob:
     def close(self) -> None:
         """Close the blob's descriptors."""
         LAYER_WORK.note(Direction.READ, self._decoder.reports, max(1, self._bodies))
-        if self._mapped is not None:
-            self._mapped.release()
-        if self._mapping is not None:
-            self._mapping.close()
         self._reader.close()

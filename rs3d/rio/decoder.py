@@ -221,11 +221,6 @@ class Decoder:
         self._stored.bytes_out += stored
         return stored > 0
 
-    @property
-    def reads_mapped(self) -> bool:
-        """Whether `read_mapped` can be of use at all."""
-        return self._resident is not None
-
     def read_mapped(self, stored: memoryview, first: int, out: memoryview) -> bool:
         """The same from the mapping of a file, all of it: `stored_bytes` that are in memory now. They may turn into
         zeros, not into anything else, while this runs."""

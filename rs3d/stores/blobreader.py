@@ -26,10 +26,11 @@ from rs3d.types.identifiers import BlobId
 _PAGE_SPAN_BYTES: Final = ROWS_PER_PAGE[Table.BLOCKS] * BLOCK_BYTES
 _READ_BYTES: Final = 1024 * 1024
 """Read and checked at a time, so that the CRC meets the bytes in the cache; divides the span of a page."""
-_MAPPED_BYTES: Final = _READ_BYTES
-"""Blobs up to this size are mapped when they are read again and again; longer ones are read once, piece by piece."""
+_MAPPED_BYTES: Final = 2 * _READ_BYTES
+"""Blobs up to this size, a MiB of a client's and what its layers add, are mapped when they are read again and again;
+longer ones are read once, piece by piece."""
 _MAPPED_FROM: Final = 2
-"""The reading by `read_now` after which the file is mapped: whoever was read twice by one reader is read again."""
+"""The asking for bytes in memory at which the file is mapped: whoever is read twice by one reader is read again."""
 
 
 class _Scratch(threading.local):
@@ -46,16 +47,17 @@ class LocalBlobReader:
     """`interfaces.BlobReader` on open descriptors, readable even when the blob is unlinked. One thread at a time."""
 
     __slots__ = (
+        "_asked",
         "_data",
         "_entry",
         "_files",
         "_lately",
+        "_mapped",
         "_mapping",
         "_maps",
         "_memo",
         "_meta",
         "_page",
-        "_readings",
         "_tell",
         "info",
         "origin",
@@ -92,8 +94,10 @@ class LocalBlobReader:
         self._maps = maps
         self._lately = lately
         self._page = (0, entry.first_rows)
-        self._readings = 0
+        self._asked = 0
+        """How often for bytes in memory, until it was mapped."""
         self._mapping: mapped.HeldMapping | None = None
+        self._mapped: memoryview | None = None
 
     def fileno(self) -> int:
         return self._data
@@ -126,13 +130,20 @@ class LocalBlobReader:
         if self._meta >= 0 or not len(view):
             return False
         self._blocks_around(offset, len(view))
+        is_mapped = self.stored_now() is not None
+        return self._fill(offset, view, self._copy_mapped if is_mapped else self._read_resident)
+
+    def stored_now(self) -> memoryview | None:
         mapping = self._mapping
         if mapping is not None:
-            return mapping.is_whole() and self._fill(offset, view, self._copy_mapped)
-        self._readings += 1
-        if self._readings == _MAPPED_FROM:
-            self._map()
-        return self._fill(offset, view, self._read_resident)
+            return self._mapped if mapping.is_whole() else None
+        self._asked += 1
+        if self._asked == _MAPPED_FROM and self._maps and 0 < self.info.stored_bytes <= _MAPPED_BYTES:
+            # From the next time on: making a mapping costs what reading the file does, and using it nothing.
+            with contextlib.suppress(OSError):  # shorter than it should be, which reading finds; or too many are held
+                self._mapping = mapped.HeldMapping(self._data, 0, self.info.stored_bytes)
+                self._mapped = memoryview(self._mapping)
+        return None
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         view = buffer.cast("B")
@@ -187,7 +198,10 @@ class LocalBlobReader:
         return tail
 
     def close(self) -> None:
-        mapping, self._mapping = self._mapping, None
+        mapping, view = self._mapping, self._mapped
+        self._mapping = self._mapped = None
+        if view is not None:
+            view.release()
         if mapping is not None:
             mapping.close()
         for descriptor in (self._data, self._meta):
@@ -234,21 +248,13 @@ class LocalBlobReader:
 
     def _copy_mapped(self, offset: int, view: memoryview) -> bool:
         """The same from the mapping: no system call, and the copy is checked as it is made."""
-        if self._mapping is None:
+        if self._mapped is None:
             return False
         rows = self._rows(offset, len(view))
         try:
-            return mapped.copy_checked(self._mapping, offset, view, BLOCK_BYTES, rows) < 0
+            return mapped.copy_checked(self._mapped, offset, view, BLOCK_BYTES, rows) < 0
         except mapped.MappingFault:
             return False
-
-    def _map(self) -> None:
-        """From the next time on, `read_now` copies from a mapping. Where that cannot be had, the file is read on; what
-        has layers is mapped by its decoder."""
-        if not self._maps or self.info.stored_bytes > _MAPPED_BYTES or not self.info.recipe.is_plain:
-            return
-        with contextlib.suppress(OSError):  # shorter than it should be, which reading finds; or too many are held
-            self._mapping = mapped.HeldMapping(self._data, 0, self.info.stored_bytes)
 
     def _rows(self, offset: int, length: int) -> memoryview:
         page = offset // _PAGE_SPAN_BYTES

@@ -258,6 +258,13 @@ class BlobReader(Protocol):
         """
         ...
 
+    def stored_now(self) -> memoryview | None:
+        """All stored bytes, unchecked, when they are in memory and may be used without reading them; None otherwise,
+        and the first times. For the event loop, valid until it gives way. Bytes that cannot be had any more read as
+        zeros: whoever uses them checks them.
+        """
+        ...
+
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` with stored bytes from `offset`, verified after being read (`verify = always`).
 

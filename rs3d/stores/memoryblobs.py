@@ -157,6 +157,9 @@ class MemoryBlobReader:
     def read_now(self, offset: int, buffer: memoryview) -> bool:
         return False
 
+    def stored_now(self) -> memoryview | None:
+        return None
+
     def read_into(self, offset: int, buffer: memoryview) -> None:
         view = buffer.cast("B")
         begin, checked = self._checked(offset, len(view))
