@@ -35,6 +35,7 @@ from rs3d.engine.requests import (
     PutRequest,
     UserRequest,
 )
+from rs3d.engine.results import PutResult
 from rs3d.errors import Rs3dError
 from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
 from rs3d.stores.committerlocal import LocalStore, open_local
@@ -168,6 +169,35 @@ class Life:
             if await reader.read() != body:
                 raise RuntimeError(f"{key} does not read back in the live store")
 
+    async def put_small(self, bucket: str, key: str, size: int) -> None:
+        """As the shortcut of HTTP does it: committed as PutSmall."""
+        body = random.Random(f"{key}{size}{self.steps}").randbytes(size)
+        writes = self.engine.small_writes()
+        with self.store.catalog.snapshot() as view:
+            record = view.bucket(bucket)
+        plan = None if record is None else writes.plan(record)
+        if record is None or plan is None:
+            raise RuntimeError(f"{bucket} takes no small puts")
+
+        async def put() -> None:
+            ended = trio.Event()
+            results: list[PutResult | None] = []
+
+            def done(result: PutResult | None) -> None:
+                results.append(result)
+                ended.set()
+
+            begun = writes.put(record, plan, key.encode("ascii"), memoryview(body), b"text/plain", None, done)
+            writes.send()
+            if begun:
+                await ended.wait()
+            if not begun or None in results:
+                raise RuntimeError(f"the small put of {key} was not done")
+
+        await self.step("put small", put)
+        if await self.engine.get_object(bucket, key) != body:
+            raise RuntimeError(f"{key} does not read back in the live store")
+
     async def delete(self, bucket: str, key: str, kind: str = "delete", **fields: Any) -> None:
         await self.step(kind, lambda: self.engine.delete_object(bucket, key, DeleteRequest(**fields)))
 
@@ -216,6 +246,19 @@ async def puts(life: Life) -> None:
     await life.put("bkt", "large", 5001, kind="overwrite blob")
     await life.put("bkt", "empty", 0)
     await life.collect()
+
+
+async def small_puts(life: Life) -> None:
+    await life.bucket("bkt")
+    await life.put_small("bkt", "first", 300)
+    await life.put_small("bkt", "a/second", 40)
+    await life.put_small("bkt", "first", 310)  # a key that has rows: committed as PutVersion
+    await life.put_small("bkt", "nothing", 0)
+    await life.step("bucket change", lambda: life.engine.set_versioning("bkt", Versioning.ENABLED))
+    await life.put_small("bkt", "versioned", 200)
+    await life.delete("bkt", "a/second", kind="delete marker")
+    await life.reopen()
+    await life.put_small("bkt", "z", 100)
 
 
 async def versions(life: Life) -> None:
@@ -334,6 +377,7 @@ async def sweeps(life: Life) -> None:
 
 HISTORIES: Final[dict[str, History]] = {
     "puts": puts,
+    "small puts": small_puts,
     "versions": versions,
     "tags": tags,
     "multipart": multipart,

@@ -28,7 +28,15 @@ def explored(memory: Path, name: str, limit: int, nested: float = 0.0, seed: int
 
 @pytest.mark.parametrize(
     ("name", "least"),
-    [("puts", 60), ("versions", 60), ("multipart", 90), ("sweeps", 90), ("layers", 150), ("seals", 90)],
+    [
+        ("puts", 60),
+        ("small puts", 60),
+        ("versions", 60),
+        ("multipart", 90),
+        ("sweeps", 90),
+        ("layers", 150),
+        ("seals", 90),
+    ],
 )
 def test_d01_no_acknowledged_write_is_lost_and_none_is_half_visible_after_a_cut_at_any_event(
     memory: Path, name: str, least: int
