@@ -26,8 +26,8 @@ from tests.crypto.vaultserver import VaultServer
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VaultServer]:
-    server = VaultServer(tmp_path_factory.mktemp("vault"))
+def server(module_path: Path) -> Iterator[VaultServer]:
+    server = VaultServer(module_path)
     try:
         server.start()
         server.set_up()

@@ -64,9 +64,9 @@ async def make(root: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> str:
+def made(module_path: pathlib.Path) -> str:
     """A store that was closed as it should be; tests work on copies."""
-    root = str(tmp_path_factory.mktemp("made") / "store")
+    root = str(module_path / "store")
     trio.run(make, root)
     return root
 

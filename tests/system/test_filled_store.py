@@ -48,9 +48,9 @@ def make_bucket(root: Path, request: BucketRequest | None = None) -> None:
 
 
 @pytest.fixture(scope="module")
-def filled(fillstore: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def filled(fillstore: ModuleType, module_path: Path) -> Path:
     """A closed store with all objects; tests work on copies."""
-    root = tmp_path_factory.mktemp("filled") / "store"
+    root = module_path / "store"
     make_bucket(root)
     made = fillstore.fill(str(root), "perf", fillstore.keys_in_order(OBJECTS), BODY, SEGMENT_BYTES)
     assert made == OBJECTS

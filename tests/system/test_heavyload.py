@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import trio
@@ -18,10 +19,10 @@ from tests.system.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniProcess]:
+def server(module_path: Path) -> Iterator[MiniProcess]:
     """Takes few requests at once and few connections."""
     few = {**environment(0), "RS3D_HTTP__REQUESTS_IN_FLIGHT": "4", "RS3D_HTTP__CONNECTIONS": "300"}
-    with MiniProcess(tmp_path_factory.mktemp("load") / "data", workers=1, environment=few) as running:
+    with MiniProcess(module_path / "data", workers=1, environment=few) as running:
         assert caller_of(running).put("/load").status == 200
         yield running
 

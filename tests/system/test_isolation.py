@@ -29,8 +29,8 @@ LAST = "secrets/the-last-key"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniProcess]:
-    directory = tmp_path_factory.mktemp("isolation") / "data"
+def server(module_path: Path) -> Iterator[MiniProcess]:
+    directory = module_path / "data"
     with MiniProcess(directory, workers=1, environment=TALKATIVE) as running:
         yield running
 

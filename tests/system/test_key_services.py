@@ -86,8 +86,8 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("site")
+def site(module_path: Path) -> Iterator[Site]:
+    folder = module_path
     (folder / "vault").mkdir()
     (folder / "hsm").mkdir()
     vault, kms, hsm = VaultServer(folder / "vault"), KmsProcess(), SoftHsm(folder / "hsm")

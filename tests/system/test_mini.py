@@ -28,8 +28,8 @@ PART_BYTES = 5 * 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniProcess]:
-    directory = tmp_path_factory.mktemp("mini") / "data"
+def server(module_path: Path) -> Iterator[MiniProcess]:
+    directory = module_path / "data"
     with MiniProcess(directory, workers=2) as running:
         yield running
     assert_files_reachable(str(directory))

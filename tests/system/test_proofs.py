@@ -21,8 +21,8 @@ ROOT_HEADER = "x-rs3d-merkle-root"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniProcess]:
-    with MiniProcess(tmp_path_factory.mktemp("proofs") / "data", workers=1) as running:
+def server(module_path: Path) -> Iterator[MiniProcess]:
+    with MiniProcess(module_path / "data", workers=1) as running:
         for name, sign in (("plain", "off"), ("signed", "ed25519"), ("shared", "hmac")):
             rs3d(running, "bucket", "create", name, f"sign={sign}")
         yield running

@@ -21,8 +21,8 @@ PARTS = 1000
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniProcess]:
-    directory = tmp_path_factory.mktemp("races") / "data"
+def server(module_path: Path) -> Iterator[MiniProcess]:
+    directory = module_path / "data"
     environment = {"RS3D_ENGINE__MINIMUM_PART_BYTES": str(PART_BYTES)}
     with MiniProcess(directory, workers=2, environment=environment) as running:
         assert caller_of(running).put("/races").status == 200

@@ -39,8 +39,8 @@ def health(server: MiniProcess) -> str:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniProcess]:
-    with MiniProcess(tmp_path_factory.mktemp("scrub") / "data", workers=1) as running:
+def server(module_path: Path) -> Iterator[MiniProcess]:
+    with MiniProcess(module_path / "data", workers=1) as running:
         rs3d(running, "bucket", "create", "mended", "parity=8+2")
         rs3d(running, "bucket", "create", "plain")
         yield running

@@ -107,10 +107,10 @@ def traced(command: Sequence[str], record: Path, ready: str) -> Iterator[Traced]
 
 
 @pytest.fixture(scope="module")
-def may_trace(tmp_path_factory: pytest.TempPathFactory) -> None:
+def may_trace(module_path: Path) -> None:
     """strace works here."""
     assert shutil.which("strace"), "apt-get install strace"
-    record = tmp_path_factory.mktemp("probe") / "record"
+    record = module_path / "record"
     done = subprocess.run([*STRACE, f"--output={record}", "true"], capture_output=True, timeout=60)
     if done.returncode != 0 and b"ptrace" in done.stderr:
         pytest.skip(f"this machine forbids ptrace: {done.stderr.decode().strip()}")

@@ -30,8 +30,8 @@ DATA = random.Random(8).randbytes(700_000) + _WORDS[:1_300_000] + random.Random(
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("dedup") / "store"
+def root(module_path: Path) -> Path:
+    return module_path / "store"
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import boto3
 import pytest
@@ -41,9 +42,9 @@ class Sealed:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireServer]:
+def server(module_path: Path) -> Iterator[WireServer]:
     setup = Setup(s3=S3Config(customer_keys=CustomerKeys.ANY), engine=EngineConfig(minimum_part_bytes=MIB))
-    with WireServer(tmp_path_factory.mktemp("sealed") / "store", setup) as running:
+    with WireServer(module_path / "store", setup) as running:
         yield running
 
 

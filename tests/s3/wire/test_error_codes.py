@@ -10,6 +10,7 @@ import base64
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -396,10 +397,8 @@ def test_changes_of_one_bucket_that_race_are_all_made_or_told_to_try_again(root:
     assert root.get(f"/{bucket}?tagging").text("TagSet/Tag/Value") in made
 
 
-def test_a_lost_data_file_is_an_internal_error_and_never_a_short_body(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    directory = tmp_path_factory.mktemp("damaged") / "store"
+def test_a_lost_data_file_is_an_internal_error_and_never_a_short_body(tmp_path: Path) -> None:
+    directory = tmp_path / "store"
     with pytest.raises(AssertionError), WireServer(directory) as server:
         root = Caller(server.address, server.root)
         root.put("/damaged")

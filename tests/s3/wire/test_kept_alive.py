@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -26,10 +27,10 @@ PART = b"p" * 100_000
 
 
 @pytest.fixture(scope="module")
-def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireServer]:
+def slow(module_path: Path) -> Iterator[WireServer]:
     """A server that loses patience at once."""
     setup = Setup(s3=S3Config(keep_alive_s=0.02), engine=EngineConfig(minimum_part_bytes=1))
-    with WireServer(tmp_path_factory.mktemp("slow") / "store", setup) as server:
+    with WireServer(module_path / "store", setup) as server:
         yield server
 
 

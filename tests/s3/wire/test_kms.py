@@ -50,8 +50,8 @@ class Kms:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("kms") / "store"
+def store(module_path: Path) -> Path:
+    return module_path / "store"
 
 
 @pytest.fixture(scope="module")
