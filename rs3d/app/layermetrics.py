@@ -1,4 +1,4 @@
-"""The sums of the stream layers, put into a worker's page of metrics now and then."""
+"""The sums of the stream layers, and of what need not pass them, put into a worker's page of metrics now and then."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 import trio
 
 from rs3d.app import metrics
+from rs3d.engine.decodedbodies import DecodedBodies
 from rs3d.engine.layerwork import LayerWork
 from rs3d.telemetry.metrics import Instrument
 
@@ -21,10 +22,17 @@ class LayerMetrics:
         self._bodies = instruments[metrics.LAYER_BODIES.name]
         self._bytes = instruments[metrics.LAYER_BYTES.name]
         self._microseconds = instruments[metrics.LAYER_MICROSECONDS.name]
+        self._decoded_bytes = instruments[metrics.DECODED_BYTES.name]
+        self._decoded_bodies = instruments[metrics.DECODED_BODIES.name]
         self._work = work
+        self.decoded: DecodedBodies | None = None
+        """Those of the engine, once there is one."""
 
     def publish(self) -> None:
         """Move what there is now."""
+        if self.decoded is not None:
+            self._decoded_bytes.set(self.decoded.kept_bytes)
+            self._decoded_bodies.set(self.decoded.taken)
         for (direction, layer), work in self._work.take().items():
             way = direction.value
             self._bodies.add(work.bodies, layer, way)

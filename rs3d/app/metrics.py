@@ -70,6 +70,13 @@ LAYER_MICROSECONDS: Final = Family(
     "rs3d_layer_processor_microseconds_total", Kind.COUNTER, "Processor time spent in stream layers.", _LAYER
 )
 
+DECODED_BYTES: Final = Family(
+    "rs3d_decoded_bytes", Kind.GAUGE, "Memory that decoded bodies of layered blobs take, kept for a moment."
+)
+DECODED_BODIES: Final = Family(
+    "rs3d_decoded_bodies_total", Kind.COUNTER, "Answers whose decoded body was kept, so that no layer was passed."
+)
+
 WORKER_FAMILIES: Final = (
     REQUESTS,
     REQUEST_SECONDS,
@@ -82,6 +89,8 @@ WORKER_FAMILIES: Final = (
     LAYER_BODIES,
     LAYER_BYTES,
     LAYER_MICROSECONDS,
+    DECODED_BYTES,
+    DECODED_BODIES,
 )
 
 COMMITTED_OPERATIONS: Final = Family(

@@ -110,8 +110,13 @@ class BlobPieces:
         in_spans: bool,
         what: tuple[str, str],
         data_key: EncryptionKey | None = None,
+        offers_decoded: bool = False,
     ) -> None:
+        """Args:
+        offers_decoded: whether a small body that has to be decoded may be kept for others (`decodedbodies`).
+        """
         self._runtime = runtime
+        self._offers_decoded = offers_decoded
         self._data_key = data_key
         self._extents = extents = [extent for extent in extents if extent.length]
         self._reading = reading
@@ -348,6 +353,10 @@ class BlobPieces:
             raise self._failed from damage
         self._next = None
         self._current = (piece, lease)
+        if self._offers_decoded and self._only and isinstance(piece, memoryview):
+            extent = self._extents[0]
+            if len(piece) == extent.length and isinstance(self._readers.get(0), _DecodedBlob):
+                self._runtime.open_files.offer_decoded(extent, piece)
         return piece
 
     def _release_current(self) -> None:

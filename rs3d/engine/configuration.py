@@ -39,6 +39,8 @@ class EngineConfig:
     """Body buffers of the engine; a large body in motion uses one or two."""
     small_buffer_count: int = 512
     """Buffers of 64 KiB for bodies that come when all large ones are in use."""
+    decoded_bytes: int = 64 * MIB
+    """Memory for decoded bodies of up to 1 MiB that are asked for again and again, with `verify = memo`; 0 = none."""
     threads: int = 16
     """Threads that hash and write bodies, made when needed; as many again read and verify."""
     hash_aside_bytes: int = 32 * KIB

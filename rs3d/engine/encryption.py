@@ -251,6 +251,16 @@ class SealedAs:
     """The client's encryption context; empty = none."""
 
 
+def is_open_to_store(wrapped_key: bytes) -> bool:
+    """Whether the store can decode a version by itself: it is sealed under the store's own keys, or not at all.
+
+    Raises:
+        RecordDamaged
+    """
+    seal = sealed_as(wrapped_key)
+    return seal is None or seal.mode is EncryptionMode.STORE
+
+
 def sealed_as(raw: bytes) -> SealedAs | None:
     """What an envelope tells of itself; None where there is none.
 

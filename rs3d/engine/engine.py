@@ -12,6 +12,7 @@ from rs3d.engine import buckets, get, listing, multipart, rekeying, resealing, u
 from rs3d.engine.attributes import blob_info, object_attributes, placed_object
 from rs3d.engine.configuration import EngineConfig, EngineDeps
 from rs3d.engine.copying import copy_object
+from rs3d.engine.decodedbodies import DecodedBodies
 from rs3d.engine.dedupreport import DedupReport, dedup_report
 from rs3d.engine.encryption import wanted_encryption
 from rs3d.engine.get import ObjectReader
@@ -145,6 +146,11 @@ class StorageEngine:
     async def put_object(self, bucket: str, key: str, body: Body, request: PutRequest = _PUT) -> PutResult:
         """See `put.put_object`."""
         return await put_object(self._runtime, bucket, key, _source(body), request)
+
+    @property
+    def decoded_bodies(self) -> DecodedBodies:
+        """Of what `warm_reads` decoded, what is kept: to be looked at."""
+        return self._runtime.open_files.decoded
 
     def warm_reads(self) -> WarmReads:
         """See `warmreads.WarmReads`."""

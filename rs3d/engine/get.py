@@ -17,7 +17,7 @@ from rs3d.crypto.providers.directory import KeyElsewhere
 from rs3d.engine.blobreading import BlobPieces, Piece
 from rs3d.engine.conditions import check_read
 from rs3d.engine.configuration import Verify
-from rs3d.engine.encryption import check_customer_key, data_key_of
+from rs3d.engine.encryption import check_customer_key, data_key_of, is_open_to_store
 from rs3d.engine.kmskeys import SealingKeys
 from rs3d.engine.layers import decode_inline
 from rs3d.engine.ranges import resolve_range
@@ -269,7 +269,15 @@ async def open_extents(
     config = runtime.config
     spans = delivery is Delivery.SPANS and config.sends_files and config.verify is Verify.MEMO
     what = (head.bucket.name, head.version.key)
-    pieces = BlobPieces(runtime, extents, reading, in_spans=spans, what=what, data_key=data_key)
+    pieces = BlobPieces(
+        runtime,
+        extents,
+        reading,
+        in_spans=spans,
+        what=what,
+        data_key=data_key,
+        offers_decoded=spans and selected is None and is_open_to_store(head.version.mutable.wrapped_key),
+    )
     try:
         await pieces.begin()
     except BaseException:

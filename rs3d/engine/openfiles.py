@@ -1,5 +1,5 @@
-"""Data files of small blobs that are sent again and again, kept open for a moment, and the decoders of those with
-layers.
+"""Data files of small blobs that are sent again and again, kept open for a moment; of those with layers, the decoders
+and then the decoded bodies (`decodedbodies`).
 
 Opening, looking at and closing a file costs as much as the rest of a request that sends it: most of all because a MiB
 that goes by empties the processor's caches of the code for it. A file that was unlinked meanwhile keeps its space while
@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 
 import trio
 
+from rs3d.engine.decodedbodies import DecodedBodies
+from rs3d.engine.heldfiles import HELD_S, Age, HeldFile
 from rs3d.engine.layers import LayeredBlob
 from rs3d.engine.residentblobs import open_resident
 from rs3d.rio.keys import EncryptionKey
@@ -25,84 +27,42 @@ from rs3d.types.objects import Extent, ObjectVersion
 HELD_FILES: Final = 256
 """Descriptors that are kept, beside those on their way to clients."""
 
-HELD_S: Final = 1.0
-"""At least so long, after the last use."""
-
-HELD_MOST: Final = 8
-"""Times HELD_S that it is kept when it is used in each; one more, and it is let go."""
-
-
-class _Age:
-    """How long something has been held, and whether it was used since that was asked."""
-
-    __slots__ = ("_times", "is_used")
-
-    def __init__(self) -> None:
-        self.is_used = True
-        self._times = 0
-
-    def is_over(self) -> bool:
-        """Asked every HELD_S: whether it is to be let go."""
-        is_used, self.is_used = self.is_used, False
-        self._times += 1
-        return not is_used or self._times > HELD_MOST
-
-
-class HeldFile:
-    """An open data file and how many use it. Closed when it was let go and the last user has given it back."""
-
-    __slots__ = ("_is_let_go", "_users", "age", "reader")
-
-    def __init__(self, reader: BlobReader) -> None:
-        self.reader = reader
-        self.age = _Age()
-        self._users = 0
-        self._is_let_go = False
-
-    def take(self) -> HeldFile:
-        """Use it until `give_back`."""
-        self.age.is_used = True
-        self._users += 1
-        return self
-
-    def give_back(self) -> None:
-        """Once for each `take`."""
-        self._users -= 1
-        if self._is_let_go and not self._users:
-            self.reader.close()
-
-    def let_go(self) -> None:
-        """Keep it for its users alone. Once."""
-        self._is_let_go = True
-        if not self._users:
-            self.reader.close()
-
 
 class _HeldLayers(NamedTuple):
     """An open blob with layers, and whose bytes these are, under whose key."""
 
     blob: LayeredBlob
     version: ObjectVersion
-    age: _Age
+    age: Age
 
 
 class OpenFiles:
     """The files that one engine keeps open. For the loop; nothing here waits."""
 
-    def __init__(self, blobs: BlobStore) -> None:
+    def __init__(self, blobs: BlobStore, decoded_bytes: int = 0) -> None:
+        """Args:
+        decoded_bytes: most of decoded bodies that are kept.
+        """
         self._blobs = blobs
-        self._held: dict[BlobId, HeldFile] = {}
+        self._held: dict[BlobId, HeldFile[BlobReader]] = {}
         self._resident: dict[BlobId, _HeldLayers] = {}
+        self.decoded = DecodedBodies(decoded_bytes)
 
     def __len__(self) -> int:
+        """Files and decoders; not bodies that are decoded."""
         return len(self._held) + len(self._resident)
 
-    def take_verified(self, blob: BlobId, offset: int, length: int) -> HeldFile | None:
+    def offer_decoded(self, extent: Extent, content: memoryview) -> None:
+        """`DecodedBodies.offer`; when the body is kept, its decoder goes."""
+        if self.decoded.offer(extent, content) and extent.blob in self._resident:
+            self._let_resident_go(extent.blob)
+
+    def take_verified(self, blob: BlobId, offset: int, length: int) -> HeldFile[BlobReader] | None:
         """The file of a blob whose stored bytes are the client's, if this range of it was verified lately and is still
         in memory; None where a thread has to look first."""
         held = self._held.get(blob)
         if held is not None:
-            if held.reader.is_verified(offset, length):
+            if held.file.is_verified(offset, length):
                 return held.take()
             del self._held[blob]
             held.let_go()
@@ -133,7 +93,7 @@ class OpenFiles:
             self._held[extent.blob] = HeldFile(reader)
             return True
         held.age.is_used = True
-        if held.reader.read_now(extent.offset, buffer):
+        if held.file.read_now(extent.offset, buffer):
             return True
         del self._held[extent.blob]
         held.let_go()
@@ -159,7 +119,7 @@ class OpenFiles:
             if opened is None:
                 return False
             self._make_room()
-            held = self._resident[extent.blob] = _HeldLayers(opened, version, _Age())
+            held = self._resident[extent.blob] = _HeldLayers(opened, version, Age())
         held.age.is_used = True
         if held.blob.read_now(extent.offset, buffer):
             return True
@@ -171,10 +131,14 @@ class OpenFiles:
 
     def _make_room(self) -> None:
         if len(self) >= HELD_FILES:
-            self.let_go_all()
+            self._let_files_go()
 
     def let_go_all(self) -> None:
         """Close what nobody uses, now or when its users are done."""
+        self._let_files_go()
+        self.decoded.let_go_all()
+
+    def _let_files_go(self) -> None:
         held, self._held = self._held, {}
         for file in held.values():
             file.let_go()
@@ -188,6 +152,7 @@ class OpenFiles:
             self._held.pop(blob).let_go()
         for blob in [blob for blob, layered in self._resident.items() if layered.age.is_over()]:
             self._let_resident_go(blob)
+        self.decoded.let_go_old()
 
     async def run(self) -> None:
         """Let go what is old, until cancelled."""

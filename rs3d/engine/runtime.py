@@ -78,7 +78,7 @@ class Runtime:
         self.sealing = SealingKeys(self.bucket_keys, KmsKeys(deps, self.threads))
         self.numbers = BlobNumbers(deps.committer, deps.blobs, self.threads)
         self.signing = Signing(deps)
-        self.open_files = OpenFiles(deps.blobs)
+        self.open_files = OpenFiles(deps.blobs, deps.config.decoded_bytes)
         self._sequence = Sequence(0)
 
     # -- reading -----------------------------------------------------------------------------------------------------

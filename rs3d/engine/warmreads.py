@@ -12,13 +12,14 @@ from contextlib import AbstractContextManager
 
 from rs3d.engine.buffers import Lease
 from rs3d.engine.configuration import Verify
+from rs3d.engine.decodedbodies import MemoryFile
 from rs3d.engine.encryption import data_key_of
+from rs3d.engine.heldfiles import HeldFile
 from rs3d.engine.layers import decode_inline
-from rs3d.engine.openfiles import HeldFile
 from rs3d.engine.runtime import Runtime
 from rs3d.errors import DamageError
 from rs3d.rio.keys import EncryptionKey
-from rs3d.stores.interfaces import CatalogSnapshot
+from rs3d.stores.interfaces import BlobReader, CatalogSnapshot
 from rs3d.types.buckets import Bucket
 from rs3d.types.objects import Extent, ObjectVersion
 from rs3d.types.recipe import Recipe
@@ -67,7 +68,11 @@ class WarmReads:
         if opened is not None:
             opened.__exit__(None, None, None)
 
-    def take_verified(self, extent: Extent) -> HeldFile | None:
+    def take_decoded(self, extent: Extent) -> HeldFile[MemoryFile] | None:
+        """See `DecodedBodies.take`. Not for versions sealed under anybody's keys but the store's."""
+        return self._runtime.open_files.decoded.take(extent) if self._sends_files else None
+
+    def take_verified(self, extent: Extent) -> HeldFile[BlobReader] | None:
         """The open file of a blob whose stored bytes are the client's and were verified a moment ago, all of `extent`;
         None where a thread has to look first. To be given back; it outlives whatever becomes of the object."""
         if not self._sends_files:
@@ -91,6 +96,8 @@ class WarmReads:
             return None
         view = lease.view[: extent.length]
         if runtime.open_files.decode(extent, view, version, lambda: self.data_key(bucket, version)):
+            if self._sends_files:
+                runtime.open_files.offer_decoded(extent, view)
             return Decoded(view, lease)
         view.release()
         lease.release()

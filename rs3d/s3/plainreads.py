@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from rs3d.engine.encryption import sealed_as
-from rs3d.engine.requests import EncryptionMode
+from rs3d.engine.encryption import is_open_to_store
 from rs3d.engine.results import ObjectHead
 from rs3d.format.keys import CHUNK_BYTES
 from rs3d.http.messages import SERVER_FIELDS
@@ -116,9 +115,13 @@ class PlainReads:
         return Taken([head, payload] if payload else [head], stop, len(payload), "GetObject", 200)
 
     def _from_file(self, head: bytes, stop: int, known: _Object, extent: Extent) -> Taken | None:
+        kept = self._warm.take_decoded(extent)
+        if kept is not None:
+            file = FileBody(kept.fileno(), 0, extent.length)
+            return Taken([head], stop, extent.length, "GetObject", 200, file, release=kept.give_back)
         held = None if known.is_sealed else self._warm.take_verified(extent)
         if held is not None:
-            file = FileBody(held.reader.fileno(), extent.offset, extent.length)
+            file = FileBody(held.fileno(), extent.offset, extent.length)
             return Taken([head], stop, extent.length, "GetObject", 200, file, release=held.give_back)
         decoded = self._warm.decode(known.bucket.bucket, known.version, extent)
         if decoded is None:
@@ -153,8 +156,7 @@ class PlainReads:
         if found is None:
             return None
         version, payload = found
-        seal = sealed_as(version.mutable.wrapped_key)
-        if seal is not None and seal.mode is not EncryptionMode.STORE:
+        if not is_open_to_store(version.mutable.wrapped_key):
             return None
         known = _Object(stored, bucket, version, payload)
         if self._was_met(stored):

@@ -14,10 +14,12 @@ import trio.testing
 
 from rs3d.engine import openfiles
 from rs3d.engine.configuration import Verify
+from rs3d.engine.heldfiles import HELD_MOST, HELD_S, HeldFile
 from rs3d.engine.library import OpenedStore, open_store_parts
-from rs3d.engine.openfiles import HELD_MOST, HELD_S, HeldFile, OpenFiles
+from rs3d.engine.openfiles import OpenFiles
 from rs3d.engine.requests import BucketRequest, Delivery
 from rs3d.errors import ObjectDamaged
+from rs3d.stores.interfaces import BlobReader
 from rs3d.types.objects import Extent
 from tests.engine.bodies import noise
 from tests.engine.conftest import SMALL_LIMITS, SMALL_STORE
@@ -35,7 +37,7 @@ class World:
     files: OpenFiles
     extents: list[Extent]
 
-    def take(self, number: int = 0) -> HeldFile | None:
+    def take(self, number: int = 0) -> HeldFile[BlobReader] | None:
         extent = self.extents[number]
         return self.files.take_verified(extent.blob, extent.offset, extent.length)
 
@@ -110,7 +112,7 @@ async def test_an_object_that_was_deleted_and_collected_is_sent_to_its_end(tmp_p
         await w.opened.collector.collect()
         assert not list(w.root.rglob("*.data"))
         buffer = memoryview(bytearray(len(BODY)))
-        held.reader.read_into(0, buffer)
+        held.file.read_into(0, buffer)
         assert buffer == BODY
         w.files.let_go_all()
         held.give_back()
