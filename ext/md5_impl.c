@@ -19,7 +19,7 @@
 #include "transpose8.h"
 #endif
 
-static const uint32_t START[4] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476};
+static const uint32_t MD5_START[4] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476};
 
 /* RFC 1321, 3.4; the same text serves a 32-bit word and a vector of eight. G's halves have no bit in common, so that
  * they may be added: the half without b is then ready before b is. */
@@ -93,7 +93,7 @@ static inline uint32_t load_le32(const unsigned char *p)
     return word;
 }
 
-static void scalar_blocks(uint32_t *s, const unsigned char *p, size_t blocks)
+static void md5_blocks(uint32_t *s, const unsigned char *p, size_t blocks)
 {
     uint32_t a = s[0], b = s[1], c = s[2], d = s[3];
 
@@ -108,7 +108,7 @@ static void scalar_blocks(uint32_t *s, const unsigned char *p, size_t blocks)
 }
 
 /* Two streams step by step in turn: both chains in the time of one, which the eight lanes cannot do for two. */
-static void scalar_blocks_2(uint32_t *s, uint32_t *t, const unsigned char *p, const unsigned char *q, size_t blocks)
+static void md5_blocks_2(uint32_t *s, uint32_t *t, const unsigned char *p, const unsigned char *q, size_t blocks)
 {
     uint32_t a = s[0], b = s[1], c = s[2], d = s[3], ta = t[0], tb = t[1], tc = t[2], td = t[3];
 
@@ -128,7 +128,7 @@ static void scalar_blocks_2(uint32_t *s, uint32_t *t, const unsigned char *p, co
 
 void rs3d_md5_start(rs3d_md5 *s)
 {
-    memcpy(s->h, START, sizeof START);
+    memcpy(s->h, MD5_START, sizeof MD5_START);
     s->bytes = 0;
 }
 
@@ -144,7 +144,7 @@ static void begin_update(rs3d_md5 *s, const unsigned char **data, size_t *bytes)
     if (taken)
         memcpy(s->rest + held, *data, taken);
     if (held + taken == 64)
-        scalar_blocks(s->h, s->rest, 1);
+        md5_blocks(s->h, s->rest, 1);
     *data += taken;
     *bytes -= taken;
 }
@@ -159,7 +159,7 @@ static void end_update(rs3d_md5 *s, const unsigned char *data, size_t bytes)
 void rs3d_md5_update(rs3d_md5 *s, const unsigned char *data, size_t bytes)
 {
     begin_update(s, &data, &bytes);
-    scalar_blocks(s->h, data, bytes / 64);
+    md5_blocks(s->h, data, bytes / 64);
     end_update(s, data + (bytes & ~(size_t)63), bytes & 63);
 }
 
@@ -175,7 +175,7 @@ void rs3d_md5_digest(const rs3d_md5 *s, unsigned char *out)
     tail[held] = 0x80;
     for (int i = 0; i < 8; i++)
         tail[64 * blocks - 8 + (size_t)i] = (unsigned char)(bits >> 8 * i);
-    scalar_blocks(h, tail, blocks);
+    md5_blocks(h, tail, blocks);
     for (int i = 0; i < 16; i++)
         out[i] = (unsigned char)(h[i / 4] >> 8 * (i % 4));
 }
@@ -320,7 +320,7 @@ static inline size_t place(size_t i, size_t l)
     return 32 * (l / 8) + 8 * i + l % 8;
 }
 
-static void many(rs3d_md5_job *jobs, size_t count, run_lanes *run_8, run_lanes *run_16)
+static void md5_many(rs3d_md5_job *jobs, size_t count, run_lanes *run_8, run_lanes *run_16)
 {
     uint32_t state[4 * LANES] __attribute__((aligned(32))) = {0};
     const unsigned char *at[LANES];
@@ -356,9 +356,9 @@ static void many(rs3d_md5_job *jobs, size_t count, run_lanes *run_8, run_lanes *
                 h[1][i] = state[place(i, highest)];
             }
             if (running == 1)
-                scalar_blocks(h[1], held[highest]->data, step);
+                md5_blocks(h[1], held[highest]->data, step);
             else
-                scalar_blocks_2(h[0], h[1], held[lowest]->data, held[highest]->data, step);
+                md5_blocks_2(h[0], h[1], held[lowest]->data, held[highest]->data, step);
             for (size_t i = 0; i < 4; i++) {
                 state[place(i, lowest)] = h[0][i];
                 state[place(i, highest)] = h[1][i];
@@ -399,9 +399,9 @@ void rs3d_md5_update_many(int variant, rs3d_md5_job *jobs, size_t count)
         for (i = 0; i < count; i++)
             begin_update(jobs[i].stream, &jobs[i].data, &jobs[i].bytes);
         if (variant == RS3D_MD5_AVX512)
-            many(jobs, count, avx512_blocks_8, avx512_blocks_16);
+            md5_many(jobs, count, avx512_blocks_8, avx512_blocks_16);
         else
-            many(jobs, count, avx2_blocks_8, avx2_blocks_16);
+            md5_many(jobs, count, avx2_blocks_8, avx2_blocks_16);
         for (i = 0; i < count; i++)
             end_update(jobs[i].stream, jobs[i].data, jobs[i].bytes);
         return;

@@ -2,7 +2,8 @@
 
 A body that is in memory and small stays on the loop and becomes an inline payload. A large one moves through body
 buffers: while one is filled, a single thread hop runs the digests and the blob writer over the other; the hop of the
-last piece also checks what was declared and syncs. MD5 runs beside all that, together with other bodies' (`hashing`).
+last piece also checks what was declared and syncs. MD5 and the blob's tables are made beside all that, together with
+other bodies' (`hashing`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import trio
 from rs3d.engine.buffers import Lease
 from rs3d.engine.checksums import check_equal, check_well_formed
 from rs3d.engine.dedupwriting import ChunkedBody, ChunkStep
-from rs3d.engine.digests import DigestSet
+from rs3d.engine.digests import DigestSet, body_stream
 from rs3d.engine.hashing import HashTicket
 from rs3d.engine.layers import INLINE_CONTEXT
 from rs3d.engine.layerwork import LAYER_WORK, Direction
@@ -140,7 +141,9 @@ class _BlobJob:
         self._size_hint = size_hint
         self._writer: BlobWriter | None = None
         self._encoder = plan.layers.encoder(blob.to_bytes())
-        self.digests = DigestSet(plan.digests)
+        is_plain = self._encoder is None
+        is_one_leaf = is_plain and size_hint is not None and size_hint <= LEAF_BYTES
+        self.digests = DigestSet(plan.digests, body_stream(plan.digests, tables=is_plain), is_one_leaf=is_one_leaf)
 
     def start(self, view: memoryview) -> Job[None]:
         """Hash and write `view`, which is not touched until the job has ended."""
@@ -160,7 +163,7 @@ class _BlobJob:
 
     def _hash_and_write(self, view: memoryview, hashing: HashTicket | None) -> None:
         if hashing is None:
-            self.digests.update_slowest(view)
+            self.digests.update_stream(view)
         try:
             self._write(view)
         finally:
@@ -172,17 +175,18 @@ class _BlobJob:
             self._write_layered(self._encoder, view)
             return
         if self._writer is None:
-            self._writer = self._runtime.blobs.create(self._blob, size_hint_bytes=self._size_hint)
-        is_whole = self.digests.size_bytes == 0 and len(view) == self._size_hint and len(view) <= LEAF_BYTES
+            self._writer = self._create(self._size_hint)
+        self._writer.write(view)
         self.digests.update_others(view)
-        # A body of one Merkle leaf whose SHA-256 is wanted anyway is hashed once.
-        leaf = self.digests.value("SHA256") if is_whole and self.digests.has("SHA256") else None
-        self._writer.write(view, leaf=leaf)
+
+    def _create(self, size_hint: int | None) -> BlobWriter:
+        tables = self.digests.stream if self._encoder is None else None
+        return self._runtime.blobs.create(self._blob, size_hint_bytes=size_hint, tables=tables)
 
     def _write_layered(self, encoder: Encoder, view: memoryview) -> None:
         if self._writer is None:
             # How much is stored is known at the end only, so no blocks are reserved.
-            self._writer = self._runtime.blobs.create(self._blob, size_hint_bytes=None)
+            self._writer = self._create(None)
         self.digests.update_others(view)
         for piece in encoder.encode(view):
             self._writer.write(memoryview(piece))
@@ -190,7 +194,7 @@ class _BlobJob:
     def _finish(self) -> BlobInfo:
         """Write what the layers still hold, and sync. Blocks."""
         if self._writer is None:
-            self._writer = self._runtime.blobs.create(self._blob, size_hint_bytes=0)
+            self._writer = self._create(0)
         recipe = PLAIN
         if self._encoder is not None:
             for piece in self._encoder.finish():

@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from rs3d.engine.chunkfiles import ChunkFiles, FinishedPack, NamedChunk
-from rs3d.engine.digests import DigestSet
+from rs3d.engine.digests import DigestSet, body_stream
 from rs3d.engine.hashing import HashTicket
 from rs3d.engine.plan import BodyPlan
 from rs3d.engine.runtime import Runtime
@@ -62,7 +62,7 @@ class ChunkedBody:
     """One body on its way into chunks. Made by `begin`; ends with `finish` or `discard`."""
 
     def __init__(self, runtime: Runtime, plan: BodyPlan, files: ChunkFiles, reserved_bytes: int) -> None:
-        self.digests = DigestSet(plan.digests)
+        self.digests = DigestSet(plan.digests, body_stream(plan.digests, tables=False))
         self._runtime = runtime
         self._files = files
         self._longest_bytes = self._reserved = reserved_bytes

@@ -14,6 +14,7 @@ import xxhash
 
 from rs3d.errors import InvalidArgument
 from rs3d.kernels import crc, md5
+from rs3d.kernels.bodyhash import BodyHash
 
 Buffer = bytes | bytearray | memoryview
 
@@ -96,35 +97,63 @@ def digest_of(algorithm: str, data: Buffer) -> bytes:
     return hasher.digest()
 
 
-SLOWEST: Final = "MD5"
-"""0.8 GB/s a core, and not to be had faster for one stream: the one worth a thread of its own, and company."""
+_MD5: Final = "MD5"
+_SHA256: Final = "SHA256"
+
+
+def body_stream(algorithms: Iterable[str], *, tables: bool) -> BodyHash | None:
+    """What of `algorithms` is better computed apart and in company (MD5: 0.8 GB/s a core, and not to be had faster for
+    one body), together with the tables of the blob, if its bytes are the client's; None when there is neither."""
+    wants_md5 = _MD5 in algorithms
+    return BodyHash(md5=wants_md5, tables=tables) if wants_md5 or tables else None
+
+
+class _OnlyLeaf:
+    """SHA-256 of a body that is one leaf of its blob: it is hashed for the blob's tables anyway."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: BodyHash) -> None:
+        self._stream = stream
+
+    def update(self, data: Buffer, /) -> None:
+        pass
+
+    def digest(self) -> bytes:
+        return self._stream.leaves()
 
 
 class DigestSet:
     """Several digests of one stream.
 
-    Not to be used from two threads at once, except that `update_slowest` and `update_others` touch nothing in common.
+    Not to be used from two threads at once, except that `update_stream` and `update_others` touch nothing in common.
     """
 
-    __slots__ = ("_hashers", "_others", "size_bytes", "slowest")
+    __slots__ = ("_hashers", "_others", "size_bytes", "stream")
 
-    def __init__(self, algorithms: Iterable[str]) -> None:
-        self._hashers = {algorithm: new_hasher(algorithm) for algorithm in algorithms}
-        slowest = self._hashers.get(SLOWEST)
-        self.slowest: Final = slowest if isinstance(slowest, md5.Md5) else None
-        """The stream of the slowest, if it is wanted: for a `HashGang`."""
-        self._others = [hasher for algorithm, hasher in self._hashers.items() if algorithm != SLOWEST]
+    def __init__(self, algorithms: Iterable[str], stream: BodyHash | None = None, *, is_one_leaf: bool = False) -> None:
+        """Args:
+        stream: by `body_stream` for the same algorithms; a `HashGang` may add the bytes to it. None: all digests are
+            computed one by one.
+        is_one_leaf: the whole has no more bytes than a leaf of the stream's tables, which there are.
+        """
+        self.stream: Final = stream
+        apart: dict[str, Hasher] = {} if stream is None else {_MD5: stream}
+        if stream is not None and is_one_leaf:
+            apart[_SHA256] = _OnlyLeaf(stream)
+        self._hashers = {algorithm: apart.get(algorithm) or new_hasher(algorithm) for algorithm in algorithms}
+        self._others = [hasher for algorithm, hasher in self._hashers.items() if algorithm not in apart]
         self.size_bytes = 0
 
     def update(self, data: Buffer) -> None:
         """Add the next bytes; the buffer may be reused afterwards."""
-        self.update_slowest(data)
+        self.update_stream(data)
         self.update_others(data)
 
-    def update_slowest(self, data: Buffer) -> None:
+    def update_stream(self, data: Buffer) -> None:
         """Half of `update`."""
-        if self.slowest is not None:
-            self.slowest.update(data)
+        if self.stream is not None:
+            self.stream.update(data)
 
     def update_others(self, data: Buffer) -> None:
         """The other half."""

@@ -16,10 +16,12 @@ from typing import Final
 
 from rs3d.clock import Clock, SystemClock
 from rs3d.errors import BlobDamaged, FormatUnknown, RecordDamaged, Rs3dError, StoreDamaged
+from rs3d.kernels.bodyhash import BodyHash
 from rs3d.stores.blobfaults import blob_fault
 from rs3d.stores.blobheads import EntryCache, SidecarEntry, damage_reason, read_entry
 from rs3d.stores.blobmemo import VerifiedSpans
 from rs3d.stores.blobreader import LocalBlobReader
+from rs3d.stores.blobtables import BlobTables
 from rs3d.stores.blobwriter import LocalBlobWriter
 from rs3d.stores.files import SYSTEM_FILES, Files
 from rs3d.stores.layout import (
@@ -124,15 +126,18 @@ class LocalBlobStore:
         except OSError as error:
             raise blob_fault(error, BlobId(segment, 0), "making its segment's directory") from error
 
-    def create(self, blob: BlobId, *, size_hint_bytes: int | None = None) -> LocalBlobWriter:
+    def create(
+        self, blob: BlobId, *, size_hint_bytes: int | None = None, tables: BodyHash | None = None
+    ) -> LocalBlobWriter:
         """As the interface.
 
         Raises:
             StoreFull, SlowDown, StoreReadOnly, BlobDamaged: nothing is left behind.
-            ValueError: the number is beyond what a segment holds.
+            ValueError: the number is beyond what a segment holds, or `tables` makes none.
         """
         if not 0 <= blob.number < MAXIMUM_BLOBS_PER_SEGMENT:
             raise ValueError(f"blob {blob.text()}: a segment holds {MAXIMUM_BLOBS_PER_SEGMENT} blobs")
+        made = BlobTables(tables)
         try:
             directory = self._open_segment(blob.segment)
         except OSError as error:
@@ -145,6 +150,7 @@ class LocalBlobStore:
             reserve_bytes=hint if hint >= self.config.reserve_from_bytes else 0,
             write_out_bytes=self.config.write_out_bytes,
             past_cache_bytes=self.config.past_cache_bytes,
+            tables=made,
         )
 
     # -- reading

@@ -19,9 +19,9 @@ from typing import Final
 from rs3d.errors import Rs3dError
 from rs3d.format.merkletree import merkle_root
 from rs3d.format.sidecar import BLOCK_BYTES, TWICE, encode_sidecar
-from rs3d.format.sidecartables import BlockTable, LeafTable
 from rs3d.rio.parity import corrects
 from rs3d.stores.blobfaults import blob_fault
+from rs3d.stores.blobtables import BlobTables
 from rs3d.stores.files import Files, write_whole, write_whole_past_cache
 from rs3d.stores.layout import BlobFile, file_name
 from rs3d.types.blobs import BlobInfo, BlobOrigin
@@ -43,15 +43,14 @@ class LocalBlobWriter:
     """`interfaces.BlobWriter` on two files of a segment's directory. Made by `LocalBlobStore.create`."""
 
     __slots__ = (
-        "_blocks",
         "_data",
         "_directory",
         "_files",
-        "_leaves",
         "_length",
         "_past_cache_bytes",
         "_reserved",
         "_started",
+        "_tables",
         "_write_out_bytes",
         "blob",
     )
@@ -65,6 +64,7 @@ class LocalBlobWriter:
         reserve_bytes: int,
         write_out_bytes: int,
         past_cache_bytes: int,
+        tables: BlobTables,
     ) -> None:
         """Create the data file in `directory`, whose descriptor becomes the writer's.
 
@@ -85,8 +85,7 @@ class LocalBlobWriter:
         self._started = 0
         self._reserved = 0
         self._data = -1
-        self._blocks = BlockTable()
-        self._leaves = LeafTable()
+        self._tables = tables
         try:
             self._data = files.create(file_name(blob, BlobFile.DATA), directory=directory)
             if reserve_bytes:
@@ -99,7 +98,7 @@ class LocalBlobWriter:
                 self._close()
             raise fault from error
 
-    def write(self, stored: memoryview, *, leaf: bytes | None = None) -> None:
+    def write(self, stored: memoryview) -> None:
         view = stored.cast("B")
         try:
             if len(view) >= self._past_cache_bytes:
@@ -111,15 +110,14 @@ class LocalBlobWriter:
                 self._begin_write_out()
         except OSError as error:
             raise self._fault(error, "writing data", len(view)) from error
-        self._blocks.update(view)
-        self._leaves.update(view, leaf)
+        self._tables.update(view)
 
     def finish(self, *, client_bytes: int, recipe: Recipe, md5: bytes, origin: BlobOrigin) -> BlobInfo:
         return self.finish_whole(client_bytes=client_bytes, recipe=recipe, md5=md5, origin=origin).info
 
     def finish_whole(self, *, client_bytes: int, recipe: Recipe, md5: bytes, origin: BlobOrigin) -> Finished:
         """As `finish`, with the sidecar's bytes."""
-        leaves = self._leaves.rows()
+        leaves, blocks = self._tables.rows(self._length)
         info = BlobInfo(
             blob=self.blob,
             stored_bytes=self._length,
@@ -130,7 +128,7 @@ class LocalBlobWriter:
             md5=md5,
         )
         features = TWICE if corrects(recipe) else 0
-        sidecar = encode_sidecar(info, origin, self._blocks.rows(), leaves, features=features)
+        sidecar = encode_sidecar(info, origin, blocks, leaves, features=features)
         try:
             self._make_durable(sidecar)
         except OSError as error:

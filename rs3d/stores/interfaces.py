@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from outcome import Maybe
 
 from rs3d.format.rows import Place
+from rs3d.kernels.bodyhash import BodyHash
 from rs3d.types.blobs import BlobInfo as BlobInfo
 from rs3d.types.blobs import BlobOrigin as BlobOrigin
 from rs3d.types.buckets import Bucket, BucketCounters
@@ -212,19 +213,16 @@ class BlobWriter(Protocol):
 
     blob: BlobId
 
-    def write(self, stored: memoryview, *, leaf: bytes | None = None) -> None:
-        """Append stored bytes; the buffer may be reused afterwards. Computes the block CRC32C (64 KiB) and SHA-256
-        leaves (1 MiB).
-
-        Args:
-            leaf: SHA-256 of `stored` when the caller knows it already and `stored` is exactly one leaf: it begins at
-            a multiple of
-                1 MiB and has 1 MiB, or ends the blob.
-        """
+    def write(self, stored: memoryview) -> None:
+        """Append stored bytes; the buffer may be reused afterwards."""
         ...
 
     def finish(self, *, client_bytes: int, recipe: Recipe, md5: bytes, origin: BlobOrigin) -> BlobInfo:
-        """Write the sidecar, sync data, sidecar and directory. Durable when it returns."""
+        """Write the sidecar, sync data, sidecar and directory. Durable when it returns.
+
+        Raises:
+            ValueError: the tables that the caller made are of another number of bytes.
+        """
         ...
 
     def discard(self) -> None: ...
@@ -293,8 +291,13 @@ class BlobReader(Protocol):
 class BlobStore(Protocol):
     """Bodies of blobs by id. Local directories first; other bodies pass the same conformance suite."""
 
-    def create(self, blob: BlobId, *, size_hint_bytes: int | None = None) -> BlobWriter:
-        """Begin a blob. Blocks (creates a file)."""
+    def create(self, blob: BlobId, *, size_hint_bytes: int | None = None, tables: BodyHash | None = None) -> BlobWriter:
+        """Begin a blob. Blocks (creates a file).
+
+        Args:
+            tables: the caller's, who adds all stored bytes to it before `finish`, in a better place or in company;
+                None: the writer makes the tables.
+        """
         ...
 
     def open(self, blob: BlobId) -> BlobReader:

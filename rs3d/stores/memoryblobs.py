@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from rs3d.errors import BlobDamaged
 from rs3d.format.merkletree import merkle_root
 from rs3d.format.sidecar import BLOCK_BYTES, CRC_BYTES, decode_sidecar, encode_sidecar
-from rs3d.format.sidecartables import BlockTable, LeafTable
+from rs3d.kernels.bodyhash import BodyHash
 from rs3d.kernels.crc import crc32c_check_blocks
+from rs3d.stores.blobtables import BlobTables
 from rs3d.stores.layout import MAXIMUM_BLOBS_PER_SEGMENT
 from rs3d.types.blobs import BlobInfo, BlobOrigin
 from rs3d.types.identifiers import BlobId, SegmentId
@@ -42,16 +43,19 @@ class MemoryBlobStore:
         with self._lock:
             self._segments.setdefault(segment, {})
 
-    def create(self, blob: BlobId, *, size_hint_bytes: int | None = None) -> MemoryBlobWriter:
+    def create(
+        self, blob: BlobId, *, size_hint_bytes: int | None = None, tables: BodyHash | None = None
+    ) -> MemoryBlobWriter:
         if not 0 <= blob.number < MAXIMUM_BLOBS_PER_SEGMENT:
             raise ValueError(f"blob {blob.text()}: a segment holds {MAXIMUM_BLOBS_PER_SEGMENT} blobs")
+        its_tables = BlobTables(tables)
         with self._lock:
             members = self._segments.get(blob.segment)
             if members is None or blob.number in members:
                 reason = "its segment was never made" if members is None else "it exists already"
                 raise BlobDamaged(blob=blob.text(), reason=reason)
             made = members[blob.number] = _Blob(os.memfd_create(f"blob-{blob.number}", os.MFD_CLOEXEC))
-        return MemoryBlobWriter(self, blob, made)
+        return MemoryBlobWriter(self, blob, made, its_tables)
 
     def open(self, blob: BlobId) -> MemoryBlobReader:
         with self._lock:
@@ -101,25 +105,23 @@ class MemoryBlobStore:
 class MemoryBlobWriter:
     """`interfaces.BlobWriter`."""
 
-    def __init__(self, store: MemoryBlobStore, blob: BlobId, made: _Blob) -> None:
+    def __init__(self, store: MemoryBlobStore, blob: BlobId, made: _Blob, tables: BlobTables) -> None:
         self.blob = blob
         self._store = store
         self._made = made
         self._length = 0
-        self._blocks = BlockTable()
-        self._leaves = LeafTable()
+        self._tables = tables
 
-    def write(self, stored: memoryview, *, leaf: bytes | None = None) -> None:
+    def write(self, stored: memoryview) -> None:
         view = stored.cast("B")
-        self._blocks.update(view)
-        self._leaves.update(view, leaf)
+        self._tables.update(view)
         while len(view):
             count = os.pwrite(self._made.data, view, self._length)
             view = view[count:]
             self._length += count
 
     def finish(self, *, client_bytes: int, recipe: Recipe, md5: bytes, origin: BlobOrigin) -> BlobInfo:
-        leaves = self._leaves.rows()
+        leaves, blocks = self._tables.rows(self._length)
         info = BlobInfo(
             blob=self.blob,
             stored_bytes=self._length,
@@ -129,7 +131,7 @@ class MemoryBlobWriter:
             merkle_root=merkle_root(leaves, self._length),
             md5=md5,
         )
-        self._made.sidecar = encode_sidecar(info, origin, self._blocks.rows(), leaves)
+        self._made.sidecar = encode_sidecar(info, origin, blocks, leaves)
         return info
 
     def discard(self) -> None:

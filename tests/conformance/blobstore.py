@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from rs3d.errors import BlobDamaged
+from rs3d.kernels.bodyhash import BodyHash
 from rs3d.stores.interfaces import BlobReader, BlobStore
 from rs3d.types.blobs import BlobInfo, BlobOrigin
 from rs3d.types.identifiers import BlobId, SegmentId
@@ -189,11 +190,21 @@ class BlobStoreConformance(ABC):
         with pytest.raises(BlobDamaged):
             store.open(blob)
 
-    def test_a_known_leaf_is_kept_as_given(self, store: BlobStore) -> None:
+    def test_tables_that_the_caller_makes_are_kept_as_given(self, store: BlobStore) -> None:
         store.make_segment(SEGMENT)
         data = body(5000)
         computed = put(store, 1, data)
-        writer = store.create(BlobId(SEGMENT, 2))
-        writer.write(memoryview(data), leaf=hashlib.sha256(data).digest())
+        tables = BodyHash(md5=False)
+        writer = store.create(BlobId(SEGMENT, 2), tables=tables)
+        writer.write(memoryview(data))
+        with pytest.raises(ValueError, match="of 0 bytes, the blob has 5000"):
+            writer.finish(client_bytes=5000, recipe=PLAIN, md5=b"", origin=BlobOrigin(bucket="b", key="k"))
+        tables.update(data)
         given = writer.finish(client_bytes=5000, recipe=PLAIN, md5=b"", origin=BlobOrigin(bucket="b", key="k"))
         assert given.merkle_root == computed.merkle_root
+
+    def test_what_makes_no_tables_is_not_taken_for_them(self, store: BlobStore) -> None:
+        store.make_segment(SEGMENT)
+        with pytest.raises(ValueError, match="no tables"):
+            store.create(BlobId(SEGMENT, 2), tables=BodyHash(tables=False))
+        assert store.list_segment(SEGMENT) == []

@@ -10,6 +10,7 @@ import trio
 
 from rs3d.engine.runtime import BODIES_BEHIND
 from rs3d.engine.threads import Threads
+from rs3d.kernels.bodyhash import BodyHash
 from rs3d.stores.interfaces import BlobWriter
 from rs3d.types.identifiers import BlobId
 from tests.engine.bodies import noise
@@ -47,9 +48,9 @@ async def test_bodies_are_written_behind_the_loop_and_read_beside_it(
     writing: list[int] = []
     create = world.blobs.create
 
-    def noted(blob: BlobId, *, size_hint_bytes: int | None = None) -> BlobWriter:
+    def noted(blob: BlobId, *, size_hint_bytes: int | None = None, tables: BodyHash | None = None) -> BlobWriter:
         writing.append(own_nice())
-        return create(blob, size_hint_bytes=size_hint_bytes)
+        return create(blob, size_hint_bytes=size_hint_bytes, tables=tables)
 
     monkeypatch.setattr(world.blobs, "create", noted)
     await world.engine.put_object("bucket", "key", noise(100_000))

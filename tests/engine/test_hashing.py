@@ -1,9 +1,10 @@
-"""MD5 of many bodies in one thread: right for each, together where they meet, alone where they do not."""
+"""Many bodies hashed in one thread: right for each, together where they meet, alone where they do not."""
 
 from __future__ import annotations
 
 import hashlib
 import pathlib
+import zlib
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
@@ -11,14 +12,18 @@ import pytest
 import trio
 
 from rs3d.engine import EngineConfig, StorageEngine
-from rs3d.engine.digests import DigestSet
+from rs3d.engine.digests import DigestSet, body_stream
 from rs3d.engine.hashing import LANES, HashGang, HashTicket
-from rs3d.engine.requests import BodyChecks, PutRequest
+from rs3d.engine.requests import BodyChecks, BucketRequest, PutRequest
 from rs3d.engine.threads import Threads
 from rs3d.errors import BadDigest
 from tests.engine.bodies import noise
 
 LEAST = 1000
+
+
+def md5_set() -> DigestSet:
+    return DigestSet(("MD5",), body_stream(("MD5",), tables=False))
 
 
 @pytest.fixture
@@ -30,7 +35,7 @@ async def threads() -> AsyncIterator[Threads]:
 
 async def announce(gang: HashGang, threads: Threads, pieces: list[bytes]) -> tuple[list[DigestSet], list[HashTicket]]:
     """One piece for each of as many bodies, while somebody is hashing already."""
-    digests = [DigestSet(("MD5",)) for _ in pieces]
+    digests = [md5_set() for _ in pieces]
     with gang._hashing:
         tickets = [gang.start(each, memoryview(piece)) for each, piece in zip(digests, pieces, strict=True)]
     found = [ticket for ticket in tickets if ticket is not None]
@@ -59,8 +64,9 @@ async def test_more_pieces_than_lanes_take_several_rounds(threads: Threads) -> N
 
 async def test_a_short_piece_and_a_body_without_md5_are_left_to_their_own_thread(threads: Threads) -> None:
     gang = HashGang(threads, LEAST)
-    assert gang.start(DigestSet(("MD5",)), memoryview(noise(LEAST - 1))) is None
-    assert gang.start(DigestSet(("SHA256",)), memoryview(noise(LEAST))) is None
+    assert gang.start(md5_set(), memoryview(noise(LEAST - 1))) is None
+    without = DigestSet(("SHA256",), body_stream(("SHA256",), tables=False))
+    assert gang.start(without, memoryview(noise(LEAST))) is None
 
 
 class Starter:
@@ -77,7 +83,7 @@ class Starter:
 def test_a_body_alone_waits_for_nobody() -> None:
     starter = Starter(outstanding=0)
     gang = HashGang(cast(Threads, starter), LEAST)
-    digests = DigestSet(("MD5",))
+    digests = md5_set()
     ticket = gang.start(digests, memoryview(noise(LEAST)))
     [hashes] = starter.started  # begun before the piece is written, by a thread that has nothing else to do
     hashes()
@@ -88,7 +94,7 @@ def test_a_body_alone_waits_for_nobody() -> None:
 def test_among_others_a_piece_is_left_to_whoever_needs_a_digest_first() -> None:
     starter = Starter(outstanding=1)
     gang = HashGang(cast(Threads, starter), LEAST)
-    assert gang.start(DigestSet(("MD5",)), memoryview(noise(LEAST))) is not None
+    assert gang.start(md5_set(), memoryview(noise(LEAST))) is not None
     assert not starter.started
 
 
@@ -103,7 +109,7 @@ async def test_a_piece_waits_for_no_more_than_the_round_under_way(threads: Threa
 
 async def test_what_fails_is_told_to_everyone_of_the_round_and_to_nobody_after_it(threads: Threads) -> None:
     gang = HashGang(threads, LEAST)
-    digests = DigestSet(("MD5",))
+    digests = md5_set()
     with gang._hashing:
         tickets = [gang.start(digests, memoryview(noise(LEAST))) for _ in range(2)]
     for ticket in tickets:
@@ -130,6 +136,32 @@ async def test_bodies_put_at_once_each_have_their_own_etag(tmp_path: pathlib.Pat
                 nursery.start_soon(put, number, size)
         for number, size in enumerate(sizes):
             assert found[number] == hashlib.md5(number.to_bytes(4, "big") + noise(size)).hexdigest()
+
+
+def test_a_body_of_one_leaf_is_hashed_once_for_its_tables_and_its_sha256() -> None:
+    body = noise(70_000)
+    digests = DigestSet(("MD5", "SHA256", "CRC32"), body_stream(("MD5",), tables=True), is_one_leaf=True)
+    digests.update(body[:1000])
+    digests.update(body[1000:])
+    assert digests.stream is not None
+    assert digests.stream.leaves() == digests.value("SHA256") == hashlib.sha256(body).digest()
+    assert digests.value("MD5") == hashlib.md5(body).digest()
+    assert digests.value("CRC32") == zlib.crc32(body).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("size", [(1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3_000_001])
+@pytest.mark.parametrize("etag", ["md5", "sha256"])
+async def test_what_a_client_signed_is_checked_whether_or_not_it_is_the_only_leaf(
+    tmp_path: pathlib.Path, size: int, etag: str
+) -> None:
+    body = noise(size)
+    async with StorageEngine.open(str(tmp_path / "store")) as engine:
+        await engine.create_bucket("bucket", BucketRequest(settings=(("etag", etag),)))
+        signed = PutRequest(checks=BodyChecks(payload_sha256=hashlib.sha256(body).digest()))
+        stored = await engine.put_object("bucket", "key", body, signed)
+        assert stored.etag == hashlib.new(etag, body).hexdigest()
+        with pytest.raises(BadDigest, match="SHA256"):
+            await engine.put_object("bucket", "other", b"0" + body[1:], signed)
 
 
 async def test_a_wrong_digest_among_right_ones_refuses_its_body_alone(tmp_path: pathlib.Path) -> None:

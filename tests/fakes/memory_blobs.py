@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from rs3d.kernels.bodyhash import BodyHash
 from rs3d.stores.interfaces import BlobWriter
 from rs3d.stores.memoryblobs import MemoryBlobReader, MemoryBlobStore
 from rs3d.types.blobs import BlobInfo, BlobOrigin
@@ -20,9 +21,9 @@ class WatchedBlobWriter:
         self._writer = writer
         self._before_write = before_write
 
-    def write(self, stored: memoryview, *, leaf: bytes | None = None) -> None:
+    def write(self, stored: memoryview) -> None:
         self._before_write()
-        self._writer.write(stored, leaf=leaf)
+        self._writer.write(stored)
 
     def finish(self, *, client_bytes: int, recipe: Recipe, md5: bytes, origin: BlobOrigin) -> BlobInfo:
         return self._writer.finish(client_bytes=client_bytes, recipe=recipe, md5=md5, origin=origin)
@@ -46,8 +47,11 @@ class WatchedBlobStore:
         self.segments.append(segment)
         self._store.make_segment(segment)
 
-    def create(self, blob: BlobId, *, size_hint_bytes: int | None = None) -> WatchedBlobWriter:
-        return WatchedBlobWriter(self._store.create(blob, size_hint_bytes=size_hint_bytes), self._count_write)
+    def create(
+        self, blob: BlobId, *, size_hint_bytes: int | None = None, tables: BodyHash | None = None
+    ) -> WatchedBlobWriter:
+        writer = self._store.create(blob, size_hint_bytes=size_hint_bytes, tables=tables)
+        return WatchedBlobWriter(writer, self._count_write)
 
     def _count_write(self) -> None:
         if self.fail_write_number:

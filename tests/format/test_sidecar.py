@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import pathlib
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from rs3d.errors import FormatUnknown, RecordDamaged
 from rs3d.format import sidecar as sc
 from rs3d.format.merkletree import merkle_root
-from rs3d.format.sidecartables import BlockTable, LeafTable
+from rs3d.kernels.bodyhash import BLOCK_BYTES, LEAF_BYTES, BodyHash
 from rs3d.kernels.crc import crc32c
 from rs3d.types.blobs import BlobInfo, BlobOrigin
 from rs3d.types.identifiers import BlobId, SegmentId
@@ -30,10 +27,9 @@ def body(length: int) -> bytes:
 
 
 def make(stored: bytes, *, recipe: Recipe | None = None, origin: BlobOrigin | None = None) -> bytes:
-    blocks, leaves = BlockTable(), LeafTable()
-    blocks.update(memoryview(stored))
-    leaves.update(memoryview(stored))
-    rows = leaves.rows()
+    tables = BodyHash(md5=False)
+    tables.update(stored)
+    rows = tables.leaves()
     info = BlobInfo(
         blob=BlobId(SegmentId(0x1122334455667788), 0x99),
         stored_bytes=len(stored),
@@ -43,7 +39,7 @@ def make(stored: bytes, *, recipe: Recipe | None = None, origin: BlobOrigin | No
         merkle_root=merkle_root(rows, len(stored)),
         md5=hashlib.md5(stored, usedforsecurity=False).digest(),
     )
-    return sc.encode_sidecar(info, origin or BlobOrigin(bucket="photos", key="a/ä.jpg"), blocks.rows(), rows)
+    return sc.encode_sidecar(info, origin or BlobOrigin(bucket="photos", key="a/ä.jpg"), tables.blocks(), rows)
 
 
 LAYERED = Recipe(
@@ -168,38 +164,8 @@ def test_tables_that_do_not_fit_the_length_are_refused_when_written() -> None:
         sc.encode_sidecar(decoded.info, decoded.origin, decoded.block_crcs, decoded.leaves * 2)
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 200_000), max_size=12))
-def test_tables_do_not_depend_on_how_the_bytes_arrive(cuts: list[int]) -> None:
-    stored = body(2 * MIB + 77_777)
-    bounds = sorted({0, len(stored), *(cut * 11 for cut in cuts if cut * 11 < len(stored))})
-    blocks, leaves = BlockTable(), LeafTable()
-    for begin, end in itertools.pairwise(bounds):
-        blocks.update(memoryview(stored)[begin:end])
-        leaves.update(memoryview(stored)[begin:end])
-    whole_blocks, whole_leaves = BlockTable(), LeafTable()
-    whole_blocks.update(memoryview(stored))
-    whole_leaves.update(memoryview(stored))
-    assert (blocks.rows(), leaves.rows()) == (whole_blocks.rows(), whole_leaves.rows())
-
-
-def test_a_known_leaf_is_taken_only_where_it_is_one() -> None:
-    stored = memoryview(body(MIB + 5))
-    leaves = LeafTable()
-    leaves.update(stored[:MIB], hashlib.sha256(stored[:MIB]).digest())
-    leaves.update(stored[MIB:], hashlib.sha256(stored[MIB:]).digest())
-    with pytest.raises(ValueError, match="short leaf"):
-        leaves.update(stored[:1])
-    computed = LeafTable()
-    computed.update(stored)
-    assert leaves.rows() == computed.rows()
-    for wrong in (b"", b"x" * 31):
-        with pytest.raises(ValueError, match="are not a leaf"):
-            LeafTable().update(stored[:MIB], wrong)
-    begun = LeafTable()
-    begun.update(stored[:1])
-    with pytest.raises(ValueError, match="are not a leaf"):
-        begun.update(stored[:MIB], bytes(32))
+def test_the_kernel_makes_tables_of_the_formats_leaves_and_blocks() -> None:
+    assert (LEAF_BYTES, BLOCK_BYTES) == (sc.LEAF_BYTES, sc.BLOCK_BYTES)
 
 
 def test_a_sidecar_that_stands_twice_is_read_from_either_copy() -> None:

@@ -24,7 +24,14 @@ AVX2 = {
     "merkle": ["avx2", "scalar"],
     "reedsolomon": ["avx2", "scalar"],
 }
-WIDE = {"cdc": "avx512", "crc": "avx512", "md5": "avx512", "merkle": "avx512", "reedsolomon": "gfni"}
+WIDE = {
+    "bodyhash": "avx512",
+    "cdc": "avx512",
+    "crc": "avx512",
+    "md5": "avx512",
+    "merkle": "avx512",
+    "reedsolomon": "gfni",
+}
 
 
 def emulated(processor: str, code: str, *environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,274 @@
+# cython: auto_pickle=False
+"""What is computed of a body on its way to a blob, in one call for all that arrived: see bodyhash.pyi for the contract,
+bodyhash_impl.c for how the hashes share a core.
+"""
+cimport cython
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memset
+
+from bufview cimport GIL_FREE_BYTES, Py_buffer, PyBuffer_Release, open_readable
+from crcvariants cimport crc_variants
+from variant cimport (
+    RS3D_CPU_AVX2, RS3D_CPU_AVX512, RS3D_CPU_SHA, RS3D_CPU_SSE41, RS3D_CPU_SSSE3,
+    initial_variant, runnable_variants, variant_index,
+)
+
+cdef extern from "crc_impl.h":
+    enum:
+        CRC_AVX512
+        CRC_SCALAR
+
+cdef extern from "bodyhash_impl.h" nogil:
+    enum:
+        RS3D_BODY_SCALAR
+    ctypedef struct rs3d_md5:
+        uint64_t bytes
+    ctypedef struct rs3d_md5_job:
+        pass
+    ctypedef struct rs3d_sha256:
+        uint64_t bytes
+    ctypedef struct rs3d_body:
+        int wants_md5, wants_tables
+        rs3d_md5 md5
+        uint64_t leaf_bytes, block_bytes, bytes
+        rs3d_sha256 leaf
+        uint32_t crc
+        unsigned char *leaf_rows
+        unsigned char *block_rows
+    ctypedef struct rs3d_body_job:
+        rs3d_body *body
+        const unsigned char *data
+        size_t bytes
+    void rs3d_md5_start(rs3d_md5 *s)
+    void rs3d_md5_digest(const rs3d_md5 *s, unsigned char *out)
+    void rs3d_sha256_start(rs3d_sha256 *s)
+    void rs3d_body_update_many(int variant, int crc_variant, rs3d_body_job *jobs, size_t count, rs3d_md5_job *scratch)
+    void rs3d_body_open_leaf(int variant, const rs3d_body *b, unsigned char *out)
+    void rs3d_body_setup()
+
+LANES = 16
+LEAF_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 16
+
+cdef enum:
+    MD5 = 16
+    SHA256 = 32
+    CRC = 4
+
+# In the order of the numbers of bodyhash_impl.h, and of merkle_impl.h.
+cdef tuple VARIANTS = (
+    ("avx512", RS3D_CPU_AVX512 | RS3D_CPU_AVX2 | RS3D_CPU_SHA | RS3D_CPU_SSE41 | RS3D_CPU_SSSE3),
+    ("shani", RS3D_CPU_AVX2 | RS3D_CPU_SHA | RS3D_CPU_SSE41 | RS3D_CPU_SSSE3),
+    ("avx2", RS3D_CPU_AVX2),
+    ("scalar", 0),
+)
+cdef tuple CRC_VARIANTS = crc_variants()
+cdef int active = initial_variant("bodyhash", VARIANTS)
+cdef int widest_crc = CRC_AVX512 - variant_index("crc", CRC_VARIANTS, runnable_variants(CRC_VARIANTS)[0])
+
+rs3d_body_setup()
+
+
+def variant():
+    return VARIANTS[active][0]
+
+
+def variants():
+    return runnable_variants(VARIANTS)
+
+
+def use_variant(str name not None):
+    global active
+    active = variant_index("bodyhash", VARIANTS, name)
+
+
+@cython.final
+cdef class BodyHash:
+    cdef rs3d_body body
+    cdef uint64_t leaf_room, block_room  # rows that the tables have room for
+    cdef bint busy                       # a call is inside, perhaps without the GIL
+
+    def __cinit__(self, *, bint md5=True, bint tables=True, uint64_t leaf_bytes=LEAF_BYTES,
+                  uint64_t block_bytes=BLOCK_BYTES):
+        if not leaf_bytes or leaf_bytes & 63 or not block_bytes or block_bytes & 63:
+            raise ValueError(f"leaves of {leaf_bytes} and blocks of {block_bytes} bytes are not multiples of 64")
+        memset(&self.body, 0, sizeof(rs3d_body))
+        self.body.wants_md5 = md5
+        self.body.wants_tables = tables
+        self.body.leaf_bytes = leaf_bytes
+        self.body.block_bytes = block_bytes
+        rs3d_md5_start(&self.body.md5)
+        rs3d_sha256_start(&self.body.leaf)
+
+    def __init__(self, *, md5=True, tables=True, leaf_bytes=LEAF_BYTES, block_bytes=BLOCK_BYTES):
+        pass
+
+    def __dealloc__(self):
+        free(self.body.leaf_rows)
+        free(self.body.block_rows)
+
+    @property
+    def length_bytes(self):
+        return self.body.bytes if self.body.wants_tables else self.body.md5.bytes
+
+    @property
+    def has_tables(self):
+        return bool(self.body.wants_tables)
+
+    cdef int enter(self) except -1:
+        if self.busy:
+            raise RuntimeError("another thread is updating this body")
+        self.busy = True
+        return 0
+
+    cdef int make_room(self, uint64_t more) except -1:
+        """Room for the rows that `more` bytes may fill."""
+        cdef uint64_t leaves, blocks
+        cdef unsigned char *grown
+        if not self.body.wants_tables:
+            return 0
+        leaves = (self.body.bytes + more) // self.body.leaf_bytes
+        blocks = (self.body.bytes + more) // self.body.block_bytes
+        if leaves > self.leaf_room:
+            leaves += leaves // 2
+            grown = <unsigned char *>realloc(self.body.leaf_rows, leaves * SHA256)
+            if grown == NULL:
+                raise MemoryError()
+            self.body.leaf_rows = grown
+            self.leaf_room = leaves
+        if blocks > self.block_room:
+            blocks += blocks // 2
+            grown = <unsigned char *>realloc(self.body.block_rows, blocks * CRC)
+            if grown == NULL:
+                raise MemoryError()
+            self.body.block_rows = grown
+            self.block_room = blocks
+        return 0
+
+    def update(self, data):
+        update_many([(self, data)])
+
+    def digest(self):
+        cdef unsigned char out[MD5]
+        if not self.body.wants_md5:
+            raise ValueError("the MD5 of this body was not asked for")
+        self.enter()
+        rs3d_md5_digest(&self.body.md5, out)
+        self.busy = False
+        return out[:MD5]
+
+    cdef int enter_tables(self) except -1:
+        if not self.body.wants_tables:
+            raise ValueError("the tables of this body were not asked for")
+        return self.enter()
+
+    def leaves(self):
+        cdef unsigned char last[SHA256]
+        cdef bytes rows
+        self.enter_tables()
+        try:
+            rows = self.body.leaf_rows[:self.body.bytes // self.body.leaf_bytes * SHA256] if self.leaf_room else b""
+            if self.body.bytes % self.body.leaf_bytes or not self.body.bytes:
+                rs3d_body_open_leaf(active, &self.body, last)
+                rows += last[:SHA256]
+            return rows
+        finally:
+            self.busy = False
+
+    def blocks(self):
+        cdef bytes rows
+        self.enter_tables()
+        try:
+            rows = self.body.block_rows[:self.body.bytes // self.body.block_bytes * CRC] if self.block_room else b""
+            if self.body.bytes % self.body.block_bytes:
+                rows += self.body.crc.to_bytes(CRC, "little")
+            return rows
+        finally:
+            self.busy = False
+
+
+def update_many(pairs):
+    cdef list work = list(pairs)
+    cdef size_t count = len(work), opened = 0, i
+    cdef Py_ssize_t total = 0
+    cdef int how = active, crc_how = widest_crc if active != RS3D_BODY_SCALAR else CRC_SCALAR
+    cdef BodyHash body
+    cdef rs3d_body_job *jobs = <rs3d_body_job *>malloc((count + 1) * sizeof(rs3d_body_job))
+    cdef rs3d_md5_job *scratch = <rs3d_md5_job *>malloc((count + 1) * sizeof(rs3d_md5_job))
+    cdef Py_buffer *views = <Py_buffer *>malloc((count + 1) * sizeof(Py_buffer))
+    cdef list bodies = []
+    try:
+        if jobs == NULL or scratch == NULL or views == NULL:
+            raise MemoryError()
+        for state, data in work:
+            body = <BodyHash?>state
+            open_readable(data, &views[opened])
+            opened += 1
+            if body.busy:
+                raise ValueError("a body is named twice, or another thread is updating it")
+            body.enter()
+            bodies.append(body)
+            i = opened - 1
+            body.make_room(views[i].len)
+            jobs[i].body = &body.body
+            jobs[i].data = <const unsigned char *>views[i].buf
+            jobs[i].bytes = views[i].len
+            total += views[i].len
+        if total >= GIL_FREE_BYTES:
+            with nogil:
+                rs3d_body_update_many(how, crc_how, jobs, count, scratch)
+        else:
+            rs3d_body_update_many(how, crc_how, jobs, count, scratch)
+    finally:
+        for body in bodies:
+            body.busy = False
+        for i in range(opened):
+            PyBuffer_Release(&views[i])
+        free(views)
+        free(scratch)
+        free(jobs)
+
+
+# RFC 1321 A.5, FIPS 180-4 and the CRC catalogue: MD5, SHA-256 and CRC32C of "abc".
+cdef tuple ABC = (
+    "900150983cd24fb0d6963f7d28e17f72",
+    "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+    (0x364B3FB7).to_bytes(4, "little").hex(),
+)
+
+
+def _all_of(body):
+    return body.digest() + body.leaves() + body.blocks()
+
+
+def selftest():
+    global active
+    cdef int before = active
+    cdef int checks = 0
+    data = bytes([(i * 167 + (i >> 8) * 13) & 0xff for i in range(1500)])
+    try:
+        use_variant("scalar")
+        pieces = [data[17 * i:1500 - 31 * i] for i in range(18)]
+        known = []
+        for piece in pieces:
+            body = BodyHash(leaf_bytes=512, block_bytes=192)
+            body.update(piece)
+            known.append(_all_of(body))
+        for name in variants():
+            use_variant(name)
+            body = BodyHash()
+            body.update(b"abc")
+            if (body.digest().hex(), body.leaves().hex(), body.blocks().hex()) != ABC:
+                raise RuntimeError(f"kernel bodyhash ({name}): a wrong digest of a known message")
+            checks += 1
+            # One, a pair, pairs and lanes, each over ends of leaves and blocks, against the plain code.
+            for count in (1, 2, 3, 4, 5, 18):
+                bodies = [BodyHash(leaf_bytes=512, block_bytes=192) for _ in range(count)]
+                update_many(zip(bodies, pieces))
+                if [_all_of(body) for body in bodies] != known[:count]:
+                    raise RuntimeError(f"kernel bodyhash ({name}): {count} bodies together differ from each alone")
+                checks += 1
+    finally:
+        active = before
+    return checks

@@ -1,0 +1,41 @@
+/* Everything that is computed of a body's bytes on their way to a blob, in one pass and for several bodies at once. */
+#ifndef RS3D_BODYHASH_IMPL_H
+#define RS3D_BODYHASH_IMPL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "md5_impl.h"
+#include "merkle_impl.h"
+
+/* Rows of VARIANTS in bodyhash.pyx. */
+enum { RS3D_BODY_AVX512 = 0, RS3D_BODY_SHANI = 1, RS3D_BODY_AVX2 = 2, RS3D_BODY_SCALAR = 3 };
+
+typedef struct {
+    int wants_md5, wants_tables;
+    rs3d_md5 md5;
+    uint64_t leaf_bytes;      /* a multiple of 64 */
+    uint64_t block_bytes;     /* a multiple of 64, too */
+    uint64_t bytes;           /* so far */
+    rs3d_sha256 leaf;         /* the leaf that is being filled */
+    uint32_t crc;             /* of the block that is being filled */
+    unsigned char *leaf_rows; /* 32 bytes each leaf that is full, then room for those to come */
+    unsigned char *block_rows; /* the same of blocks: 4 bytes each, little-endian */
+} rs3d_body;
+
+typedef struct {
+    rs3d_body *body; /* each at most once in a call */
+    const unsigned char *data;
+    size_t bytes;
+} rs3d_body_job;
+
+/* Every job's bytes into its body, whose tables have room for them. `crc_variant` is crc_impl.h's number. The jobs'
+ * fields are used up. */
+void rs3d_body_update_many(int variant, int crc_variant, rs3d_body_job *jobs, size_t count, rs3d_md5_job *scratch);
+
+/* SHA-256 of what is in the leaf that is being filled, to `out`; the body can go on. */
+void rs3d_body_open_leaf(int variant, const rs3d_body *b, unsigned char *out);
+
+void rs3d_body_setup(void);
+
+#endif

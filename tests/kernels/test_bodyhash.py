@@ -1,0 +1,162 @@
+"""All hashes of a body in one pass: equal to hashlib and the twins in every variant, however many bodies there are and
+however their bytes arrive."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from rs3d.kernels import bodyhash
+from rs3d.kernels.bodyhash import BodyHash
+from tests.oracles import crc as crc_oracle
+from tests.oracles import md5 as md5_oracle
+from tests.oracles import merkle as merkle_oracle
+
+LEAF = 512
+BLOCK = 192
+
+
+@pytest.fixture(autouse=True, params=bodyhash.variants())
+def variant(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = bodyhash.variant()
+    bodyhash.use_variant(request.param)
+    yield request.param
+    bodyhash.use_variant(before)
+
+
+def small() -> BodyHash:
+    """Leaves and blocks that end at different places, and often."""
+    return BodyHash(leaf_bytes=LEAF, block_bytes=BLOCK)
+
+
+def found(body: BodyHash) -> tuple[bytes, bytes, bytes, int]:
+    return body.digest(), body.leaves(), body.blocks(), body.length_bytes
+
+
+def known(data: bytes) -> tuple[bytes, bytes, bytes, int]:
+    leaves = b"".join(merkle_oracle.leaves(data, LEAF))
+    return hashlib.md5(data).digest(), leaves, crc_oracle.crc32c_blocks(data, BLOCK), len(data)
+
+
+def test_the_twins_agree_around_every_border() -> None:
+    data = random.Random(0).randbytes(1100)
+    for length in (*range(130), 191, 192, 193, 511, 512, 513, 575, 576, 577, 1023, 1024, 1025, 1100):
+        body = small()
+        body.update(data[:length])
+        assert found(body) == known(data[:length])
+        assert body.digest() == md5_oracle.md5(data[:length])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33])
+def test_bodies_of_mixed_lengths_together_equal_each_alone(count: int) -> None:
+    chosen = random.Random(count)
+    for _ in range(6):
+        bodies = [small() for _ in range(count)]
+        pieces = [chosen.randbytes(chosen.choice([0, 1, 63, 64, 65, 192, 512, 1024, 1500])) for _ in range(count)]
+        bodyhash.update_many(zip(bodies, pieces, strict=True))
+        assert [found(body) for body in bodies] == [known(piece) for piece in pieces]
+
+
+def test_bodies_fed_together_in_any_pieces_equal_the_whole() -> None:
+    chosen = random.Random(3)
+    bodies = [small() for _ in range(20)]
+    wholes = [b""] * 20
+    for _ in range(60):
+        lanes = chosen.sample(range(20), chosen.choice([1, 2, 3, 4, 5, 20]))
+        pieces = [chosen.randbytes(chosen.choice([0, 1, 31, 64, 128, 192, 512, 640, 1111, 1536])) for _ in lanes]
+        bodyhash.update_many((bodies[lane], piece) for lane, piece in zip(lanes, pieces, strict=True))
+        for lane, piece in zip(lanes, pieces, strict=True):
+            wholes[lane] += piece
+    assert [found(body) for body in bodies] == [known(whole) for whole in wholes]
+
+
+def test_bodies_of_which_not_everything_is_wanted_go_along_with_others() -> None:
+    data = random.Random(4).randbytes(4000)
+    for count in (1, 2, 4, 9):
+        md5s = [BodyHash(tables=False) for _ in range(count)]
+        tables = [BodyHash(md5=False, leaf_bytes=LEAF, block_bytes=BLOCK) for _ in range(count)]
+        wholes = [small() for _ in range(count)]
+        mixed = [body for group in zip(md5s, tables, wholes, strict=True) for body in group]
+        bodyhash.update_many((body, data[number:]) for number, body in enumerate(mixed))
+        for number, body in enumerate(mixed):
+            digest, leaves, blocks, length = known(data[number:])
+            assert body.length_bytes == length
+            if number % 3 != 1:
+                assert body.digest() == digest
+            if number % 3 != 0:
+                assert (body.leaves(), body.blocks()) == (leaves, blocks)
+
+
+def test_what_was_not_asked_for_is_not_given() -> None:
+    with pytest.raises(ValueError, match="MD5 of this body"):
+        BodyHash(md5=False).digest()
+    for ask in (BodyHash.leaves, BodyHash.blocks):
+        with pytest.raises(ValueError, match="tables of this body"):
+            ask(BodyHash(tables=False))
+    assert (BodyHash(tables=False).has_tables, BodyHash().has_tables) == (False, True)
+
+
+@pytest.mark.parametrize(("leaf", "block"), [(0, 64), (64, 0), (100, 64), (64, 65)])
+def test_leaves_and_blocks_that_the_hashes_do_not_divide_are_refused(leaf: int, block: int) -> None:
+    with pytest.raises(ValueError, match="multiples of 64"):
+        BodyHash(leaf_bytes=leaf, block_bytes=block)
+
+
+def test_large_unaligned_views_in_leaves_of_a_mebibyte_equal_hashlib() -> None:
+    data = memoryview(random.Random(5).randbytes((2 << 20) + 70_003))
+    for count in (1, 2, 5):
+        views = [data[i : len(data) - 1000 * i] for i in range(count)]
+        bodies = [BodyHash() for _ in views]
+        bodyhash.update_many(zip(bodies, views, strict=True))
+        for body, view in zip(bodies, views, strict=True):
+            assert body.digest() == hashlib.md5(view).digest()
+            assert body.leaves() == b"".join(merkle_oracle.leaves(bytes(view)))
+            assert len(body.blocks()) == 4 * -(-len(view) // bodyhash.BLOCK_BYTES)
+
+
+def test_everything_may_be_asked_for_between_updates() -> None:
+    body = small()
+    data = random.Random(6).randbytes(1300)
+    for end in (0, 100, 600, 1300):
+        body.update(data[body.length_bytes : end])
+        assert found(body) == known(data[:end])
+
+
+def test_a_body_named_twice_is_refused_and_nothing_is_appended() -> None:
+    one, two = small(), small()
+    with pytest.raises(ValueError, match="twice"):
+        bodyhash.update_many([(one, b"x"), (two, b"y"), (one, b"z")])
+    with pytest.raises(TypeError):
+        bodyhash.update_many([(one, b"x"), (two, "text")])  # type: ignore[list-item]
+    with pytest.raises(TypeError):
+        bodyhash.update_many([(one, b"x"), (hashlib.md5(), b"y")])  # type: ignore[list-item]
+    assert found(one) == found(two) == known(b"")
+
+
+def test_bodies_of_different_threads_do_not_disturb_each_other() -> None:
+    data = random.Random(7).randbytes(100_000)
+    digests: list[tuple[bytes, bytes, bytes, int]] = []
+
+    def work() -> None:
+        for count in (1, 2, 5):
+            bodies = [small() for _ in range(count)]
+            bodyhash.update_many((body, data) for body in bodies)
+            digests.extend(found(body) for body in bodies)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(digests) == {known(data)}
+    assert len(digests) == 32
+
+
+def test_unknown_variants_are_refused_and_the_self_test_passes() -> None:
+    with pytest.raises(ValueError, match="no variant"):
+        bodyhash.use_variant("mmx")
+    assert bodyhash.selftest() == 7 * len(bodyhash.variants())
