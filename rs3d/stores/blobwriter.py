@@ -19,10 +19,11 @@ from typing import Final
 from rs3d.errors import Rs3dError
 from rs3d.format.merkletree import merkle_root
 from rs3d.format.sidecar import BLOCK_BYTES, TWICE, encode_sidecar
+from rs3d.kernels import blobfiles
 from rs3d.rio.parity import corrects
 from rs3d.stores.blobfaults import blob_fault
 from rs3d.stores.blobtables import BlobTables
-from rs3d.stores.files import Files, write_whole, write_whole_past_cache
+from rs3d.stores.files import SYSTEM_FILES, Files, write_whole, write_whole_past_cache
 from rs3d.stores.layout import BlobFile, file_name
 from rs3d.types.blobs import BlobInfo, BlobOrigin
 from rs3d.types.identifiers import BlobId
@@ -144,6 +145,15 @@ class LocalBlobWriter:
         self._close()
 
     def _make_durable(self, sidecar: bytes) -> None:
+        if self._files is SYSTEM_FILES:
+            name = file_name(self.blob, BlobFile.META)
+            cut_to = self._length if self._reserved > self._length else blobfiles.KEEP_LENGTH
+            blobfiles.finish(self._data, self._directory, name, sidecar, dirty_from=self._started, cut_to=cut_to)
+        else:
+            self._make_durable_by_calls(sidecar)
+
+    def _make_durable_by_calls(self, sidecar: bytes) -> None:
+        """The same, where somebody looks at each call or makes some fail."""
         files = self._files
         if self._reserved > self._length:
             files.truncate(self._data, self._length)  # gives back blocks reserved behind the end

@@ -12,6 +12,7 @@ from typing import Any
 import lmdb
 import trio
 
+from rs3d.stores.blobwriter import LocalBlobWriter
 from rs3d.stores.files import SystemFiles
 from rs3d.testing import running_server
 from tests.system.tracing import Sync, kind_of
@@ -35,6 +36,7 @@ def forget(forgotten: Sync) -> None:
 
         return sync
 
+    LocalBlobWriter._make_durable = LocalBlobWriter._make_durable_by_calls  # type: ignore[method-assign]
     SystemFiles.sync_data = leaving_out(SystemFiles.sync_data)  # type: ignore[method-assign]
     SystemFiles.sync = leaving_out(SystemFiles.sync)  # type: ignore[method-assign]
 
