@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from rs3d.engine import decodedbodies
-from rs3d.engine.decodedbodies import DecodedBodies, MemoryFile
-from rs3d.engine.heldfiles import HELD_MOST, HeldFile
+from rs3d.engine.decodedbodies import IDLE_ROUNDS, KEPT_ROUNDS, DecodedBodies, MemoryFile
+from rs3d.engine.heldfiles import HELD_S, HeldFile
 from rs3d.engine.library import OpenedStore, open_store_parts
 from rs3d.engine.openfiles import OpenFiles
 from rs3d.engine.requests import BucketRequest
+from rs3d.stores.blobmemo import WINDOW_NS
 from rs3d.types.identifiers import BlobId, SegmentId
 from rs3d.types.objects import Extent, ObjectVersion
 from tests.engine.conftest import SMALL_LIMITS, SMALL_STORE
@@ -60,11 +61,20 @@ def test_a_body_is_kept_when_it_was_decoded_twice_lately() -> None:
     bodies = DecodedBodies(10_000)
     view = memoryview(DATA)[:1000]
     assert [bodies.offer(extent(1), view), bodies.offer(extent(2), view)] == [False, False]
-    bodies.let_go_old()
+    for _ in range(IDLE_ROUNDS):
+        bodies.let_go_old()
     assert [bodies.offer(extent(1), view), bodies.offer(extent(1), view)] == [False, True]
     assert (len(bodies), bodies.kept_bytes) == (1, 1000)
     bodies.let_go_all()
     assert not bodies.offer(extent(1), view)
+
+
+def test_no_more_are_remembered_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decodedbodies, "MET_BLOBS", 2)
+    bodies = DecodedBodies(10_000)
+    view = memoryview(DATA)[:1000]
+    assert [bodies.offer(extent(number), view) for number in (1, 2, 3, 1, 3)] == [False, False, False, False, True]
+    bodies.let_go_all()
 
 
 def test_only_those_bytes_are_found() -> None:
@@ -133,17 +143,37 @@ def test_without_memory_nothing_is_kept_and_nothing_leaks(monkeypatch: pytest.Mo
         assert (len(bodies), bodies.kept_bytes, memory_files()) == (0, 0, 0)
 
 
+def use(bodies: DecodedBodies, wanted: Extent) -> bool:
+    held = bodies.take(wanted)
+    if held is not None:
+        held.give_back()
+    return held is not None
+
+
 def test_what_is_not_used_goes_and_everything_does_in_the_end() -> None:
     bodies = DecodedBodies(10_000)
     for number in (1, 2):
         keep(bodies, extent(number))
     rounds = 0
-    while (held := bodies.take(extent(1))) is not None:
-        held.give_back()
+    while use(bodies, extent(1)):
         bodies.let_go_old()
         rounds += 1
-        assert len(bodies) == (2 if rounds == 1 else 1 if rounds <= HELD_MOST else 0)
-    assert (rounds, bodies.kept_bytes) == (HELD_MOST + 1, 0)
+        assert len(bodies) == (2 if rounds <= IDLE_ROUNDS else 1 if rounds < KEPT_ROUNDS else 0)
+    assert (rounds, bodies.kept_bytes) == (KEPT_ROUNDS, 0)
+    assert rounds * HELD_S * 1e9 <= WINDOW_NS, "no longer than bytes count as verified"
+
+
+def test_what_was_not_used_lately_makes_room() -> None:
+    bodies = DecodedBodies(3000)
+    for number in (1, 2, 3):
+        keep(bodies, extent(number))
+    assert not keep(bodies, extent(4)), "all are in use"
+    bodies.let_go_old()
+    assert use(bodies, extent(2))
+    bodies.let_go_old()
+    assert keep(bodies, extent(4))
+    assert [use(bodies, extent(number)) for number in (1, 2, 3, 4)] == [False, True, False, True]
+    bodies.let_go_all()
 
 
 @dataclass
