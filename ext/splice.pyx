@@ -1,5 +1,6 @@
 # cython: auto_pickle=False
-"""Bytes between descriptors without passing through Python: file to file by the cheapest way, socket to file by a pipe.
+"""Bytes between descriptors without passing through Python: file to file by the cheapest way, socket to file by a pipe,
+file to socket for as long as the socket takes.
 
 See splice.pyi for the contract. `posix.sendfile`, `posix.copy_file_range` and `posix.clone_range` are the single calls;
 here are the ways that combine several, with what each has moved accounted for exactly: every count is of bytes that are
@@ -26,6 +27,12 @@ cdef extern from "splice_impl.h" nogil:
     ssize_t rs3d_splice_copy_range(int in_fd, int64_t in_offset, int out_fd, int64_t out_offset, size_t length)
     ssize_t rs3d_splice_fill(int in_fd, int64_t offset, int pipe_fd, size_t length)
     ssize_t rs3d_splice_drain(int pipe_fd, int out_fd, int64_t offset, size_t length)
+    cdef struct rs3d_sending:
+        int socket_fd, file_fd, stop_fd
+        int64_t offset, length, patience_ns, sent, waited_ns
+        const int *stop
+    int RS3D_SEND_DONE, RS3D_SEND_END, RS3D_SEND_SLOW, RS3D_SEND_STOPPED
+    int rs3d_send(rs3d_sending *it, int64_t step)
     ssize_t rs3d_splice_buffered(int in_fd, int64_t in_offset, int out_fd, int64_t out_offset, char *buffer,
                                  size_t length)
 
@@ -33,6 +40,7 @@ cdef enum:
     # One call's worth: a signal or a cancelled thread waits for no more than this.
     STEP_BYTES = 64 << 20
     BUFFER_BYTES = 1 << 20
+    SEND_BYTES = 4 << 20  # a stop waits for no more than this: a millisecond, if the socket takes so much
     PIPE_BYTES = 1 << 20  # /proc/sys/fs/pipe-max-size, unless an operator changed it
 
 
@@ -309,6 +317,80 @@ cdef class SplicePipe:
             return Received(done, Stop.DONE)
         finally:
             self.busy = False
+
+
+# ------------------------------------------------------------------------------------------------ file to socket
+
+
+class Pause(enum.Enum):
+    DONE = "done"
+    END = "end"
+    SLOW = "slow"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class Sent(NamedTuple):
+    sent_bytes: int
+    waited_ns: int
+    pause: Pause
+
+
+@cython.final
+cdef class FileSender:
+    cdef int stop_fd
+    cdef int stopped
+    cdef bint busy
+
+    def __cinit__(self):
+        self.stop_fd = -1
+        self.stop_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def __dealloc__(self):
+        if self.stop_fd >= 0:
+            close(self.stop_fd)
+
+    def stop(self):
+        if not self.stopped:
+            self.stopped = True
+            os.eventfd_write(self.stop_fd, 1)
+
+    def rearm(self):
+        if self.busy:
+            raise RuntimeError("a sending is under way")
+        if self.stopped:
+            os.eventfd_read(self.stop_fd)
+            self.stopped = False
+
+    def send(self, int socket_fd, int file_fd, int64_t offset, int64_t length, int64_t patience_ns):
+        cdef rs3d_sending it
+        cdef int answer
+        _check_range(offset, length)
+        if patience_ns < 0:
+            raise ValueError(f"{patience_ns} ns: not a time to wait")
+        if self.busy:
+            raise RuntimeError("another thread is sending")
+        it.socket_fd, it.file_fd, it.stop_fd = socket_fd, file_fd, self.stop_fd
+        it.offset, it.length, it.patience_ns = offset, length, patience_ns
+        it.sent = it.waited_ns = 0
+        it.stop = &self.stopped
+        self.busy = True
+        with nogil:
+            answer = rs3d_send(&it, SEND_BYTES)
+        self.busy = False
+        if answer < 0 and it.sent == 0:
+            PyErr_SetFromErrno(OSError)
+        return Sent(it.sent, it.waited_ns, _pause(answer))
+
+
+cdef object _pause(int answer):
+    if answer == RS3D_SEND_DONE:
+        return Pause.DONE
+    if answer == RS3D_SEND_END:
+        return Pause.END
+    if answer == RS3D_SEND_SLOW:
+        return Pause.SLOW
+    return Pause.STOPPED if answer == RS3D_SEND_STOPPED else Pause.FAILED
 
 
 def selftest():

@@ -5,10 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <poll.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* What a method answers where the file systems cannot do it, as opposed to failing at it. ENOTTY: no such ioctl. */
@@ -75,6 +79,70 @@ static inline ssize_t rs3d_splice_buffered(int in_fd, int64_t in_offset, int out
         written += now;
     }
     return found;
+}
+
+/* Why a sending ended; an error of the socket or the file is -1 with errno. */
+enum { RS3D_SEND_DONE, RS3D_SEND_END, RS3D_SEND_SLOW, RS3D_SEND_STOPPED };
+
+/* One sending: what it is to do, and, up to date whenever the function below returns, how far it came. */
+struct rs3d_sending {
+    int socket_fd, file_fd, stop_fd;
+    int64_t offset, length;   /* of the file, in bytes */
+    int64_t patience_ns;      /* what all waits may take together */
+    int64_t sent, waited_ns;
+    const int *stop;          /* set by another thread, before it makes stop_fd readable */
+};
+
+static inline int64_t rs3d_send_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Wait until the socket takes bytes: 0, or why not. */
+static inline int rs3d_send_wait(struct rs3d_sending *it)
+{
+    struct pollfd watched[2] = {{.fd = it->socket_fd, .events = POLLOUT}, {.fd = it->stop_fd, .events = POLLIN}};
+    int64_t left_ns = it->patience_ns - it->waited_ns, begun_ns;
+    struct timespec most = {.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000};
+    int ready;
+
+    if (left_ns <= 0)
+        return RS3D_SEND_SLOW;
+    begun_ns = rs3d_send_now_ns();
+    ready = ppoll(watched, 2, &most, NULL);
+    it->waited_ns += rs3d_send_now_ns() - begun_ns;
+    if (ready < 0)
+        return errno == EINTR ? 0 : -1;
+    return ready == 0 ? RS3D_SEND_SLOW : 0;
+}
+
+/* Send, `step` bytes in a call at most, so that a stop is seen in between. */
+static inline int rs3d_send(struct rs3d_sending *it, int64_t step)
+{
+    while (it->sent < it->length) {
+        off_t from = it->offset + it->sent;
+        int64_t left = it->length - it->sent;
+        ssize_t moved;
+
+        if (__atomic_load_n(it->stop, __ATOMIC_ACQUIRE))
+            return RS3D_SEND_STOPPED;
+        moved = sendfile(it->socket_fd, it->file_fd, &from, (size_t)(left < step ? left : step));
+        if (moved > 0) {
+            it->sent += moved;
+        } else if (moved == 0) {
+            return RS3D_SEND_END;
+        } else if (errno == EAGAIN) {
+            int answer = rs3d_send_wait(it);
+            if (answer != 0)
+                return answer;
+        } else if (errno != EINTR) {
+            return -1;
+        }
+    }
+    return RS3D_SEND_DONE;
 }
 
 #endif

@@ -1,4 +1,5 @@
-"""Bytes between descriptors without passing through Python: file to file by the cheapest way, socket to file by a pipe.
+"""Bytes between descriptors without passing through Python: file to file by the cheapest way, socket to file by a pipe,
+file to socket for as long as the socket takes.
 
 `posix.sendfile`, `posix.copy_file_range` and `posix.clone_range` are the single system calls. Here are the ways that
 combine several. Counts are exact: of bytes that are in the destination, at the offsets asked for; no descriptor's own
@@ -110,6 +111,61 @@ class SplicePipe:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None: ...
+
+class Pause(enum.Enum):
+    """Why `FileSender.send` returned."""
+
+    DONE = "done"
+    """All bytes asked for were handed to the socket."""
+    END = "end"
+    """The file ended before."""
+    SLOW = "slow"
+    """The socket was waited for as long as was said."""
+    STOPPED = "stopped"
+    """By `stop`."""
+    FAILED = "failed"
+    """The socket or the file failed after bytes were sent; the next call says how."""
+
+class Sent(NamedTuple):
+    """What `FileSender.send` did."""
+
+    sent_bytes: int
+    waited_ns: int
+    """Of it, for the socket to take more."""
+    pause: Pause
+
+@final
+class FileSender:
+    """Sends parts of files to non-blocking sockets, in a thread of the caller's, and can be stopped from another.
+
+    One sending at a time. Holds one descriptor until the object's end.
+
+    Raises:
+        OSError: no descriptors are left.
+    """
+
+    def send(self, socket_fd: int, file_fd: int, offset: int, length: int, patience_ns: int) -> Sent:
+        """Send from a file's offset on by sendfile, and whenever the socket takes no more, wait until it does.
+
+        Args:
+            socket_fd: connected and non-blocking; open, as the file is, until this returns.
+            length: how many bytes to send.
+            patience_ns: how long all waits may take together.
+
+        Raises:
+            OSError: the socket's error or the file's, and nothing was sent.
+            ValueError: a negative number.
+            RuntimeError: another thread is inside.
+
+        Blocking: *blocks* as long as the socket takes bytes, for `patience_ns` while it does not, and as reading does
+        for what is not in the page cache.
+        """
+
+    def stop(self) -> None:
+        """Make `send` return within a few MiB: the one under way, or else those to come until `rearm`. Any thread."""
+
+    def rearm(self) -> None:
+        """Forget `stop`. RuntimeError while a sending runs."""
 
 def variant() -> str:
     """The variant in use."""

@@ -6,13 +6,14 @@ import errno
 import os
 import random
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rs3d.kernels import splice
-from rs3d.kernels.splice import Copied, Method, Received, SplicePipe, Stop
+from rs3d.kernels.splice import Copied, FileSender, Method, Pause, Received, Sent, SplicePipe, Stop
 
 DATA = random.Random(1).randbytes(3_000_017)
 
@@ -191,6 +192,110 @@ def test_pipes_close_their_descriptors_and_refuse_wrong_uses(files: tuple[int, i
         pipe.receive(files[0], files[1], 0, 1)
     with pytest.raises(ValueError, match="no variant"):
         splice.use_variant("teleport")
+
+
+# ------------------------------------------------------------------------------------------------ file to socket
+
+FOR_EVER_NS = 60_000_000_000
+
+
+def received(far: socket.socket, count: int) -> bytes:
+    far.setblocking(True)
+    return far.recv(count, socket.MSG_WAITALL)
+
+
+def test_a_part_of_a_file_is_sent_however_often_the_socket_is_full(
+    files: tuple[int, int], sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    near, far = sockets
+    sent: list[Sent] = []
+    sender = FileSender()
+    thread = threading.Thread(
+        target=lambda: sent.append(sender.send(near.fileno(), files[0], 17, 2_900_000, FOR_EVER_NS))
+    )
+    thread.start()
+    assert received(far, 2_900_000) == DATA[17:2_900_017]
+    thread.join()
+    assert [(one.sent_bytes, one.pause) for one in sent] == [(2_900_000, Pause.DONE)]
+
+
+def test_a_socket_that_takes_nothing_is_waited_for_as_long_as_was_said(
+    files: tuple[int, int], sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    near, far = sockets
+    first = FileSender().send(near.fileno(), files[0], 0, len(DATA), 1_000_000)
+    assert first.pause is Pause.SLOW
+    assert 0 < first.sent_bytes < len(DATA)
+    assert first.waited_ns >= 1_000_000
+    assert FileSender().send(near.fileno(), files[0], 0, 10, 0) == Sent(0, 0, Pause.SLOW)
+    assert received(far, first.sent_bytes) == DATA[: first.sent_bytes]
+
+
+def test_a_sending_is_stopped_by_another_thread_and_then_refuses_until_it_is_rearmed(
+    files: tuple[int, int], sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    near, far = sockets
+    sent: list[Sent] = []
+    sender = FileSender()
+    thread = threading.Thread(
+        target=lambda: sent.append(sender.send(near.fileno(), files[0], 0, len(DATA), FOR_EVER_NS))
+    )
+    thread.start()
+    assert received(far, 1000) == DATA[:1000]
+    sender.stop()
+    sender.stop()
+    thread.join()
+    assert sent[0].pause is Pause.STOPPED
+    assert 1000 <= sent[0].sent_bytes < len(DATA)
+    assert sender.send(near.fileno(), files[0], 0, 10, FOR_EVER_NS) == Sent(0, 0, Pause.STOPPED)
+    sender.rearm()
+    received(far, sent[0].sent_bytes - 1000)
+    assert sender.send(near.fileno(), files[0], 0, 10, FOR_EVER_NS).pause is Pause.DONE
+
+
+def test_a_file_that_ends_early_is_told_with_what_it_had(
+    files: tuple[int, int], sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    sent = FileSender().send(sockets[0].fileno(), files[0], len(DATA) - 5, 10, FOR_EVER_NS)
+    assert (sent.sent_bytes, sent.pause) == (5, Pause.END)
+
+
+def test_an_error_is_raised_where_nothing_was_sent_and_told_where_something_was(
+    files: tuple[int, int], sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    near, far = sockets
+    sent: list[Sent] = []
+    sender = FileSender()
+    thread = threading.Thread(
+        target=lambda: sent.append(sender.send(near.fileno(), files[0], 0, len(DATA), FOR_EVER_NS))
+    )
+    thread.start()
+    assert received(far, 1000) == DATA[:1000]
+    far.close()
+    thread.join()
+    assert sent[0].pause is Pause.FAILED
+    assert 1000 <= sent[0].sent_bytes < len(DATA)
+    with pytest.raises(BrokenPipeError):
+        sender.send(near.fileno(), files[0], 0, 10, FOR_EVER_NS)
+
+
+def test_one_sending_at_a_time_and_no_negative_numbers(
+    files: tuple[int, int], sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    near, far = sockets
+    sender = FileSender()
+    for numbers in ((-1, 1, 1), (0, -1, 1), (0, 1, -1)):
+        with pytest.raises(ValueError, match="not a"):
+            sender.send(near.fileno(), files[0], *numbers)
+    thread = threading.Thread(target=lambda: sender.send(near.fileno(), files[0], 0, len(DATA), FOR_EVER_NS))
+    thread.start()
+    received(far, 1000)
+    with pytest.raises(RuntimeError, match="another thread"):
+        sender.send(near.fileno(), files[0], 0, 1, FOR_EVER_NS)
+    with pytest.raises(RuntimeError, match="under way"):
+        sender.rearm()
+    sender.stop()
+    thread.join()
 
 
 def test_the_self_test_passes() -> None:
