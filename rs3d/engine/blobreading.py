@@ -11,6 +11,7 @@ from typing import Final
 
 import trio
 
+from rs3d.clock import NANOSECONDS_PER_SECOND
 from rs3d.engine.buffers import Lease
 from rs3d.engine.dedupreading import DedupBlob
 from rs3d.engine.layers import LayeredBlob
@@ -32,7 +33,13 @@ OPEN_BLOBS: Final = 64
 """Descriptors that one response holds at most."""
 
 SPAN_BYTES: Final = 4 * 1024 * 1024
-"""A span that needs no verification is at most so long (a body below that is one span, so it is sent at once)."""
+"""A span that needs no verification is at most so long, and lies in one window of so many bytes of its blob (a body
+that does is one span, so it is sent at once)."""
+
+QUICK_SPAN_BYTES: Final = 16 * 1024 * 1024
+"""The same for a client that took the last span within QUICK_NS: what is looked at here is sent within a moment."""
+
+QUICK_NS: Final = NANOSECONDS_PER_SECOND
 
 CLOSED_AT_ONCE_BYTES: Final = 64 * 1024 * 1024
 """Up to this size a blob is closed on the loop. If it was unlinked meanwhile, closing frees its blocks, which takes
@@ -133,6 +140,9 @@ class BlobPieces:
         self._failed: ObjectDamaged | None = None
         self._only = len(extents) == 1
         self._begun_with: Piece | None = None
+        self._span_bytes = SPAN_BYTES
+        self._handed_out_ns: int | None = None
+        """When the last piece was, if one was."""
 
     # -- for the loop ------------------------------------------------------------------------------------------------
 
@@ -166,6 +176,11 @@ class BlobPieces:
         """
         if self._failed is not None:
             raise self._failed
+        if self._in_spans:
+            now_ns = self._runtime.clock.boot_ns()
+            is_quick = self._handed_out_ns is not None and now_ns - self._handed_out_ns <= QUICK_NS
+            self._span_bytes = QUICK_SPAN_BYTES if is_quick else SPAN_BYTES
+            self._handed_out_ns = now_ns
         if self._begun_with is not None:
             piece, self._begun_with = self._begun_with, None
             self._start_next()
@@ -316,24 +331,26 @@ class BlobPieces:
         return info is not None and info.stored_bytes <= self._runtime.config.piece_bytes
 
     def _lengthened(self, span: FileSpan, upcoming: _Slice) -> FileSpan:
-        """The span with those behind it in its blob that can be handed out likewise, up to SPAN_BYTES: a MiB each time
-        around costs 40 µs more than its sending."""
-        length, behind = span.length, upcoming
-        while length < SPAN_BYTES:
+        """The span with those behind it in its blob that can be handed out likewise, up to a bound: each time costs
+        more than the sending of a MiB. As a rule all of them can, which one look at all says."""
+        reader = self._readers[upcoming.index]
+        if isinstance(reader, _DecodedBlob):
+            return span
+        extent = self._extents[upcoming.index]
+        end = span.offset + span.length
+        window = self._span_bytes
+        furthest = min(extent.offset + extent.length, span.offset - span.offset % window + window)
+        is_all = furthest > end and reader.is_verified(end, furthest - end)
+        while end < furthest:
             following = self._slices.take()
             if following is None:
                 break
-            found = self._readers[upcoming.index]
-            is_same = following.index == upcoming.index and following.offset == behind.offset + behind.length
-            if (
-                not is_same
-                or isinstance(found, _DecodedBlob)
-                or not found.is_verified(following.offset, following.length)
-            ):
+            is_next = following.index == upcoming.index and following.offset == end
+            if not is_next or not (is_all or reader.is_verified(end, following.length)):
                 self._slices.give_back(following)
                 break
-            length, behind = length + following.length, following
-        return span._replace(length=length)
+            end += following.length
+        return span._replace(length=end - span.offset)
 
     async def _take_next(self) -> Piece:
         if self._next is None:
