@@ -22,6 +22,7 @@ from rs3d.errors import RequestError
 from rs3d.http.body import WireBody
 from rs3d.http.buffers import ReceiveBuffer, ReceiveBufferPool
 from rs3d.http.deadlines import Watchdog
+from rs3d.http.filesending import FileSenders
 from rs3d.http.framing import Persistence, read_framing
 from rs3d.http.heads import read_head
 from rs3d.http.limits import HttpLimits
@@ -87,6 +88,7 @@ class Service:
     watchdog: Watchdog
     load: Load
     parking: Parking
+    senders: FileSenders
     draining: bool = False
 
 

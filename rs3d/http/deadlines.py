@@ -69,6 +69,11 @@ class Deadline:
         if self._stall_s and self._budget_s < self._grace_s:
             self._budget_s = min(self._grace_s, self._budget_s + byte_count / self._rate)
 
+    def waited(self, seconds: float) -> None:
+        """A thread waited for the client so long."""
+        if self._stall_s:
+            self._budget_s -= seconds
+
     def begin_wait(self) -> None:
         """A transport is about to wait for the client."""
         if self._stall_s:

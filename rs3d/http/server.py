@@ -18,6 +18,7 @@ from rs3d.http.balance import PATIENCE_S, ConnectionBoard
 from rs3d.http.buffers import ReceiveBufferPool
 from rs3d.http.connection import Admission, Connection, Load, Service
 from rs3d.http.deadlines import Watchdog
+from rs3d.http.filesending import FileSenders
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import Handler, Render
 from rs3d.http.observer import Observer, SilentObserver
@@ -198,6 +199,7 @@ async def serve(
                 await serving.emptied.wait()
                 nursery.cancel_scope.cancel()
     finally:
+        service.senders.close()
         control._leave(serving)
 
 
@@ -243,6 +245,7 @@ def new_service(
         watchdog=watchdog,
         load=load,
         parking=parking,
+        senders=FileSenders(),
     )
     return service
 
@@ -275,7 +278,9 @@ def _admit(
     connected: socket.socket, address: SocketAddress, tls: Tls | None, serving: _Serving, nursery: trio.Nursery
 ) -> None:
     transport: Transport
-    transport = plain = SocketTransport(connected, format_address(address), format_address(connected.getsockname()))
+    transport = plain = SocketTransport(
+        connected, format_address(address), format_address(connected.getsockname()), serving.service.senders
+    )
     context = tls() if tls is not None else None
     if context is not None:
         transport = TlsTransport(plain, require_modern_tls(context))
