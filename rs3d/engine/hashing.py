@@ -71,7 +71,7 @@ class HashGang:
         is_alone = not self._announced and not self._threads.outstanding
         self._announced.append(ticket)
         if is_alone:
-            self._threads.start(lambda: self.hash_until(ticket))
+            self._threads.start_unawaited(lambda: self.hash_until(ticket))
         return ticket
 
     def hash_until(self, ticket: HashTicket) -> None:

@@ -6,10 +6,11 @@ sent), started in a fixed order, and waited for by another thread; and it costs 
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar, cast
+from typing import Final, Generic, Protocol, TypeVar, cast
 
 import outcome
 import trio
@@ -18,11 +19,36 @@ from rs3d.priority import lower_priority
 
 T = TypeVar("T")
 
+_log = logging.getLogger("rs3d.engine.threads")
+_MAKING_EVENTS: Final = threading.Lock()
+"""Two threads that wait for one job wait for the same event."""
+
+
+class _Work(Protocol):
+    def run(self) -> None:
+        """For the thread. Does not raise."""
+        ...
+
+
+class _Unawaited:
+    """One call in a thread whose end nobody is told of."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def run(self) -> None:
+        try:
+            self._call()
+        except Exception:
+            _log.exception("a call that nobody waits for failed")
+
 
 class Job(Generic[T]):
     """One call in a thread: started already, result or exception later."""
 
-    __slots__ = ("_after", "_call", "_on_end", "_outcome", "_task", "_token", "ended")
+    __slots__ = ("_after", "_call", "_ended", "_on_end", "_outcome", "_task", "_token")
 
     def __init__(self, call: Callable[[], T], token: trio.lowlevel.TrioToken, on_end: Callable[[], None]) -> None:
         self._call: Callable[[], T] | None = call
@@ -31,14 +57,16 @@ class Job(Generic[T]):
         self._token = token
         self._on_end = on_end
         self._after: Callable[[], None] | None = None
-        self.ended = threading.Event()
+        self._ended: threading.Event | None = None
 
     def run(self) -> None:
         """For the thread."""
         call = cast("Callable[[], T]", self._call)
         self._call = None
         self._outcome = outcome.capture(call)
-        self.ended.set()
+        ended = self._ended
+        if ended is not None:
+            ended.set()
         try:
             self._token.run_sync_soon(self._wake)
         except trio.RunFinishedError:
@@ -60,6 +88,18 @@ class Job(Generic[T]):
     @property
     def is_done(self) -> bool:
         return self._outcome is not None
+
+    @property
+    def ended(self) -> threading.Event:
+        """For another thread to wait for. Made when it is asked for, which is seldom."""
+        with _MAKING_EVENTS:
+            ended = self._ended
+            if ended is None:
+                ended = self._ended = threading.Event()
+                # `run` sets the outcome before it looks for an event: one of the two sees the other.
+                if self._outcome is not None:
+                    ended.set()
+        return ended
 
     async def wait(self) -> T:
         """The call's result, or its exception.
@@ -91,7 +131,7 @@ class Threads:
         self._count = count
         self._name = name
         self._steps_behind = steps_behind
-        self._queue: queue.SimpleQueue[Job[object] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._outstanding = 0
         self._token: trio.lowlevel.TrioToken | None = None
@@ -101,13 +141,22 @@ class Threads:
         if self._token is None:
             self._token = trio.lowlevel.current_trio_token()
         job = Job(call, self._token, self._count_down)
-        self._queue.put(cast("Job[object]", job))
+        self._queue.put(job)
         self._outstanding += 1
-        if len(self._threads) < min(self._count, self._outstanding):
+        self._make_up_to(self._outstanding)
+        return job
+
+    def start_unawaited(self, call: Callable[[], None]) -> None:
+        """As `start`, for what others will do themselves if no thread comes to it in time: the loop is not told of its
+        end, which costs it a turn. `call` should not raise; what it raises is logged."""
+        self._queue.put(_Unawaited(call))
+        self._make_up_to(self._outstanding + 2)  # and the job that it is to help, which is started next
+
+    def _make_up_to(self, wanted: int) -> None:
+        while len(self._threads) < min(self._count, wanted):
             thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
-        return job
 
     @property
     def outstanding(self) -> int:

@@ -74,9 +74,9 @@ class Starter:
 
     def __init__(self, outstanding: int) -> None:
         self.outstanding = outstanding
-        self.started: list[Callable[[], object]] = []
+        self.started: list[Callable[[], None]] = []
 
-    def start(self, call: Callable[[], object]) -> None:
+    def start_unawaited(self, call: Callable[[], None]) -> None:
         self.started.append(call)
 
 
