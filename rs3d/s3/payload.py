@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import replace
 from enum import Enum
 from typing import Final
 
@@ -26,27 +25,22 @@ from rs3d.s3.errors import S3Refusal
 from rs3d.types.body import BodySource
 from rs3d.types.objects import Checksum
 
+# Looking up a member of an enum class runs Python code in 3.11; a module constant does not.
+_SHA256: Final = PayloadMode.SHA256
+
 MAXIMUM_DOCUMENT_BYTES: Final = 2 * 1024 * 1024
 """Room for every configuration document; lists of keys or parts, which may be longer, give a bound of their own."""
 
 
 class PlainSource:
-    """An HTTP body without inner framing."""
+    """An HTTP body without inner framing. What the body does itself is the body's own method, not a call of it."""
 
-    __slots__ = ("_body",)
+    __slots__ = ("declared_bytes", "receive_into", "whole")
 
     def __init__(self, body: RequestBody) -> None:
-        self._body = body
-
-    @property
-    def declared_bytes(self) -> int | None:
-        return self._body.declared_bytes
-
-    def whole(self) -> memoryview | None:
-        return self._body.whole()
-
-    async def receive_into(self, buffer: memoryview) -> int:
-        return await self._body.receive_into(buffer)
+        self.declared_bytes: Final = body.declared_bytes
+        self.whole: Final = body.whole
+        self.receive_into: Final = body.receive_into
 
     def trailing_checksums(self) -> Sequence[Checksum]:
         return ()
@@ -79,14 +73,16 @@ def body_checks(call: Call) -> BodyChecks:
     """
     head = call.http.head
     declared = declared_checksums(head)
-    return replace(_signed_checks(call), checksums=declared, checksum_algorithm=requested_algorithm(head, declared))
+    return _checks(call, declared, requested_algorithm(head, declared))
 
 
-def _signed_checks(call: Call) -> BodyChecks:
-    signed = call.signature.payload is PayloadMode.SHA256
+def _checks(call: Call, declared: tuple[Checksum, ...] = (), algorithm: str = "") -> BodyChecks:
+    signed = call.signature.payload is _SHA256
     return BodyChecks(
         content_md5=content_md5(call.http.head),
         payload_sha256=bytes.fromhex(call.signature.payload_sha256) if signed else None,
+        checksums=declared,
+        checksum_algorithm=algorithm,
     )
 
 
@@ -119,7 +115,7 @@ async def read_document(
         S3Refusal: MissingRequestBodyError, MaxMessageLengthExceeded.
         BadDigest, XAmzContentSHA256Mismatch, IncompleteBody …
     """
-    checks = body_checks(call) if checksum_of is ChecksumOf.DOCUMENT else _signed_checks(call)
+    checks = body_checks(call) if checksum_of is ChecksumOf.DOCUMENT else _checks(call)
     source = body_source(call)
     declared = source.declared_bytes
     if declared is not None and declared > maximum_bytes:
