@@ -17,7 +17,7 @@ from rs3d.engine.dedupreading import DedupBlob
 from rs3d.engine.layers import LayeredBlob
 from rs3d.engine.residentblobs import decode_resident
 from rs3d.engine.results import FileSpan
-from rs3d.engine.runtime import Reading, Runtime
+from rs3d.engine.runtime import LoopTurn, Reading, Runtime
 from rs3d.engine.threads import Job
 from rs3d.errors import BlobDamaged, ObjectDamaged
 from rs3d.format.manifest import is_manifest
@@ -94,14 +94,18 @@ def _cut(extents: list[Extent], piece_bytes: int) -> Iterator[_Slice]:
 class Ready:
     """A piece that needed no job, in the place of one."""
 
-    __slots__ = ("_piece",)
+    __slots__ = ("_piece", "_turn")
 
-    def __init__(self, piece: Piece) -> None:
+    def __init__(self, piece: Piece, turn: LoopTurn) -> None:
         self._piece = piece
+        self._turn = turn
 
     async def wait(self) -> Piece:
-        if isinstance(self._piece, memoryview):  # it took a moment of the loop, which others may have now
-            await trio.lowlevel.checkpoint()
+        if isinstance(self._piece, memoryview):  # it took a moment of the loop
+            if self._turn.is_over(len(self._piece)):
+                await trio.lowlevel.checkpoint()
+            else:
+                await trio.lowlevel.checkpoint_if_cancelled()
         return self._piece
 
 
@@ -251,7 +255,7 @@ class BlobPieces:
         span = self._verified_span(upcoming) if self._in_spans else None
         if span is not None:
             # Verified lately and still in memory: no thread is needed.
-            self._next = (Ready(self._lengthened(span, upcoming)), None, upcoming)
+            self._next = (Ready(self._lengthened(span, upcoming), self._runtime.turn), None, upcoming)
             return
         lease: Lease | None = None
         view: memoryview | None = None
@@ -268,7 +272,7 @@ class BlobPieces:
                 upcoming = _Slice(upcoming.index, upcoming.offset, len(view))
                 self._slices.give_back(rest)
             if self._read_now(upcoming, view):
-                self._next = (Ready(view), lease, upcoming)
+                self._next = (Ready(view, self._runtime.turn), lease, upcoming)
                 return
         job = self._runtime.threads.start(lambda: self._prepare(upcoming, view))
         self._next = (job, lease, upcoming)
@@ -309,12 +313,6 @@ class BlobPieces:
             # Of several pieces the next is made while one is sent, which is a thread's work.
             is_all = upcoming.length == self._extents[0].length
             reader = decode_resident(blobs, blob, upcoming.offset, buffer, self._data_key) if is_all else None
-        elif self._is_small_body(upcoming):
-            # Nothing of it is wanted later: its file is kept for the next one who reads it.
-            if self._runtime.open_files.read_now(self._extents[0], buffer):
-                self._opened += 1
-                return True
-            return False
         else:
             reader = blobs.open_and_read_now(blob, upcoming.offset, buffer)
         if reader is None:
@@ -322,13 +320,6 @@ class BlobPieces:
         self._readers[upcoming.index] = reader
         self._opened += 1
         return True
-
-    def _is_small_body(self, upcoming: _Slice) -> bool:
-        """Whether the piece is everything there is, of a blob that is no longer than a piece."""
-        if not self._only or upcoming.length != self._extents[0].length:
-            return False
-        info = self._runtime.blobs.remembered(self._extents[0].blob)
-        return info is not None and info.stored_bytes <= self._runtime.config.piece_bytes
 
     def _lengthened(self, span: FileSpan, upcoming: _Slice) -> FileSpan:
         """The span with those behind it in its blob that can be handed out likewise, up to a bound: each time costs

@@ -18,6 +18,7 @@ from rs3d.engine.blobreading import BlobPieces, Piece
 from rs3d.engine.conditions import check_read
 from rs3d.engine.configuration import Verify
 from rs3d.engine.encryption import check_customer_key, data_key_of, is_open_to_store
+from rs3d.engine.heldreading import HeldBody, read_held
 from rs3d.engine.kmskeys import SealingKeys
 from rs3d.engine.layers import decode_inline
 from rs3d.engine.ranges import resolve_range
@@ -268,6 +269,15 @@ async def open_extents(
         extents = clip(extents, selected.first, selected.length)
     config = runtime.config
     spans = delivery is Delivery.SPANS and config.sends_files and config.verify is Verify.MEMO
+    if not spans and data_key is None and len(extents) == 1 and extents[0].length:
+        try:
+            held = await read_held(runtime, extents[0])
+        except BaseException:
+            reading.leave()
+            raise
+        if held is not None:
+            reading.leave()
+            return ObjectReader(runtime, head, pieces=held)
     what = (head.bucket.name, head.version.key)
     pieces = BlobPieces(
         runtime,
@@ -308,7 +318,12 @@ class ObjectReader:
     __slots__ = ("_pieces", "_runtime", "_taken", "head", "inline")
 
     def __init__(
-        self, runtime: Runtime, head: ObjectHead, *, inline: bytes | None = None, pieces: BlobPieces | None = None
+        self,
+        runtime: Runtime,
+        head: ObjectHead,
+        *,
+        inline: bytes | None = None,
+        pieces: BlobPieces | HeldBody | None = None,
     ) -> None:
         self._runtime = runtime
         self._pieces = pieces
@@ -379,7 +394,7 @@ class PieceIterator:
 
     __slots__ = ("_inline", "_pieces")
 
-    def __init__(self, inline: memoryview | None, pieces: BlobPieces | None) -> None:
+    def __init__(self, inline: memoryview | None, pieces: BlobPieces | HeldBody | None) -> None:
         self._inline = inline
         self._pieces = pieces
 
