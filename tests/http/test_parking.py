@@ -14,11 +14,12 @@ import trio
 import trio.testing
 
 from rs3d.clock import ManualClock
+from rs3d.http import parking as parking_module
 from rs3d.http.buffers import ReceiveBuffer, ReceiveBufferPool
 from rs3d.http.deadlines import Deadline, Watchdog
 from rs3d.http.limits import HttpLimits
 from rs3d.http.observer import SilentObserver
-from rs3d.http.parking import Arrival, Parking
+from rs3d.http.parking import TURNS, TURNS_NS, Arrival, Parking
 from rs3d.http.shortcut import FileBody, Taken, Underway
 from rs3d.http.transport import TransportInterrupted
 
@@ -47,6 +48,7 @@ class Echo:
     file: FileBody | None = None
     release: Callable[[], None] | None = None
     underway: list[Underway] = field(default_factory=list)
+    after_turn: Callable[[], object] = lambda: None
 
     def begin(self) -> None:
         self.turns.append("begin")
@@ -67,11 +69,13 @@ class Echo:
 
     def end(self) -> None:
         self.turns.append("end")
+        self.after_turn()
 
 
 @dataclass
 class World:
     parking: Parking
+    clock: ManualClock
     pool: ReceiveBufferPool
     observer: Counter
     echo: Echo
@@ -110,16 +114,17 @@ async def world(*, may_take: bool = True, body: bytes = b"pong") -> AsyncIterato
     far.setblocking(False)
     draining: list[bool] = []
     echo, observer, pool = Echo(body), Counter(), ReceiveBufferPool()
+    clock = ManualClock()
     parking = Parking(
         pool=pool,
-        clock=ManualClock(),
+        clock=clock,
         observer=observer,
         watchdog=Watchdog(),
         find_shortcut=lambda: echo,
         may_take=lambda: may_take,
         is_draining=lambda: bool(draining),
     )
-    made = World(parking, pool, observer, echo, near, far, Deadline(), draining)
+    made = World(parking, clock, pool, observer, echo, near, far, Deadline(), draining)
     with near, far:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(parking.run)
@@ -141,6 +146,61 @@ async def test_a_shortcut_answers_without_waking_the_task() -> None:
         assert not w.woken.is_set()
         assert [taken.body_bytes for taken in w.observer.taken] == [4, 4, 4]
         assert w.echo.turns == ["begin", "answer", "end"] * 3
+
+
+def count_waits(w: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Turns that there had been when the watching task went to the scheduler, from now on."""
+    seen: list[int] = []
+
+    async def noted(fd: int) -> None:
+        seen.append(w.echo.turns.count("begin"))
+        await trio.lowlevel.wait_readable(fd)
+
+    monkeypatch.setattr(parking_module, "wait_readable", noted)
+    return seen
+
+
+def ask_again(w: World, times: int) -> None:
+    """Have the client send its next request as soon as a turn ends, `times` times."""
+    left = iter(range(times))
+    w.echo.after_turn = lambda: w.near.send(b"GET\n") if next(left, None) is not None else None
+
+
+async def test_what_comes_within_a_turn_is_answered_before_the_scheduler_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world() as w:
+        seen = count_waits(w, monkeypatch)
+        ask_again(w, 4)
+        w.near.send(b"GET\n")
+        assert await w.receive(45) == b"head pong" * 5
+        await trio.testing.wait_all_tasks_blocked()
+        assert seen == [5]
+
+
+async def test_other_tasks_run_after_some_turns_though_more_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world() as w:
+        seen = count_waits(w, monkeypatch)
+        ask_again(w, TURNS)
+        w.near.send(b"GET\n")
+        assert await w.receive(9 * (TURNS + 1)) == b"head pong" * (TURNS + 1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert seen == [TURNS, TURNS + 1]
+
+
+async def test_other_tasks_run_after_some_time_though_more_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world() as w:
+        seen = count_waits(w, monkeypatch)
+        left = iter(range(2))
+
+        def take_long() -> None:
+            w.clock.advance(TURNS_NS / 1e9)
+            if next(left, None) is not None:
+                w.near.send(b"GET\n")
+
+        w.echo.after_turn = take_long
+        w.near.send(b"GET\n")
+        assert await w.receive(27) == b"head pong" * 3
+        await trio.testing.wait_all_tasks_blocked()
+        assert seen == [1, 2, 3]
 
 
 async def test_each_answer_moves_the_idle_deadline(autojump_clock: trio.testing.MockClock) -> None:
