@@ -4,9 +4,9 @@
     …/weed --rclone …/rclone
 
 Every job runs on one server after the other, and all that again for each round (interleaved, so that drift of the
-machine
-hits all alike); medians of the rounds are shown with their spread. CPU is that of all processes of a server until its
-background work has drained. Answers are checked (status, length, small bodies by SHA-256, large ones once by SHA-256).
+machine hits all alike); medians of the rounds are shown with their spread. CPU is that of all processes of a server
+until its background work has drained. Answers are checked (status, length, small bodies by SHA-256, large ones once by
+SHA-256).
 """
 
 from __future__ import annotations

@@ -39,14 +39,19 @@ def cpu_s(root: int) -> float:
     return total * _TICK_S
 
 
+AT_REST = 0.06
+"""Of a core: what a server of several processes may take with nothing to do (beats, watchdogs). With less, each job
+waited for a rest that never came, and ten seconds of ticks were counted among its requests."""
+
+
 def settled_cpu_s(root: int, *, quiet_s: float = 0.5, at_most_s: float = 10.0) -> float:
-    """`cpu_s` once background work has drained: no more than 2 % of a core for `quiet_s`."""
+    """`cpu_s` once background work has drained: no more than AT_REST of a core for `quiet_s`."""
     deadline = time.monotonic() + at_most_s
     last = cpu_s(root)
     while time.monotonic() < deadline:
         time.sleep(quiet_s)
         now = cpu_s(root)
-        if now - last <= 0.02 * quiet_s:
+        if now - last <= AT_REST * quiet_s:
             return now
         last = now
     return last
