@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 import trio
 
@@ -17,8 +17,10 @@ from rs3d.engine.requests import KeyRequest, UserRequest
 from rs3d.http.limits import HttpLimits
 from rs3d.s3.configuration import S3Config
 from rs3d.stores.check import assert_files_reachable
+from rs3d.stores.garbage import GarbageCatalog
 from rs3d.testing import RunningServer, running_server
 from rs3d.types.identities import BucketGrant
+from tests.system.waiting import wait_until
 
 T = TypeVar("T")
 
@@ -129,6 +131,17 @@ class WireServer:
             return SigningIdentity(access_key, "restricted-secret", self.region)
 
         return self.run(make)
+
+    def settled_sequence(self) -> int:
+        """`last_sequence` once what earlier tests freed is collected: that comes seconds later, and is written, too."""
+        catalog = cast(GarbageCatalog, self.running.engine._runtime.catalog)
+
+        def is_collected() -> bool:
+            with catalog.snapshot() as view:
+                return next(view.garbage(), None) is None and next(view.garbage_sets(), None) is None
+
+        wait_until(lambda: self.call(is_collected))
+        return self.last_sequence()
 
     def last_sequence(self) -> int:
         """The sequence of the newest record: unchanged means that nothing was written."""

@@ -58,7 +58,7 @@ def test_s1_a_wrong_secret_is_refused_on_every_route_and_nothing_is_written(
     method, resource, sub = row[:3]
     target = target_of(resource, goods, sub)
     wrong = SigningIdentity(wire.root.access_key, "a secret that is not the one")
-    before = wire.last_sequence()
+    before = wire.settled_sequence()
     for form in FORMS if method == "PUT" else FORMS[:2]:
         answer = attempt(wire, wrong, form, method, target)
         assert answer.status == 403, (form, answer.body)
@@ -73,7 +73,7 @@ def test_s3_anonymous_requests_are_refused_on_every_route(
     wire: WireServer, anonymous: Caller, goods: str, row: tuple[str, Resource, str, str, str]
 ) -> None:
     method, resource, sub = row[:3]
-    before = wire.last_sequence()
+    before = wire.settled_sequence()
     answer = anonymous.request(method, target_of(resource, goods, sub), (), b"x" if method in ("PUT", "POST") else b"")
     assert answer.status == 403
     assert method == "HEAD" or answer.code == "AccessDenied"
@@ -88,7 +88,7 @@ def test_s5_another_user_is_refused_on_every_route_of_a_bucket(
     if resource is Resource.SERVICE:
         assert goods not in anna.get("/").texts("Buckets/Bucket/Name")
         return
-    before = wire.last_sequence()
+    before = wire.settled_sequence()
     body = b"<Delete><Object><Key>k</Key></Object></Delete>" if name == "DeleteObjects" else b"x"
     extra = (("content-md5", _md5(body)),) if name == "DeleteObjects" else ()
     sent = body if method in ("PUT", "POST") and name != "CreateBucket" else b""
@@ -204,7 +204,7 @@ S6: dict[str, tuple[list[object], dict[str, str], bytes, str]] = {
 @pytest.mark.parametrize("what", S6)
 def test_s6_each_condition_of_a_form_is_enforced(wire: WireServer, root: Caller, bucket: str, what: str) -> None:
     conditions, fields, file, code = S6[what]
-    before = wire.last_sequence()
+    before = wire.settled_sequence()
     answer = form_upload(wire, bucket, conditions=covered(bucket, *conditions), fields=fields, file=file)
     assert answer.code == code, answer.body
     assert wire.last_sequence() == before
