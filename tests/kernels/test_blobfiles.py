@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -60,13 +62,30 @@ def test_a_sidecar_that_exists_is_kept(tmp_path: pathlib.Path, directory: int, d
     assert (tmp_path / "1.meta").read_bytes() == b"another's"
 
 
-def test_a_failed_write_is_told_and_nothing_is_synced_after_it(directory: int, data: int) -> None:
-    full = os.open("/dev", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with pytest.raises(OSError, match=r"."):
-            blobfiles.finish(data, full, "full", b"x")  # exists: nothing may be written to another's file
-    finally:
-        os.close(full)
+FULL = """
+import os, resource, sys
+from rs3d.kernels import blobfiles
+directory = os.open(sys.argv[1], os.O_RDONLY)
+data = os.open("1.data", os.O_RDWR, dir_fd=directory)
+before = os.listdir("/proc/self/fd")
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    blobfiles.finish(data, directory, "1.meta", bytes(10_000))
+except OSError as error:
+    assert os.listdir("/proc/self/fd") == before
+    print(error.strerror)
+"""
+
+
+@pytest.mark.usefixtures("data")
+def test_a_write_that_fails_half_way_is_told(tmp_path: pathlib.Path) -> None:
+    # In a process of its own: the limit, which stands for a full disk, holds for all files of a process.
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "File too large\n"
+    assert (tmp_path / "1.meta").stat().st_size == 4096
+
+
+def test_a_data_file_that_is_none_is_told(directory: int) -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         blobfiles.finish(-1, directory, "1.meta", b"x")
 
