@@ -231,17 +231,23 @@ def test_a_socket_that_takes_nothing_is_waited_for_as_long_as_was_said(
     assert received(far, first.sent_bytes) == DATA[: first.sent_bytes]
 
 
+def begun(
+    sender: FileSender, near: socket.socket, far: socket.socket, file: int
+) -> tuple[threading.Thread, list[Sent]]:
+    """A thread that sends more than the socket takes, of which 1000 bytes were received; and what it will say."""
+    sent: list[Sent] = []
+    thread = threading.Thread(target=lambda: sent.append(sender.send(near.fileno(), file, 0, len(DATA), FOR_EVER_NS)))
+    thread.start()
+    assert received(far, 1000) == DATA[:1000]
+    return thread, sent
+
+
 def test_a_sending_is_stopped_by_another_thread_and_then_refuses_until_it_is_rearmed(
     files: tuple[int, int], sockets: tuple[socket.socket, socket.socket]
 ) -> None:
     near, far = sockets
-    sent: list[Sent] = []
     sender = FileSender()
-    thread = threading.Thread(
-        target=lambda: sent.append(sender.send(near.fileno(), files[0], 0, len(DATA), FOR_EVER_NS))
-    )
-    thread.start()
-    assert received(far, 1000) == DATA[:1000]
+    thread, sent = begun(sender, near, far, files[0])
     sender.stop()
     sender.stop()
     thread.join()
@@ -264,13 +270,8 @@ def test_an_error_is_raised_where_nothing_was_sent_and_told_where_something_was(
     files: tuple[int, int], sockets: tuple[socket.socket, socket.socket]
 ) -> None:
     near, far = sockets
-    sent: list[Sent] = []
     sender = FileSender()
-    thread = threading.Thread(
-        target=lambda: sent.append(sender.send(near.fileno(), files[0], 0, len(DATA), FOR_EVER_NS))
-    )
-    thread.start()
-    assert received(far, 1000) == DATA[:1000]
+    thread, sent = begun(sender, near, far, files[0])
     far.close()
     thread.join()
     assert sent[0].pause is Pause.FAILED
