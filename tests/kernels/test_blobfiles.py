@@ -12,7 +12,7 @@ import pytest
 
 from rs3d.kernels import blobfiles
 from rs3d.stores.blobs import LocalBlobStore
-from rs3d.stores.files import SystemFiles
+from rs3d.stores.files import SYSTEM_FILES, SystemFiles
 from rs3d.stores.layout import make_directories
 from rs3d.types.blobs import BlobOrigin
 from rs3d.types.identifiers import BlobId, SegmentId
@@ -108,9 +108,9 @@ class Others(SystemFiles):
 @pytest.mark.parametrize("size", [0, 1, 70_000, 300_001])
 def test_a_blob_ended_in_one_call_equals_one_ended_by_single_calls(tmp_path: pathlib.Path, size: int) -> None:
     found = []
-    for root, files in (("one", None), ("single", Others())):
+    for root, files in (("one", SYSTEM_FILES), ("single", Others())):
         make_directories(str(tmp_path / root))
-        store = LocalBlobStore(str(tmp_path / root), **({} if files is None else {"files": files}))
+        store = LocalBlobStore(str(tmp_path / root), files=files)
         store.make_segment(SEGMENT)
         writer = store.create(BlobId(SEGMENT, 1), size_hint_bytes=5_000_000)  # blocks behind the end are given back
         writer.write(memoryview(bytes(range(256)) * 1200)[:size])
