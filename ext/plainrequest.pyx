@@ -438,7 +438,7 @@ cdef object recognise_write(const unsigned char *data, Py_ssize_t start, Py_ssiz
     if parts.method == DELETE_INDEX:
         if found.length or found.type != NULL:
             return None
-    elif not found.seen & LENGTH or parts.length + found.length > length:
+    elif not found.seen & LENGTH:
         return None
     if found.type != NULL and not is_text(data + found.type.value, found.type.value_length):
         return None

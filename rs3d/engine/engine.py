@@ -18,6 +18,7 @@ from rs3d.engine.encryption import wanted_encryption
 from rs3d.engine.get import ObjectReader
 from rs3d.engine.identities import Identities
 from rs3d.engine.kmskeys import round_of
+from rs3d.engine.largewrites import LargeWrites
 from rs3d.engine.packrewriting import PackRewrite, rewrite_pack
 from rs3d.engine.partcopy import upload_part_copy
 from rs3d.engine.put import put_object
@@ -134,6 +135,7 @@ class StorageEngine:
     def close(self) -> None:
         """End the engine's threads when their jobs are done. Blocks that long."""
         self._runtime.open_files.let_go_all()
+        self._runtime.arrivals.stop()
         self._runtime.threads.stop()
         self._runtime.body_threads.stop()
 
@@ -155,6 +157,10 @@ class StorageEngine:
     def warm_reads(self) -> WarmReads:
         """See `warmreads.WarmReads`."""
         return WarmReads(self._runtime)
+
+    def large_writes(self) -> LargeWrites:
+        """See `largewrites.LargeWrites`."""
+        return LargeWrites(self._runtime)
 
     def small_writes(self) -> SmallWrites:
         """See `smallwrites.SmallWrites`."""

@@ -74,6 +74,12 @@ class HashGang:
             self._threads.start_unawaited(lambda: self.hash_until(ticket))
         return ticket
 
+    def join(self, stream: bodyhash.BodyHash, view: memoryview) -> HashTicket:
+        """Announce `view` for `stream` from a thread, which waits for it when it has written."""
+        ticket = HashTicket(self, stream, view)
+        self._announced.append(ticket)
+        return ticket
+
     def hash_until(self, ticket: HashTicket) -> None:
         """Hash what has been announced, until that includes `ticket`. Blocks on the processor."""
         while not ticket.ended:

@@ -40,6 +40,14 @@ class BlobNumbers:
         self._next += 1
         return BlobId(self._segment, number)
 
+    def take_now(self) -> BlobId | None:
+        """The same without waiting; None where that has to be waited for."""
+        if self._segment is None or self._next >= BLOBS_PER_SEGMENT:
+            return None
+        number = self._next
+        self._next += 1
+        return BlobId(self._segment, number)
+
     async def _open(self) -> None:
         with trio.CancelScope(shield=True):
             outcome = await self._committer.commit(OpenSegment(id=self._committer.next_id()))

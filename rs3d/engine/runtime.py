@@ -91,6 +91,8 @@ class Runtime:
         self.clock = deps.clock
         self.threads = Threads(deps.config.threads)
         self.body_threads = Threads(deps.config.threads, "bodies", steps_behind=BODIES_BEHIND)
+        self.arrivals = Threads(deps.config.threads, "arrivals", steps_behind=BODIES_BEHIND)
+        """For those that receive their bodies themselves: what waits for a client keeps nobody else waiting."""
         self.hashing = HashGang(self.body_threads, deps.config.hash_aside_bytes)
         self.buffers = BufferPool(deps.config.buffer_count, deps.config.piece_bytes, deps.config.small_buffer_count)
         self.chunk_memory = ChunkMemory()

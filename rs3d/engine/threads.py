@@ -89,6 +89,10 @@ class Job(Generic[T]):
     def is_done(self) -> bool:
         return self._outcome is not None
 
+    def result(self) -> T:
+        """The call's result, or its exception, of a job that has ended."""
+        return cast("outcome.Outcome[T]", self._outcome).unwrap()
+
     @property
     def ended(self) -> threading.Event:
         """For another thread to wait for. Made when it is asked for, which is seldom."""
@@ -162,6 +166,11 @@ class Threads:
     def outstanding(self) -> int:
         """Jobs that have not ended, or whose end the loop has not noticed yet."""
         return self._outstanding
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a job that is started now may have to wait for another's end."""
+        return self._outstanding >= self._count
 
     async def run(self, call: Callable[[], T]) -> T:
         """Run `call` in a thread and wait for it; cancellation as in `Job.wait`."""

@@ -13,11 +13,14 @@ class ReceiveBuffer:
 
     __slots__ = ("data", "end", "start", "view")
 
-    def __init__(self) -> None:
-        self.data = bytearray(RECEIVE_BUFFER_BYTES)
+    def __init__(self, data: bytearray | None = None) -> None:
+        """Args:
+        data: received already, all of it; None = an empty buffer.
+        """
+        self.data = bytearray(RECEIVE_BUFFER_BYTES) if data is None else data
         self.view = memoryview(self.data)
         self.start = 0
-        self.end = 0
+        self.end = 0 if data is None else len(data)
 
     def __len__(self) -> int:
         """Bytes received and not yet taken."""
@@ -26,7 +29,7 @@ class ReceiveBuffer:
     def room(self) -> memoryview:
         """The free space behind the received bytes, never empty for a reader that takes what it was given: the bytes
         are moved to the front when the space behind them is used up."""
-        if self.end == RECEIVE_BUFFER_BYTES and self.start:
+        if self.end == len(self.data) and self.start:
             held = bytes(self.view[self.start : self.end])
             self.view[: len(held)] = held
             self.start, self.end = 0, len(held)
@@ -61,9 +64,14 @@ class ReceiveBufferPool:
         self.leased += 1
         return self._free.pop() if self._free else ReceiveBuffer()
 
+    def lease_filled(self, data: bytearray) -> ReceiveBuffer:
+        """A buffer of what was received elsewhere, of any length but none; to be given back like others."""
+        self.leased += 1
+        return ReceiveBuffer(data)
+
     def release(self, buffer: ReceiveBuffer) -> None:
         """Give a buffer back. No view of it may be used any more."""
         self.leased -= 1
         buffer.start = buffer.end = 0
-        if len(self._free) < self._kept:
+        if len(self._free) < self._kept and len(buffer.data) == RECEIVE_BUFFER_BYTES:
             self._free.append(buffer)

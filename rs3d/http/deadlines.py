@@ -27,10 +27,12 @@ class Deadline:
     beginning earns no right to hours of silence.
     """
 
-    __slots__ = ("_budget_s", "_grace_s", "_rate", "_since", "_stall_s", "expires")
+    __slots__ = ("_budget_s", "_grace_s", "_rate", "_since", "_stall_s", "expires", "lags")
 
     def __init__(self) -> None:
         self.expires = math.inf
+        self.lags = False
+        """Whether the client let a thread wait that received its last body: the loop has more patience."""
         self._stall_s = 0.0
         self._budget_s = 0.0
         self._grace_s = 0.0

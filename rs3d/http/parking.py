@@ -24,12 +24,13 @@ import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, reschedule, wait_readable, wait_task_rescheduled
 
 from rs3d.clock import Clock
+from rs3d.http.bodyreceiving import Receiver, Receivers
 from rs3d.http.buffers import ReceiveBuffer, ReceiveBufferPool
 from rs3d.http.deadlines import Deadline, Watchdog
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import Buffer
 from rs3d.http.observer import Observer
-from rs3d.http.shortcut import FindShortcut, Shortcut, Taken, Underway
+from rs3d.http.shortcut import FindShortcut, Incoming, Shortcut, Taken, Underway
 from rs3d.http.transport import TransportInterrupted, rest_of
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,19 @@ class _Answer:
 
 
 class _Parked:
-    __slots__ = ("answer", "deadline", "is_watched", "limits", "peer", "request", "socket", "takes_shortcuts", "task")
+    __slots__ = (
+        "answer",
+        "deadline",
+        "is_cancelled",
+        "is_watched",
+        "limits",
+        "peer",
+        "receiver",
+        "request",
+        "socket",
+        "takes_shortcuts",
+        "task",
+    )
 
     def __init__(
         self, task: Task, connected: socket.socket, deadline: Deadline, peer: str, takes: bool, limits: HttpLimits
@@ -78,8 +91,13 @@ class _Parked:
         """What the socket has not taken yet: until it has, no request of this connection is looked at."""
         self.request: ReceiveBuffer | None = None
         """A request whose answer is under way; neither is one behind it looked at."""
+        self.receiver: Receiver | None = None
+        """What a thread receives the request's body with: until the answer is made, the socket has to stay open."""
+        self.is_cancelled = False
+        """Whether the task was to be woken meanwhile."""
         self.is_watched = True
-        """Whether the epoll has it: not from when something arrives behind a request that is under way."""
+        """Whether the epoll has it: not from when something arrives behind a request that is under way, nor while a
+        thread receives."""
 
 
 class Parking:
@@ -110,6 +128,7 @@ class Parking:
         self._find_shortcut = find_shortcut
         self._may_take = may_take
         self._is_draining = is_draining
+        self._receivers = Receivers()
         self._turn_bytes = 0
         self.answering = 0
         """Connections whose answers are under way, or not taken whole by the socket yet."""
@@ -135,7 +154,8 @@ class Parking:
             TransportInterrupted: by `interrupt`. trio.BrokenResourceError: the peer has gone, or was interrupted while
             an answer was on its way: nothing but a reset can follow.
 
-        Cancellation: nothing was received; an answer on its way is cut.
+        Cancellation: nothing was received; an answer on its way is cut. While a thread receives a body, it is waited
+        for, and its request, which may have been answered, handed out: the caller's next checkpoint is cancelled.
         """
         fd = connected.fileno()
         parked = _Parked(trio.lowlevel.current_task(), connected, deadline, peer, takes_shortcuts, limits)
@@ -143,6 +163,10 @@ class Parking:
         self._epoll.register(fd, select.EPOLLIN)
 
         def abort(_raise_cancel: RaiseCancelT) -> Abort:
+            if parked.receiver is not None:
+                parked.is_cancelled = True
+                parked.receiver.stop()
+                return Abort.FAILED
             self._forget(fd, parked)
             return Abort.SUCCEEDED
 
@@ -160,7 +184,9 @@ class Parking:
         parked = self._parked.get(fd)
         if parked is None:
             return False
-        if parked.answer is None and parked.request is None:
+        if parked.receiver is not None:
+            parked.receiver.stop()
+        elif parked.answer is None and parked.request is None:
             self._wake(fd, parked, outcome.Error(TransportInterrupted()))
         else:
             self._wake(fd, parked, outcome.Error(trio.BrokenResourceError("the client took too long")))
@@ -227,6 +253,11 @@ class Parking:
         if shortcut is not None:
             started_ns = self._clock.boot_ns()
             taken = _answer(shortcut, buffer.data, count)
+            if type(taken) is Incoming:
+                buffer.end = count
+                if self._receive(fd, parked, taken, buffer, started_ns):
+                    return self._pool.lease()
+                taken = None
             if isinstance(taken, Underway):
                 buffer.end = count
                 self._expect(fd, parked, taken, buffer, started_ns)
@@ -250,6 +281,35 @@ class Parking:
         self.answering += 1
         underway.finish = lambda taken: self._made(fd, parked, taken, started_ns)
 
+    def _receive(self, fd: int, parked: _Parked, incoming: Incoming, request: ReceiveBuffer, started_ns: int) -> bool:
+        """Have the rest of a body received by a thread; False when the long way has to."""
+        receiver = self._receivers.take(fd) if not parked.deadline.lags else None
+        if receiver is None:
+            return False
+        if not incoming.begin(incoming, request.view[incoming.body : request.end], receiver.receive):
+            self._receivers.put_back(receiver)
+            return False
+        self._expect(fd, parked, incoming, request, started_ns)
+        incoming.finish = lambda taken: self._received(fd, parked, incoming, taken, started_ns)
+        parked.receiver = receiver
+        self._look_away(fd, parked)
+        return True
+
+    def _received(self, fd: int, parked: _Parked, incoming: Incoming, taken: Taken | None, started_ns: int) -> None:
+        """The thread has ended, and the answer is there, or else the long way's to make of the same bytes."""
+        receiver, parked.receiver = parked.receiver, None
+        if receiver is not None:
+            parked.deadline.lags = receiver.was_slow
+            self._receivers.put_back(receiver)
+        request = parked.request
+        if taken is None and request is not None:
+            whole = bytearray().join((request.view[: incoming.body], incoming.received))
+            parked.request = self._pool.lease_filled(whole)
+            self._pool.release(request)
+        self._made(fd, parked, taken, started_ns)
+        if parked.is_cancelled and self._parked.get(fd) is parked:
+            self._wake(fd, parked, outcome.Value(None))
+
     def _look_away(self, fd: int, parked: _Parked) -> None:
         """Something came, perhaps the end of the connection: its turn is after the answer. The epoll would tell of it
         again and again, and of an end whatever it was asked."""
@@ -263,7 +323,7 @@ class Parking:
         if request is None:
             return  # the connection was lost meanwhile
         self.answering -= 1
-        if not parked.is_watched:
+        if not parked.is_watched and not self._epoll.closed:  # it is when the whole server was cancelled
             parked.is_watched = True
             self._epoll.register(fd, select.EPOLLIN)
         if taken is None:
@@ -357,7 +417,7 @@ class Parking:
                 answer.taken.release()
             self._finish_waiting(parked)
             self._observer.shortcut_cut(answer.taken, self._clock.boot_ns() - answer.started_ns)
-        if parked.is_watched and not self._epoll.closed:  # it is when the whole server was cancelled
+        if parked.is_watched and not self._epoll.closed:
             self._epoll.unregister(fd)
 
 

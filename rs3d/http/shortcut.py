@@ -58,6 +58,30 @@ class Underway:
         self.finish: Callable[[Taken | None], None] = _nobody
 
 
+Receive = Callable[[memoryview], int]
+"""Fill the buffer with what comes from the client; the number of bytes, fewer than it holds where the rest does not
+come soon enough. For one thread, once; blocks, does not raise."""
+
+
+class Incoming(Underway):
+    """An answer under way to a request whose body has not arrived whole: whoever makes it receives the rest.
+
+    The server calls `begin` at once, with the part of the body that has arrived, which is not needed any more when that
+    returns; where it answers False, nothing was begun, and the long way takes the request. A `finish(None)` hands over
+    what was received in `received`, which the server copies: the long way gets it as if it had just come."""
+
+    __slots__ = ("begin", "body", "received")
+
+    def __init__(self, body: int, begin: Callable[[Incoming, memoryview, Receive], bool]) -> None:
+        """Args:
+        body: where it begins in the bytes received.
+        """
+        super().__init__()
+        self.body = body
+        self.begin = begin
+        self.received: Buffer = b""
+
+
 class Shortcut(Protocol):
     """Called in turns: `begin`, `answer` for some connections, `end`. Nothing else of the loop runs within a turn."""
 

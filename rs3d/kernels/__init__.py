@@ -31,6 +31,7 @@ KERNELS: tuple[str, ...] = (
     "merkle",
     "plainrequest",
     "posix",
+    "receive",
     "reedsolomon",
     "secretmemory",
     "sigv4",

@@ -6,7 +6,7 @@ x-amz-content-sha256, and such as change nothing (User-Agent, Accept, Accept-Enc
 Connection: keep-alive, x-amz-user-agent, amz-sdk-*), none that matters twice, Host and every x-amz-* field signed, a
 timestamp of the scope's day and at most 15 minutes from now, and a signature that holds. `read` takes GET and HEAD
 without a body, perhaps with x-amz-checksum-mode: ENABLED; `write` takes PUT with a Content-Length, perhaps with a
-Content-Type of printable ASCII, when the whole body has arrived, and DELETE without a body. For everything else they
+Content-Type of printable ASCII, and DELETE without a body. For everything else they
 answer None: they refuse nothing, the long way decides. What was claimed of the body's bytes is not checked here.
 
 Loop-safe: two microseconds; holds the GIL. Variants `shani` and `scalar`; `RS3D_KERNEL_PLAINREQUEST` demands one.
@@ -68,8 +68,8 @@ def write(
         signers, now_s, most_fields: as for `read`.
 
     Returns:
-        (is DELETE, target, signer, position behind the head, position behind the body, Content-Type,
-        x-amz-content-sha256, Host); or as `read`.
+        (is DELETE, target, signer, position behind the head, position behind the body, which is beyond `end` where not
+        all of it has arrived, Content-Type, x-amz-content-sha256, Host); or as `read`.
     """
 
 def variant() -> str:

@@ -72,6 +72,7 @@ class PlainCallers:
         self.signers: dict[bytes, Signer] = {}
         self.warm = engine.warm_reads()
         self.writes: SmallWrites = engine.small_writes()
+        self.large_writes = engine.large_writes()
         self._engine = engine
         self._clock = clock
         self._authorizer = authorizer

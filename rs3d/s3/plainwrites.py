@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from rs3d.engine.plan import BodyPlan
 from rs3d.engine.results import DeleteResult, PutResult
+from rs3d.errors import Rs3dError
 from rs3d.format.keys import CHUNK_BYTES
-from rs3d.http.shortcut import Taken, Underway
+from rs3d.http.shortcut import Incoming, Receive, Taken, Underway
 from rs3d.kernels.plainrequest import write
 from rs3d.s3.plaincallers import PlainCallers
+from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import NULL_VERSION
 
 _PUT: Final = "s3:PutObject"
@@ -24,6 +27,11 @@ _DELETE: Final = "s3:DeleteObject"
 _OK: Final = b"HTTP/1.1 200 OK\r\n"
 _NO_CONTENT: Final = b"HTTP/1.1 204 No Content\r\n"
 _UNSIGNED: Final = b"UNSIGNED-PAYLOAD"
+
+
+def _declared(payload_hash: bytes) -> bytes | None:
+    """The SHA-256 that x-amz-content-sha256 says, if it says one."""
+    return None if payload_hash == _UNSIGNED else bytes.fromhex(payload_hash.decode("ascii"))
 
 
 class PlainWrites:
@@ -39,7 +47,7 @@ class PlainWrites:
         if found is None:
             return None
         is_delete, path, signer, body, stop, content_type, payload_hash, host = found
-        if stop != end or not callers.is_ours(body - start, path, host):
+        if stop < end or not callers.is_ours(body - start, path, host):
             return None  # what is pipelined behind it is answered after it, by the long way
         addressed = callers.find(path, signer, _DELETE if is_delete else _PUT)
         if addressed is None or not 0 < len(addressed.key) <= CHUNK_BYTES:
@@ -51,18 +59,48 @@ class PlainWrites:
             begun = callers.writes.delete(bucket, key, lambda result: self._deleted(underway, stop, result))
             return underway if begun else None
         plan, length = addressed.bucket.write_plan, stop - body
-        if plan is None or length > plan.inline_limit_bytes or length > callers.limits.body_bytes:
+        if plan is None or length > callers.limits.body_bytes:
             return None
+        if stop > end or length > plan.inline_limit_bytes:
+            return self._large(bucket, plan, addressed.key, body, length, content_type, payload_hash)
         begun = callers.writes.put(
             bucket,
             plan,
             addressed.key,
             memoryview(data)[body:stop],
             content_type,
-            None if payload_hash == _UNSIGNED else bytes.fromhex(payload_hash.decode("ascii")),
+            _declared(payload_hash),
             lambda result: self._stored(underway, stop, length, result),
         )
         return underway if begun else None
+
+    def _large(
+        self,
+        bucket: Bucket,
+        plan: BodyPlan,
+        key: bytes,
+        body: int,
+        length: int,
+        content_type: bytes | None,
+        payload_hash: bytes,
+    ) -> Incoming | None:
+        """The answer to a PUT whose body has not arrived, or goes to a file; None where that is the long way's."""
+        writes = self._callers.large_writes
+        if not writes.takes(plan, length):
+            return None
+
+        def begin(incoming: Incoming, first: memoryview, receive: Receive) -> bool:
+            def done(result: PutResult | None, received: memoryview) -> None:
+                incoming.received = received
+                self._stored(incoming, body + length, length, result)
+
+            declared = _declared(payload_hash)
+            try:
+                return writes.put(bucket, plan, key, length, content_type, declared, first, receive, done)
+            except Rs3dError:
+                return False
+
+        return Incoming(body, begin)
 
     def _stored(self, underway: Underway, stop: int, length: int, result: PutResult | None) -> None:
         if result is None:

@@ -59,7 +59,7 @@ class MemoryWorld:
     async def quiet(self) -> None:
         """Wait until no thread of the engine has anything to do."""
         runtime = self.engine._runtime
-        while runtime.threads.outstanding or runtime.body_threads.outstanding:
+        while runtime.threads.outstanding or runtime.body_threads.outstanding or runtime.arrivals.outstanding:
             await trio.lowlevel.checkpoint()
 
     def unreachable_blobs(self) -> set[BlobId]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import singledispatchmethod
 
+import outcome
 import trio
 
 from rs3d.errors import (
@@ -101,6 +103,20 @@ class MemoryCommitter:
         outcome = self._apply(operation)
         self.committed.append(operation)
         return outcome
+
+    def submit(self, operation: Operation, settle: Callable[[outcome.Maybe[Outcome]], None]) -> bool:
+        def commit() -> Outcome:
+            if self.fail_next:
+                raise self.fail_next.pop(0)
+            made = self._apply(operation)
+            self.committed.append(operation)
+            return made
+
+        trio.lowlevel.current_trio_token().run_sync_soon(lambda: settle(outcome.capture(commit)))
+        return True
+
+    def send_submitted(self) -> None:
+        """Sent already."""
 
     # -- shared ------------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from rs3d.http.deadlines import Deadline, Watchdog
 from rs3d.http.limits import HttpLimits
 from rs3d.http.observer import SilentObserver
 from rs3d.http.parking import TURNS, TURNS_NS, Arrival, Parking
-from rs3d.http.shortcut import FileBody, Taken, Underway
+from rs3d.http.shortcut import FileBody, Incoming, Receive, Taken, Underway
 from rs3d.http.transport import TransportInterrupted
 
 LIMITS = HttpLimits()
@@ -41,7 +41,8 @@ class Counter(SilentObserver):
 
 @dataclass
 class Echo:
-    """A shortcut that answers what begins with GET by `body`, NEW when it is told to, and fails on BUG."""
+    """A shortcut that answers what begins with GET by `body`, NEW when it is told to, BODY when one was received, and
+    fails on BUG."""
 
     body: bytes = b"pong"
     turns: list[str] = field(default_factory=list)
@@ -49,6 +50,9 @@ class Echo:
     release: Callable[[], None] | None = None
     underway: list[Underway] = field(default_factory=list)
     after_turn: Callable[[], object] = lambda: None
+    begins: bool = True
+    """Whether the body of a request is received by whoever makes the answer."""
+    bodies: list[tuple[Incoming, bytes, Receive]] = field(default_factory=list)
 
     def begin(self) -> None:
         self.turns.append("begin")
@@ -59,6 +63,8 @@ class Echo:
         if data.startswith(b"NEW", start, end):
             self.underway.append(Underway())
             return self.underway[-1]
+        if data.startswith(b"BODY", start, end):
+            return Incoming(5, self.receive)
         if not data.startswith(b"GET", start, end):
             return None
         self.turns.append("answer")
@@ -66,6 +72,10 @@ class Echo:
         if self.file is not None:
             return Taken([b"head "], stop, self.file.length, "GetObject", 200, self.file, release=self.release)
         return Taken([b"head ", self.body], stop, len(self.body), "GetObject", 200, release=self.release)
+
+    def receive(self, incoming: Incoming, first: memoryview, receive: Receive) -> bool:
+        self.bodies.append((incoming, bytes(first), receive))
+        return self.begins
 
     def end(self) -> None:
         self.turns.append("end")
@@ -464,3 +474,115 @@ async def test_a_draining_server_ends_the_connection_behind_an_answer_that_was_u
         assert await w.receive(6) == b"stored"
         await w.woken.wait()
         assert w.arrivals == [None]
+
+
+async def incoming(w: World, sent: bytes) -> tuple[Incoming, Receive]:
+    """A body on its way, of which some has come."""
+    w.near.send(b"BODY\n" + sent)
+    await trio.testing.wait_all_tasks_blocked()
+    begun, first, receive = w.echo.bodies[-1]
+    assert first == sent
+    assert w.parking.answering == 1 and w.parking.is_answering(w.far.fileno())
+    return begun, receive
+
+
+async def test_a_body_is_received_by_whoever_makes_the_answer_and_the_connection_stays_parked() -> None:
+    async with world() as w:
+        for number in range(2):
+            begun, receive = await incoming(w, b"some")
+            w.near.send(b" more")
+            rest = bytearray(5)
+            assert receive(memoryview(rest)) == 5 and rest == b" more"
+            w.near.send(b"GET\n")  # seen by nobody before the answer
+            await trio.testing.wait_all_tasks_blocked()
+            begun.finish(STORED)
+            assert await w.receive(15) == b"storedhead pong"
+            assert w.parking.answering == 0
+            assert len(w.observer.taken) == 2 * (number + 1)
+        assert not w.woken.is_set()
+
+
+async def test_a_body_that_nobody_can_receive_now_goes_the_long_way() -> None:
+    async with world() as w:
+        w.echo.begins = False
+        w.near.send(b"BODY\nsome")
+        await w.woken.wait()
+        arrived = w.arrivals[0]
+        assert isinstance(arrived, ReceiveBuffer)
+        assert bytes(arrived.data[:9]) == b"BODY\nsome"
+
+
+async def test_what_was_received_of_a_body_goes_the_long_way_as_if_it_had_just_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    came: list[bytes] = []
+    release = ReceiveBufferPool.release
+
+    def seen(pool: ReceiveBufferPool, buffer: ReceiveBuffer) -> None:
+        came.append(bytes(buffer.view[buffer.start : buffer.end]))
+        release(pool, buffer)
+
+    async with world() as w:
+        begun, receive = await incoming(w, b"some")
+        w.near.send(b" more")
+        rest = bytearray(100_000)
+        w.near.shutdown(socket.SHUT_WR)
+        assert receive(memoryview(rest)) == 5
+        begun.received = b"some" + rest[:5]
+        monkeypatch.setattr(ReceiveBufferPool, "release", seen)
+        begun.finish(None)
+        await w.woken.wait()
+        assert came[-1] == b"BODY\nsome more"
+        assert w.observer.taken == [] and w.parking.answering == 0
+
+
+async def test_an_interrupt_stops_a_receiving_and_lets_the_long_way_say_why() -> None:
+    async with world() as w:
+        begun, receive = await incoming(w, b"some")
+        assert w.parking.interrupt(w.far.fileno())
+        assert receive(memoryview(bytearray(5))) == 0
+        assert not w.woken.is_set()
+        begun.received = b"some"
+        begun.finish(None)
+        await w.woken.wait()
+        assert isinstance(w.arrivals[0], ReceiveBuffer)
+
+
+@pytest.mark.parametrize("answer", [None, STORED])
+async def test_a_cancelled_connection_waits_for_the_thread_that_receives_from_it(answer: Taken | None) -> None:
+    async with world() as w:
+        other, peer = socket.socketpair()
+        peer.setblocking(False)
+        with other, peer:
+            async with trio.open_nursery() as nursery:
+
+                async def park() -> None:
+                    arrived = await w.parking.wait(peer, Deadline(), "peer", takes_shortcuts=True, limits=LIMITS)
+                    assert (arrived is None) == (answer is not None)
+                    if arrived is not None:
+                        w.pool.release(arrived)
+
+                nursery.start_soon(park)
+                await trio.testing.wait_all_tasks_blocked()
+                other.send(b"BODY\n")
+                await trio.testing.wait_all_tasks_blocked()
+                begun, _, receive = w.echo.bodies[-1]
+                nursery.cancel_scope.cancel()
+                with trio.CancelScope(shield=True):
+                    await trio.testing.wait_all_tasks_blocked()
+                assert w.parking.is_answering(peer.fileno())
+                assert receive(memoryview(bytearray(5))) == 0
+                begun.finish(answer)
+        assert not w.parking.is_answering(peer.fileno()) and w.parking.answering == 0
+        assert len(w.parking) == 1
+
+
+async def test_a_client_that_let_a_thread_wait_gets_no_other() -> None:
+    async with world() as w:
+        begun, _ = await incoming(w, b"")
+        begun.finish(STORED)
+        await w.receive(6)
+        w.deadline.lags = True
+        w.near.send(b"BODY\n")
+        await w.woken.wait()
+        assert len(w.echo.bodies) == 1

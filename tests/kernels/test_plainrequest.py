@@ -228,9 +228,10 @@ def test_a_plain_delete_is_taken(variant: str) -> None:
     assert take(raw) is None
 
 
-def test_a_put_whose_body_is_not_there_whole_is_not_taken() -> None:
+def test_a_put_is_taken_from_the_end_of_its_head_on_and_told_where_its_body_will_end() -> None:
     raw = put_of(b"z" * 300)
-    assert all(take_write(raw[:length]) is None for length in range(len(raw)))
+    assert all(take_write(raw[:length]) is None for length in range(len(raw) - 300))
+    assert all(take_write(raw[:length]) == take_write(raw) for length in range(len(raw) - 300, len(raw)))
 
 
 @pytest.mark.parametrize("length", [b"", b"00", b"04", b"+4", b"4 4", b"4,4", b"-1", b"1234567890", b"0x4", b"four"])

@@ -57,7 +57,7 @@ def write(
     if head.method == "PUT" and (length is None or not re.fullmatch(rb"0|[1-9][0-9]{0,8}", length)):
         return None
     end = stop + int(length or b"0")
-    if end > len(raw) or (kind is not None and not re.fullmatch(rb"[ -~]+", kind)):
+    if kind is not None and not re.fullmatch(rb"[ -~]+", kind):
         return None
     declared = head.get(b"x-amz-content-sha256") or b""
     return head.method == "DELETE", head.target, stop, end, kind, declared, head.get(b"host") or b""

@@ -1,0 +1,76 @@
+/* Bytes of a socket into memory, for as long as they come. */
+#ifndef RS3D_RECEIVE_IMPL_H
+#define RS3D_RECEIVE_IMPL_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <poll.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <time.h>
+
+/* Why a receiving ended; an error of the socket is -1 with errno. */
+enum { RS3D_RECEIVE_DONE, RS3D_RECEIVE_END, RS3D_RECEIVE_SLOW, RS3D_RECEIVE_STOPPED };
+
+/* One receiving: what it is to do, and, up to date whenever the function below returns, how far it came. */
+struct rs3d_receiving {
+    int socket_fd, stop_fd;
+    char *data;
+    int64_t length;      /* bytes wanted */
+    int64_t patience_ns; /* what all waits may take together */
+    int64_t received, waited_ns;
+    const int *stop;     /* set by another thread, before it makes stop_fd readable */
+};
+
+static inline int64_t rs3d_receive_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Wait until there is something to receive, if only an end or an error: 0, or why not. */
+static inline int rs3d_receive_wait(struct rs3d_receiving *it)
+{
+    struct pollfd watched[2] = {{.fd = it->socket_fd, .events = POLLIN}, {.fd = it->stop_fd, .events = POLLIN}};
+    int64_t left_ns = it->patience_ns - it->waited_ns, begun_ns;
+    struct timespec most = {.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000};
+    int ready;
+
+    if (left_ns <= 0)
+        return RS3D_RECEIVE_SLOW;
+    begun_ns = rs3d_receive_now_ns();
+    ready = ppoll(watched, 2, &most, NULL);
+    it->waited_ns += rs3d_receive_now_ns() - begun_ns;
+    if (ready < 0)
+        return errno == EINTR ? 0 : -1;
+    return ready == 0 ? RS3D_RECEIVE_SLOW : 0;
+}
+
+static inline int rs3d_receive(struct rs3d_receiving *it)
+{
+    while (it->received < it->length) {
+        ssize_t moved;
+
+        if (__atomic_load_n(it->stop, __ATOMIC_ACQUIRE))
+            return RS3D_RECEIVE_STOPPED;
+        moved = recv(it->socket_fd, it->data + it->received, (size_t)(it->length - it->received), MSG_DONTWAIT);
+        if (moved > 0) {
+            it->received += moved;
+        } else if (moved == 0) {
+            return RS3D_RECEIVE_END;
+        } else if (errno == EAGAIN) {
+            int answer = rs3d_receive_wait(it);
+            if (answer != 0)
+                return answer;
+        } else if (errno != EINTR) {
+            return -1;
+        }
+    }
+    return RS3D_RECEIVE_DONE;
+}
+
+#endif

@@ -1,0 +1,82 @@
+"""What lets a thread receive a body that the loop would come back to for each piece: `shortcut.Incoming`.
+
+A thread is a client's as long as that one sends. One that lets it wait for PATIENCE_S in all gets no other; and when as
+many receive as may, the loop does, as it always can. So nobody waits for a thread, and slow clients hold none.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rs3d.kernels.receive import BodyReceiver, Ending
+
+RECEIVERS: Final = 32
+"""Bodies of one server that are received by threads at once; how many threads there are, who runs them says."""
+
+PATIENCE_S: Final = 0.5
+"""All that the waits for one body may take together."""
+
+
+class Receiver:
+    """Receives one body at a time from a socket that stays open meanwhile. Made and kept by `Receivers`."""
+
+    __slots__ = ("_kernel", "_patience_ns", "_socket_fd", "was_slow")
+
+    def __init__(self, patience_s: float) -> None:
+        """Raises:
+        OSError: the process has too many descriptors.
+        """
+        self._kernel = BodyReceiver()
+        self._patience_ns = int(patience_s * 1e9)
+        self._socket_fd = -1
+        self.was_slow = False
+
+    def aim(self, socket_fd: int) -> None:
+        """The next body comes from there."""
+        self._kernel.rearm()
+        self._socket_fd = socket_fd
+        self.was_slow = False
+
+    def receive(self, buffer: memoryview) -> int:
+        """See `shortcut.Receive`."""
+        if not len(buffer):
+            return 0
+        try:
+            received = self._kernel.receive(self._socket_fd, buffer, self._patience_ns)
+        except OSError:
+            return 0  # the long way meets the end of the stream behind it
+        self.was_slow = received.ending is Ending.SLOW
+        return received.received_bytes
+
+    def stop(self) -> None:
+        """Make `receive` return soon, that to come as well. For the loop."""
+        self._kernel.stop()
+
+
+class Receivers:
+    """The receivers of one server, made when they are needed. For one loop."""
+
+    def __init__(self, count: int = RECEIVERS, patience_s: float = PATIENCE_S) -> None:
+        self._count = count
+        self._patience_s = patience_s
+        self._made = 0
+        self._free: list[Receiver] = []
+
+    def take(self, socket_fd: int) -> Receiver | None:
+        """A free one, aimed; None when there is none."""
+        if self._free:
+            receiver = self._free.pop()
+        elif self._made < self._count:
+            try:
+                receiver = Receiver(self._patience_s)
+            except OSError:
+                return None
+            self._made += 1
+        else:
+            return None
+        receiver.aim(socket_fd)
+        return receiver
+
+    def put_back(self, receiver: Receiver) -> None:
+        """It is free."""
+        self._free.append(receiver)
