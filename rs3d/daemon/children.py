@@ -201,6 +201,12 @@ class ChildProcess:
         if self.process is not None:
             self.process.send_signal(signal.SIGKILL)
 
+    def close_pages(self) -> None:
+        """The place is given up: close its shared memory. No process may live there any more."""
+        os.close(self.metrics_fd)
+        if self.horizon_fd is not None:
+            os.close(self.horizon_fd)
+
     def row(self) -> ProcessRow:
         return ProcessRow(
             name=self.name,

@@ -29,6 +29,7 @@ from rs3d.daemon.control import (
     BlobSuspected,
     CatalogDamaged,
     CatalogSuspected,
+    Channel,
     CommitterChannel,
     Drain,
     Failed,
@@ -47,6 +48,7 @@ from rs3d.daemon.control import (
 )
 from rs3d.daemon.notify import Notifier
 from rs3d.daemon.reloading import merge_reloadable
+from rs3d.daemon.reloadround import ReloadRound
 from rs3d.errors import ConfigurationError, ProtocolMismatch, RetryLater, Rs3dError, WireValue, from_wire
 from rs3d.http.balance import SLOTS, clear_slot, make_board
 from rs3d.services.healthcodes import HealthCode, command_for
@@ -61,8 +63,6 @@ DRAIN_MARGIN_S: Final = 5.0
 
 COMMITTER_PATIENCE_S: Final = 60.0
 """The committer's last batch may wait for a slow disk; it is killed only after that."""
-
-RELOAD_PATIENCE_S: Final = 10.0
 
 START_ATTEMPTS: Final = 3
 """Children that die without a reason before the daemon has served at all, or each of them with one later: then it
@@ -128,8 +128,7 @@ class Supervisor:
         self._damage_code = HealthCode.CATALOG_DAMAGED
         self._draining: Role | None = None
         self._drain_deadline_s = 0.0
-        self._reload_waits: set[str] = set()
-        self._reload_deadline_s = 0.0
+        self._reload_round = ReloadRound(deps.notifier)
         self._trace = False
         self._watchdog_due_s = 0.0
 
@@ -168,10 +167,7 @@ class Supervisor:
             self._continue_draining(now_s)
         else:
             self._start_the_missing(now_s)
-        if self._reload_waits and now_s >= self._reload_deadline_s:
-            log.warning("reload: no answer from %s", ", ".join(sorted(self._reload_waits)))
-            self._reload_waits.clear()
-            self._finish_reload()
+        self._reload_round.look_at_the_clock(now_s)
         if self._deps.notifier.watchdog_s is not None and now_s >= self._watchdog_due_s:
             self._deps.notifier.watchdog()
             self._watchdog_due_s = now_s + self._deps.notifier.watchdog_s
@@ -253,8 +249,8 @@ class Supervisor:
             if returncode is None:
                 continue
             self._hear(child)  # its last words
-            if child.channel is not None and child.channel.fileno() in self._selector.get_map():
-                self._selector.unregister(child.channel)
+            if child.channel is not None:
+                self._unwatch(child.channel)
             expected = child.state is State.DRAINING
             if not expected:
                 extra = fields(child=child.name, child_pid=child.pid, returncode=returncode)
@@ -291,7 +287,7 @@ class Supervisor:
             and all(place.start_failure and place.failed_starts >= START_ATTEMPTS for place in self._children)
         ):
             self._fail(self._start_error)  # nobody serves, and nobody is left to tell why
-        self._reload_waits.discard(child.name)
+        self._reload_round.settle(child.name)
         self._publish()
 
     def _stop_writing(self, reason: str, code: HealthCode) -> None:
@@ -308,8 +304,7 @@ class Supervisor:
             try:
                 received = child.channel.receive()
             except (EOFError, ProtocolMismatch) as error:
-                if child.channel.fileno() in self._selector.get_map():
-                    self._selector.unregister(child.channel)
+                self._unwatch(child.channel)
                 if isinstance(error, ProtocolMismatch):
                     log.error("%s: %s", child.name, error)
                     child.kill()
@@ -336,8 +331,7 @@ class Supervisor:
         elif isinstance(message, Reloaded):
             if message.refused:
                 log.error("reload", extra=fields(child=child.name, refused=message.refused))
-            self._reload_waits.discard(child.name)
-            self._finish_reload()
+            self._reload_round.settle(child.name)
         elif isinstance(message, TraceSwitch):
             self._trace = message.on
             self._tell(message, Role.WORKER)
@@ -347,6 +341,11 @@ class Supervisor:
             self._stop_writing(message.reason, HealthCode.CATALOG_DAMAGED)
         elif isinstance(message, AcceptClock):
             self._tell(message, Role.COMMITTER)
+
+    def _unwatch(self, watched: Channel | CommitterControl) -> None:
+        """Look no more at what may have come to its end before, and be watched no longer."""
+        if watched.fileno() in self._selector.get_map():
+            self._selector.unregister(watched)
 
     def _tell(self, message: Message, *roles: Role) -> None:
         for child in self._of(*roles):
@@ -434,8 +433,7 @@ class Supervisor:
         try:
             answers = control.answers()
         except (EOFError, ProtocolMismatch) as error:
-            if control.fileno() in self._selector.get_map():
-                self._selector.unregister(control)
+            self._unwatch(control)
             if isinstance(error, ProtocolMismatch):
                 log.error("committer: %s", error)
                 self._committer.kill()
@@ -455,8 +453,7 @@ class Supervisor:
 
     def _drop_control(self) -> None:
         if self._control is not None:
-            if self._control.fileno() in self._selector.get_map():
-                self._selector.unregister(self._control)
+            self._unwatch(self._control)
             self._control.close()
             self._control = None
 
@@ -507,27 +504,18 @@ class Supervisor:
     def _reload(self) -> None:
         if self._phase is not Phase.SERVING:
             return
-        self._deps.notifier.reloading()
+        self._reload_round.begin()
         try:
             wanted = self._deps.read_configuration()
             self._configuration, waiting = merge_reloadable(self._configuration, wanted)
         except ConfigurationError as error:
-            log.error("reload refused: %s", error)
-            self._deps.notifier.ready(f"reload refused: {error}")
+            self._reload_round.refuse(str(error))
             return
         if waiting:
             log.warning("settings that wait for a restart", extra=fields(settings=", ".join(waiting)))
-        self._reload_waits = {
-            child.name for child in self._of(Role.WORKER, Role.STEWARD, Role.COMMITTER) if child.state is State.SERVING
-        }
-        self._reload_deadline_s = time.monotonic() + RELOAD_PATIENCE_S
+        serving = [child.name for child in self._children if child.state is State.SERVING]
         self._tell(Reload(tree=self._configuration.tree), *Role)
-        log.info("reloading")
-
-    def _finish_reload(self) -> None:
-        if not self._reload_waits:
-            log.info("reloaded")
-            self._deps.notifier.ready("serving")
+        self._reload_round.expect(serving, time.monotonic())
 
     # ---------------------------------------------------------------------------------------------------- the end
 
@@ -543,6 +531,7 @@ class Supervisor:
             self._drain_deadline_s = 0.0
             return
         log.info("stopping", extra=fields(reason=reason))
+        self._reload_round.abandon()
         self._deps.notifier.stopping()
         self._phase = Phase.DRAINING
         self._draining = None
@@ -577,12 +566,14 @@ class Supervisor:
         self._publish()
 
     def _abandon(self) -> None:
-        """Whatever happened: leave no child behind."""
+        """Whatever happened: leave no child behind, nor what they shared."""
         for child in self._children:
             if child.process is not None:
                 child.kill()
                 child.process.wait()
                 child.buried(0, time.monotonic())
+            child.close_pages()
+        os.close(self._board_fd)
         if self._control is not None:
             self._control.close()
             self._control = None
