@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from rs3d.app.interpreter import own_environment, own_python
+from rs3d.config.loading import Tree
 from rs3d.daemon.control import Channel, ProcessRow, channel_pair
 from rs3d.telemetry.metrics import create_page
 
@@ -89,6 +90,8 @@ class ChildProcess:
     """Of the last process that ended."""
     has_start: bool = False
     """Whether it was sent its start message."""
+    given_tree: Tree | None = None
+    """The configuration that its start message held."""
     has_channel: bool = False
     """Whether it was given a channel to a committer, this one or an earlier one."""
     start_at_s: float | None = 0.0

@@ -395,7 +395,7 @@ class Supervisor:
         if child.channel is None or not child.channel.send(message, [descriptor for _, descriptor in attached]):
             log.error("cannot send %s its start", child.name)
             child.kill()
-        child.has_start = True
+        child.has_start, child.given_tree = True, self._configuration.tree
         if control is not None:
             control.close()
         if child.role is not Role.COMMITTER:
@@ -463,6 +463,8 @@ class Supervisor:
 
     def _became_ready(self, child: ChildProcess) -> None:
         child.serves()
+        if child.given_tree is not self._configuration.tree and child.channel is not None:
+            child.channel.send(Reload(tree=self._configuration.tree))  # it was starting while the others reloaded
         if child is self._committer:
             self._report_reaped()
             if self._damage:

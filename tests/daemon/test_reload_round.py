@@ -11,7 +11,7 @@ from rs3d.app.listeners import Listeners
 from rs3d.app.sections import SCHEMA
 from rs3d.config.loading import load
 from rs3d.daemon.children import ChildProcess, State
-from rs3d.daemon.control import Channel, Drain, Hello, Ready, channel_pair, close_all
+from rs3d.daemon.control import Channel, Drain, Hello, Message, Ready, Reload, Start, channel_pair, close_all
 from rs3d.daemon.notify import Notifier
 from rs3d.daemon.reloadround import PATIENCE_S, ReloadRound
 from rs3d.daemon.supervisor import Supervisor, SupervisorDeps
@@ -32,16 +32,19 @@ class Heard(Notifier):
         super().__init__("unused", watchdog_s=0.005)
         self.states: list[str] = []
         self.turns = 0
+        self.on_turn: Callable[[], None] = lambda: None
         self.on_ready: Callable[[], None] = lambda: None
+        """Called at the end of the first reload."""
 
     def send(self, **states: str) -> None:
         if "WATCHDOG" in states:
             self.turns += 1
+            self.on_turn()
             if self.turns == MOST_TURNS:
                 ask(signal.SIGTERM)
             return
         self.states.append(next(iter(states)))
-        if self.states.count("READY") == 2:
+        if "READY" in states and self.states.count("READY") == 2:
             self.on_ready()
 
 
@@ -50,6 +53,7 @@ class FakeProcess:
 
     def __init__(self, sock: Channel, *, serves: bool) -> None:
         self.pid = 1
+        self.told: list[Message] = []
         self.returncode: int | None = None
         self._channel = sock
         sock.send(Hello(role="", build="", pid=1))
@@ -59,9 +63,13 @@ class FakeProcess:
     def poll(self) -> int | None:
         while self.returncode is None and (received := self._channel.receive()) is not None:
             close_all(received[1])
+            self.told.append(received[0])
             if isinstance(received[0], Drain):
                 self.returncode = 0
         return self.returncode
+
+    def serve(self) -> None:
+        self._channel.send(Ready())
 
     def send_signal(self, number: int) -> None:
         self.returncode = -number
@@ -151,6 +159,33 @@ def test_a_daemon_that_stops_in_the_midst_of_a_reload_is_not_called_ready_any_mo
     daemon.on_serving = reload_and_stop
     daemon.supervisor.run()
     assert daemon.notifier.states == ["READY", "RELOADING", "STOPPING"]
+
+
+def test_a_child_that_is_starting_during_a_reload_is_given_the_new_configuration_as_well(daemon: Daemon) -> None:
+    def reload_once_they_have_their_start() -> None:
+        successors = daemon.processes[3:]
+        if len(successors) == 3 and all(any(isinstance(m, Start) for m in p.told) for p in successors):
+            daemon.notifier.on_turn = lambda: None
+            daemon.wanted = load(SCHEMA, environment={"RS3D_DAEMON__WORKERS": "1", "RS3D_LOG__LEVEL": "debug"})
+            ask(signal.SIGHUP)
+
+    def serve_then_stop() -> None:
+        daemon.notifier.on_turn = stop_when_all_were_told
+        for process in daemon.processes[3:]:
+            process.serve()
+
+    def stop_when_all_were_told() -> None:
+        if all(any(isinstance(m, Reload) for m in process.told) for process in daemon.processes[3:]):
+            ask(signal.SIGTERM)
+
+    daemon.successors_serve = False
+    daemon.on_serving = daemon.kill_all
+    daemon.notifier.on_turn = reload_once_they_have_their_start
+    daemon.notifier.on_ready = serve_then_stop
+    daemon.supervisor.run()
+    assert daemon.notifier.turns < MOST_TURNS
+    told = [m for process in daemon.processes[3:] for m in process.told if isinstance(m, Reload)]
+    assert [message.tree["log"]["level"] for message in told] == ["debug"] * 3
 
 
 @pytest.fixture
