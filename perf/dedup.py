@@ -27,8 +27,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.append(sys.path.pop(0))  # http.py beside this file must not hide the library's http
-
 from jobs import Target, body_of
 from loadclient import run
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import resource
@@ -183,38 +184,28 @@ class Bench:
             await self.engine.put_object("listed", f"key/{number:07}", b"")
 
     async def run(self, names: set[str]) -> AsyncGenerator[Figure, None]:
-        cases: list[tuple[str, int, Callable[[], Awaitable[None]]]] = [
-            ("put-1m", MIB, self.put_1m),
-            ("put-1m-streamed", MIB, self.put_1m_streamed),
-            ("put-4k", 4096, self.put_4k),
-            ("get-1m", MIB, self.get_1m),
-            ("get-1m-spans", MIB, self.get_1m_spans),
-            ("get-64m", 64 * MIB, self.get_64m),
-            ("get-64m-spans", 64 * MIB, self.get_64m_spans),
-            ("get-4k", 4096, self.get_4k),
-        ]
-        for name, size, call in cases:
+        for name, (size_bytes, call) in CALLS.items():
             if name in names:
                 for callers in (1, 8):
-                    yield await self.measure(name, callers, size, call)
+                    yield await self.measure(name, callers, size_bytes, functools.partial(call, self))
         if "head" in names:
             yield self.measure_plain("head", 1, self.head)
         if "list" in names:
             yield self.measure_plain("list (keys)", 1000, self.list_1000)
 
 
-CASES = (
-    "put-1m",
-    "put-1m-streamed",
-    "put-4k",
-    "get-1m",
-    "get-1m-spans",
-    "get-64m",
-    "get-64m-spans",
-    "get-4k",
-    "head",
-    "list",
-)
+CALLS: dict[str, tuple[int, Callable[[Bench], Awaitable[None]]]] = {
+    "put-1m": (MIB, Bench.put_1m),
+    "put-1m-streamed": (MIB, Bench.put_1m_streamed),
+    "put-4k": (4096, Bench.put_4k),
+    "get-1m": (MIB, Bench.get_1m),
+    "get-1m-spans": (MIB, Bench.get_1m_spans),
+    "get-64m": (64 * MIB, Bench.get_64m),
+    "get-64m-spans": (64 * MIB, Bench.get_64m_spans),
+    "get-4k": (4096, Bench.get_4k),
+}
+"""The cases that await, with the bytes of one call."""
+CASES = (*CALLS, "head", "list")
 
 
 async def main(arguments: argparse.Namespace) -> None:
@@ -238,8 +229,11 @@ async def main(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", metavar="case", help="which; all by default")
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"which of {', '.join(CASES)}; all by default")
     parser.add_argument("--root", default=None, help="directory for the store")
     parser.add_argument("--seconds", type=float, default=2.0, help="time for each figure")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    trio.run(main, parser.parse_args())
+    arguments = parser.parse_args()
+    if unknown := sorted(set(arguments.cases) - set(CASES)):
+        parser.error(f"no case {', '.join(unknown)}; there are {', '.join(CASES)}")
+    trio.run(main, arguments)

@@ -118,6 +118,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
+    if unknown := sorted(set(options.kernels) - set(found_benches())):
+        parser.error(f"no bench file for {', '.join(unknown)}; there are {', '.join(found_benches())}")
     for name in options.kernels or found_benches():
         bench = importlib.import_module(f"perf.kernel_benches.{name}")
         cases: list[Case] = bench.cases()
@@ -140,7 +142,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if (sibling := str(Path(__file__).resolve().parent)) in sys.path:
-        sys.path.remove(sibling)  # so that `perf.kernels` is this file's one name
     sys.modules["perf.kernels"] = sys.modules["__main__"]
     main()

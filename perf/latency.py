@@ -47,6 +47,11 @@ def upload(target: Target, stop: Event, rate: Synchronized[float]) -> None:
     rate.value = bodies * UPLOAD_BYTES / MIB / (time.perf_counter() - start)
 
 
+def warm_up(target: Target, gets: list[Prepared], connections: int) -> None:
+    """A second of them, before either figure is taken."""
+    run(target.endpoint, repeated(gets), connections=connections, seconds=1.0, most=1_000_000)
+
+
 def beside_an_upload(
     target: Target, gets: list[Prepared], seconds: float, connections: int
 ) -> tuple[Measurement, float]:
@@ -56,7 +61,7 @@ def beside_an_upload(
     uploader = multiprocessing.Process(target=upload, args=(target, stop, rate))
     uploader.start()
     try:
-        run(target.endpoint, repeated(gets), connections=connections, seconds=1.0, most=1_000_000)
+        warm_up(target, gets, connections)
         measured = run(target.endpoint, repeated(gets), connections=connections, seconds=seconds, most=1_000_000)
     finally:
         stop.set()
@@ -88,6 +93,7 @@ def main() -> None:
             gets = prepare(server.target)
             alone, beside, uploads = [], [], []
             for _ in range(options.rounds):
+                warm_up(server.target, gets, options.connections)
                 alone.append(
                     run(
                         server.target.endpoint,

@@ -1,6 +1,6 @@
 """CPU of the S3 request path in one process, without sockets: signature, routing, authorization, engine, headers.
 
-    python -m perf.requestpath --store DIR [--jobs GET,HEAD,PUT,LIST] [--profile]
+    python perf/requestpath.py --store DIR [--jobs GET,HEAD,PUT,LIST] [--profile]
 
 Each job is a loop over signed requests that are handed to the S3 application as the HTTP server would hand them. The
 process's own CPU time (`time.process_time`, all threads) is taken over short rounds; the least is printed beside the

@@ -21,8 +21,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
-if (sibling := str(Path(__file__).resolve().parent)) in sys.path:
-    sys.path.remove(sibling)  # so that the standard library's and rs3d's names are found, not this folder's
 
 from rs3d.kernels import crc  # noqa: E402
 from rs3d.rio.codecs import Codec  # noqa: E402

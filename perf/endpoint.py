@@ -1,5 +1,5 @@
-"""The comparison's jobs against one endpoint that already runs: `python perf/http.py --endpoint http://127.0.0.1:9000
---json out.json`.
+"""The comparison's jobs against one endpoint that already runs: `python perf/endpoint.py --endpoint
+http://127.0.0.1:9000 --json out.json`.
 
 Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. With `--pid` the server's CPU per request is
 counted too.
