@@ -11,13 +11,15 @@ import argparse
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from jobs import Target, populate, populate_list, standard_jobs
-from processes import settled_cpu_s
+from jobs import Job, Target, chosen_jobs, populate
+from loadclient import WrongAnswer
+from processes import cpu_s, idle_share, settled_cpu_s
 
 from rs3d.access.signing import SigningIdentity
 
@@ -29,28 +31,43 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--connections", default="16")
     parser.add_argument("--jobs", default="", help="only jobs whose name contains one of these, comma separated")
-    parser.add_argument("--list-objects", type=int, default=10_000)
+    parser.add_argument("--list-objects", type=int, default=100_000)
     parser.add_argument("--pid", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     url = urlsplit(options.endpoint)
     identity = SigningIdentity(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
     target = Target("server", url.hostname or "127.0.0.1", url.port or 80, identity)
-    wanted = [text for text in options.jobs.split(",") if text]
-    jobs = [
-        job.lasting(options.seconds)
-        for job in standard_jobs(tuple(int(n) for n in options.connections.split(",")))
-        if not wanted or any(text in job.name for text in wanted)
-    ]
-    populate(target)
-    if any("LIST" in job.name for job in jobs):
-        populate_list(target, options.list_objects)
-    found = []
+    try:
+        jobs = chosen_jobs(options.connections, options.jobs, options.seconds, options.list_objects)
+    except ValueError as problem:
+        parser.error(str(problem))
+    try:
+        found = measure(target, jobs, options.list_objects, options.pid)
+    except WrongAnswer as problem:
+        sys.exit(f"{options.endpoint}: {problem}")
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
+
+
+def measure(target: Target, jobs: list[Job], listed: int, pid: int) -> list[dict[str, str | float]]:
+    """Each job once, told as it is done.
+
+    Raises:
+        WrongAnswer
+    """
+    populate(target, jobs, listed)
+    idle = idle_share(pid) if pid else 0.0
+    found = list[dict[str, str | float]]()
     for job in jobs:
-        prepared = job.prepare(target, 0)
-        before = settled_cpu_s(options.pid) if options.pid else 0.0
-        measured = job.run(target, prepared)
-        cpu_us = (settled_cpu_s(options.pid) - before) / measured.requests * 1e6 if options.pid else 0.0
+        # The endpoint may hold what an earlier run of this wrote.
+        work = job.prepare(target, f"{time.time_ns() // 1_000_000:x}")
+        if pid:
+            settled_cpu_s(pid, idle)
+        before = cpu_s(pid) if pid else 0.0
+        measured = job.run(target, work)
+        cpu_us = (settled_cpu_s(pid, idle) - before) / measured.requests * 1e6 if pid else 0.0
+        job.check(target, work, measured.requests)
         figure = {
             "job": job.name,
             "connections": job.connections,
@@ -67,8 +84,7 @@ def main() -> None:
             f"p50 {figure['p50_ms']:8.2f} ms p99 {figure['p99_ms']:8.2f} ms  CPU {cpu_us:8,.0f} µs/request",
             flush=True,
         )
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
+    return found
 
 
 if __name__ == "__main__":

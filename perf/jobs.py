@@ -2,6 +2,10 @@
 
 Requests are signed with UNSIGNED-PAYLOAD in the Authorization header where a body is sent: it is what the large SDKs
 do over TLS, and it measures the server's own hashing (ETag), not the client's.
+
+Answers are checked: small bodies by SHA-256, large ones by length (hashing in the client costs as much as the server
+takes) and by SHA-256 once, in `populate`; HEAD by the length it tells; pages of LIST by length, after their keys were
+counted; and of what a job wrote, the first, the middle and the last object are read back by SHA-256, outside the clock.
 """
 
 from __future__ import annotations
@@ -9,11 +13,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import quote
+from xml.sax.saxutils import unescape
 
-from loadclient import Measurement, Prepared, repeated, run
+from loadclient import Exchange, Measurement, Prepared, WrongAnswer, fetch, repeated, run
 
 from rs3d.access.signing import SigningIdentity, sign_request
 
@@ -21,6 +28,8 @@ KIB = 1024
 MIB = 1024 * KIB
 BUCKET = "perf"
 UNSIGNED = "UNSIGNED-PAYLOAD"
+PAGE_KEYS = 1_000
+PART_BYTES = (5 * MIB, 5 * MIB, 6 * MIB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +53,11 @@ class Target:
         *,
         status: int = 200,
         sha256: str = "",
+        length: int = -1,
+        is_kept: bool = False,
         extra: Sequence[tuple[bytes, bytes]] = (),
     ) -> Prepared:
-        """One signed request, with `extra` headers."""
+        """One signed request, with `extra` headers; what is expected of its answer as in `Prepared`."""
         headers = [(b"host", f"{self.host}:{self.port}".encode()), (b"content-length", b"%d" % len(body)), *extra]
         signed = sign_request(
             self.identity, method, target.encode(), headers, payload_hash=UNSIGNED, now_ns=time.time_ns()
@@ -55,7 +66,8 @@ class Target:
         names = {name for name, _ in signed.headers}
         lines += [b"%s: %s" % (name, value) for name, value in signed.headers]
         lines += [b"%s: %s" % (name, value) for name, value in headers if name not in names]
-        return Prepared(b"\r\n".join(lines) + b"\r\n\r\n", body, status, sha256, method == "HEAD")
+        head = b"\r\n".join(lines) + b"\r\n\r\n"
+        return Prepared(head, body, status, sha256, method == "HEAD", length, is_kept)
 
 
 def body_of(size_bytes: int, seed: int) -> bytes:
@@ -64,137 +76,255 @@ def body_of(size_bytes: int, seed: int) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What a job sends in one round, and what that leaves behind.
+
+    Args:
+        touched: the paths of the objects that the first so many requests have written; or removed, when `sha256` is
+            empty.
+        sha256: of every object written.
+        is_removed_after: objects so large that all rounds of all servers together would not fit on the disk.
+    """
+
+    requests: Iterator[Prepared | Exchange]
+    touched: Callable[[int], list[str]] = lambda _done: []
+    sha256: str = ""
+    is_removed_after: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """One line of the comparison. `make` gives the requests; `most` bounds them."""
+    """One line of the comparison. `make` gives the requests under a name that no other run of it has; `most` bounds
+    them. `reads_bytes`: the size of the objects of `populate` that it needs."""
 
     name: str
     connections: int
-    make: Callable[[Target, int], Iterator[Prepared]]
+    make: Callable[[Target, str], Work]
+    writes: bool = False
+    reads_bytes: int = 0
     most: int = 1_000_000
     seconds: float = 5.0
-    prepares_on_server: bool = False
-    """Whether `make` itself sends requests (objects to delete)."""
 
     def lasting(self, seconds: float) -> Job:
         """The same job with another bound in time."""
         return replace(self, seconds=seconds)
 
-    def prepare(self, target: Target, round_number: int) -> Iterator[Prepared]:
-        """Sign the requests of one round."""
-        return self.make(target, round_number)
+    def prepare(self, target: Target, run_name: str) -> Work:
+        """Sign the requests of one round, and make what they need. Keys differ for each name and number of
+        connections: to write an object anew is another job than to make one."""
+        return self.make(target, f"{run_name}-{self.connections}")
 
-    def run(self, target: Target, prepared: Iterator[Prepared]) -> Measurement:
+    def run(self, target: Target, work: Work) -> Measurement:
         """Measure once."""
-        return run(target.endpoint, prepared, connections=self.connections, seconds=self.seconds, most=self.most)
+        return run(target.endpoint, work.requests, connections=self.connections, seconds=self.seconds, most=self.most)
+
+    def check(self, target: Target, work: Work, done: int) -> None:
+        """After `done` requests: what they wrote is there byte for byte, what they removed is not. Large objects are
+        removed then.
+
+        Raises:
+            WrongAnswer
+        """
+        paths = work.touched(done)
+        for path in dict.fromkeys([paths[0], paths[len(paths) // 2], paths[-1]] if paths else []):
+            if work.sha256:
+                fetch(target.endpoint, target.prepare("GET", path, sha256=work.sha256))
+            else:
+                fetch(target.endpoint, target.prepare("HEAD", path, status=404))
+        if work.is_removed_after:
+            removals = (target.prepare("DELETE", path, status=204) for path in paths)
+            run(target.endpoint, removals, connections=4, seconds=600, most=len(paths))
 
 
 def _make_prefix(target: Target, prefix: str) -> None:
     """One object alone: rclone answers 500 to the loser of a race to make a prefix's directory."""
-    run(target.endpoint, iter([target.prepare("PUT", f"{prefix}/first", b"")]), connections=1, seconds=60, most=1)
+    fetch(target.endpoint, target.prepare("PUT", f"{prefix}/first"))
 
 
-def _puts(size_bytes: int, count: int) -> Callable[[Target, int], Iterator[Prepared]]:
-    def make(target: Target, round_number: int) -> Iterator[Prepared]:
+def make_puts(size_bytes: int, count: int) -> Callable[[Target, str], Work]:
+    def make(target: Target, run_name: str) -> Work:
         body = body_of(size_bytes, 1)
-        prefix = f"/{BUCKET}/put{size_bytes}/{round_number}"
+        prefix = f"/{BUCKET}/put{size_bytes}/{run_name}"
         _make_prefix(target, prefix)
-        return iter([target.prepare("PUT", f"{prefix}/{i:07}", body) for i in range(count)])
+        paths = [f"{prefix}/{i:07}" for i in range(count)]
+        return Work(
+            iter([target.prepare("PUT", path, body) for path in paths]),
+            touched=lambda done: paths[:done],
+            sha256=hashlib.sha256(body).hexdigest(),
+            is_removed_after=size_bytes >= MIB,
+        )
 
     return make
 
 
-def _deletes(count: int) -> Callable[[Target, int], Iterator[Prepared]]:
-    def make(target: Target, round_number: int) -> Iterator[Prepared]:
+def make_deletes(count: int) -> Callable[[Target, str], Work]:
+    def make(target: Target, run_name: str) -> Work:
         body = body_of(4 * KIB, 1)
-        prefix = f"/{BUCKET}/delete/{round_number}"
+        prefix = f"/{BUCKET}/delete/{run_name}"
         _make_prefix(target, prefix)
-        puts = [target.prepare("PUT", f"{prefix}/{i:07}", body) for i in range(count)]
-        run(target.endpoint, iter(puts), connections=16, seconds=600, most=count)
-        return iter([target.prepare("DELETE", f"{prefix}/{i:07}", status=204) for i in range(count)])
+        paths = [f"{prefix}/{i:07}" for i in range(count)]
+        puts = (target.prepare("PUT", path, body) for path in paths)
+        run(target.endpoint, puts, connections=16, seconds=600, most=count)
+        deletes = [target.prepare("DELETE", path, status=204) for path in paths]
+        return Work(iter(deletes), touched=lambda done: paths[:done])
 
     return make
 
 
-def _gets(size_bytes: int, count: int, method: str = "GET") -> Callable[[Target, int], Iterator[Prepared]]:
-    def make(target: Target, _round: int) -> Iterator[Prepared]:
+def make_gets(size_bytes: int, count: int, method: str = "GET") -> Callable[[Target, str], Work]:
+    def make(target: Target, _run_name: str) -> Work:
         body = body_of(size_bytes, 1)
-        # Hashing in the client costs as much as the server takes; small bodies are checked whole, large ones by length
-        # here and by hash in `check`.
         sha256 = hashlib.sha256(body).hexdigest() if method == "GET" and size_bytes <= 64 * KIB else ""
-        keys = [f"/{BUCKET}/get{size_bytes}/{i:05}" for i in range(count)]
-        return repeated([target.prepare(method, key, sha256=sha256) for key in keys])
+        paths = [f"/{BUCKET}/get{size_bytes}/{i:05}" for i in range(count)]
+        return Work(repeated([target.prepare(method, path, sha256=sha256, length=size_bytes) for path in paths]))
 
     return make
 
 
-def _lists(target: Target, _round: int) -> Iterator[Prepared]:
-    starts = range(0, 100_000, 9_973)
-    return repeated(
-        [
-            target.prepare("GET", f"/{BUCKET}list?list-type=2&max-keys=1000&start-after=k%2F{start:07}")
-            for start in starts
-        ]
+def list_starts(listed: int) -> range:
+    """Some ten keys over all of `listed` behind which there is a full page."""
+    return range(0, listed - PAGE_KEYS, max(1, (listed - PAGE_KEYS) // 10))
+
+
+def make_lists(listed: int) -> Callable[[Target, str], Work]:
+    def make(target: Target, _run_name: str) -> Work:
+        pages = []
+        for start in list_starts(listed):
+            path = f"/{BUCKET}list?list-type=2&max-keys={PAGE_KEYS}&start-after=k%2F{start:07}"
+            page = fetch(target.endpoint, target.prepare("GET", path, is_kept=True)).body
+            keys = re.findall(rb"<Key>(.*?)</Key>", page)
+            if keys != [b"k/%07d" % (start + 1 + i) for i in range(PAGE_KEYS)]:
+                raise WrongAnswer(f"{path}: {len(keys)} keys, from {keys[:1]} on, are not the page that was asked for")
+            pages.append(target.prepare("GET", path, length=len(page)))
+        return Work(repeated(pages))
+
+    return make
+
+
+def make_uploads(count: int) -> Callable[[Target, str], Work]:
+    def make(target: Target, run_name: str) -> Work:
+        body = memoryview(body_of(sum(PART_BYTES), 1))
+        parts = [body[end - size : end] for size, end in zip(PART_BYTES, itertools.accumulate(PART_BYTES), strict=True)]
+        prefix = f"/{BUCKET}/parts/{run_name}"
+        _make_prefix(target, prefix)
+        paths = [f"{prefix}/{i:07}" for i in range(count)]
+        return Work(
+            (upload(target, path, parts) for path in paths),
+            touched=lambda done: paths[:done],
+            sha256=hashlib.sha256(body).hexdigest(),
+            is_removed_after=True,
+        )
+
+    return make
+
+
+def upload(target: Target, path: str, parts: Sequence[memoryview]) -> Exchange:
+    """One object by a multipart upload: Create, its parts one after the other, Complete with their ETags."""
+    created = yield target.prepare("POST", f"{path}?uploads", is_kept=True)
+    found = re.search(rb"<UploadId>(.+?)</UploadId>", created.body)
+    if found is None:
+        raise WrongAnswer(f"{path}?uploads: no UploadId in {created.body[:400]!r}")
+    upload_id = quote(unescape(found[1].decode()), safe="")
+    listed = ""
+    for number, part in enumerate(parts, 1):
+        sent = yield target.prepare("PUT", f"{path}?partNumber={number}&uploadId={upload_id}", part, is_kept=True)
+        etag = re.search(rb"\r\netag: *(\S+)", sent.head, re.IGNORECASE)
+        if etag is None:
+            raise WrongAnswer(f"{path}: part {number} was answered without an ETag")
+        listed += f"<Part><PartNumber>{number}</PartNumber><ETag>{etag[1].decode()}</ETag></Part>"
+    listed = (
+        f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{listed}</CompleteMultipartUpload>'
     )
+    done = yield target.prepare("POST", f"{path}?uploadId={upload_id}", listed.encode(), is_kept=True)
+    if b"<CompleteMultipartUploadResult" not in done.body:
+        raise WrongAnswer(f"{path}: the upload was not completed: {done.body[:400]!r}")
 
 
-def _mixed(target: Target, round_number: int) -> Iterator[Prepared]:
+def _mixed(target: Target, run_name: str) -> Work:
     body = body_of(4 * KIB, 1)
     sha256 = hashlib.sha256(body).hexdigest()
-    dice = random.Random(round_number)
-    _make_prefix(target, f"/{BUCKET}/mixed/{round_number}")
+    dice = random.Random(run_name)
+    prefix = f"/{BUCKET}/mixed/{run_name}"
+    _make_prefix(target, prefix)
     prepared = []
+    written: list[tuple[int, str]] = []
     for i in range(20_000):
         pick = dice.random()
-        key = f"/{BUCKET}/get{4 * KIB}/{dice.randrange(1_000):05}"
+        path = f"/{BUCKET}/get{4 * KIB}/{dice.randrange(1_000):05}"
         if pick < 0.6:
-            prepared.append(target.prepare("GET", key, sha256=sha256))
+            prepared.append(target.prepare("GET", path, sha256=sha256, length=len(body)))
         elif pick < 0.8:
-            prepared.append(target.prepare("HEAD", key))
+            prepared.append(target.prepare("HEAD", path, length=len(body)))
         else:
-            prepared.append(target.prepare("PUT", f"/{BUCKET}/mixed/{round_number}/{i:06}", body))
-    return iter(prepared)
+            written.append((i, f"{prefix}/{i:06}"))
+            prepared.append(target.prepare("PUT", written[-1][1], body))
+    return Work(iter(prepared), touched=lambda done: [path for i, path in written if i < done], sha256=sha256)
 
 
-def standard_jobs(connections: tuple[int, ...] = (1, 16, 256)) -> list[Job]:
-    """Every job at each number of connections that suits it."""
+def standard_jobs(connections: Sequence[int] = (1, 16, 256), listed: int = 100_000) -> list[Job]:
+    """Every job at each number of connections that suits it; `listed` objects are in the bucket that LIST walks."""
     jobs: list[Job] = []
     for n in connections:
         jobs += [
-            Job("GET 4 KiB", n, _gets(4 * KIB, 1_000)),
-            Job("HEAD", n, _gets(4 * KIB, 1_000, "HEAD")),
-            Job("PUT 4 KiB", n, _puts(4 * KIB, 20_000), prepares_on_server=True),
-            Job("DELETE 4 KiB", n, _deletes(5_000), prepares_on_server=True),
-            Job("LIST 1,000", n, _lists),
-            Job("GET 1 MiB", n, _gets(MIB, 100)),
-            Job("PUT 1 MiB", n, _puts(MIB, 1_500), prepares_on_server=True),
-            Job("mixed", n, _mixed, prepares_on_server=True),
+            Job("GET 4 KiB", n, make_gets(4 * KIB, 1_000), reads_bytes=4 * KIB),
+            Job("HEAD", n, make_gets(4 * KIB, 1_000, "HEAD"), reads_bytes=4 * KIB),
+            Job("PUT 4 KiB", n, make_puts(4 * KIB, 20_000), writes=True),
+            Job("DELETE 4 KiB", n, make_deletes(5_000), writes=True),
+            Job("LIST 1,000", n, make_lists(listed)),
+            Job("GET 1 MiB", n, make_gets(MIB, 100), reads_bytes=MIB),
+            Job("PUT 1 MiB", n, make_puts(MIB, 1_500), writes=True),
+            Job("mixed", n, _mixed, writes=True, reads_bytes=4 * KIB),
         ]
         if n in (1, 16):
             large = 1 if n == 1 else 4
             jobs += [
-                Job("GET 64 MiB", large, _gets(64 * MIB, 4)),
-                Job("PUT 16 MiB", large, _puts(16 * MIB, 120), prepares_on_server=True),
+                Job("GET 64 MiB", large, make_gets(64 * MIB, 4), reads_bytes=64 * MIB),
+                Job("PUT 16 MiB", large, make_puts(16 * MIB, 120), writes=True),
+                Job("multipart 16 MiB", large, make_uploads(120), writes=True),
             ]
     return jobs
 
 
-def populate(target: Target) -> None:
-    """Buckets and objects that the reading jobs need, checked by hash once."""
-    for bucket in (BUCKET, f"{BUCKET}list"):
-        run(target.endpoint, iter([target.prepare("PUT", f"/{bucket}")]), connections=1, seconds=30, most=1)
-    for size_bytes, count in ((4 * KIB, 1_000), (MIB, 100), (64 * MIB, 4)):
+def chosen_jobs(connections: str, words: str, seconds: float, listed: int) -> list[Job]:
+    """The jobs that a command line asks for: numbers of connections and parts of names, each with commas between.
+
+    Raises:
+        ValueError: which of them names no job, or `listed` makes no page.
+    """
+    jobs = standard_jobs([int(n) for n in connections.split(",")], listed)
+    wanted = [word for word in words.split(",") if word]
+    for word in wanted:
+        if not any(word in job.name for job in jobs):
+            names = ", ".join(dict.fromkeys(job.name for job in jobs))
+            raise ValueError(f"no job is called {word!r} at {connections} connections; there are {names}")
+    if listed <= PAGE_KEYS:
+        raise ValueError(f"--list-objects is {listed}: more than {PAGE_KEYS} make full pages")
+    return [job.lasting(seconds) for job in jobs if not wanted or any(word in job.name for word in wanted)]
+
+
+OBJECTS = {4 * KIB: 1_000, MIB: 100, 64 * MIB: 4}
+"""How many there are of each size, to be read."""
+
+
+def populate(target: Target, jobs: Collection[Job], listed: int) -> None:
+    """The buckets and objects that the reading jobs among these need, checked by hash once."""
+    fetch(target.endpoint, target.prepare("PUT", f"/{BUCKET}"))
+    for size_bytes in sorted({job.reads_bytes for job in jobs if job.reads_bytes}):
         body = body_of(size_bytes, 1)
-        puts = [target.prepare("PUT", f"/{BUCKET}/get{size_bytes}/{i:05}", body) for i in range(count)]
-        # One alone first: rclone answers 500 to the loser of a race to make a prefix's directory.
-        run(target.endpoint, iter(puts[:1]), connections=1, seconds=60, most=1)
-        run(target.endpoint, iter(puts[1:]), connections=4, seconds=900, most=count)
+        paths = [f"/{BUCKET}/get{size_bytes}/{i:05}" for i in range(OBJECTS[size_bytes])]
+        fetch(target.endpoint, target.prepare("PUT", paths[0], body))  # alone: see `_make_prefix`
+        puts = (target.prepare("PUT", path, body) for path in paths[1:])
+        run(target.endpoint, puts, connections=4, seconds=900, most=len(paths))
         sha256 = hashlib.sha256(body).hexdigest()
-        gets = [target.prepare("GET", f"/{BUCKET}/get{size_bytes}/{i:05}", sha256=sha256) for i in range(count)]
-        run(target.endpoint, iter(gets), connections=4, seconds=900, most=count)
+        gets = (target.prepare("GET", path, sha256=sha256, length=size_bytes) for path in paths)
+        run(target.endpoint, gets, connections=4, seconds=900, most=len(paths))
+    if any(job.name.startswith("LIST") for job in jobs):
+        populate_list(target, listed)
 
 
-def populate_list(target: Target, count: int = 100_000) -> None:
+def populate_list(target: Target, count: int) -> None:
     """The bucket that LIST walks: `count` empty objects."""
-    puts = (target.prepare("PUT", f"/{BUCKET}list/k/{i:07}") for i in range(count))
-    run(target.endpoint, itertools.islice(puts, 1), connections=1, seconds=60, most=1)  # see `_make_prefix`
+    fetch(target.endpoint, target.prepare("PUT", f"/{BUCKET}list"))
+    fetch(target.endpoint, target.prepare("PUT", f"/{BUCKET}list/k/{0:07}"))  # alone: see `_make_prefix`
+    puts = (target.prepare("PUT", f"/{BUCKET}list/k/{i:07}") for i in range(1, count))
     run(target.endpoint, puts, connections=16, seconds=3_600, most=count)

@@ -2,7 +2,9 @@
 parsing.
 
 A request is signed before the clock starts, so the client's cost per request is a send, a receive and a search for
-the end of the head. Answers are checked: status, length, and for the jobs that ask for it the SHA-256 of the body.
+the end of the head. Answers are checked: status, length where it is known, and for the jobs that ask for it the
+SHA-256 of the body. What needs several requests, of which one asks for what another answered, is an exchange: its
+later requests are signed under the clock.
 """
 
 from __future__ import annotations
@@ -11,24 +13,49 @@ import hashlib
 import select
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+
+from chunks import ChunkedBody
+
+PATIENCE_S = 30.0
+"""A server from which nothing comes for so long, on any connection, hangs."""
 
 
 class WrongAnswer(Exception):
-    """A server answered something else than it should: the measurement is void."""
+    """A server answered something else than it should, or not at all: the measurement is void."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One signed request: its bytes (head and body), the status expected, and the SHA-256 of the body if it is
-    checked."""
+    """One signed request: its bytes (head and body), and what is expected of its answer.
+
+    Args:
+        length: bytes of the answer's body, or what the answer to a HEAD says of them; -1 is not checked.
+        sha256: of the answer's body; empty is not checked.
+        is_kept: whether whoever sent it looks at the answer's body.
+    """
 
     head: bytes
     body: bytes | memoryview = b""
     status: int = 200
     sha256: str = ""
     is_head: bool = False
+    length: int = -1
+    is_kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was answered. `body` is empty unless the request's answer is kept."""
+
+    head: bytes
+    body: bytes
+
+
+Exchange = Generator[Prepared, Answer, None]
+"""Requests that one connection sends one after the other, each with the answer to the one before at hand. It counts as
+one request, and takes from the first's begin to the last's end."""
 
 
 @dataclass(slots=True)
@@ -39,8 +66,6 @@ class Measurement:
     body_bytes: int = 0
     elapsed_s: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
-    slowdowns: int = 0
-    """Answers 503 SlowDown: the request was sent again."""
 
     def percentile_s(self, share: float) -> float:
         """The latency below which `share` of the requests stayed."""
@@ -58,10 +83,13 @@ class _Connection:
     __slots__ = (
         "body_left",
         "buffer",
+        "chunks",
         "digest",
         "endpoint",
+        "exchange",
         "head",
         "is_second_try",
+        "kept",
         "outgoing",
         "prepared",
         "received",
@@ -74,9 +102,13 @@ class _Connection:
         self.buffer = buffer
         self.sock = self._connect()
         self.prepared: Prepared | None = None
+        self.exchange: Exchange | None = None
         self.outgoing: list[memoryview] = []
         self.head = b""
         self.body_left = -1
+        """-1 before the end of the head; of a chunked body, whether there is more."""
+        self.chunks: ChunkedBody | None = None
+        self.kept = bytearray()
         self.received = 0
         self.started = 0.0
         self.digest: hashlib._Hash | None = None
@@ -85,28 +117,44 @@ class _Connection:
     def reconnect(self) -> None:
         """Send the request again on a new connection. Its time goes on."""
         assert self.prepared is not None
-        started = self.started
         self.sock.close()
         self.sock = self._connect()
-        self.begin(self.prepared)
-        self.started, self.is_second_try = started, True
+        self._begin(self.prepared)
+        self.is_second_try = True
 
     def _connect(self) -> socket.socket:
-        sock = socket.create_connection(self.endpoint)
+        sock = socket.create_connection(self.endpoint, PATIENCE_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setblocking(False)
         return sock
 
-    def begin(self, prepared: Prepared) -> None:
+    def start(self, request: Prepared | Exchange) -> None:
+        """Begin with a request, or the first of an exchange; nothing is sent yet."""
+        self.exchange = None if isinstance(request, Prepared) else request
+        self._begin(request if isinstance(request, Prepared) else next(request))
+        self.started = time.perf_counter()
+
+    def go_on(self) -> bool:
+        """Begin with the next request of the exchange; False when it was the last."""
+        if self.exchange is None:
+            return False
+        try:
+            self._begin(self.exchange.send(Answer(self.head.partition(b"\r\n\r\n")[0], bytes(self.kept))))
+        except StopIteration:
+            return False
+        return True
+
+    def _begin(self, prepared: Prepared) -> None:
         self.prepared = prepared
         self.head = b""
         self.body_left = -1
+        self.chunks = None
+        self.kept.clear()
         self.received = 0
         self.digest = hashlib.sha256() if prepared.sha256 else None
         self.outgoing = [memoryview(prepared.head)]
         if len(prepared.body):
             self.outgoing.append(memoryview(prepared.body))
-        self.started = time.perf_counter()
         self.is_second_try = False
 
     def send(self) -> bool:
@@ -138,7 +186,7 @@ class _Connection:
             if count == 0 and self.body_left < 0 and not self.head and not self.is_second_try:
                 raise _ClosedBeforeAnswer
             if count == 0:
-                raise WrongAnswer(f"the server closed the connection inside an answer to {prepared.head[:60]!r}")
+                raise WrongAnswer(f"the server closed the connection inside an answer to {_named(prepared)}")
             piece = self.buffer[:count]
             if self.body_left < 0:
                 self.head += piece
@@ -146,70 +194,122 @@ class _Connection:
                 if end < 0:
                     continue
                 self._read_head(prepared, end)
-                rest = self.head[end + 4 :]
-                self._take(memoryview(rest))
-            else:
-                self._take(piece)
+                piece = memoryview(self.head)[end + 4 :]
+            self._take(prepared, piece)
             if self.body_left == 0:
                 self._finish(prepared)
                 return True
 
     def _read_head(self, prepared: Prepared, end: int) -> None:
-        head = self.head[:end]
-        status = int(head[9:12])
-        lowered = head.lower()
+        lowered = self.head[:end].lower()
+        status = int(lowered[9:12])
+        if status != prepared.status:
+            raise WrongAnswer(f"{_named(prepared)}: {self.head[:400]!r}")
         at = lowered.find(b"\r\ncontent-length:")
+        length = -1
+        if at >= 0:
+            stop = lowered.find(b"\r\n", at + 17)
+            length = int(lowered[at + 17 : stop if stop >= 0 else None])
+        if prepared.length >= 0 and length != prepared.length and (length >= 0 or prepared.is_head):
+            raise WrongAnswer(f"{_named(prepared)}: Content-Length is {length}, not {prepared.length}")
         if prepared.is_head or status in (204, 304):
             self.body_left = 0
-        elif at < 0:
-            raise WrongAnswer(f"no Content-Length in {head[:200]!r}; the client takes no chunked bodies")
+        elif length >= 0:
+            self.body_left = length
+        elif b"\r\ntransfer-encoding: chunked" in lowered:
+            self.chunks = ChunkedBody()
+            self.body_left = 1
         else:
-            self.body_left = int(
-                lowered[at + 17 : (lowered.find(b"\r\n", at + 2) + len(lowered) + 1) % (len(lowered) + 1)]
-            )
-        if status != prepared.status:
-            raise WrongAnswer(f"{prepared.head.split(b' HTTP', 1)[0][:80]!r}: {self.head[:400]!r}")
+            raise WrongAnswer(f"{_named(prepared)}: the answer has no length and is not chunked: {self.head[:200]!r}")
 
-    def _take(self, piece: memoryview) -> None:
-        self.body_left -= len(piece)
-        self.received += len(piece)
+    def _take(self, prepared: Prepared, piece: memoryview) -> None:
+        if self.chunks is None:
+            self.body_left -= len(piece)
+            if self.body_left < 0:
+                raise WrongAnswer(f"{_named(prepared)}: {-self.body_left} bytes behind the end of the answer")
+            self._take_data(prepared, piece)
+            return
+        try:
+            for data in self.chunks.take(piece):
+                self._take_data(prepared, data)
+        except ValueError as problem:
+            raise WrongAnswer(f"{_named(prepared)}: {problem}") from None
+        self.body_left = 0 if self.chunks.is_done else 1
+
+    def _take_data(self, prepared: Prepared, data: memoryview) -> None:
+        self.received += len(data)
         if self.digest is not None:
-            self.digest.update(piece)
+            self.digest.update(data)
+        if prepared.is_kept:
+            self.kept += data
 
     def _finish(self, prepared: Prepared) -> None:
         if self.digest is not None and self.digest.hexdigest() != prepared.sha256:
-            raise WrongAnswer(f"wrong bytes for {prepared.head[:80]!r}")
+            raise WrongAnswer(f"wrong bytes for {_named(prepared)}")
+        if self.chunks is not None and prepared.length not in (-1, self.received):
+            raise WrongAnswer(f"{_named(prepared)}: {self.received} bytes, not {prepared.length}")
+
+
+def _named(prepared: Prepared) -> str:
+    return repr(prepared.head.split(b" HTTP", 1)[0][:100])
 
 
 def run(
-    endpoint: tuple[str, int], requests: Iterator[Prepared], *, connections: int, seconds: float, most: int
+    endpoint: tuple[str, int],
+    requests: Iterator[Prepared | Exchange],
+    *,
+    connections: int,
+    seconds: float,
+    most: int,
+    patience_s: float = PATIENCE_S,
 ) -> Measurement:
     """Send `requests` over keep-alive connections until they end, `seconds` are over or `most` were sent.
 
     Every connection has one request in flight. Blocks.
 
     Raises:
-        WrongAnswer
+        WrongAnswer: or no answer for `patience_s`.
     """
     shared = memoryview(bytearray(1 << 20))
+    links: list[_Connection] = []
+    with select.epoll() as poll:
+        try:
+            for _ in range(connections):
+                links.append(_Connection(endpoint, shared))
+            return _run(poll, links, requests, seconds, most, patience_s)
+        finally:
+            for link in links:
+                link.sock.close()
+
+
+def _run(
+    poll: select.epoll,
+    links: list[_Connection],
+    requests: Iterator[Prepared | Exchange],
+    seconds: float,
+    most: int,
+    patience_s: float,
+) -> Measurement:
     measured = Measurement()
-    links = [_Connection(endpoint, shared) for _ in range(connections)]
     by_fd = {link.sock.fileno(): link for link in links}
-    poll = select.epoll()
-    busy = 0
-    start = time.perf_counter()
-    deadline = start + seconds
-    sent = 0
+    busy = sent = 0
+    begun = time.perf_counter()
+    deadline = begun + seconds
     for link in links:
-        poll.register(link.sock.fileno(), select.EPOLLIN)
-        prepared = next(requests, None) if sent < most else None
-        if prepared is None:
-            continue
+        request = next(requests, None) if sent < most else None
+        if request is None:
+            break
         sent += 1
         busy += 1
-        _dispatch(poll, link, prepared)
+        poll.register(link.sock.fileno(), select.EPOLLIN)
+        link.start(request)
+        _send(poll, link)
     while busy:
-        for fd, events in poll.poll(30):
+        events_by_fd = poll.poll(patience_s)
+        if not events_by_fd:
+            waiting = next(link.prepared for link in links if link.prepared is not None and link.body_left)
+            raise WrongAnswer(f"{_named(waiting)}: no answer for {patience_s:.0f} s")
+        for fd, events in events_by_fd:
             link = by_fd[fd]
             if events & select.EPOLLOUT and link.send():
                 poll.modify(fd, select.EPOLLIN)
@@ -217,35 +317,52 @@ def run(
                 if not events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR) or not link.receive():
                     continue
             except _ClosedBeforeAnswer:
-                # A server may end a connection between two answers (RFC 9112, 9.3.1); all requests here are idempotent.
+                # A server may end a connection between two answers (RFC 9112, 9.3.1); all requests here may be sent
+                # twice, and the end of an upload that is sent twice is a wrong answer at worst.
                 poll.unregister(fd)
                 del by_fd[fd]
                 link.reconnect()
                 by_fd[link.sock.fileno()] = link
                 poll.register(link.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
                 continue
+            assert link.prepared is not None
+            measured.body_bytes += max(link.received, len(link.prepared.body))
+            if link.go_on():
+                _send(poll, link)
+                continue
             now = time.perf_counter()
             measured.latencies_s.append(now - link.started)
             measured.requests += 1
-            assert link.prepared is not None
-            measured.body_bytes += max(link.received, len(link.prepared.body))
             following = next(requests, None) if now < deadline and sent < most else None
             if following is None:
                 busy -= 1
+                poll.unregister(fd)  # a server may close it now
                 continue
             sent += 1
-            _dispatch(poll, link, following)
-    measured.elapsed_s = time.perf_counter() - start
-    for link in links:
-        link.sock.close()
-    poll.close()
+            link.start(following)
+            _send(poll, link)
+    measured.elapsed_s = time.perf_counter() - begun
     return measured
 
 
-def _dispatch(poll: select.epoll, link: _Connection, prepared: Prepared) -> None:
-    link.begin(prepared)
+def _send(poll: select.epoll, link: _Connection) -> None:
     if not link.send():
         poll.modify(link.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+
+
+def fetch(endpoint: tuple[str, int], prepared: Prepared) -> Answer:
+    """One request, sent on a connection of its own, and its answer. Blocks.
+
+    Raises:
+        WrongAnswer
+    """
+    answers: list[Answer] = []
+
+    def ask() -> Exchange:
+        answers.append((yield prepared))
+
+    run(endpoint, iter([ask()]), connections=1, seconds=PATIENCE_S, most=1)
+    return answers[0]
 
 
 def repeated(prepared: Sequence[Prepared]) -> Iterator[Prepared]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -44,17 +47,30 @@ AT_REST = 0.06
 waited for a rest that never came, and ten seconds of ticks were counted among its requests."""
 
 
-def settled_cpu_s(root: int, *, quiet_s: float = 0.5, at_most_s: float = 10.0) -> float:
-    """`cpu_s` once background work has drained: no more than AT_REST of a core for `quiet_s`."""
-    deadline = time.monotonic() + at_most_s
+def idle_share(root: int, seconds: float = 2.0) -> float:
+    """How much of a core the tree takes now, with nothing to do."""
+    settled_cpu_s(root)
+    before, begun = cpu_s(root), time.monotonic()
+    time.sleep(seconds)
+    return (cpu_s(root) - before) / (time.monotonic() - begun)
+
+
+def settled_cpu_s(root: int, idle: float = 0.0, *, quiet_s: float = 0.5, at_most_s: float = 10.0) -> float:
+    """`cpu_s` once background work has drained: no more than AT_REST of a core beyond `idle`, for `quiet_s`.
+
+    What the tree takes with nothing to do, `idle` of a core, is taken off for the time waited here: who waits longer
+    for a rest, or has more to do in it, pays for the work alone.
+    """
+    begun = time.monotonic()
     last = cpu_s(root)
-    while time.monotonic() < deadline:
+    while time.monotonic() < begun + at_most_s:
         time.sleep(quiet_s)
         now = cpu_s(root)
-        if now - last <= AT_REST * quiet_s:
-            return now
+        is_at_rest = now - last <= (AT_REST + idle) * quiet_s
         last = now
-    return last
+        if is_at_rest:
+            break
+    return last - idle * (time.monotonic() - begun)
 
 
 def memory_bytes(root: int) -> int:
@@ -69,3 +85,49 @@ def memory_bytes(root: int) -> int:
             if line.startswith(("Pss_Anon:", "Pss_Shmem:")):
                 total += int(line.split()[1]) * 1024
     return total
+
+
+def private_bytes(pids: Sequence[int]) -> int:
+    """Anonymous and shared memory that these have mapped, as the kernel counts it anyway: cheap enough to be asked for
+    under load. What several share counts for each."""
+    total = 0
+    for pid in pids:
+        try:
+            text = Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            continue
+        for line in text.splitlines():
+            if line.startswith(("RssAnon:", "RssShmem:")):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
+class MemoryPeak:
+    """The most `private_bytes` that a tree had while this was open; looked at ten times a second, by a thread."""
+
+    def __init__(self, root: int) -> None:
+        self.bytes = 0
+        self._root = root
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> MemoryPeak:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        looks, pids = 0, list[int]()
+        while True:
+            if looks % 10 == 0:
+                pids = descendants(self._root)
+            looks += 1
+            self.bytes = max(self.bytes, private_bytes(pids))
+            if self._stop.wait(0.1):
+                self.bytes = max(self.bytes, private_bytes(pids))
+                return

@@ -13,7 +13,6 @@ random over all there are. A table in Markdown.
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import resource
 import shutil
@@ -43,10 +42,8 @@ Make = Callable[[Target], Iterator[Prepared]]
 
 def started(arguments: argparse.Namespace, workers: int | None = None) -> Server:
     """The daemon over `--root`, with what is there."""
-    os.environ.pop("RS3D_PERF_WORKERS", None)
-    if workers is not None:
-        os.environ["RS3D_PERF_WORKERS"] = str(workers)
-    return Server(KINDS["rs3d"], arguments.rs3d, arguments.root)
+    extra = () if workers is None else ("--workers", str(workers))
+    return Server(KINDS["rs3d"], arguments.rs3d, arguments.root, extra)
 
 
 def measured(
