@@ -1,4 +1,4 @@
-/* The system calls that end a blob, one after the other without anything between them. */
+/* The system calls that begin and end a blob, one after the other without anything between them. */
 #ifndef RS3D_BLOBFILES_IMPL_H
 #define RS3D_BLOBFILES_IMPL_H
 
@@ -9,7 +9,44 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include "directio_impl.h"
+
+#ifndef SYS_openat2
+#define SYS_openat2 437 /* the same number on every architecture: added after they were unified */
+#endif
+
+struct rs3d_begun_how { /* struct open_how of linux/openat2.h, which older headers lack */
+    uint64_t flags, mode, resolve;
+};
+
+/* A directory beneath another, reached by no link. */
+static inline int rs3d_open_beneath(int top, const char *path)
+{
+    enum { NO_MAGICLINKS = 2, NO_SYMLINKS = 4, BENEATH = 8 };
+    const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    struct rs3d_begun_how how = {.flags = flags, .resolve = BENEATH | NO_SYMLINKS | NO_MAGICLINKS};
+    int found;
+
+    do
+        found = (int)syscall(SYS_openat2, top, path, &how, sizeof how);
+    while (found < 0 && errno == EINTR);
+    /* A sandbox that does not know openat2: only the last name is confined. */
+    return found < 0 && errno == ENOSYS ? openat(top, path, flags) : found;
+}
+
+/* A new file. */
+static inline int rs3d_create_new(int directory, const char *name)
+{
+    int made;
+
+    do
+        made = openat(directory, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    while (made < 0 && errno == EINTR);
+    return made;
+}
 
 /* All of `bytes` at `offset`. Returns 0, or -1 with errno; a write of nothing counts as ENOSPC. */
 static inline int rs3d_write_all(int fd, const char *data, size_t bytes, int64_t offset)
@@ -31,6 +68,32 @@ static inline int rs3d_write_all(int fd, const char *data, size_t bytes, int64_t
     return 0;
 }
 
+/* See blobfiles.pyi, `begin`. Whatever was opened is in *directory and *file, else -1. Returns 0, or -1 with errno. */
+static inline int rs3d_begin_blob(int top, const char *segment, const char *name, const char *data, size_t bytes,
+                                  size_t align, int *directory, int *file)
+{
+    size_t done = 0;
+
+    *file = -1;
+    *directory = rs3d_open_beneath(top, segment);
+    if (*directory < 0)
+        return -1;
+    *file = rs3d_create_new(*directory, name);
+    if (*file < 0)
+        return -1;
+    while (align && done < bytes) {
+        ssize_t written = rs3d_write_past_cache(*file, data + done, bytes - done, (int64_t)done, align);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            return -1;
+        if (!written)
+            break; /* the plain way says why */
+        done += (size_t)written;
+    }
+    return rs3d_write_all(*file, data + done, bytes - done, (int64_t)done);
+}
+
 /* Both files' dirty pages are sent to the disk before any is waited for; a sync is never tried again. */
 static inline int rs3d_write_out_and_sync(int data, int64_t dirty_from, int meta, int directory)
 {
@@ -43,7 +106,7 @@ static inline int rs3d_write_out_and_sync(int data, int64_t dirty_from, int meta
     return fsync(directory);
 }
 
-/* See blobfiles.pyi, `finish`. Returns 0, or -1 with errno. */
+/* See blobfiles.pyi, `finish`. Returns 0, or -1 with errno: the two descriptors are open then. */
 static inline int rs3d_finish_blob(int data, int64_t cut_to, int64_t dirty_from, int directory, const char *name,
                                    const char *sidecar, size_t sidecar_bytes)
 {
@@ -51,9 +114,7 @@ static inline int rs3d_finish_blob(int data, int64_t cut_to, int64_t dirty_from,
 
     if (cut_to >= 0 && ftruncate(data, cut_to) != 0)
         return -1;
-    do
-        meta = openat(directory, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    while (meta < 0 && errno == EINTR);
+    meta = rs3d_create_new(directory, name);
     if (meta < 0)
         return -1;
     answer = rs3d_write_all(meta, sidecar, sidecar_bytes, 0);
@@ -62,6 +123,10 @@ static inline int rs3d_finish_blob(int data, int64_t cut_to, int64_t dirty_from,
     error = errno;
     /* Linux gives the descriptor free whatever close says; what it could say was said by the syncs. */
     close(meta);
+    if (answer == 0) {
+        close(data);
+        close(directory);
+    }
     errno = error;
     return answer;
 }

@@ -22,7 +22,7 @@ from rs3d.stores.blobheads import EntryCache, SidecarEntry, damage_reason, read_
 from rs3d.stores.blobmemo import VerifiedSpans
 from rs3d.stores.blobreader import LocalBlobReader
 from rs3d.stores.blobtables import BlobTables
-from rs3d.stores.blobwriter import LocalBlobWriter
+from rs3d.stores.blobwriter import LocalBlobWriter, Place
 from rs3d.stores.files import SYSTEM_FILES, Files
 from rs3d.stores.layout import (
     BLOBS,
@@ -138,11 +138,15 @@ class LocalBlobStore:
         if not 0 <= blob.number < MAXIMUM_BLOBS_PER_SEGMENT:
             raise ValueError(f"blob {blob.text()}: a segment holds {MAXIMUM_BLOBS_PER_SEGMENT} blobs")
         made = BlobTables(tables)
-        try:
-            directory = self._open_segment(blob.segment)
-        except OSError as error:
-            raise blob_fault(error, blob, "opening its segment's directory") from error
         hint = size_hint_bytes or 0
+        directory, begins = -1, None
+        if self._files is SYSTEM_FILES and 0 < hint < self.config.reserve_from_bytes:
+            begins = Place(self._blobs, segment_name(blob.segment))
+        else:
+            try:
+                directory = self._open_segment(blob.segment)
+            except OSError as error:
+                raise blob_fault(error, blob, "opening its segment's directory") from error
         return LocalBlobWriter(
             self._files,
             blob,
@@ -151,6 +155,7 @@ class LocalBlobStore:
             write_out_bytes=self.config.write_out_bytes,
             past_cache_bytes=self.config.past_cache_bytes,
             tables=made,
+            begins=begins,
         )
 
     # -- reading

@@ -14,12 +14,12 @@ from __future__ import annotations
 import contextlib
 import errno
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from rs3d.errors import Rs3dError
 from rs3d.format.merkletree import merkle_root
 from rs3d.format.sidecar import BLOCK_BYTES, TWICE, encode_sidecar
-from rs3d.kernels import blobfiles
+from rs3d.kernels import blobfiles, directio
 from rs3d.rio.parity import corrects
 from rs3d.stores.blobfaults import blob_fault
 from rs3d.stores.blobtables import BlobTables
@@ -40,10 +40,19 @@ class Finished:
     sidecar: bytes
 
 
+class Place(NamedTuple):
+    """Where a blob is to be made."""
+
+    top: int
+    """Descriptor of the directory of all segments; the store's."""
+    segment: str
+
+
 class LocalBlobWriter:
     """`interfaces.BlobWriter` on two files of a segment's directory. Made by `LocalBlobStore.create`."""
 
     __slots__ = (
+        "_begins",
         "_data",
         "_directory",
         "_files",
@@ -66,10 +75,12 @@ class LocalBlobWriter:
         write_out_bytes: int,
         past_cache_bytes: int,
         tables: BlobTables,
+        begins: Place | None = None,
     ) -> None:
         """Create the data file in `directory`, whose descriptor becomes the writer's.
 
         Args:
+            begins: where `write` makes the file with the first bytes, in one call; there is no `directory` then.
             reserve_bytes: blocks to reserve at once (0 = none).
             write_out_bytes: start writing dirty pages to the disk each time so many have gathered.
             past_cache_bytes: pieces of at least so many bytes are not kept in the page cache.
@@ -87,6 +98,9 @@ class LocalBlobWriter:
         self._reserved = 0
         self._data = -1
         self._tables = tables
+        self._begins = begins
+        if begins is not None:
+            return
         try:
             self._data = files.create(file_name(blob, BlobFile.DATA), directory=directory)
             if reserve_bytes:
@@ -102,7 +116,9 @@ class LocalBlobWriter:
     def write(self, stored: memoryview) -> None:
         view = stored.cast("B")
         try:
-            if len(view) >= self._past_cache_bytes:
+            if self._begins is not None:
+                self._begin(self._begins, view)
+            elif len(view) >= self._past_cache_bytes:
                 write_whole_past_cache(self._files, self._data, view, self._length)
             else:
                 write_whole(self._files, self._data, view, self._length)
@@ -113,11 +129,20 @@ class LocalBlobWriter:
             raise self._fault(error, "writing data", len(view)) from error
         self._tables.update(view)
 
+    def _begin(self, place: Place, view: memoryview) -> None:
+        is_direct = len(view) >= self._past_cache_bytes and directio.variant() != "buffered"
+        align_bytes = blobfiles.ALIGN_BYTES if is_direct else 0
+        name = file_name(self.blob, BlobFile.DATA)
+        self._data, self._directory = blobfiles.begin(place.top, place.segment, name, view, align_bytes=align_bytes)
+        self._begins = None
+
     def finish(self, *, client_bytes: int, recipe: Recipe, md5: bytes, origin: BlobOrigin) -> BlobInfo:
         return self.finish_whole(client_bytes=client_bytes, recipe=recipe, md5=md5, origin=origin).info
 
     def finish_whole(self, *, client_bytes: int, recipe: Recipe, md5: bytes, origin: BlobOrigin) -> Finished:
         """As `finish`, with the sidecar's bytes."""
+        if self._begins is not None:
+            self.write(memoryview(b""))
         leaves, blocks = self._tables.rows(self._length)
         info = BlobInfo(
             blob=self.blob,
@@ -139,6 +164,8 @@ class LocalBlobWriter:
 
     def discard(self) -> None:
         """Unlink whatever was made. Never raises for files: what stays is swept when the epoch is closed."""
+        if self._directory < 0:  # nothing was
+            return
         for kind in (BlobFile.DATA, BlobFile.META):
             with contextlib.suppress(OSError):
                 self._files.unlink(file_name(self.blob, kind), directory=self._directory)
@@ -149,6 +176,7 @@ class LocalBlobWriter:
             name = file_name(self.blob, BlobFile.META)
             cut_to = self._length if self._reserved > self._length else blobfiles.KEEP_LENGTH
             blobfiles.finish(self._data, self._directory, name, sidecar, dirty_from=self._started, cut_to=cut_to)
+            self._data = self._directory = -1  # closed
         else:
             self._make_durable_by_calls(sidecar)
 

@@ -1,0 +1,1 @@
+#include "directio_impl.c"
