@@ -8,26 +8,22 @@ decided by the commit, as always. For one loop.
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable
 from typing import Final
-
-import outcome
-from outcome import Maybe
 
 from rs3d.engine.encryption import wanted_encryption
 from rs3d.engine.etags import EtagAlgorithm
 from rs3d.engine.plan import BodyPlan, plan_object
 from rs3d.engine.requests import NO_CHECKS, PutRequest
-from rs3d.engine.results import DeleteResult, PutResult
 from rs3d.engine.runtime import Runtime
-from rs3d.engine.versions import delete_result
+from rs3d.errors import Rs3dError
 from rs3d.format.rows import pack_owner
-from rs3d.kernels import crc, md5, merkle
+from rs3d.kernels import bodyhash, merkle
+from rs3d.stores.smallput import encode_small_put
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import TOKEN_BYTES
-from rs3d.types.operations import Operation, Outcome, PutSmall, RemoveVersion
+from rs3d.types.operations import Outcome, RemoveVersion
 
 _HARMLESS_SETTINGS: Final = frozenset({"etag"})
 """Settings of a bucket that change nothing but what `plan_object` makes of them."""
@@ -39,7 +35,10 @@ MOST_TYPE_BYTES: Final = 512
 """What PutSmall takes."""
 _DRAWN_TOKENS: Final = 256
 
-_log = logging.getLogger(__name__)
+_MD5: Final = slice(0, 16)
+_SHA256: Final = slice(16, 48)
+_CRC32C: Final = slice(48, 52)
+"""Of what `bodyhash.whole` gives."""
 
 
 class _Tokens:
@@ -93,8 +92,8 @@ class SmallWrites:
         data: memoryview,
         content_type: bytes | None,
         payload_sha256: bytes | None,
-        done: Callable[[PutResult | None], None],
-    ) -> bool:
+        settle: Callable[[Outcome | Rs3dError], None],
+    ) -> bytes | None:
         """Begin to store `data` as the latest version of `key`.
 
         Args:
@@ -103,43 +102,43 @@ class SmallWrites:
             data: the whole body, at most `plan.inline_limit_bytes`; not needed any more when this returns.
             content_type: ASCII; None where none was given.
             payload_sha256: what it has to be, if that was declared.
-            done: called once, later: durable and visible; or None for any failure, after which the request may be
-                run again from its start, as a client would.
+            settle: called once, later: with the outcome, durable and visible; or with any failure, after which the
+                request may be run again from its start, as a client would.
 
         Returns:
-            False when nothing was begun: the bytes are not those declared, it would have had to wait, or `put_object`
-            alone can say it.
+            The object's Merkle root. None when nothing was begun: the bytes are not those declared, it would have had
+            to wait, or `put_object` alone can say it.
 
         Raises:
             StoreFull: nothing was begun.
         """
         if len(key) > MOST_KEY_BYTES or (content_type is not None and not 0 < len(content_type) <= MOST_TYPE_BYTES):
-            return False
+            return None
         runtime = self._runtime
         if runtime.deps.space is not None:
             runtime.deps.space.require(len(data))
-        sha256 = merkle.sha256(data)
+        digests = bodyhash.whole(data)
+        sha256 = digests[_SHA256]
         if payload_sha256 is not None and sha256 != payload_sha256:
-            return False
-        payload = bytes(data)
-        digest = sha256 if plan.etag is EtagAlgorithm.SHA256 else md5.Md5(payload).digest()
-        root = merkle.root(sha256, len(payload))
-        operation = PutSmall(
+            return None
+        root = merkle.root(sha256, len(data))
+        operation = encode_small_put(
             runtime.committer.next_id(),
             bucket.bucket_id,
             key,
             self._tokens.next(),
-            digest,
+            sha256 if plan.etag is EtagAlgorithm.SHA256 else digests[_MD5],
             root,
             pack_owner(bucket.owner),
             content_type or b"",
-            crc.crc32c(payload),
-            payload,
+            digests[_CRC32C],
+            data,
         )
-        return self._submit(operation, lambda found: done(_small_result(found, len(payload), root)), done)
+        return root if runtime.committer.submit(operation, settle) else None
 
-    def delete(self, bucket: Bucket, key: str, done: Callable[[DeleteResult | None], None]) -> bool:
-        """Begin to delete the latest version of `key` as `delete_object` does; `done` and the result as for `put`."""
+    def delete(self, bucket: Bucket, key: str, settle: Callable[[Outcome | Rs3dError], None]) -> bool:
+        """Begin to delete the latest version of `key` as `delete_object` does; `settle` as for `put`. False when
+        nothing was begun."""
         runtime = self._runtime
         operation = RemoveVersion(
             id=runtime.committer.next_id(),
@@ -149,37 +148,8 @@ class SmallWrites:
             version=None,
             owner=bucket.owner,
         )
-        return self._submit(operation, lambda found: done(delete_result(found)), done)
+        return runtime.committer.submit(operation, settle)
 
     def send(self) -> None:
         """Send what was begun since the last time; owed before other tasks run."""
         self._runtime.committer.send_submitted()
-
-    def _submit(
-        self, operation: Operation, succeeded: Callable[[Outcome], None], failed: Callable[[None], None]
-    ) -> bool:
-        def settle(settled: Maybe[Outcome]) -> None:
-            try:
-                if isinstance(settled, outcome.Value):
-                    self._runtime.note_sequence(settled.value.sequence)
-                    succeeded(settled.value)
-                else:
-                    failed(None)
-            except Exception:
-                # A mistake of the caller's; the committer's answers to others are not to suffer from it.
-                _log.exception("the answer to a write failed")
-
-        return self._runtime.committer.submit(operation, settle)
-
-
-def _small_result(outcome: Outcome, size_bytes: int, merkle_root: bytes) -> PutResult:
-    """What the caller is told of a committed PutSmall."""
-    return PutResult(
-        etag=outcome.etag,
-        size_bytes=size_bytes,
-        last_modified_ns=outcome.last_modified_ns,
-        version_text=outcome.version_text,
-        reports_version=outcome.reports_version,
-        merkle_root=merkle_root,
-        sequence=outcome.sequence,
-    )

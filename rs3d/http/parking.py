@@ -17,6 +17,7 @@ import os
 import select
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import outcome
@@ -279,7 +280,7 @@ class Parking:
         parked.request = request
         parked.deadline.lift()
         self.answering += 1
-        underway.finish = lambda taken: self._made(fd, parked, taken, started_ns)
+        underway.finish = partial(self._made, fd, parked, started_ns)
 
     def _receive(self, fd: int, parked: _Parked, incoming: Incoming, request: ReceiveBuffer, started_ns: int) -> bool:
         """Have the rest of a body received by a thread; False when the long way has to."""
@@ -317,7 +318,7 @@ class Parking:
             parked.is_watched = False
             self._epoll.unregister(fd)
 
-    def _made(self, fd: int, parked: _Parked, taken: Taken | None, started_ns: int) -> None:
+    def _made(self, fd: int, parked: _Parked, started_ns: int, taken: Taken | None) -> None:
         """An answer that was under way is there, or is the long way's to make."""
         request, parked.request = parked.request, None
         if request is None:

@@ -79,6 +79,10 @@ def update_many(pairs: Iterable[tuple[BodyHash, ReadableBuffer]]) -> None:
         MemoryError: no room for the tables; nothing was appended to any.
     """
 
+def whole(data: ReadableBuffer) -> bytes:
+    """Of a body that is there whole: its MD5 (16 bytes), its SHA-256 (32) and its CRC32C (4, big-endian), in a row,
+    without the ends of leaves and blocks. Some 6 µs for 4 KiB."""
+
 def variant() -> str:
     """The variant in use."""
 

@@ -99,11 +99,17 @@ class PlainCallers:
         request_id = self._next_request_id().encode("ascii")
         return b"%b%b%bx-amz-request-id: %b%b" % (status_line, self._date, lines, request_id, self._tail)
 
+    def head_of_now(self, status_line: bytes, lines: str) -> bytes:
+        """The head of an answer that was made since the last `look_at_clock`."""
+        self.look_at_clock()
+        return self.head(status_line, lines.encode("ascii"))
+
     def begin(self) -> None:
         """Before a request is looked at: there is a view, and nobody is known who is not known to it."""
-        view = self.warm.view or self.warm.begin()
-        if view.identity_generation != self._generation:
-            self._forget_who(view.identity_generation)
+        if self.warm.view is None:
+            view = self.warm.begin()
+            if view.identity_generation != self._generation:
+                self._forget_who(view.identity_generation)
 
     def recognise(
         self,
@@ -130,9 +136,12 @@ class PlainCallers:
 
     def find(self, path: bytes, signer: Signer, action: str) -> Addressed | None:
         """Bucket and key, if the signer may do `action` on any key of the bucket."""
-        view = self.warm.view or self.warm.begin()
-        if view.identity_generation != self._generation:
-            return None  # it changed while a signer was met
+        view = self.warm.view
+        if view is None:  # a signer was met on the way
+            view = self.warm.begin()
+            if view.identity_generation != self._generation:
+                self.warm.end()  # it changed meanwhile: the next request begins with a view of its own
+                return None
         slash = path.find(b"/", 1)
         if slash < 0:
             return None

@@ -13,14 +13,15 @@ from __future__ import annotations
 from typing import Final
 
 from rs3d.engine.plan import BodyPlan
-from rs3d.engine.results import DeleteResult, PutResult
+from rs3d.engine.results import PutResult
 from rs3d.errors import Rs3dError
 from rs3d.format.keys import CHUNK_BYTES
 from rs3d.http.shortcut import Incoming, Receive, Taken, Underway
-from rs3d.kernels.plainrequest import write
+from rs3d.kernels.plainrequest import write as recognise_write
 from rs3d.s3.plaincallers import PlainCallers
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import NULL_VERSION
+from rs3d.types.operations import Outcome
 
 _PUT: Final = "s3:PutObject"
 _DELETE: Final = "s3:DeleteObject"
@@ -34,6 +35,51 @@ def _declared(payload_hash: bytes) -> bytes | None:
     return None if payload_hash == _UNSIGNED else bytes.fromhex(payload_hash.decode("ascii"))
 
 
+class _Write(Underway):
+    """A small put or a delete on its way to the committer, and the answer to it."""
+
+    __slots__ = ("_callers", "_received_bytes", "_stop", "merkle_root")
+
+    def __init__(self, callers: PlainCallers, stop: int, received_bytes: int = 0) -> None:
+        super().__init__()
+        self._callers = callers
+        self._stop = stop
+        self._received_bytes = received_bytes
+        self.merkle_root = b""
+
+    def stored(self, found: Outcome | Rs3dError) -> None:
+        """The committer's word on a put."""
+        if isinstance(found, Rs3dError):
+            self.finish(None)
+        else:
+            self._answer(_OK, _lines_of_put(found, self.merkle_root), "PutObject", 200)
+
+    def deleted(self, found: Outcome | Rs3dError) -> None:
+        """The committer's word on a delete."""
+        if isinstance(found, Rs3dError):
+            self.finish(None)
+            return
+        lines = ""
+        if found.version_text and found.reports_version:
+            lines += f"x-amz-version-id: {found.version_text}\r\n"
+        if found.delete_marker:
+            lines += "x-amz-delete-marker: true\r\n"
+        self._answer(_NO_CONTENT, lines, "DeleteObject", 204)
+
+    def _answer(self, status_line: bytes, lines: str, operation: str, status: int) -> None:
+        head = self._callers.head_of_now(status_line, lines)
+        self.finish(Taken([head], self._stop, 0, operation, status, None, self._received_bytes))
+
+
+def _lines_of_put(found: Outcome | PutResult, merkle_root: bytes) -> str:
+    lines = f'Content-Length: 0\r\nETag: "{found.etag}"\r\n'
+    if merkle_root:
+        lines += f"x-rs3d-merkle-root: {merkle_root.hex()}\r\n"
+    if found.reports_version and found.version_text != NULL_VERSION:
+        lines += f"x-amz-version-id: {found.version_text}\r\n"
+    return lines
+
+
 class PlainWrites:
     """The half of one process's shortcut that writes."""
 
@@ -43,7 +89,7 @@ class PlainWrites:
     def answer(self, data: bytearray, start: int, end: int) -> Underway | None:
         """See `Shortcut.answer`; raises any Rs3dError."""
         callers = self._callers
-        found = callers.recognise(write, data, start, end)
+        found = callers.recognise(recognise_write, data, start, end)
         if found is None:
             return None
         is_delete, path, signer, body, stop, content_type, payload_hash, host = found
@@ -53,26 +99,28 @@ class PlainWrites:
         if addressed is None or not 0 < len(addressed.key) <= CHUNK_BYTES:
             return None
         bucket = addressed.bucket.bucket
-        underway = Underway()
         if is_delete:
-            key = addressed.key.decode("ascii")
-            begun = callers.writes.delete(bucket, key, lambda result: self._deleted(underway, stop, result))
-            return underway if begun else None
+            write = _Write(callers, stop)
+            return write if callers.writes.delete(bucket, addressed.key.decode("ascii"), write.deleted) else None
         plan, length = addressed.bucket.write_plan, stop - body
         if plan is None or length > callers.limits.body_bytes:
             return None
         if stop > end or length > plan.inline_limit_bytes:
             return self._large(bucket, plan, addressed.key, body, length, content_type, payload_hash)
-        begun = callers.writes.put(
+        write = _Write(callers, stop, length)
+        root = callers.writes.put(
             bucket,
             plan,
             addressed.key,
             memoryview(data)[body:stop],
             content_type,
             _declared(payload_hash),
-            lambda result: self._stored(underway, stop, length, result),
+            write.stored,
         )
-        return underway if begun else None
+        if root is None:
+            return None
+        write.merkle_root = root
+        return write
 
     def _large(
         self,
@@ -92,7 +140,11 @@ class PlainWrites:
         def begin(incoming: Incoming, first: memoryview, receive: Receive) -> bool:
             def done(result: PutResult | None, received: memoryview) -> None:
                 incoming.received = received
-                self._stored(incoming, body + length, length, result)
+                if result is None:
+                    incoming.finish(None)
+                    return
+                head = self._callers.head_of_now(_OK, _lines_of_put(result, result.merkle_root))
+                incoming.finish(Taken([head], body + length, 0, "PutObject", 200, None, length))
 
             declared = _declared(payload_hash)
             try:
@@ -101,32 +153,3 @@ class PlainWrites:
                 return False
 
         return Incoming(body, begin)
-
-    def _stored(self, underway: Underway, stop: int, length: int, result: PutResult | None) -> None:
-        if result is None:
-            underway.finish(None)
-            return
-        lines = f'Content-Length: 0\r\nETag: "{result.etag}"\r\n'
-        if result.merkle_root:
-            lines += f"x-rs3d-merkle-root: {result.merkle_root.hex()}\r\n"
-        if result.reports_version and result.version_text != NULL_VERSION:
-            lines += f"x-amz-version-id: {result.version_text}\r\n"
-        self._finish(underway, _OK, lines, stop, "PutObject", 200, length)
-
-    def _deleted(self, underway: Underway, stop: int, result: DeleteResult | None) -> None:
-        if result is None:
-            underway.finish(None)
-            return
-        lines = ""
-        if result.version_text and result.reports_version:
-            lines += f"x-amz-version-id: {result.version_text}\r\n"
-        if result.delete_marker:
-            lines += "x-amz-delete-marker: true\r\n"
-        self._finish(underway, _NO_CONTENT, lines, stop, "DeleteObject", 204, 0)
-
-    def _finish(
-        self, underway: Underway, status_line: bytes, lines: str, stop: int, operation: str, status: int, received: int
-    ) -> None:
-        self._callers.look_at_clock()
-        head = self._callers.head(status_line, lines.encode("ascii"))
-        underway.finish(Taken([head], stop, 0, operation, status, received_bytes=received))

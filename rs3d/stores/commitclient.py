@@ -10,6 +10,7 @@ A committer in a thread of this process has no successor: at its end all are giv
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import socket
 from collections import deque
@@ -26,6 +27,8 @@ from rs3d.stores.outcomes import decode_outcome
 from rs3d.types.identifiers import Epoch, OperationId, Sequence
 from rs3d.types.operations import Operation, Outcome
 
+_log = logging.getLogger(__name__)
+
 DEATHS_SURVIVED = 1
 """Deaths of the committer after which an operation is sent again; at one more it is given up (STORE.md 11)."""
 
@@ -36,7 +39,7 @@ class _Waiting:
 
     parts: tuple[bytes, bytes]
     size_bytes: int
-    settle: Callable[[outcome.Maybe[Outcome]], None]
+    settle: Callable[[Outcome | Rs3dError], None]
     sent: bool = False
     deaths: int = 0
 
@@ -136,11 +139,11 @@ class CommitClient:
             await self._wait_for_room(size_bytes)
             if self._refusal is not None:
                 raise self._refusal()
-        self._begin(counter, parts, size_bytes, partial(trio.lowlevel.reschedule, trio.lowlevel.current_task()))
+        self._begin(counter, parts, size_bytes, partial(_resume, trio.lowlevel.current_task()))
         result: Outcome = await trio.lowlevel.wait_task_rescheduled(_shielded)
         return result
 
-    def submit(self, operation: Operation, settle: Callable[[outcome.Maybe[Outcome]], None]) -> bool:
+    def submit(self, operation: Operation, settle: Callable[[Outcome | Rs3dError], None]) -> bool:
         """See `interfaces.Committer.submit`."""
         if self._closed or self._gone is not None or self._queue or self._is_full:
             return False
@@ -166,7 +169,7 @@ class CommitClient:
         counter: int,
         parts: tuple[bytes, bytes],
         size_bytes: int,
-        settle: Callable[[outcome.Maybe[Outcome]], None],
+        settle: Callable[[Outcome | Rs3dError], None],
     ) -> None:
         self._waiting[counter] = _Waiting(parts, size_bytes, settle)
         self._outstanding_bytes += size_bytes
@@ -247,9 +250,9 @@ class CommitClient:
                 result = decode_outcome(reply.outcome)
                 if result.sequence > self._last_sequence:
                     self._last_sequence = result.sequence
-                waiting.settle(outcome.Value(result))
+                _settle(waiting, result)
             else:
-                waiting.settle(outcome.Error(reply.exception()))
+                _settle(waiting, reply.exception())
         if self._queue:
             self._admit()
         if self._unsent:
@@ -328,7 +331,7 @@ class CommitClient:
                 self._on_given_up(b"".join(waiting.parts))
             reason = self._gone or "the store is closed"
             refused = self._refusal() if self._refusal is not None else CommitterGone(reason=reason)
-            waiting.settle(outcome.Error(OutcomeUnknown(reason=reason) if waiting.sent else refused))
+            _settle(waiting, OutcomeUnknown(reason=reason) if waiting.sent else refused)
         self._unsent = deque(counter for counter in self._unsent if counter in self._waiting)
         self._admit()
 
@@ -355,6 +358,18 @@ class CommitClient:
         self._socket.close()
         self._give_up(lambda _: True)
         self._attached.set()
+
+
+def _settle(waiting: _Waiting, settled: Outcome | Rs3dError) -> None:
+    try:
+        waiting.settle(settled)
+    except Exception:
+        # A mistake of whoever submitted it; the committer's answers to others are not to suffer from it.
+        _log.exception("the answer to a write failed")
+
+
+def _resume(task: trio.lowlevel.Task, settled: Outcome | Rs3dError) -> None:
+    trio.lowlevel.reschedule(task, outcome.Error(settled) if isinstance(settled, Rs3dError) else outcome.Value(settled))
 
 
 def _closed() -> Rs3dError:

@@ -10,8 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from outcome import Maybe
-
+from rs3d.errors import Rs3dError
 from rs3d.format.rows import Place
 from rs3d.kernels.bodyhash import BodyHash
 from rs3d.types.blobs import BlobInfo as BlobInfo
@@ -192,10 +191,10 @@ class Committer(Protocol):
         """
         ...
 
-    def submit(self, operation: Operation, settle: Callable[[Maybe[Outcome]], None]) -> bool:
+    def submit(self, operation: Operation, settle: Callable[[Outcome | Rs3dError], None]) -> bool:
         """`commit` for a caller that does not wait: `settle` is called once, later, on the same loop, with the outcome
-        or an error of `commit`; it must not raise. False, and nothing was begun, where `commit` would have had to wait
-        for room or for a committer.
+        or an error of `commit`; what it raises is logged. False, and nothing was begun, where `commit` would have had
+        to wait for room or for a committer.
 
         It goes out with `send_submitted`, which the caller owes it before it gives way to other tasks."""
         ...

@@ -22,7 +22,7 @@ import msgspec
 
 from rs3d.errors import OutcomeUnknown, ProtocolMismatch, Rs3dError, WireValue, from_wire, to_wire
 from rs3d.stores.putmessage import PutMessage, put_message
-from rs3d.stores.smallput import SmallPut, encode_small_put
+from rs3d.stores.smallput import SmallPut
 from rs3d.types import operations as ops
 from rs3d.types.objects import Inline
 from rs3d.types.operations import Operation, PutSmall, PutVersion
@@ -91,11 +91,13 @@ class Frame(NamedTuple):
 
 
 def encode_operation(operation: Operation, answered_below: int) -> tuple[bytes, bytes]:
-    """An operation as head and body, and its payload apart (to be sent as one packet, gathered)."""
+    """An operation in two parts, to be sent as one packet, gathered: head and body, and a large payload apart; of a
+    small put the head, and all else."""
     payload = b""
     if type(operation) is PutSmall:
-        body, payload = encode_small_put(operation), operation.payload
-    elif isinstance(operation, PutVersion):
+        message = operation.message
+        return HEAD.pack(OPERATION, _SMALL, 0, len(message), operation.id.counter, answered_below), message
+    if isinstance(operation, PutVersion):
         placement = operation.placement
         payload = placement.payload if isinstance(placement, Inline) else b""
         body = _ENCODE(put_message(operation))

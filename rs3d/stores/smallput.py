@@ -16,9 +16,9 @@ from rs3d.types.identifiers import BucketId, Epoch, OperationId
 from rs3d.types.objects import CanonicalId, MutablePart, ObjectMeta
 from rs3d.types.operations import PutSmall
 
-BODY: Final = struct.Struct(">QQ16sB32s32s32sIHH")
-"""epoch, bucket, token, kind of the ETag, its digest, Merkle root, owner, CRC32C of the payload, bytes of the key,
-bytes of the content type; key, content type and payload follow."""
+BODY: Final = struct.Struct(">QQ16sB32s32s32s4sHH")
+"""epoch, bucket, token, kind of the ETag, its digest, Merkle root, owner, CRC32C of the payload (big-endian), bytes of
+the key, bytes of the content type; key, content type and payload follow."""
 
 _IDS: Final = struct.Struct(">QQ")
 _LENGTHS: Final = struct.Struct(">HH")
@@ -78,30 +78,48 @@ class SmallPut:
             headers=(("content-type", content_type),) if content_type else (),
             merkle_root=root,
         )
-        inline = InlineHead(len(payload), crc)
+        inline = InlineHead(len(payload), int.from_bytes(crc, "big"))
         return PutMessage(self.id, self.bucket, key, token, meta, _NEW, inline, None, b"", (), None, payload)
 
 
-def encode_small_put(operation: PutSmall) -> bytes:
-    """The message, without head and payload.
+def encode_small_put(
+    id: OperationId,
+    bucket: BucketId,
+    key: bytes,
+    token: bytes,
+    etag_digest: bytes,
+    merkle_root: bytes,
+    owner: bytes,
+    content_type: bytes,
+    payload_crc32c: bytes,
+    payload: bytes | memoryview,
+) -> PutSmall:
+    """The operation, its message complete.
+
+    Args:
+        key: UTF-8 without zero bytes, at most 462.
+        token: 16 bytes.
+        etag_digest: MD5 (16 bytes) or SHA-256 (32) of the payload.
+        merkle_root: 32 bytes.
+        owner: the canonical id's 32 bytes.
+        content_type: UTF-8, at most 512 bytes; empty where none was given.
+        payload_crc32c: 4 bytes, big-endian.
+        payload: copied.
 
     Raises:
         struct.error: a key or content type of more than 64 KiB.
     """
-    digest, key, content_type = operation.etag_digest, operation.key, operation.content_type
-    return b"%b%b%b" % (
-        BODY.pack(
-            operation.id.epoch,
-            operation.bucket,
-            operation.token,
-            _ETAG_MD5 if len(digest) == 16 else _ETAG_SHA256,
-            digest,
-            operation.merkle_root,
-            operation.owner,
-            operation.payload_crc32c,
-            len(key),
-            len(content_type),
-        ),
-        key,
-        content_type,
+    kind = _ETAG_MD5 if len(etag_digest) == 16 else _ETAG_SHA256
+    fixed = BODY.pack(
+        id.epoch,
+        bucket,
+        token,
+        kind,
+        etag_digest,
+        merkle_root,
+        owner,
+        payload_crc32c,
+        len(key),
+        len(content_type),
     )
+    return PutSmall(id, b"".join((fixed, key, content_type, payload)))

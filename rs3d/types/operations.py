@@ -91,20 +91,8 @@ class PutSmall:
     Made once a request and not frozen, which costs as much as filling it."""
 
     id: OperationId
-    bucket: BucketId
-    key: bytes
-    """UTF-8 without zero bytes, at most 462."""
-    token: bytes
-    etag_digest: bytes
-    """MD5 (16 bytes) or SHA-256 (32) of the payload."""
-    merkle_root: bytes
-    """32 bytes."""
-    owner: bytes
-    """The canonical id's 32 bytes."""
-    content_type: bytes
-    """UTF-8, at most 512 bytes; empty where none was given."""
-    payload_crc32c: int
-    payload: bytes
+    message: bytes
+    """All of it, payload included: `stores.smallput.encode_small_put`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
