@@ -84,6 +84,27 @@ cdef object sealed(uint32_t seed, object key, const unsigned char *value, size_t
     return made
 
 
+def row_key(bytes message not None):
+    cdef const unsigned char *m = <const unsigned char *>PyBytes_AS_STRING(message)
+    cdef size_t length = PyBytes_GET_SIZE(message), key_bytes, type_bytes, i
+    cdef unsigned char seen = 0
+    if length < FIXED_BYTES:
+        return None
+    key_bytes, type_bytes = load_big(m + KEY_BYTES_AT, 2), load_big(m + TYPE_BYTES_AT, 2)
+    if not 0 < key_bytes <= MOST_KEY_BYTES or type_bytes > MOST_TYPE_BYTES:
+        return None
+    if length < FIXED_BYTES + key_bytes + type_bytes or memchr(m + FIXED_BYTES, 0, key_bytes + type_bytes) != NULL:
+        return None
+    for i in range(key_bytes + type_bytes):
+        seen |= m[FIXED_BYTES + i]
+    if seen & 0x80:
+        return None
+    made = PyBytes_FromStringAndSize(NULL, 8 + key_bytes + 2)
+    cdef unsigned char *at = put_raw(<unsigned char *>PyBytes_AS_STRING(made), m + BUCKET_AT, 8)
+    put_zeros(put_raw(at, m + FIXED_BYTES, key_bytes), 2)
+    return made
+
+
 @cython.final
 cdef class SmallPuts:
     cdef uint32_t versions_seed, current_seed
@@ -239,9 +260,14 @@ def selftest():
         raise RuntimeError("smallput: wrong rows")
     if outcome != b"\x96\x02\xa4null\xc2\xc2\x03\xd9\x20" + b"00" * 16:
         raise RuntimeError("smallput: wrong outcome")
-    message[FIXED_BYTES + 1] ^= 1
+    if row_key(bytes(message)) != bytes(8) + b"k\0\0" or row_key(bytes(message[:-9])) is None:
+        raise RuntimeError("smallput: a wrong key of rows")
+    message[FIXED_BYTES] = 0xC3
+    if row_key(bytes(message)) is not None:
+        raise RuntimeError("smallput: a key that is not ASCII got a key of rows")
+    message[FIXED_BYTES], message[FIXED_BYTES + 1] = 0x6B, message[FIXED_BYTES + 1] ^ 1
     try:
         SmallPuts(0, 0, b"\x80").append(log, message, 1, 1, 2, 3, True, False, 0, 0, 1, 4096)
     except ValueError:
-        return 6
+        return 8
     raise RuntimeError("smallput: a changed payload passed")

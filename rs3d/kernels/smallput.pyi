@@ -10,6 +10,10 @@ from typing import final
 
 from _typeshed import ReadableBuffer
 
+def row_key(message: bytes) -> bytes | None:
+    """What the rows of the message's key begin with in `versions`; None where key or content type are not ASCII, hold
+    a zero byte or are longer than `SmallPuts.append` takes, or the message is cut."""
+
 @final
 class SmallPuts:
     """

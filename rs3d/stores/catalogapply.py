@@ -78,8 +78,5 @@ def remember_outcome(transaction: CatalogTransaction, tag: OperationTag, outcome
     """Keep the outcome of a sender's operation for as long as it may ask again, and drop what it needs no more."""
     epoch, counter, answered = tag
     if epoch:
-        outcomes = transaction.outcomes(epoch)
-        # A sender's counters come in order, so what it needs no more lies in front.
-        while outcomes and (oldest := next(iter(outcomes))) < answered:
-            del outcomes[oldest]
-        outcomes[counter] = outcome
+        transaction.forget_answered(epoch, answered)
+        transaction.outcomes(epoch)[counter] = outcome

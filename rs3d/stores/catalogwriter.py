@@ -346,6 +346,12 @@ class CatalogTransaction:
             outcomes = self._outcomes[epoch] = {} if value is None else unpack_outcomes(value)
         return outcomes
 
+    def forget_answered(self, epoch: int, below: int) -> None:
+        """Drop the outcomes that the epoch's sender needs no more. Its counters come in order, so they lie in front."""
+        outcomes = self.outcomes(epoch)
+        while outcomes and (oldest := next(iter(outcomes))) < below:
+            del outcomes[oldest]
+
     def drop_outcomes(self, epoch: int) -> None:
         self._outcomes.pop(epoch, None)
         self.delete(self.tables.operations, _U64.pack(epoch))
@@ -361,15 +367,25 @@ class CatalogTransaction:
         """Set the row of a log segment; its live bytes go on being gathered."""
         self.appended[number] = row
 
-    def log_appended(self, number: int, sequence: int, end_offset: int, crc: int, total_bytes: int) -> None:
-        """A record was appended to `number` and now ends at `end_offset`."""
+    def log_appended(
+        self,
+        number: int,
+        sequence: int,
+        end_offset: int,
+        crc: int,
+        total_bytes: int,
+        records: int = 1,
+        last_sequence: int = 0,
+    ) -> None:
+        """A record was appended to `number` and now ends at `end_offset`; or several, `total_bytes` in all, with
+        `sequence` that of the first."""
         added = self._added
         if added.segment != number:
             self._count_added()
             added.segment, added.first_sequence = number, sequence
-        added.records += 1
+        added.records += records
         added.record_bytes += total_bytes
-        added.end_offset, added.crc, added.sequence = end_offset, crc, sequence
+        added.end_offset, added.crc, added.sequence = end_offset, crc, last_sequence or sequence
 
     def _count_added(self) -> None:
         """Bring the rows of the log's segments and the tail up to the records applied since the last time."""

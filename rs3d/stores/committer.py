@@ -38,7 +38,7 @@ from rs3d.stores.catalogtables import Tables
 from rs3d.stores.catalogwriter import CatalogTransaction
 from rs3d.stores.committerclock import HybridClock
 from rs3d.stores.committerplan import Desk, Done, Plan
-from rs3d.stores.committersmall import MOST_BODY_BYTES, FirstVersion, put_first_version, small_put_plan
+from rs3d.stores.committersmall import MOST_BODY_BYTES, SmallRun
 from rs3d.stores.committerspace import SpaceGuard
 from rs3d.stores.damage import DAMAGE_SETTING
 from rs3d.stores.log import LogWriter, Mark
@@ -58,8 +58,8 @@ log = logging.getLogger(__name__)
 BATCH_OPERATIONS: Final = 256
 BATCH_BYTES: Final = 4 << 20
 
-_PLANS: Final[dict[type, Callable[[Desk, Any], Plan | FirstVersion]]] = {
-    SmallPut: small_put_plan,
+_PLANS: Final[dict[type, Callable[[Desk, Any], Plan]]] = {
+    SmallPut: lambda desk, operation: committerversions.put_message_plan(desk, operation.message()),
     PutMessage: committerversions.put_message_plan,
     ops.PutVersion: committerversions.put_version,
     ops.RemoveVersion: committerversions.remove_version,
@@ -171,6 +171,8 @@ class CommitterCore:
         self._buckets: dict[int, Bucket] = {}
         self._segment_owners: dict[int, int] = {}
         self._small_puts = SmallPuts(tables.versions.seed, tables.current.seed, msgspec.msgpack.encode(MutablePart()))
+        self._small_run: SmallRun | None = None
+        """Of the transaction at hand."""
         self.damage = ""
         """What of the log is lost and was not acknowledged yet; while it is set, nothing but that is committed."""
         with tables.environment.begin() as view:
@@ -237,9 +239,11 @@ class CommitterCore:
                 except _SegmentFull as full:
                     needed_bytes = full.needed_bytes
                     break
+            self._settle_small()
             self._flush(transaction)
             finished = True
         finally:
+            self._small_run = None
             if not finished:
                 self._undo(transaction, start)
         if replies and (transaction.changed or self.log.batch_bytes):
@@ -253,6 +257,11 @@ class CommitterCore:
 
     def _run_one(self, desk: Desk, submitted: Submitted) -> Reply:
         operation = submitted.operation
+        if type(operation) is SmallPut:
+            outcome = self._put_small(desk, operation, submitted)
+            if outcome is not None:
+                return Reply(operation.counter, outcome, None)
+        self._settle_small()
         epoch, counter = operation.id
         if epoch:
             remembered = desk.transaction.outcomes(epoch).get(counter)
@@ -268,8 +277,6 @@ class CommitterCore:
             return Reply(counter, None, refusal)
         except _UNUSABLE as error:
             raise _ApplyFailed(error) from error
-        if isinstance(plan, FirstVersion):
-            return Reply(counter, self._put_first_version(desk, plan), None)
         if isinstance(plan, Done):
             return Reply(counter, plan.outcome, None)
         kind, body, payload = plan
@@ -284,16 +291,32 @@ class CommitterCore:
             raise _ApplyFailed(error) from error
         return Reply(counter, outcome, None)
 
-    def _put_first_version(self, desk: Desk, plan: FirstVersion) -> bytes:
-        most_bytes = len(plan.put.body) + MOST_BODY_BYTES
-        if not self.log.fits(most_bytes, 0):
-            raise _SegmentFull(most_bytes)
+    def _put_small(self, desk: Desk, put: SmallPut, submitted: Submitted) -> bytes | None:
+        """The outcome of a small put whose key is new; None where it goes the way of all operations, which knows what
+        to say of whatever is unusual about it."""
+        epoch = submitted.epoch
+        if not epoch or put.epoch != epoch or epoch not in desk.open_epochs:
+            return None
+        if self.damage or self.space.refusal() is not None:
+            return None
+        run = self._small_run
+        if run is None:
+            run = self._small_run = SmallRun(desk, self.log, self._small_puts)
+        if not run.fits(put):
+            raise _SegmentFull(len(put.body) + MOST_BODY_BYTES)
         try:
-            return put_first_version(desk, self.log, self._small_puts, plan)
+            return run.put(put, submitted.answered_below)
+        except Rs3dError:
+            return None
         except _UNUSABLE as error:
             raise _ApplyFailed(error) from error
 
-    def _plan(self, desk: Desk, submitted: Submitted) -> Plan | FirstVersion:
+    def _settle_small(self) -> None:
+        run, self._small_run = self._small_run, None
+        if run is not None:
+            run.settle()
+
+    def _plan(self, desk: Desk, submitted: Submitted) -> Plan:
         operation = submitted.operation
         kind = type(operation)
         if submitted.epoch and submitted.epoch not in desk.open_epochs:
@@ -319,6 +342,7 @@ class CommitterCore:
         merged = False
         try:
             reply = self._run_one(desk, submitted)
+            self._settle_small()
             transaction.merge(child)
             merged = True
             return reply
@@ -327,6 +351,7 @@ class CommitterCore:
             return Reply(submitted.operation.id.counter, None, _refusal(failed))
         finally:
             desk.transaction = transaction
+            self._small_run = None
             if not merged:
                 transaction.abandon(child)
                 self.log.rewind(mark)

@@ -29,7 +29,7 @@ from rs3d.format.logsegment import (
     segment_name,
 )
 from rs3d.format.record import HEAD_BYTES, RECORD_ALIGNMENT, RecordKind, append_record
-from rs3d.format.recordbodies import OperationTag, SegmentSealed, encode_body
+from rs3d.format.recordbodies import SegmentSealed, encode_body
 from rs3d.format.rows import Place
 from rs3d.kernels.smallput import SmallPuts
 from rs3d.stores.files import SYSTEM_FILES, Files, read_whole, write_whole
@@ -276,7 +276,14 @@ class LogWriter:
         return Place(self.number, offset, HEAD_BYTES + len(body), len(payload))
 
     def add_small(
-        self, puts: SmallPuts, put: SmallPut, tag: OperationTag, sequence: int, now_ns: int, null: bool, reports: bool
+        self,
+        puts: SmallPuts,
+        put: SmallPut,
+        answered_below: int,
+        sequence: int,
+        now_ns: int,
+        null: bool,
+        reports: bool,
     ) -> tuple[int, int, int, bytes, bytes, bytes, bytes, bytes]:
         """`add` for a put whose record a kernel makes of the message, with all that follows from it.
 
@@ -290,8 +297,8 @@ class LogWriter:
         made = puts.append(
             self._buffer,
             put.body,
-            tag[1],
-            tag[2],
+            put.counter,
+            answered_below,
             sequence,
             now_ns,
             null,

@@ -21,8 +21,6 @@ BODY: Final = struct.Struct(">QQ16sB32s32s32s4sHH")
 the key, bytes of the content type; key, content type and payload follow."""
 
 _IDS: Final = struct.Struct(">QQ")
-_LENGTHS: Final = struct.Struct(">HH")
-_LENGTHS_AT: Final = BODY.size - _LENGTHS.size
 _ETAG_MD5: Final = 1
 _ETAG_SHA256: Final = 2
 _NEW: Final = MutablePart()
@@ -31,26 +29,22 @@ _NEW: Final = MutablePart()
 class SmallPut:
     """A PutSmall that came: `body` is the message without the head of its packet."""
 
-    __slots__ = ("body", "bucket", "id")
+    __slots__ = ("body", "bucket", "counter", "epoch")
 
     def __init__(self, counter: int, body: bytes) -> None:
         """
         Raises:
             struct.error: it is cut.
         """
-        epoch, bucket = _IDS.unpack_from(body)
-        self.id = OperationId(Epoch(epoch), counter)
-        self.bucket = BucketId(bucket)
+        self.counter = counter
         self.body = body
+        epoch, bucket = _IDS.unpack_from(body)
+        self.epoch: int = epoch
+        self.bucket: BucketId = bucket
 
-    def texts(self) -> tuple[bytes, int]:
-        """Key and content type as they came, one behind the other and perhaps no UTF-8; length of the key.
-
-        Raises:
-            struct.error: the message is cut.
-        """
-        key_bytes, type_bytes = _LENGTHS.unpack_from(self.body, _LENGTHS_AT)
-        return self.body[BODY.size : BODY.size + key_bytes + type_bytes], key_bytes
+    @property
+    def id(self) -> OperationId:
+        return OperationId(Epoch(self.epoch), self.counter)
 
     def message(self) -> PutMessage:
         """The same put as a PutVersion's message.

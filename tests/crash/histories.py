@@ -35,7 +35,6 @@ from rs3d.engine.requests import (
     PutRequest,
     UserRequest,
 )
-from rs3d.engine.results import PutResult
 from rs3d.errors import Rs3dError
 from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
 from rs3d.stores.committerlocal import LocalStore, open_local
@@ -181,17 +180,18 @@ class Life:
 
         async def put() -> None:
             ended = trio.Event()
-            results: list[PutResult | None] = []
+            failures: list[Rs3dError] = []
 
-            def done(result: PutResult | None) -> None:
-                results.append(result)
+            def settle(found: ops.Outcome | Rs3dError) -> None:
+                if isinstance(found, Rs3dError):
+                    failures.append(found)
                 ended.set()
 
-            begun = writes.put(record, plan, key.encode("ascii"), memoryview(body), b"text/plain", None, done)
+            begun = writes.put(record, plan, key.encode("ascii"), memoryview(body), b"text/plain", None, settle)
             writes.send()
-            if begun:
+            if begun is not None:
                 await ended.wait()
-            if not begun or None in results:
+            if begun is None or failures:
                 raise RuntimeError(f"the small put of {key} was not done")
 
         await self.step("put small", put)

@@ -51,6 +51,19 @@ def test_the_twins_agree_around_every_border() -> None:
         assert body.digest() == md5_oracle.md5(data[:length])
 
 
+@pytest.mark.parametrize("length", [0, 1, 55, 56, 63, 64, 65, 4096, 8191, 8192, 200_001])
+def test_a_body_that_is_there_whole_has_the_hashes_of_all_its_bytes(length: int) -> None:
+    data = random.Random(length).randbytes(length)
+    expected = hashlib.md5(data).digest() + hashlib.sha256(data).digest() + crc_oracle.crc32c(data).to_bytes(4, "big")
+    assert bodyhash.whole(data) == expected
+    assert bodyhash.whole(memoryview(bytearray(b"x" + data))[1:]) == expected
+
+
+def test_what_is_no_buffer_has_no_hashes() -> None:
+    with pytest.raises(TypeError):
+        bodyhash.whole("text")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33])
 def test_bodies_of_mixed_lengths_together_equal_each_alone(count: int) -> None:
     chosen = random.Random(count)
@@ -159,4 +172,4 @@ def test_bodies_of_different_threads_do_not_disturb_each_other() -> None:
 def test_unknown_variants_are_refused_and_the_self_test_passes() -> None:
     with pytest.raises(ValueError, match="no variant"):
         bodyhash.use_variant("mmx")
-    assert bodyhash.selftest() == 7 * len(bodyhash.variants())
+    assert bodyhash.selftest() == 8 * len(bodyhash.variants())

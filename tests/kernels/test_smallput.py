@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import msgspec
@@ -12,24 +13,24 @@ from rs3d.format.record import HEAD_BYTES, RecordKind, append_record
 from rs3d.format.recordbodies import InlineHead, VersionPut, encode_body
 from rs3d.format.rows import FLAG_NULL, KIND_OBJECT, PLACED_INLINE, VERSION, VersionRow, pack_current, pack_etag
 from rs3d.kernels.crc import crc32c
-from rs3d.kernels.smallput import SmallPuts, selftest
+from rs3d.kernels.smallput import SmallPuts, row_key, selftest
 from rs3d.stores.outcomes import put_outcome
-from rs3d.stores.smallput import SmallPut, encode_small_put
+from rs3d.stores.smallput import SmallPut
 from rs3d.types.identifiers import BucketId, Epoch, OperationId, Sequence
 from rs3d.types.objects import CanonicalId, MutablePart, ObjectMeta
-from rs3d.types.operations import PutSmall
+from tests.stores.smallobject import SmallObject
 
 VERSIONS, CURRENT = crc32c(b"versions"), crc32c(b"current")
 PUTS = SmallPuts(VERSIONS, CURRENT, msgspec.msgpack.encode(MutablePart()))
 NUMBERS = (1, 0x7F, 0x80, 0xFF, 0x100, 0xFFFF, 0x10000, 0xFFFFFFFF, 0x100000000, (1 << 64) - 1)
 
 
-def random_put(chance: random.Random, *, payload: bytes | None = None) -> PutSmall:
+def random_put(chance: random.Random, *, payload: bytes | None = None) -> SmallObject:
     payload = chance.randbytes(chance.choice((0, 1, 7, 100, 4096, 65_536))) if payload is None else payload
     key = bytes(chance.randrange(1, 128) for _ in range(chance.choice((1, 31, 32, 255, 256, 462))))
     content_type = b"t" * chance.choice((0, 1, 31, 32, 255, 256, 512))
     epoch, bucket = chance.choice(NUMBERS), chance.choice(NUMBERS)
-    return PutSmall(
+    return SmallObject(
         OperationId(Epoch(epoch), chance.choice(NUMBERS)),
         BucketId(bucket),
         key,
@@ -55,7 +56,7 @@ def test_a_put_becomes_the_record_rows_and_outcome_of_the_slow_modules() -> None
         answered, sequence, now = (chance.choice(NUMBERS) for _ in range(3))
         null, reports = chance.random() < 0.5, chance.random() < 0.5
         seed, before, segment, offset = (chance.getrandbits(32) for _ in range(4))
-        message = encode_small_put(put) + put.payload
+        message = put.message
         made = PUTS.append(
             ours, message, put.id.counter, answered, sequence, now, null, reports, seed, before, segment, offset
         )
@@ -113,9 +114,9 @@ def test_a_put_becomes_the_record_rows_and_outcome_of_the_slow_modules() -> None
         assert encode_body(message_body(put, answered, null, reports, now)) == raw
 
 
-def message_body(put: PutSmall, answered: int, null: bool, reports: bool, now: int) -> VersionPut:
+def message_body(put: SmallObject, answered: int, null: bool, reports: bool, now: int) -> VersionPut:
     """The body that the same put has on the way of PutVersion."""
-    message = SmallPut(put.id.counter, encode_small_put(put) + put.payload).message()
+    message = SmallPut(put.id.counter, put.message).message()
     assert (message.key, message.payload, message.id) == (put.key.decode(), put.payload, put.id)
     return VersionPut(
         operation=(put.id.epoch, put.id.counter, answered),
@@ -139,16 +140,43 @@ def refused(message: bytes) -> str:
     return str(error.value)
 
 
+def test_rows_of_a_key_are_named_as_the_slow_modules_name_them() -> None:
+    chance = random.Random(8)
+    for _ in range(200):
+        put = random_put(chance, payload=b"payload")
+        assert row_key(put.message) == suffixed_path(put.bucket, put.key).row_key
+
+
+@pytest.mark.parametrize("text", [b"\xc3\xbc", b"a\0", b"\x80"])
+def test_keys_and_types_that_are_not_plain_text_have_no_short_way(text: bytes) -> None:
+    put = random_put(random.Random(9), payload=b"payload")
+    for name in ("key", "content_type"):
+        changed = dataclasses.replace(put, **{name: text})
+        assert row_key(changed.message) is None
+
+
+@pytest.mark.parametrize(("key", "content_type"), [(b"", b""), (b"k" * 463, b""), (b"k", b"t" * 513)])
+def test_keys_and_types_of_other_lengths_have_no_short_way(key: bytes, content_type: bytes) -> None:
+    put = random_put(random.Random(9), payload=b"payload")
+    assert row_key(dataclasses.replace(put, key=key, content_type=content_type).message) is None
+
+
+def test_a_message_cut_before_its_payload_has_no_short_way() -> None:
+    put = random_put(random.Random(9), payload=b"")
+    assert all(row_key(put.message[:length]) is None for length in range(len(put.message)))
+    assert row_key(put.message) is not None
+
+
 def test_a_payload_that_changed_on_its_way_is_refused() -> None:
     put = random_put(random.Random(1), payload=b"payload")
-    message = bytearray(encode_small_put(put) + put.payload)
+    message = bytearray(put.message)
     message[-1] ^= 1
     assert "changed" in refused(bytes(message))
 
 
 def test_a_message_is_refused_at_every_length_that_cuts_it() -> None:
     put = random_put(random.Random(2), payload=b"payload")
-    message = encode_small_put(put) + put.payload
+    message = put.message
     for length in range(len(message)):
         reason = refused(message[:length])
         assert reason.endswith("is cut" if length < len(message) - len(put.payload) else "on its way to the committer")
@@ -158,13 +186,13 @@ def test_a_message_is_refused_at_every_length_that_cuts_it() -> None:
 def test_keys_that_have_rows_of_another_form_are_refused(key: bytes, reason: str) -> None:
     put = random_put(random.Random(3), payload=b"payload")
     put.key = key
-    assert reason in refused(encode_small_put(put) + put.payload)
+    assert reason in refused(put.message)
 
 
 def test_a_content_type_that_is_too_long_is_refused() -> None:
     put = random_put(random.Random(4), payload=b"payload")
     put.content_type = b"t" * 513
-    assert "too long" in refused(encode_small_put(put) + put.payload)
+    assert "too long" in refused(put.message)
 
 
 def test_a_mutable_part_that_is_too_long_is_refused() -> None:
@@ -176,7 +204,7 @@ def test_a_log_that_is_being_read_is_not_moved() -> None:
     put = random_put(random.Random(5), payload=b"payload")
     log = bytearray(b"before")
     with memoryview(log), pytest.raises(BufferError):
-        PUTS.append(log, encode_small_put(put) + put.payload, 1, 1, 1, 1, True, False, 0, 0, 1, 0)
+        PUTS.append(log, put.message, 1, 1, 1, 1, True, False, 0, 0, 1, 0)
     assert log == b"before"
 
 

@@ -18,6 +18,7 @@ from rs3d.types.buckets import Versioning
 from rs3d.types.identifiers import BucketId, LogPosition
 from rs3d.types.objects import Inline, MutablePart, ObjectMeta
 from tests.stores.committed import OWNER, CommittedStore
+from tests.stores.smallobject import SmallObject
 
 ANYWHERE = LogPosition(0, 0)
 KEYS = ("a", "b", "k" * 462, "k" * 463, "k" * 1024, "ü", "nul\0nul", "x/y")
@@ -34,9 +35,9 @@ def stores(tmp_path: Path) -> Iterator[tuple[CommittedStore, CommittedStore]]:
         store.close()
 
 
-def small(store: CommittedStore, bucket: BucketId, key: str, data: bytes, content_type: str = "") -> ops.PutSmall:
+def fields(store: CommittedStore, bucket: BucketId, key: str, data: bytes, content_type: str = "") -> SmallObject:
     sha256 = merkle.sha256(data)
-    return ops.PutSmall(
+    return SmallObject(
         store.id(),
         bucket,
         key.encode(),
@@ -50,8 +51,12 @@ def small(store: CommittedStore, bucket: BucketId, key: str, data: bytes, conten
     )
 
 
+def small(store: CommittedStore, bucket: BucketId, key: str, data: bytes, content_type: str = "") -> ops.PutSmall:
+    return fields(store, bucket, key, data, content_type).operation()
+
+
 def long(store: CommittedStore, bucket: BucketId, key: str, data: bytes, content_type: str = "") -> ops.PutVersion:
-    made = small(store, bucket, key, data, content_type)
+    made = fields(store, bucket, key, data, content_type)
     return ops.PutVersion(
         id=made.id,
         bucket=bucket,
@@ -165,11 +170,13 @@ def test_what_refuses_a_put_refuses_a_small_one(stores: tuple[CommittedStore, Co
 def test_a_damaged_small_put_fails_alone(stores: tuple[CommittedStore, CommittedStore]) -> None:
     store = stores[1]
     bucket = store.bucket()
-    batch = [small(store, bucket, key, b"data") for key in "abc"]
+    batch = [fields(store, bucket, key, b"data") for key in "abc"]
     batch[1].payload = b"date"
     replies = store.core.execute(
         [
-            Submitted(decode_operation(memoryview(b"".join(encode_operation(put, 0)))).operation, store.epoch)
+            Submitted(
+                decode_operation(memoryview(b"".join(encode_operation(put.operation(), 0)))).operation, store.epoch
+            )
             for put in batch
         ]
     )
@@ -181,7 +188,7 @@ def test_a_damaged_small_put_fails_alone(stores: tuple[CommittedStore, Committed
 @pytest.mark.parametrize("key", [b"\xff\xfe", b"k" * 464 + b"\xff"])
 def test_a_key_that_is_no_text_is_refused(stores: tuple[CommittedStore, CommittedStore], key: bytes) -> None:
     store = stores[1]
-    put = small(store, store.bucket(), "k", b"data")
+    put = fields(store, store.bucket(), "k", b"data")
     put.key = key
     with pytest.raises(InvalidArgument):
-        store.commit(put)
+        store.commit(put.operation())

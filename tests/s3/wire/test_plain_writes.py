@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from rs3d.engine.requests import BucketChange
-from rs3d.engine.results import PutResult
 from rs3d.engine.smallwrites import SmallWrites
+from rs3d.errors import Rs3dError, SlowDown
 from rs3d.http.shortcut import Underway
 from rs3d.s3.plainwrites import PlainWrites
 from rs3d.types.identities import BucketGrant, KeyStatus
+from rs3d.types.operations import Outcome
 from tests.s3.wire.client import Answer, Caller, Connection, head_bytes
 from tests.s3.wire.conftest import make_bucket
 from tests.s3.wire.server import WireServer
@@ -196,9 +197,9 @@ def test_a_write_that_the_commit_refuses_is_run_again_the_long_way(
 ) -> None:
     put = SmallWrites.put
 
-    def refused(*arguments: object) -> bool:
-        done: Callable[[PutResult | None], None] = arguments[-1]  # type: ignore[assignment]
-        return put(*arguments[:-1], lambda _: done(None))  # type: ignore[arg-type]
+    def refused(*arguments: object) -> bytes | None:
+        settle: Callable[[Outcome | Rs3dError], None] = arguments[-1]  # type: ignore[assignment]
+        return put(*arguments[:-1], lambda _: settle(SlowDown(what="a test")))  # type: ignore[arg-type]
 
     monkeypatch.setattr(SmallWrites, "put", refused)
     with Connection(root.address) as connection:
