@@ -79,6 +79,9 @@ class CommitClient:
         self._next_counter = 1
         self._waiting: dict[int, _Waiting] = {}
         self._outstanding_bytes = 0
+        self._last_entered = 0
+        self._are_in_order = True
+        """Whether what waits was entered by rising counters."""
         self._queue: deque[tuple[trio.lowlevel.Task, int]] = deque()
         self._unsent: deque[int] = deque()
         self._is_full = False
@@ -154,8 +157,7 @@ class CommitClient:
         size_bytes = len(parts[0]) + len(parts[1])
         if self._waiting and self._outstanding_bytes + size_bytes > messages.OUTSTANDING_BYTES:
             return False
-        self._waiting[counter] = _Waiting(parts, size_bytes, settle)
-        self._outstanding_bytes += size_bytes
+        self._enter(counter, _Waiting(parts, size_bytes, settle))
         self._unsent.append(counter)
         return True
 
@@ -171,15 +173,25 @@ class CommitClient:
         size_bytes: int,
         settle: Callable[[Outcome | Rs3dError], None],
     ) -> None:
-        self._waiting[counter] = _Waiting(parts, size_bytes, settle)
-        self._outstanding_bytes += size_bytes
+        self._enter(counter, _Waiting(parts, size_bytes, settle))
         if self._gone is None:
             self._unsent.append(counter)
             self._send_waiting()
 
+    def _enter(self, counter: int, waiting: _Waiting) -> None:
+        if not self._waiting:
+            self._are_in_order = True
+        elif counter < self._last_entered:  # it waited for room while younger ones found some
+            self._are_in_order = False
+        self._last_entered = counter
+        self._waiting[counter] = waiting
+        self._outstanding_bytes += waiting.size_bytes
+
     def _answered_below(self, counter: int) -> int:
         """Below this counter, this worker needs no answer any more."""
-        return min(self._waiting, default=counter)
+        if self._are_in_order:  # nearly always, and asked for each operation
+            return min(counter, next(iter(self._waiting), counter))
+        return min(counter, min(self._waiting, default=counter))
 
     async def _wait_for_room(self, size_bytes: int) -> None:
         """In line until the limits allow `size_bytes` more; here a cancelled caller leaves, for nothing was sent."""

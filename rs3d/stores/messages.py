@@ -29,7 +29,7 @@ from rs3d.types.operations import Operation, PutSmall, PutVersion
 
 MAXIMUM_MESSAGE_BYTES: Final = 128 << 10
 MAXIMUM_MEMFD_BYTES: Final = 4 << 20
-OUTSTANDING_OPERATIONS: Final = 64
+OUTSTANDING_OPERATIONS: Final = 256
 OUTSTANDING_BYTES: Final = 2 << 20
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 

@@ -71,7 +71,7 @@ SWALLOWING_BOUNDARIES = {
     "engine": "the background-task boundary of the library",
     "stores/committer.py": "the operation boundary: one bad operation fails alone",
     "stores/committerlocal.py": "the committer's thread: whoever waits for it has to be told",
-    "stores/batch.py": "the operation boundary: one bad operation fails alone",
+    "stores/commitclient.py": "whoever submitted an operation may fail on its answer; the answers of others go on",
     "s3/application.py": "the request boundary",
 }
 
