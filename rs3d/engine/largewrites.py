@@ -14,9 +14,6 @@ import secrets
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-import outcome
-from outcome import Maybe
-
 from rs3d.engine.bodies import LEAF_BYTES
 from rs3d.engine.buffers import Lease
 from rs3d.engine.etags import EtagAlgorithm
@@ -149,19 +146,14 @@ class _Arriving:
         else:
             self._unlink_and_give_back()
 
-    def _settle(self, settled: Maybe[Outcome], meta: ObjectMeta) -> None:
-        try:
-            if isinstance(settled, outcome.Value):
-                self._runtime.note_sequence(settled.value.sequence)
-                self._end(put_result(settled.value, meta))
-            elif isinstance(settled.error, OutcomeUnknown | CommitterGone):
-                self._runtime.numbers.retire(self._blob.segment)  # STORE.md 13: nothing is unlinked
-                self._give_back()
-            else:
-                self._unlink_and_give_back()
-        except Exception:
-            # A mistake of the caller's; the committer's answers to others are not to suffer from it.
-            _log.exception("the answer to a write failed")
+    def _settle(self, settled: Outcome | Rs3dError, meta: ObjectMeta) -> None:
+        if not isinstance(settled, Rs3dError):
+            self._end(put_result(settled, meta))
+        elif isinstance(settled, OutcomeUnknown | CommitterGone):
+            self._runtime.numbers.retire(self._blob.segment)  # STORE.md 13: nothing is unlinked
+            self._give_back()
+        else:
+            self._unlink_and_give_back()
 
     def _unlink_and_give_back(self) -> None:
         """Nothing refers to the blob, nor will."""

@@ -307,7 +307,7 @@ class Parking:
             whole = bytearray().join((request.view[: incoming.body], incoming.received))
             parked.request = self._pool.lease_filled(whole)
             self._pool.release(request)
-        self._made(fd, parked, taken, started_ns)
+        self._made(fd, parked, started_ns, taken)
         if parked.is_cancelled and self._parked.get(fd) is parked:
             self._wake(fd, parked, outcome.Value(None))
 

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from functools import singledispatchmethod
 
-import outcome
 import trio
 
 from rs3d.errors import (
@@ -23,6 +22,7 @@ from rs3d.errors import (
     NoSuchVersion,
     PreconditionFailed,
     QuotaExceeded,
+    Rs3dError,
     StaleRevision,
     StaleSource,
     TooManyBuckets,
@@ -104,15 +104,18 @@ class MemoryCommitter:
         self.committed.append(operation)
         return outcome
 
-    def submit(self, operation: Operation, settle: Callable[[outcome.Maybe[Outcome]], None]) -> bool:
-        def commit() -> Outcome:
-            if self.fail_next:
-                raise self.fail_next.pop(0)
-            made = self._apply(operation)
+    def submit(self, operation: Operation, settle: Callable[[Outcome | Rs3dError], None]) -> bool:
+        def commit() -> Outcome | Rs3dError:
+            try:
+                if self.fail_next:
+                    raise self.fail_next.pop(0)
+                made = self._apply(operation)
+            except Rs3dError as error:
+                return error
             self.committed.append(operation)
             return made
 
-        trio.lowlevel.current_trio_token().run_sync_soon(lambda: settle(outcome.capture(commit)))
+        trio.lowlevel.current_trio_token().run_sync_soon(lambda: settle(commit()))
         return True
 
     def send_submitted(self) -> None:

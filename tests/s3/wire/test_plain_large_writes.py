@@ -8,15 +8,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
-import outcome
 import pytest
 
 from rs3d.engine.largewrites import LargeWrites
 from rs3d.engine.results import PutResult
-from rs3d.errors import NoSuchBucket, StoreFull
+from rs3d.errors import NoSuchBucket, Rs3dError, StoreFull
 from rs3d.http import bodyreceiving
 from rs3d.http.bodyreceiving import Receiver
-from rs3d.types.operations import Operation
+from rs3d.types.operations import Operation, Outcome
 from tests.s3.wire.client import Caller, Connection, head_bytes
 from tests.s3.wire.conftest import MIB
 from tests.s3.wire.server import WireServer
@@ -145,8 +144,8 @@ def test_what_the_commit_refuses_is_run_again_the_long_way(
 ) -> None:
     committer = wire.running.engine._runtime.committer
 
-    def refused(operation: Operation, settle: Callable[[outcome.Maybe[object]], None]) -> bool:
-        settle(outcome.Error(NoSuchBucket(bucket=bucket)))
+    def refused(operation: Operation, settle: Callable[[Outcome | Rs3dError], None]) -> bool:
+        settle(NoSuchBucket(bucket=bucket))
         return True
 
     for submit in (refused, lambda *_: False):
