@@ -1,8 +1,10 @@
-"""Differential fuzz of the two lanes that read request heads.
+"""Differential fuzz of all that reads request heads: two lanes, and the kernel that takes plain requests whole.
 
 The fast lane must yield exactly the Head that h11 and the rule table yield, or hand over. For each generated head it is
 asked, and whenever it yields a Head the h11 lane has to yield the same one. It is also asked about a proper beginning
-of the head, for which it must not yield anything.
+of the head, for which it must not yield anything. The kernel of plain requests is asked the same: what it would take
+if the signature held, h11 has to accept with the same method, target and framing; then the head is signed as h11 reads
+it, by the slow twin of SigV4, and if that is taken, it has to be for the same fields and the same end of the body.
 
     python -m tests.fuzz.http_head --count 1000000 --seed 1
 
@@ -17,19 +19,40 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from rs3d.http.fast_lane import INCOMPLETE, Lane, parse_head_fast
 from rs3d.http.h11_lane import parse_head_h11
 from rs3d.http.messages import Buffer, Head
 from rs3d.http.refusals import HttpRefusal
+from rs3d.kernels import plainrequest
+from tests.oracles import plainrequest as plain_oracle
+from tests.oracles import sigv4 as signing_oracle
 
 FastLane = Callable[[Buffer, int, int], tuple[Head, int] | Lane]
 
 _SHA = b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-_AUTHORIZATION = (
-    b"AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20261123/us-east-1/s3/aws4_request, "
-    b"SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature=" + _SHA
-)
+_SCOPE = b"20261123/us-east-1/s3/aws4_request"
+_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+_NOW_S = 1_795_424_400
+"""2026-11-23T09:00:00Z."""
+_SIGNED = (b"host", b"x-amz-content-sha256", b"x-amz-date")
+_SIGNED_MODE = (b"host", b"x-amz-checksum-mode", b"x-amz-content-sha256", b"x-amz-date")
+
+
+def _authorization(signed: tuple[bytes, ...]) -> bytes:
+    """Without the signature's digits."""
+    credential = b"AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/" + _SCOPE
+    return credential + b", SignedHeaders=" + b";".join(signed) + b", Signature="
+
+
+SIGNERS = {
+    _authorization(signed): plainrequest.Signer(
+        signing_oracle.signing_key(_SECRET, "20261123", "us-east-1", "s3"), _SCOPE, signed, signed
+    )
+    for signed in (_SIGNED, _SIGNED_MODE)
+}
+_AUTHORIZATION = _authorization(_SIGNED) + _SHA
 
 # The fields that real clients send, by client: what the fast lane is for.
 CLIENTS: tuple[tuple[tuple[bytes, bytes], ...], ...] = (
@@ -73,6 +96,35 @@ CLIENTS: tuple[tuple[tuple[bytes, bytes], ...], ...] = (
     ),
 )
 
+# What the kernel of plain requests is for, with the methods that suit it.
+PLAIN: tuple[tuple[tuple[bytes, ...], tuple[tuple[bytes, bytes], ...]], ...] = (
+    ((b"GET", b"HEAD", b"DELETE"), CLIENTS[0]),
+    (
+        (b"GET", b"HEAD"),
+        (  # the JavaScript SDK
+            (b"Host", b"127.0.0.1:9000"),
+            (b"Authorization", _authorization(_SIGNED_MODE) + _SHA),
+            (b"amz-sdk-request", b"attempt=1; max=3"),
+            (b"x-amz-date", b"20261123T090000Z"),
+            (b"x-amz-checksum-mode", b"ENABLED"),
+            (b"x-amz-content-sha256", _SHA),
+            (b"Connection", b"keep-alive"),
+        ),
+    ),
+    (
+        (b"PUT",),
+        (
+            (b"Host", b"s3.example.org"),
+            (b"Content-Length", b"300"),
+            (b"Content-Type", b"text/plain; charset=utf-8"),
+            (b"Authorization", _AUTHORIZATION),
+            (b"X-Amz-Content-Sha256", b"UNSIGNED-PAYLOAD"),
+            (b"X-Amz-Date", b"20261123T085959Z"),
+            (b"Connection", b"keep-alive"),
+        ),
+    ),
+)
+
 METHODS = (b"GET", b"HEAD", b"PUT", b"POST", b"DELETE", b"OPTIONS")
 TARGETS = (
     b"/",
@@ -84,6 +136,7 @@ TARGETS = (
     b"/bucket/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Expires=3600&X-Amz-Signature=" + _SHA,
     b"//bucket///key~!$&'()*+,;=:@",
 )
+PLAIN_TARGETS = (*TARGETS[:4], b"/bucket/A.b~c_d-e", b"//bucket//.")
 
 # Pieces that attacks and broken clients are made of.
 EVIL_TARGETS = (
@@ -183,13 +236,30 @@ KEPT: tuple[bytes, ...] = ()
 """Heads that once told the lanes apart; always tried first."""
 
 
+BODY = b"GET /inner HTTP/1.1\r\nHost: s3.example.org\r\nContent-Length: 0\r\n\r\n" * 8
+"""What stands behind each head: longer than the lengths that heads tell truly, and a trap for who takes it for one."""
+
+Recogniser = Callable[[bytes, int, int, dict[bytes, plainrequest.Signer], int, int], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PlainKernel:
+    """The functions that take plain requests."""
+
+    read: Recogniser = plainrequest.read
+    write: Recogniser = plainrequest.write
+
+
 @dataclass(slots=True)
 class Tally:
-    """What became of the heads."""
+    """What became of the heads. `plain`: would be taken by the kernel of plain requests if signed; `proven`: were, when
+    they were signed."""
 
     heads: int = 0
     fast: int = 0
     handed_over: int = 0
+    plain: int = 0
+    proven: int = 0
 
 
 class LanesDiffer(Exception):
@@ -202,12 +272,17 @@ def head_number(seed: int, number: int) -> bytes:
     fields = [name + b": " + value for name, value in chance.choice(CLIENTS)]
     start = [chance.choice(METHODS), chance.choice(TARGETS), b"HTTP/1.1"]
     strangeness = chance.random()
-    if strangeness < 0.25:
+    if chance.random() < 0.3:
+        methods, client = chance.choice(PLAIN)
+        fields = [name + b": " + value for name, value in client]
+        start[:2] = chance.choice(methods), chance.choice(PLAIN_TARGETS)
+        if strangeness < 0.25:
+            chance.shuffle(fields)
+    elif strangeness < 0.25:
         # What a real client sends, with fields of any size and order.
         fields += [b"x-amz-meta-%d: %b" % (index, b"v" * chance.randrange(60)) for index in range(chance.randrange(4))]
         chance.shuffle(fields)
-        return b" ".join(start) + b"\r\n" + b"".join(field + b"\r\n" for field in fields) + b"\r\n"
-    for _ in range(chance.randrange(1, 4)):
+    for _ in range(chance.randrange(1, 4) if strangeness >= 0.25 else 0):
         _disturb(chance, start, fields)
     raw = b" ".join(start) + b"\r\n" + b"".join(field + b"\r\n" for field in fields) + b"\r\n"
     if strangeness > 0.6:
@@ -254,10 +329,10 @@ def _corrupt(chance: random.Random, raw: bytes) -> bytes:
     return raw[:at] + bytes([raw[at] ^ (1 << chance.randrange(8))]) + raw[at + 1 :] if raw else raw
 
 
-def heads(seed: int, count: int) -> Iterator[bytes]:
-    """The kept findings, then `count` generated heads."""
+def heads(seed: int, count: int, first: int = 0) -> Iterator[bytes]:
+    """The kept findings, then `count` generated heads from number `first` on."""
     yield from KEPT
-    for number in range(count):
+    for number in range(first, first + count):
         yield head_number(seed, number)
 
 
@@ -290,16 +365,88 @@ def compare(raw: bytes, cut: int, fast_lane: FastLane, tally: Tally) -> None:
         raise LanesDiffer(f"the fast lane accepts the first {cut} bytes of {raw!r}")
 
 
-def run(seed: int, count: int, fast_lane: FastLane = parse_head_fast) -> Tally:
-    """Compare the lanes on `count` heads.
+def compare_plain(raw: bytes, cut: int, recognise: Recogniser, methods: tuple[str, str], tally: Tally) -> None:
+    """Ask a function of the kernel of plain requests about a complete head.
+
+    Raises:
+        LanesDiffer
+    """
+    around, start, end = b"\0" + raw + BODY, 1, 1 + len(raw) + len(BODY)
+    named = recognise(around, start, end, {}, _NOW_S, 256)
+    if recognise(raw, 0, min(cut, len(raw) - 1), {}, _NOW_S, 256) is not None:
+        raise LanesDiffer(f"the first {cut} bytes are taken for a plain request: {raw!r}")
+    if named is None:
+        return
+    tally.plain += 1
+    try:
+        head = parse_head_h11(raw)
+    except HttpRefusal as refusal:
+        raise LanesDiffer(f"what is refused ({refusal}) is taken for a plain request: {raw!r}") from None
+    names = [name for name, _ in head.headers]
+    authorization, length = head.get(b"authorization") or b"", int(head.get(b"content-length") or b"0")
+    if (
+        head.method not in methods
+        or head.version != (1, 1)
+        or any(name not in plain_oracle.DECIDING | plain_oracle.INERT for name in names)
+        or any(names.count(name) > 1 for name in plain_oracle.ONCE)
+        or (head.get(b"connection") or b"keep-alive").lower() != b"keep-alive"
+        or (length and head.method != "PUT")
+        or named != authorization[:-64]
+    ):
+        raise LanesDiffer(f"{head} is taken for a plain request")
+    if isinstance(recognise(around, start, end, SIGNERS, _NOW_S, 256), tuple):
+        raise LanesDiffer(f"a signature that does not hold is taken: {raw!r}")
+    if named in SIGNERS and raw.count(authorization) == 1:
+        signer = SIGNERS[named]
+        proven = around.replace(authorization, named + _signature(head, signer.owner).encode())
+        found = recognise(proven, start, end, SIGNERS, _NOW_S, 256)
+        if found is not None:
+            tally.proven += 1
+            if found != _meaning(head, signer, start + len(raw), length, methods):
+                raise LanesDiffer(f"{found} is not what {head} says, for {raw!r}")
+            if found != recognise(proven, start, start + len(raw), SIGNERS, _NOW_S, 256):
+                raise LanesDiffer(f"what stands behind the head matters: {raw!r}")
+
+
+def _signature(head: Head, signed: tuple[bytes, ...]) -> str:
+    """Of the head as h11 reads it."""
+    declared = (head.get(b"x-amz-content-sha256") or b"").decode("latin-1")
+    request = signing_oracle.canonical_request(head.method, head.target, list(head.headers), signed, declared)
+    timestamp = (head.get(b"x-amz-date") or b"").decode("latin-1")
+    return signing_oracle.signature(_SECRET, request, timestamp, "20261123", "us-east-1", "s3")
+
+
+def _meaning(
+    head: Head, signer: plainrequest.Signer, head_end: int, length: int, methods: tuple[str, str]
+) -> tuple[object, ...]:
+    """What `read` or `write` ought to say of it."""
+    said = (head.method == methods[1], head.target, signer, head_end)
+    host = head.get(b"host")
+    if methods == READS:
+        return (*said, head.get(b"x-amz-checksum-mode") is not None, host)
+    return (*said, head_end + length, head.get(b"content-type"), head.get(b"x-amz-content-sha256"), host)
+
+
+READS, WRITES = ("GET", "HEAD"), ("PUT", "DELETE")
+
+
+def run(
+    seed: int, count: int, fast_lane: FastLane = parse_head_fast, kernel: PlainKernel | None = None, first: int = 0
+) -> Tally:
+    """Compare the lanes on `count` heads, from number `first` on.
 
     Raises:
         LanesDiffer: at the first finding.
     """
-    tally = Tally()
-    for number, raw in enumerate(heads(seed, count)):
+    tally, kernel = Tally(), kernel or PlainKernel()
+    for number, raw in enumerate(heads(seed, count, first), first):
+        cut = (number * 7919) % max(1, len(raw))
         try:
-            compare(raw, (number * 7919) % max(1, len(raw)), fast_lane, tally)
+            compare(raw, cut, fast_lane, tally)
+            end = raw.find(b"\r\n\r\n")
+            if end >= 0:
+                compare_plain(raw[: end + 4], cut, kernel.read, READS, tally)
+                compare_plain(raw[: end + 4], cut, kernel.write, WRITES, tally)
         except LanesDiffer as finding:
             raise LanesDiffer(f"seed {seed}, head {number - len(KEPT)}: {finding}") from None
     return tally
@@ -309,18 +456,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="compare the fast lane with h11 on generated request heads")
     parser.add_argument("--count", type=int, default=1_000_000, help="how many heads (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=None, help="which heads (default: the time)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first head, to do a run in slices")
     arguments = parser.parse_args()
     seed = int(time.time()) if arguments.seed is None else arguments.seed
     print(f"seed {seed}, {arguments.count} heads", flush=True)
     started = time.monotonic()
     try:
-        tally = run(seed, arguments.count)
+        tally = run(seed, arguments.count, first=arguments.first)
     except LanesDiffer as finding:
         print(finding)
         return 1
     seconds = time.monotonic() - started
     print(
-        f"{tally.heads} heads in {seconds:.0f} s: {tally.fast} read by the fast lane, {tally.handed_over} handed over"
+        f"{tally.heads} heads in {seconds:.0f} s: {tally.fast} read by the fast lane, {tally.handed_over} handed over; "
+        f"{tally.plain} plain requests but for their signature, {tally.proven} taken once signed"
     )
     return 0
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,13 +12,16 @@ from rs3d.http.fast_lane import HAND_OVER, INCOMPLETE, Lane, parse_head_fast
 from rs3d.http.h11_lane import parse_head_h11
 from rs3d.http.messages import Buffer, Head
 from rs3d.http.refusals import HttpRefusal
-from tests.fuzz.http_head import FastLane, LanesDiffer, head_number, run
+from rs3d.kernels import plainrequest
+from rs3d.kernels.plainrequest import Signer
+from tests.fuzz.http_head import FastLane, LanesDiffer, PlainKernel, Recogniser, head_number, run
 from tests.http.test_rules import ACCEPTED, MALFORMED, REFUSED
 
 
 def test_the_lanes_agree_on_generated_heads() -> None:
     tally = run(seed=20261123, count=3000)
     assert tally.fast + tally.handed_over > 2000
+    assert tally.plain > 200 and tally.proven > 150
 
 
 @pytest.mark.parametrize("raw", [raw for _, raw in REFUSED] + MALFORMED)
@@ -91,6 +96,57 @@ def accepting(mark: bytes) -> FastLane:
 def test_the_fuzz_finds_a_parser_that_is_wrong(lane: FastLane) -> None:
     with pytest.raises(LanesDiffer):
         run(seed=1, count=20_000, fast_lane=lane)
+
+
+def plainly(recognise: Recogniser, mistake: Callable[[bytes], bytes]) -> Recogniser:
+    """The kernel, after a change to what it was given that keeps all positions."""
+
+    def asked(buffer: bytes, start: int, end: int, signers: dict[bytes, Signer], now_s: int, most: int) -> Any:
+        changed = mistake(buffer)
+        assert len(changed) == len(buffer)
+        return recognise(changed, start, end, signers, now_s, most)
+
+    return asked
+
+
+def without(name: bytes) -> Callable[[bytes], bytes]:
+    """Takes fields that begin so for such as change nothing."""
+    return lambda raw: re.sub(b"\r\n" + name, lambda found: b"\r\nAccept:".ljust(len(found[0])), raw)
+
+
+def shifted(*arguments: Any) -> Any:
+    """Says that a body ends a byte late."""
+    found = plainrequest.write(*arguments)
+    return (*found[:4], found[4] + 1, *found[5:]) if isinstance(found, tuple) else found
+
+
+def greedy(buffer: bytes, start: int, end: int, signers: dict[bytes, Signer], now_s: int, most: int) -> Any:
+    """Looks behind the end of what has arrived."""
+    return plainrequest.read(buffer, start, len(buffer), signers, now_s, most)
+
+
+def trusting(buffer: bytes, start: int, end: int, signers: dict[bytes, Signer], now_s: int, most: int) -> Any:
+    """Verifies no signature."""
+    found = plainrequest.read(buffer, start, end, {}, now_s, most)
+    return ("GET", b"/", signers[found]) if found in signers else found
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        PlainKernel(read=plainly(plainrequest.read, without(b"Content-Length:"))),
+        PlainKernel(write=plainly(plainrequest.write, without(b"Transfer-Encoding:"))),
+        PlainKernel(write=plainly(plainrequest.write, without(b"Content-Length: 5"))),
+        PlainKernel(read=plainly(plainrequest.read, without(b"hOST: s3"))),
+        PlainKernel(read=plainly(plainrequest.read, lambda raw: raw.replace(b"http/1.1", b"HTTP/1.1"))),
+        PlainKernel(read=greedy),
+        PlainKernel(read=trusting),
+        PlainKernel(write=shifted),
+    ],
+)
+def test_the_fuzz_finds_a_kernel_of_plain_requests_that_is_wrong(kernel: PlainKernel) -> None:
+    with pytest.raises(LanesDiffer):
+        run(seed=1, count=20_000, kernel=kernel)
 
 
 def test_a_parser_that_accepts_beginnings_is_found() -> None:
