@@ -576,13 +576,6 @@ class MasterKeyWrong(OperatorError):
 
 
 @dataclass(eq=False)
-class MissingDependency(OperatorError):
-    what: str
-    package: str
-    sentence: ClassVar[str] = "{what} needs the package {package}, which is not installed"
-
-
-@dataclass(eq=False)
 class ProtocolMismatch(OperatorError):
     """Two processes of one daemon do not understand each other (a half-finished upgrade)."""
 

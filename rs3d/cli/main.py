@@ -12,7 +12,6 @@ from rs3d import __version__
 from rs3d.cli.keycommands import add_bucket_keys, add_kms_keys, add_master_key
 
 EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
 EXIT_CONFIGURATION: Final = 78
 """EX_CONFIG of sysexits.h; the service unit does not restart after it."""
 

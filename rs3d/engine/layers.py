@@ -170,9 +170,6 @@ def _other_cipher(cipher: Cipher) -> Cipher:
     return Cipher.CHACHA20_POLY1305 if cipher is Cipher.AES_256_GCM else Cipher.AES_256_GCM
 
 
-NO_LAYERS: Final = LayersPlan()
-
-
 def open_decoder(recipe: Recipe, stored_bytes: int, context: bytes, data_key: EncryptionKey | None) -> Decoder:
     """A decoder of stored bytes.
 

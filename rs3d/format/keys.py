@@ -28,7 +28,6 @@ CHUNK_BYTES: Final = 464
 """Longest text of one row: with the widest prefix (a node's 17 bytes) and the widest suffix (an upload's 24) it
 makes 505 bytes."""
 
-NODE_PREFIX_BYTES: Final = 17
 BUCKET_PREFIX_BYTES: Final = 8
 MAXIMUM_SEQUENCE: Final = (1 << 64) - 1
 

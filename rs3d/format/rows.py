@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from rs3d.errors import InvalidArgument, RecordDamaged
-from rs3d.types.buckets import BucketCounters
 from rs3d.types.identifiers import BlobId, Sequence
 from rs3d.types.objects import Checksum, ChecksumType, Extent, ListedObject, PartEntry
 
@@ -421,7 +420,3 @@ class LogSegmentRow(NamedTuple):
     last_sequence: int
     record_bytes: int
     live_bytes: int
-
-
-def counters_of(raw: bytes) -> BucketCounters:
-    return BucketCounters(*COUNTERS.unpack(raw))

@@ -1,4 +1,4 @@
-"""Connections without a network: a transport over two byte arrays, and a request body out of memory.
+"""Connections without a network: a transport over two byte arrays.
 
 Made for tests of everything above HTTP, and kept beside the real transports because it must behave as they do:
 deadlines, interruptions, resets and the end of a stream included.
@@ -188,34 +188,3 @@ def memory_pair(
         MemoryTransport(downward, upward, peer=server, local=client),
         MemoryTransport(upward, downward, peer=client, local=server),
     )
-
-
-class MemoryBody:
-    """A `RequestBody` out of memory, for calling a handler without a connection."""
-
-    __slots__ = ("_offset", "_view")
-
-    def __init__(self, data: Buffer = b"") -> None:
-        """Args:
-        data: the body; borrowed.
-        """
-        self._view = memoryview(data).cast("B")
-        self._offset = 0
-
-    @property
-    def declared_bytes(self) -> int | None:
-        return len(self._view)
-
-    async def receive_into(self, buffer: memoryview) -> int:
-        if not len(buffer):
-            raise ValueError("the buffer is empty")
-        piece = self._view[self._offset : self._offset + len(buffer)]
-        buffer[: len(piece)] = piece
-        self._offset += len(piece)
-        return len(piece)
-
-    def whole(self) -> memoryview | None:
-        if self._offset:
-            return None
-        self._offset = len(self._view)
-        return self._view

@@ -32,9 +32,6 @@ DIGEST_BYTES: Final[dict[str, int]] = {
 HEADERS: Final[dict[bytes, str]] = {b"x-amz-checksum-" + name.lower().encode(): name for name in DIGEST_BYTES}
 """Header name → algorithm."""
 
-XML_NAMES: Final[dict[str, str]] = {name: f"Checksum{name}" for name in DIGEST_BYTES}
-"""Algorithm → element name in XML documents."""
-
 
 def header_name(algorithm: str) -> bytes:
     """The header that carries a value of `algorithm`."""

@@ -9,7 +9,6 @@ to an unknown sub-resource must never become an object. Source: S3 API reference
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
 from rs3d.s3.errors import S3Refusal
@@ -24,13 +23,6 @@ class Operation:
     name: str
     action: str
     version_action: str = ""
-
-
-class Selector(Enum):
-    """What besides method and resource chooses the row."""
-
-    QUERY = "query"
-    PLAIN = "plain"
 
 
 _S, _B, _O = Resource.SERVICE, Resource.BUCKET, Resource.OBJECT

@@ -12,7 +12,7 @@ import msgspec
 
 from rs3d.format import recordbodies as bodies
 from rs3d.format.keys import suffixed_path
-from rs3d.format.rows import ORIGIN, PART, Origin, SetRow, unpack_part
+from rs3d.format.rows import ORIGIN, PART, Origin, unpack_part
 from rs3d.stores.catalogreferences import (
     Applicable,
     add_blob_reference,
@@ -37,7 +37,6 @@ class UploadRow(msgspec.Struct, frozen=True):
 
 
 UPLOAD_DECODER: Final = msgspec.msgpack.Decoder(UploadRow)
-NO_SET: Final = SetRow(0, 0, 0, 0, 0, 0, 0, 0, b"")
 
 
 def part_key(upload: bytes, number: int) -> bytes:

@@ -87,10 +87,6 @@ class Files(Protocol):
         """fsync: of a directory, its entries are on stable storage when it returns. A failure is never retried."""
         ...
 
-    def sync_file_system(self, descriptor: int) -> None:
-        """syncfs: everything dirty in the descriptor's file system is on stable storage when it returns."""
-        ...
-
     def rename(self, source: str, target: str, *, source_directory: int, target_directory: int) -> None:
         """Move within one file system, replacing `target`."""
         ...
@@ -167,9 +163,6 @@ class SystemFiles:
 
     def sync(self, descriptor: int) -> None:
         os.fsync(descriptor)
-
-    def sync_file_system(self, descriptor: int) -> None:
-        posix.syncfs(descriptor)
 
     def rename(self, source: str, target: str, *, source_directory: int, target_directory: int) -> None:
         os.rename(source, target, src_dir_fd=source_directory, dst_dir_fd=target_directory)

@@ -11,7 +11,6 @@ import contextlib
 import os
 import threading
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from rs3d.format.logsegment import (
@@ -51,16 +50,6 @@ class Mark(NamedTuple):
     length: int
     crc: int
     records: int
-
-
-@dataclass(frozen=True, slots=True)
-class LogEnd:
-    """Where the log ends: the number of its last segment, the offset behind its last record, the highest number ever
-    named."""
-
-    number: int
-    offset: int
-    highest_number: int
 
 
 class LogPreparation:

@@ -67,10 +67,6 @@ class Synced(NamedTuple):
     inode: int
 
 
-class SyncedAll(NamedTuple):
-    """syncfs."""
-
-
 class Linked(NamedTuple):
     directory: int
     name: str
@@ -114,7 +110,7 @@ class Acknowledged(NamedTuple):
 
 
 Event = (
-    Made | Changed | Rotted | Synced | SyncedAll | Linked | Renamed | Removed | CommitBegun | Committed | CatalogSynced
+    Made | Changed | Rotted | Synced | Linked | Renamed | Removed | CommitBegun | Committed | CatalogSynced
     | Issued | Acknowledged
 )  # fmt: skip
 
@@ -234,9 +230,6 @@ class Disk:
             self.files[event.inode].rot(event.change)
         elif isinstance(event, Synced):
             self._sync(event.inode)
-        elif isinstance(event, SyncedAll):
-            for inode in [*self.files, *self.entries]:
-                self._sync(inode)
         elif isinstance(event, Made):
             if event.is_directory:
                 self.entries[event.inode] = {}

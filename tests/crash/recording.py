@@ -29,7 +29,6 @@ from tests.crash.disk import (
     Renamed,
     Rotted,
     Synced,
-    SyncedAll,
     Truncate,
     Write,
 )
@@ -111,9 +110,6 @@ class RecordingFiles(SystemFiles):
 
     def sync(self, descriptor: int) -> None:
         self.note(Synced(self._of(descriptor)))
-
-    def sync_file_system(self, descriptor: int) -> None:
-        self.note(SyncedAll())
 
     def rename(self, source: str, target: str, *, source_directory: int, target_directory: int) -> None:
         with self.lock:

@@ -55,7 +55,6 @@ from rs3d.format.keyring import MASTER_KEY, decode_keyring_file
 
 FILE_NAME: Final = "keyring"
 """In the store's directory, unless the configuration names another place."""
-PASSPHRASE_CREDENTIAL: Final = "rs3d.keyring-passphrase"
 ACCOUNT: Final = "000000000000"
 """Stands for the account in canonical ids: there is none."""
 
