@@ -96,13 +96,9 @@ class CommitterControl:
                 if found:
                     return found
                 raise EOFError("the committer closed its control socket")
-            answer = self._match(messages.decode_notice(raw))
-            if answer is not None:
-                found.append(answer)
+            found.append(self._match(messages.decode_notice(raw)))
 
-    def _match(self, notice: messages.Notice) -> Answer | None:
-        if not isinstance(notice, messages.ChannelAdded | messages.EpochClosed | messages.Refused):
-            return None
+    def _match(self, notice: messages.Notice) -> Answer:
         if not self._questions:
             raise ProtocolMismatch(what="the committer answers what was not asked")
         question = self._questions.popleft()

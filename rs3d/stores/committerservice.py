@@ -146,7 +146,7 @@ class CommitterService:
     # ------------------------------------------------------------------------------------------------------- loop
 
     def serve(self) -> None:
-        """Serve until `stop`, a Drain, or the end of the supervisor's channel."""
+        """Serve until `stop` or the end of the supervisor's channel, and answer all that has come by then."""
         while True:
             ready = self._ready()
             if not ready and self._draining:
@@ -155,8 +155,6 @@ class CommitterService:
                 self._serve_batch(ready)
             if self._jobs:
                 self._work()
-        if self._control is not None:
-            self._tell(messages.Drained())
 
     def fail(self, reason: str) -> None:
         """After `serve` raised, where no process ends with it: nothing more is committed, and whoever waits for an
@@ -405,33 +403,12 @@ class CommitterService:
             epoch = self.add_channel(socket.socket(fileno=os.dup(descriptors[0])), message.role, message.epoch)
             os.close(descriptors[0])
             self._tell(messages.ChannelAdded(epoch))
-        elif isinstance(message, messages.Reaped):
+        else:
             self.close_epoch(message.epoch)
             self._tell(messages.EpochClosed(message.epoch))
-        elif isinstance(message, messages.Drain):
-            self._draining = True
-        elif isinstance(message, messages.AcceptClock):
-            self._core.clock.accept()
-        else:
-            self._tell(self.status())
-
-    def status(self) -> messages.StatusAnswer:
-        core = self._core
-        return messages.StatusAnswer(
-            sequence=core.clock.last,
-            committed=core.committed,
-            refused=core.refused,
-            batches=core.batches,
-            read_only=core.read_only or "",
-            clock_is_suspect=core.clock.is_suspect,
-            log_segment=core.log.number,
-            log_offset=core.log.offset,
-            epochs=dict(core.open_epochs),
-            syncing=self.syncing,
-        )
 
     def _tell(self, notice: messages.Notice) -> None:
-        """Tell the supervisor; a full socket loses a notice, for it can ask again."""
+        """Answer the supervisor, in the order in which it asked. One that reads no answers any more loses them."""
         if self._control is not None:
             try:
                 self._control.send(messages.encode_control(notice))

@@ -288,50 +288,16 @@ class Reaped(msgspec.Struct, tag="reaped", frozen=True):
     epoch: int
 
 
-class Drain(msgspec.Struct, tag="drain", frozen=True):
-    """Answer everything that is outstanding, then end."""
-
-
-class AcceptClock(msgspec.Struct, tag="accept clock", frozen=True):
-    """An operator says that the wall clock is right."""
-
-
-class StatusQuestion(msgspec.Struct, tag="status", frozen=True):
-    """Ask for a StatusAnswer."""
-
-
 class ChannelAdded(msgspec.Struct, tag="channel added", frozen=True):
+    """The channel is served, under this epoch."""
+
     epoch: int
 
 
 class EpochClosed(msgspec.Struct, tag="epoch closed", frozen=True):
+    """What the process had sent is committed, and the epoch is closed."""
+
     epoch: int
-
-
-class Drained(msgspec.Struct, tag="drained", frozen=True):
-    pass
-
-
-class StatusAnswer(msgspec.Struct, tag="status answer", frozen=True):
-    """What the committer knows of itself."""
-
-    sequence: int
-    committed: int
-    refused: int
-    batches: int
-    read_only: str
-    clock_is_suspect: bool
-    log_segment: int
-    log_offset: int
-    epochs: dict[int, str]
-    syncing: bool
-
-
-class Heartbeat(msgspec.Struct, tag="heartbeat", frozen=True):
-    """From the committer's heartbeat thread: alive; `syncing` tells that a sync is in progress, which is no reason
-    to kill it."""
-
-    syncing: bool
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):
@@ -340,8 +306,8 @@ class Refused(msgspec.Struct, tag="refused", frozen=True):
     reason: str
 
 
-Control = AddChannel | Reaped | Drain | AcceptClock | StatusQuestion
-Notice = ChannelAdded | EpochClosed | Drained | StatusAnswer | Heartbeat | Refused
+Control = AddChannel | Reaped
+Notice = ChannelAdded | EpochClosed | Refused
 _CONTROL_DECODER: Final = msgspec.msgpack.Decoder(Control)
 _NOTICE_DECODER: Final = msgspec.msgpack.Decoder(Notice)
 
