@@ -94,7 +94,9 @@ WORKER_FAMILIES: Final = (
 )
 
 COMMITTED_OPERATIONS: Final = Family(
-    "rs3d_committed_operations_total", Kind.COUNTER, "Operations answered by the committer."
+    "rs3d_committed_operations_total",
+    Kind.COUNTER,
+    "Operations that the committer carried out; refused ones are not counted.",
 )
 COMMIT_BATCHES: Final = Family(
     "rs3d_commit_batches_total", Kind.COUNTER, "Group commits: one sync of log and catalog each."

@@ -163,7 +163,7 @@ class CommitterCore:
         """Why nothing is committed any more; set once and for good by a failed sync (STORE.md 6)."""
         self.batches = 0
         self.committed = 0
-        self.refused = 0
+        """Operations that were carried out; a refused one is none."""
         self.open_epochs: dict[int, str] = {}
         self.settled_runs: dict[int, int] = {}
         """Compacted runs of the log, by number, with their live bytes when they were written: `choose_run`. Not kept
@@ -250,9 +250,9 @@ class CommitterCore:
             failure = self._make_durable(transaction)
             if failure is not None:
                 return [Reply(reply.counter, None, failure) for reply in replies], 0
-            self._note_epochs(batch, replies)
         else:
             self._undo(transaction, start)
+        self._note_outcomes(batch, replies)
         return replies, needed_bytes
 
     def _run_one(self, desk: Desk, submitted: Submitted) -> Reply:
@@ -273,7 +273,6 @@ class CommitterCore:
         try:
             plan = self._plan(desk, submitted)
         except Rs3dError as refusal:
-            self.refused += 1
             return Reply(counter, None, refusal)
         except _UNUSABLE as error:
             raise _ApplyFailed(error) from error
@@ -346,8 +345,7 @@ class CommitterCore:
             transaction.merge(child)
             merged = True
             return reply
-        except (_ApplyFailed, lmdb.Error) as failed:
-            self.refused += 1
+        except (_ApplyFailed, *_UNUSABLE) as failed:
             return Reply(submitted.operation.id.counter, None, _refusal(failed))
         finally:
             desk.transaction = transaction
@@ -427,7 +425,7 @@ class CommitterCore:
         if transaction.changed or self.log.batch_bytes:
             try:
                 transaction.flush()
-            except lmdb.Error as error:
+            except _UNUSABLE as error:
                 raise _ApplyFailed(error) from error
 
     def _make_durable(self, transaction: CatalogTransaction) -> Rs3dError | None:
@@ -469,12 +467,14 @@ class CommitterCore:
             return full
         return None
 
-    def _note_epochs(self, batch: Items[Submitted], replies: list[Reply]) -> None:
-        """Follow the epochs that the batch opened or closed."""
-        self.committed += len(replies)
+    def _note_outcomes(self, batch: Items[Submitted], replies: list[Reply]) -> None:
+        """Count what was carried out, and follow the epochs that it opened or closed and the damage it declared."""
         for submitted, reply in zip(batch, replies, strict=False):
+            if reply.error is not None:
+                continue
+            self.committed += 1
             operation = submitted.operation
-            if type(operation) not in _FOLLOWED or reply.error is not None:
+            if type(operation) not in _FOLLOWED:
                 continue
             if isinstance(operation, ops.OpenEpoch) and reply.outcome is not None:
                 self.open_epochs[decode_outcome(reply.outcome).sequence] = operation.role
