@@ -122,11 +122,18 @@ class PlainCallers:
         way has to look."""
         most_fields = self.limits.header_count
         found = kernel(data, start, end, self.signers, self.second, most_fields)
-        if isinstance(found, bytes):
-            if not self.meet_signer(found):
-                return None
-            found = kernel(data, start, end, self.signers, self.second, most_fields)
-        return None if isinstance(found, bytes) else found
+        if not isinstance(found, bytes):
+            return found
+        signer = self._meet_signer(found)
+        if signer is None:
+            return None
+        proven = kernel(data, start, end, {found: signer}, self.second, most_fields)
+        if proven is None or isinstance(proven, bytes):
+            return None  # whoever cannot sign takes no place from those who can
+        if len(self.signers) >= _KNOWN_SIGNERS:
+            self._forget_who(self._generation)
+        self.signers[found] = signer
+        return proven
 
     def is_ours(self, head_bytes: int, path: bytes, host: bytes) -> bool:
         """Whether a head of that length is within the limits, and names the bucket in its path."""
@@ -159,21 +166,20 @@ class PlainCallers:
             permitted = bucket.permitted[signer, action] = self._may(signer.owner, action, bucket.bucket)
         return Addressed(bucket, path[slash + 1 :]) if permitted else None
 
-    def meet_signer(self, before_signature: bytes) -> bool:
-        """Remember who signs with this beginning of an Authorization header; False where the long way has to look."""
+    def _meet_signer(self, before_signature: bytes) -> Signer | None:
+        """Who signs with this beginning of an Authorization header; None where the long way has to look."""
         self.warm.end()  # credentials are read in a view of their own
         signer = find_signer(before_signature, self._region)
         if signer is None:
-            return False
+            return None
         access_key, scope, signed = signer
         credentials = self._engine.credentials(access_key)
         if credentials is None:
-            return False
-        if len(self.signers) >= _KNOWN_SIGNERS or credentials.generation != self._generation:
+            return None
+        if credentials.generation != self._generation:
             self._forget_who(credentials.generation)
         key = self._keys.signing_key(access_key, credentials.generation, credentials.secret, scope)
-        self.signers[before_signature] = Signer(key, str(scope).encode("ascii"), signed, credentials.identity)
-        return True
+        return Signer(key, str(scope).encode("ascii"), signed, credentials.identity)
 
     def _forget_who(self, generation: int) -> None:
         """A user or key has changed, or there are too many: nobody is known, and nothing of who may do what."""

@@ -14,9 +14,10 @@ import trio.testing
 from rs3d.engine.configuration import EngineConfig, Verify
 from rs3d.engine.requests import BucketChange
 from rs3d.http.shortcut import Taken
-from rs3d.s3 import plainreads
+from rs3d.kernels.plainrequest import Signer
+from rs3d.s3 import plaincallers, plainreads
 from rs3d.s3.configuration import CustomerKeys, S3Config
-from rs3d.s3.plaincallers import KnownBucket
+from rs3d.s3.plaincallers import KnownBucket, PlainCallers
 from rs3d.s3.plainreads import PlainReads
 from rs3d.stores.interfaces import CatalogSnapshot
 from rs3d.types.identities import BucketGrant, KeyStatus
@@ -444,6 +445,39 @@ def test_a_wrong_signature_is_refused_with_the_usual_words(root: Caller, bucket:
     assert (answer.status, answer.code) == (403, "SignatureDoesNotMatch")
     assert root.request("GET", f"/{bucket}/k", clock_offset_s=-1000).code == "RequestTimeTooSkewed"
     assert shortcuts == ["GetObject"]
+
+
+def test_whoever_cannot_sign_takes_no_place_from_those_who_can(
+    root: Caller, bucket: str, shortcuts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met: list[bytes] = []
+    meet = PlainCallers._meet_signer
+
+    def watched(self: PlainCallers, before_signature: bytes) -> Signer | None:
+        met.append(before_signature)
+        return meet(self, before_signature)
+
+    monkeypatch.setattr(PlainCallers, "_meet_signer", watched)
+    monkeypatch.setattr(plaincallers, "_KNOWN_SIGNERS", 3)
+    root.put(f"/{bucket}/k", b"x")
+    assert root.get(f"/{bucket}/k").status == 200
+    met.clear()
+    names = ("accept", "accept-language", "amz-sdk-request", "amz-sdk-invocation-id", "x-amz-user-agent")
+    for name in names:
+        extra = [(name, "signed")]
+        headers = [
+            (field, value[:-1] + ("0" if value[-1] != "0" else "1") if field == "authorization" else value)
+            for field, value in root.headers("GET", f"/{bucket}/k", extra)
+        ]
+        with Connection(root.address) as connection:
+            connection.send_request("GET", f"/{bucket}/k", headers)
+            assert connection.receive("GET").code == "SignatureDoesNotMatch"
+    assert len(set(met)) == 5
+    assert root.get(f"/{bucket}/k").status == 200
+    assert len(met) == 5  # who was known is known
+    for name in names:
+        assert root.get(f"/{bucket}/k", (name, "signed")).status == 200
+    assert len(shortcuts) == 7
 
 
 def test_a_body_in_a_file_is_sent_at_once_when_it_was_verified_a_moment_ago(
