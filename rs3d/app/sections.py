@@ -106,7 +106,7 @@ class ZeroCopyConfig:
     direct_io_threshold: int = 128 * 1024
     """Bytes; shorter pieces of a body take the page cache."""
     splice: bool = True
-    """Plain objects are sent from the page cache by sendfile; otherwise, and over TLS, from a buffer."""
+    """Plain objects, and decoded bodies that are kept, are sent by sendfile; otherwise, and over TLS, from a buffer."""
     mmap: bool = True
     """What is sent from the page cache is checked there through a mapping; otherwise by reading it."""
 

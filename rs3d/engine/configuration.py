@@ -42,12 +42,14 @@ class EngineConfig:
     decoded_bytes: int = 64 * MIB
     """Memory for decoded bodies of up to 1 MiB that are asked for again and again, with `verify = memo`; 0 = none."""
     threads: int = 16
-    """Threads that hash and write bodies, made when needed; as many again read and verify."""
+    """Threads that hash and write bodies, made when needed; as many again read and verify, and as many again receive
+    plain PUTs."""
     hash_aside_bytes: int = 32 * KIB
-    """From this piece size on, MD5 runs in a thread of its own, together with that of other bodies, while the piece is
-    written."""
+    """From this piece size on, MD5 and the tables of a blob are made together with those of other bodies under way;
+    of a body that is alone, by a second thread while the piece is written."""
     compression: str = "off"
-    """How buckets without a `compression` setting of their own store new objects: off, lz4, zstd:LEVEL, adaptive."""
+    """How buckets without a `compression` setting of their own store new objects: off, lz4, zstd, zstd:LEVEL,
+    adaptive."""
     dedup: str = "off"
     """How buckets without a `dedup` setting of their own store new objects: off, fixed:SIZE, content-defined:SIZE."""
     dedup_min_object_bytes: int = 128 * KIB
