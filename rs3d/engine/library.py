@@ -120,7 +120,7 @@ async def open_store_parts(
         verify = VerifyMode.ALWAYS if config.verify is Verify.ALWAYS else VerifyMode.MEMO
         blobs = LocalBlobStore(root, BlobStoreConfig(verify=verify), clock=machine, files=files)
         held.callback(blobs.close)
-        horizon = Horizon(clock=machine)
+        horizon = Horizon()
         held.callback(horizon.close)
         settings = CommitterSettings(
             store_id=meta.store_id, map_bytes=meta.map_bytes, segment_bytes=options.log_segment_bytes

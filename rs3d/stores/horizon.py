@@ -19,7 +19,6 @@ import threading
 from collections.abc import Iterable
 from typing import Final
 
-from rs3d.clock import NANOSECONDS_PER_SECOND, Clock, SystemClock
 from rs3d.errors import ProtocolMismatch, SlowDown
 from rs3d.kernels.posix import add_u64, load_u64_acquire, store_u64_release
 from rs3d.types.identifiers import Sequence
@@ -84,9 +83,9 @@ class HorizonView:
 class Horizon:
     """A process's own page. Threads may share it."""
 
-    __slots__ = ("_clock", "_entered_ns", "_free", "_lock", "_page")
+    __slots__ = ("_free", "_lock", "_page", "_taken")
 
-    def __init__(self, descriptor: int | None = None, *, clock: Clock | None = None) -> None:
+    def __init__(self, descriptor: int | None = None) -> None:
         """Use the page of this descriptor, which stays the caller's; None makes a private page (for one process).
 
         Raises:
@@ -98,9 +97,8 @@ class Horizon:
         finally:
             if descriptor is None:
                 os.close(own)
-        self._clock = clock or SystemClock()
         self._free = list(range(load_u64_acquire(self._page, SLOT_BYTES) - 1, -1, -1))
-        self._entered_ns: dict[int, int] = {}
+        self._taken: set[int] = set()
         self._lock = threading.Lock()
 
     def enter(self, sequence: Sequence) -> int:
@@ -116,34 +114,29 @@ class Horizon:
             if not self._free:
                 raise SlowDown(what="slots for responses that read")
             slot = self._free.pop()
-            self._entered_ns[slot] = self._clock.boot_ns()
+            self._taken.add(slot)
         # The slot holds 0: adding publishes the value and is a full barrier, which a plain store is not.
         add_u64(self._page, HEAD_BYTES + slot * SLOT_BYTES, sequence + 1)
         return slot
 
     def leave(self, slot: int) -> None:
-        """Free a slot of `enter`: all descriptors are open, or the response has ended.
+        """Free a slot of `enter`: all descriptors are open, or the response has ended. Until then it keeps garbage on
+        the disk, for as long as its client goes on reading: the HTTP server cuts one that does not.
 
         Raises:
             ValueError: the slot is not taken.
         """
-        if slot not in self._entered_ns:
+        if slot not in self._taken:
             raise ValueError(f"slot {slot} of the horizon is not taken")
         store_u64_release(self._page, HEAD_BYTES + slot * SLOT_BYTES, 0)
         with self._lock:
-            del self._entered_ns[slot]
+            self._taken.remove(slot)
             self._free.append(slot)
-
-    def overdue(self, maximum_age_s: float) -> list[int]:
-        """Slots taken longer than that: their responses are to be reset, for they keep garbage on the disk."""
-        limit = self._clock.boot_ns() - int(maximum_age_s * NANOSECONDS_PER_SECOND)
-        with self._lock:
-            return [slot for slot, entered in self._entered_ns.items() if entered < limit]
 
     def minimum(self) -> Sequence:
         """As `HorizonView.minimum`, of this page; only what is taken is looked at."""
         with self._lock:
-            taken = list(self._entered_ns)
+            taken = list(self._taken)
         values = (load_u64_acquire(self._page, HEAD_BYTES + slot * SLOT_BYTES) for slot in taken)
         # A slot taken but not yet published belongs to a reader that has no view yet: it holds nothing.
         return Sequence(min((value - 1 for value in values if value), default=NO_READERS))

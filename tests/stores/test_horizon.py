@@ -6,7 +6,6 @@ import os
 
 import pytest
 
-from rs3d.clock import ManualClock
 from rs3d.errors import ProtocolMismatch, SlowDown
 from rs3d.stores.horizon import (
     NO_READERS,
@@ -66,16 +65,6 @@ def test_store_rule_15_a_dead_process_holds_until_its_page_is_cleared() -> None:
     assert view.minimum() == NO_READERS
     view.close()
     os.close(page)
-
-
-def test_store_rule_15_a_response_that_stays_too_long_is_named() -> None:
-    clock = ManualClock()
-    horizon = Horizon(clock=clock)
-    slow = horizon.enter(Sequence(1))
-    clock.advance(100)
-    horizon.enter(Sequence(2))
-    assert horizon.overdue(99) == [slow]
-    assert horizon.overdue(101) == []
 
 
 def test_a_slot_is_left_once() -> None:
