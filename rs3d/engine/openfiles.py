@@ -3,7 +3,8 @@ and then the decoded bodies (`decodedbodies`).
 
 Opening, looking at and closing a file costs as much as the rest of a request that sends it: most of all because a MiB
 that goes by empties the processor's caches of the code for it. A file that was unlinked meanwhile keeps its space while
-it is held, and a decoder holds a key, so what was not used for a second is let go, and everything after nine. Whether
+it is held, and a decoder holds a key, so what was not used for a second is let go, and every file after nine (decoded
+bodies, which are memory alone, after a minute). Whether
 bytes that are sent from the page cache are verified, and still in memory, is asked each time; what is decoded is
 checked each time.
 """

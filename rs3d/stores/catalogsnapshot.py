@@ -1,5 +1,9 @@
 """One consistent view of the catalog: `interfaces.CatalogSnapshot` on an LMDB read transaction and the log's
-records."""
+records.
+
+Read on the loop: a row or record in memory costs microseconds, a cold page of either one access of the disk, during
+which nothing else of the process goes on.
+"""
 
 from __future__ import annotations
 

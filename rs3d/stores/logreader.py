@@ -2,7 +2,9 @@
 record".
 
 A `LogReader` may be shared by threads; it keeps descriptors of segments open, so a replaced segment stays readable
-while it is referred to. Reads block only on cold pages.
+while it is referred to. A read blocks where its pages are not in memory, and small ones are made on the loop all
+the same: a record that nobody read for long costs one access of the disk, during which nothing else of the process
+goes on.
 """
 
 from __future__ import annotations
