@@ -8,6 +8,7 @@ current wait interrupted: nothing is cancelled, so the connection can still send
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import trio
@@ -103,23 +104,34 @@ class Watched(Protocol):
 class Watchdog:
     """Interrupts those of its `members` that are past their deadline. One for each server."""
 
-    __slots__ = ("members", "now")
+    __slots__ = ("_before", "members", "now")
 
     def __init__(self) -> None:
         """Must be called within trio."""
         self.members: set[Watched] = set()
         self.now = trio.current_time()
         """The time of the last tick: good enough for deadlines far away, and free."""
+        self._before: list[Callable[[], None]] = []
 
     def after(self, seconds: float) -> float:
         """A moment at least `seconds` from now, and at most one tick more."""
         return self.now + seconds + TICK_S
 
+    def before_each_look(self, call: Callable[[], None]) -> None:
+        """Have `call` bring deadlines up to date that nobody moves meanwhile. It must not raise."""
+        self._before.append(call)
+
     async def run(self) -> None:
         """Watch for ever."""
         while True:
             await trio.sleep(TICK_S)
-            now = self.now = trio.current_time()
-            for connection in [member for member in self.members if member.deadline.expires <= now]:
-                # Without effect on one that is just not waiting; it is still past its deadline at the next tick.
-                connection.interrupt()
+            self.look()
+
+    def look(self) -> None:
+        """Interrupt those that are past their deadline. `run` does so every TICK_S."""
+        now = self.now = trio.current_time()
+        for call in self._before:
+            call()
+        for connection in [member for member in self.members if member.deadline.expires <= now]:
+            # Without effect on one that is just not waiting; it is still past its deadline at the next tick.
+            connection.interrupt()

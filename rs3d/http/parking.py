@@ -4,17 +4,16 @@ Waiting in trio costs a connection some 20 µs a request: a system call to be wa
 down and up through its coroutines. Parked connections are watched without any of that. When bytes arrive for some of
 them, the watching task receives, and where the application knows a shortcut (`shortcut.py`) it answers on the spot, or
 when the answer has been made: the connection stays parked and its task sleeps on. A body in a file goes out from here
-too, piece by piece as the socket takes it, at the client's pace. Every other request wakes the connection's task and
-hands it the bytes.
+too, piece by piece as the socket takes it, at the client's pace, without the interpreter (`kernels.parkedsockets`).
+Every other request wakes the connection's task and hands it the bytes.
 
 Only plain sockets are parked; a TLS connection waits in its own task as before. For one loop.
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
-import select
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -25,19 +24,16 @@ import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, reschedule, wait_readable, wait_task_rescheduled
 
 from rs3d.clock import Clock
+from rs3d.http.answers import Answer, ask
 from rs3d.http.bodyreceiving import Receiver, Receivers
 from rs3d.http.buffers import ReceiveBuffer, ReceiveBufferPool
 from rs3d.http.deadlines import Deadline, Watchdog
 from rs3d.http.limits import HttpLimits
-from rs3d.http.messages import Buffer
+from rs3d.http.loopwait import LoopWait, epoll_watching
 from rs3d.http.observer import Observer
 from rs3d.http.shortcut import FindShortcut, Incoming, Shortcut, Taken, Underway
 from rs3d.http.transport import TransportInterrupted, rest_of
-
-logger = logging.getLogger(__name__)
-
-TURN_CONNECTIONS: Final = 64
-"""Connections answered before other tasks get their turn: at some 20 µs each about a millisecond."""
+from rs3d.kernels.parkedsockets import ParkedSockets
 
 TURNS: Final = 32
 TURNS_NS: Final = 400_000
@@ -47,21 +43,12 @@ bodies bring the next requests before all have left, and the way through the sch
 TURN_BYTES: Final = 4 << 20
 """Bytes sent before other tasks get their turn: about a millisecond of copying."""
 
+LINGER_NS: Final = 5_000_000
+"""How long an answer that the kernel has sent may wait to be counted, and its file to be given back. Clients that ask
+again at once do so in a fraction of it, and both take the loop one way."""
+
 Arrival = ReceiveBuffer | None
 """What wakes a parked connection: bytes, or None at the end of the stream."""
-
-
-class _Answer:
-    """An answer on its way out."""
-
-    __slots__ = ("left", "offset", "rest", "started_ns", "taken")
-
-    def __init__(self, taken: Taken, rest: list[Buffer], started_ns: int) -> None:
-        self.taken = taken
-        self.rest = rest
-        """Of head and body in memory."""
-        self.started_ns = started_ns
-        self.offset, self.left = (taken.file.offset, taken.file.length) if taken.file is not None else (0, 0)
 
 
 class _Parked:
@@ -88,7 +75,7 @@ class _Parked:
         self.peer = peer
         self.takes_shortcuts = takes
         self.limits = limits
-        self.answer: _Answer | None = None
+        self.answer: Answer | None = None
         """What the socket has not taken yet: until it has, no request of this connection is looked at."""
         self.request: ReceiveBuffer | None = None
         """A request whose answer is under way; neither is one behind it looked at."""
@@ -120,17 +107,19 @@ class Parking:
         may_take: whether shortcuts are taken in this turn (not while overloaded, nor while draining).
         is_draining: whether a connection has to end after the answer that is on its way.
         """
-        self._epoll = select.epoll()
+        self._sockets = ParkedSockets(LINGER_NS)
         self._parked: dict[int, _Parked] = {}
         self._pool = pool
         self._clock = clock
         self._observer = observer
         self._watchdog = watchdog
+        watchdog.before_each_look(self._look_at_files)
         self._find_shortcut = find_shortcut
         self._may_take = may_take
         self._is_draining = is_draining
         self._receivers = Receivers()
         self._turn_bytes = 0
+        self._loop_wait: LoopWait | None = None
         self.answering = 0
         """Connections whose answers are under way, or not taken whole by the socket yet."""
 
@@ -161,7 +150,7 @@ class Parking:
         fd = connected.fileno()
         parked = _Parked(trio.lowlevel.current_task(), connected, deadline, peer, takes_shortcuts, limits)
         self._parked[fd] = parked
-        self._epoll.register(fd, select.EPOLLIN)
+        self._sockets.watch(fd)
 
         def abort(_raise_cancel: RaiseCancelT) -> Abort:
             if parked.receiver is not None:
@@ -195,12 +184,21 @@ class Parking:
 
     async def run(self) -> None:
         """Watch for ever."""
+        fd = self._sockets.fileno()
         try:
+            await wait_readable(fd)
+            loop_fd = epoll_watching(fd)
+            if loop_fd is not None:
+                self._loop_wait = LoopWait(self._sockets, loop_fd, self._turn)
+                trio.lowlevel.add_instrument(self._loop_wait)
             while True:
-                await wait_readable(self._epoll.fileno())
                 self._turns()
+                await wait_readable(fd)
         finally:
-            self._epoll.close()
+            if self._loop_wait is not None:
+                with contextlib.suppress(KeyError):  # one that raised is there no more
+                    trio.lowlevel.remove_instrument(self._loop_wait)
+            self._sockets.close()
 
     # ------------------------------------------------------------------------------------------------------- a turn
 
@@ -208,26 +206,30 @@ class Parking:
         """What has come, and what comes meanwhile, until there is nothing or other tasks have waited long enough."""
         end_ns = self._clock.boot_ns() + TURNS_NS
         for _ in range(TURNS):
-            events = self._epoll.poll(0, TURN_CONNECTIONS)
-            if not events:
+            ready = self._sockets.turn()
+            if not ready:
                 return
-            self._turn(events)
+            self._turn(ready)
             if self._clock.boot_ns() >= end_ns:
                 return
 
-    def _turn(self, events: list[tuple[int, int]]) -> None:
+    def _turn(self, ready: list[int]) -> None:
         shortcut = self._find_shortcut() if self._find_shortcut is not None and self._may_take() else None
         buffer = self._pool.lease()
         self._turn_bytes = TURN_BYTES
         if shortcut is not None:
             shortcut.begin()
         try:
-            for fd, _ in events:
+            for fd in ready:
                 parked = self._parked.get(fd)
                 if parked is None:
                     continue
-                if parked.answer is not None:
-                    self._go_on(fd, parked, parked.answer)
+                answer = parked.answer
+                if answer is not None:
+                    if answer.began_in_ns is None:
+                        self._go_on(fd, parked, answer)
+                    else:
+                        self._end(fd, parked, answer, answer.began_in_ns)
                 elif parked.request is not None:
                     self._look_away(fd, parked)
                 else:
@@ -253,7 +255,7 @@ class Parking:
             return buffer
         if shortcut is not None:
             started_ns = self._clock.boot_ns()
-            taken = _answer(shortcut, buffer.data, count)
+            taken = ask(shortcut, buffer.data, count)
             if type(taken) is Incoming:
                 buffer.end = count
                 if self._receive(fd, parked, taken, buffer, started_ns):
@@ -316,7 +318,7 @@ class Parking:
         again and again, and of an end whatever it was asked."""
         if parked.is_watched:
             parked.is_watched = False
-            self._epoll.unregister(fd)
+            self._sockets.look_away(fd)
 
     def _made(self, fd: int, parked: _Parked, started_ns: int, taken: Taken | None) -> None:
         """An answer that was under way is there, or is the long way's to make."""
@@ -324,9 +326,9 @@ class Parking:
         if request is None:
             return  # the connection was lost meanwhile
         self.answering -= 1
-        if not parked.is_watched and not self._epoll.closed:  # it is when the whole server was cancelled
+        if not parked.is_watched and not self._sockets.closed:  # it is when the whole server was cancelled
             parked.is_watched = True
-            self._epoll.register(fd, select.EPOLLIN)
+            self._sockets.watch(fd)
         if taken is None:
             self._wake(fd, parked, outcome.Value(request))
             return
@@ -338,57 +340,91 @@ class Parking:
     # ------------------------------------------------------------------------------------------------------ answers
 
     def _begin(self, fd: int, parked: _Parked, taken: Taken, started_ns: int) -> None:
-        answer = _Answer(taken, taken.buffers, started_ns)
+        answer = Answer(taken, started_ns)
+        if self._loop_wait is not None:
+            self._loop_wait.is_worthwhile = True
         if self._send(fd, parked, answer):
             parked.deadline.fix(self._watchdog.after(parked.limits.idle_timeout_s))
             self._observer.shortcut_taken(taken, self._clock.boot_ns() - started_ns)
 
-    def _go_on(self, fd: int, parked: _Parked, answer: _Answer) -> None:
+    def _go_on(self, fd: int, parked: _Parked, answer: Answer) -> None:
         """The socket takes bytes again."""
         parked.deadline.end_wait()
         if self._send(fd, parked, answer):
             self._finish_waiting(parked)
-            self._epoll.modify(fd, select.EPOLLIN)
+            self._sockets.watch_again(fd)
             parked.deadline.fix(self._watchdog.after(parked.limits.idle_timeout_s))
             self._observer.shortcut_taken(answer.taken, self._clock.boot_ns() - answer.started_ns)
             if self._is_draining():
                 self._wake(fd, parked, outcome.Value(None))
 
-    def _send(self, fd: int, parked: _Parked, answer: _Answer) -> bool:
+    def _end(self, fd: int, parked: _Parked, answer: Answer, began_in_ns: int) -> None:
+        """The kernel has sent the rest of a file, or failed to."""
+        sent = self._sockets.sent(fd)
+        if sent is None:
+            return
+        if sent.error:
+            self._wake(fd, parked, outcome.Error(trio.BrokenResourceError(os.strerror(sent.error))))
+            return
+        if answer.taken.release is not None:
+            answer.taken.release()
+        self._finish_waiting(parked)
+        parked.deadline.fix(self._watchdog.after(parked.limits.idle_timeout_s))
+        self._observer.shortcut_taken(answer.taken, began_in_ns + sent.took_ns)
+        if self._is_draining():
+            self._wake(fd, parked, outcome.Value(None))
+
+    def _look_at_files(self) -> None:
+        """Before deadlines are looked at: bound the pace of files that are on their way, by what has left since."""
+        for fd, moved in self._sockets.moved():
+            parked = self._parked[fd]
+            answer, deadline = parked.answer, parked.deadline
+            if answer is None:  # see _forget
+                raise RuntimeError("a file is on its way that is nobody's")
+            if not answer.is_paced:
+                answer.is_paced = True
+                deadline.pace(parked.limits)
+            elif moved:
+                deadline.end_wait()
+                deadline.moved(moved)
+            else:
+                continue
+            deadline.begin_wait()
+
+    def _send(self, fd: int, parked: _Parked, answer: Answer) -> bool:
         """Send what the socket takes; whether that was all. A connection that is lost is woken."""
-        file = answer.taken.file
+        file, rest = answer.taken.file, answer.rest
         try:
-            if answer.rest:
-                more = socket.MSG_MORE if file is not None else 0
-                count = parked.socket.sendmsg(answer.rest, (), more)
-                self._turn_bytes -= count
-                parked.deadline.moved(count)
-                answer.rest = rest_of(answer.rest, count)
-            while answer.left and not answer.rest and file is not None and self._turn_bytes > 0:
-                count = os.sendfile(fd, file.fd, answer.offset, answer.left)
-                if count == 0:
-                    raise BrokenPipeError(f"a file ended {answer.left} bytes early")
-                answer.offset += count
-                answer.left -= count
-                self._turn_bytes -= count
-                parked.deadline.moved(count)
+            if file is None:
+                count = parked.socket.sendmsg(rest)
+            else:
+                head = rest[0] if len(rest) == 1 else b"".join(rest)
+                count = self._sockets.begin(fd, head, file.fd, file.offset, file.length)
         except BlockingIOError:
-            pass
+            count = 0
         except OSError as error:
             self._begin_waiting(parked, answer)
             self._wake(fd, parked, outcome.Error(trio.BrokenResourceError(str(error))))
             return False
-        if answer.rest or answer.left:
-            if self._begin_waiting(parked, answer):
-                self._epoll.modify(fd, select.EPOLLOUT)
-                parked.deadline.pace(parked.limits)
-            parked.deadline.begin_wait()
+        self._turn_bytes -= count
+        in_memory = len(rest[0]) if len(rest) == 1 else sum(map(len, rest))
+        if count == in_memory + (0 if file is None else file.length):
+            if answer.taken.release is not None:
+                answer.taken.release()
+            return True
+        is_new = self._begin_waiting(parked, answer)
+        if count >= in_memory:
+            answer.began_in_ns = self._clock.boot_ns() - answer.started_ns
             return False
-        if answer.taken.release is not None:
-            answer.taken.release()
-        return True
+        answer.rest = rest_of(rest, count)
+        if is_new:
+            self._sockets.watch_for_room(fd)
+            parked.deadline.pace(parked.limits)
+        parked.deadline.moved(count)
+        parked.deadline.begin_wait()
+        return False
 
-    def _begin_waiting(self, parked: _Parked, answer: _Answer) -> bool:
+    def _begin_waiting(self, parked: _Parked, answer: Answer) -> bool:
         """The rest of an answer is the connection's affair from here on; False when it has been already."""
         if parked.answer is not None:
             return False
@@ -414,18 +450,10 @@ class Parking:
             self._pool.release(request)
         answer = parked.answer
         if answer is not None:  # cut
+            self._sockets.forget(fd)
             if answer.taken.release is not None:
                 answer.taken.release()
             self._finish_waiting(parked)
             self._observer.shortcut_cut(answer.taken, self._clock.boot_ns() - answer.started_ns)
-        if parked.is_watched and not self._epoll.closed:
-            self._epoll.unregister(fd)
-
-
-def _answer(shortcut: Shortcut, data: bytearray, count: int) -> Taken | Underway | None:
-    try:
-        return shortcut.answer(data, 0, count)
-    except Exception:
-        # A mistake of the application's: the long way has its own answer, and this task serves all connections.
-        logger.exception("a shortcut failed")
-        return None
+        if parked.is_watched and not self._sockets.closed:
+            self._sockets.look_away(fd)

@@ -29,6 +29,7 @@ KERNELS: tuple[str, ...] = (
     "mapped",
     "md5",
     "merkle",
+    "parkedsockets",
     "plainrequest",
     "posix",
     "receive",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -161,7 +162,7 @@ async def test_a_shortcut_answers_without_waking_the_task() -> None:
 def count_waits(w: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Turns that there had been when the watching task went to the scheduler, from now on."""
     seen: list[int] = []
-    watched = w.parking._epoll.fileno()
+    watched = w.parking._sockets.fileno()
 
     async def noted(fd: int) -> None:
         if fd == watched:  # other servers of this process wait, too
@@ -169,6 +170,7 @@ def count_waits(w: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         await trio.lowlevel.wait_readable(fd)
 
     monkeypatch.setattr(parking_module, "wait_readable", noted)
+    monkeypatch.setattr(parking_module, "epoll_watching", lambda fd: None)  # nobody waits in the loop's place
     return seen
 
 
@@ -293,13 +295,62 @@ async def test_what_the_socket_does_not_take_at_once_follows_without_waking_the_
 async def test_a_file_follows_its_head(large_file: OpenFile) -> None:
     async with world() as w:
         w.echo.file = large_file.body
-        w.echo.release = large_file.close
         for number in range(1, 3):
+            closed = trio.Event()
+            w.echo.release = closed.set
             w.near.send(b"GET\n")
             assert await w.receive(5 + len(LARGE)) == b"head " + LARGE
-            await trio.testing.wait_all_tasks_blocked()
-            assert len(large_file.closed) == number
+            await closed.wait()
+            assert len(w.observer.taken) == number and w.parking.answering == 0
         assert not w.woken.is_set()
+
+
+async def test_a_file_follows_a_head_that_the_socket_did_not_take_at_once(large_file: OpenFile) -> None:
+    async with world() as w:
+        w.echo.file = large_file.body
+        closed = trio.Event()
+        w.echo.release = closed.set
+        filled = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                filled += w.far.send(bytes(1024))
+        w.near.send(b"GET\n")
+        await trio.testing.wait_all_tasks_blocked()
+        assert w.parking.answering == 1
+        assert await w.receive(filled + 5 + len(LARGE)) == bytes(filled) + b"head " + LARGE
+        await closed.wait()
+        assert len(w.observer.taken) == 1
+
+
+async def test_the_pace_of_a_file_is_bounded_by_what_has_left_when_deadlines_are_looked_at(
+    large_file: OpenFile, mock_clock: trio.testing.MockClock
+) -> None:
+    async with world() as w:
+        look = w.parking._watchdog.look
+        w.echo.file = large_file.body
+        w.near.send(b"GET\n")
+        await trio.testing.wait_all_tasks_blocked()
+        for taken in (True, False):
+            look()
+            expected = trio.current_time() + LIMITS.stall_timeout_s
+            assert w.deadline.expires == pytest.approx(expected)
+            mock_clock.jump(20)
+            if taken:  # the bytes fill the budget again, and the wait begins anew
+                await w.receive(len(LARGE) // 2)
+                await trio.testing.wait_all_tasks_blocked()
+        look()
+        assert w.deadline.expires == pytest.approx(expected)
+
+
+async def test_a_request_behind_one_for_a_file_is_looked_at_when_that_was_sent(large_file: OpenFile) -> None:
+    async with world() as w:
+        w.echo.file = large_file.body
+        w.near.send(b"GET\n")
+        await trio.testing.wait_all_tasks_blocked()
+        w.near.send(b"GET\n")
+        await trio.testing.wait_all_tasks_blocked()
+        assert w.echo.turns.count("answer") == 1
+        assert await w.receive(2 * (5 + len(LARGE))) == (b"head " + LARGE) * 2
 
 
 async def test_a_buffer_is_given_back_when_the_last_of_it_was_sent() -> None:
@@ -331,6 +382,7 @@ async def test_an_interrupt_of_an_answer_cuts_it(large_file: OpenFile) -> None:
         w.echo.release = large_file.close
         w.near.send(b"GET\n")
         await trio.testing.wait_all_tasks_blocked()
+        w.parking._watchdog.look()
         assert w.deadline.expires < trio.current_time() + LIMITS.stall_timeout_s + 1
         w.parking.interrupt(w.far.fileno())
         await w.woken.wait()
