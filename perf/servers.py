@@ -159,14 +159,24 @@ class Server:
             self.process.wait()
 
 
+PORTS_IN_USE = (0, 1, 2, 3, 10_000, 10_001, 10_002, 10_003)
+"""SeaweedFS takes four of its own, and for gRPC each 10,000 above these."""
+
+
 def free_port() -> int:
-    """A port nobody listens on, with the three above it likely free too, and each 10,000 above these: SeaweedFS adds
-    so much for gRPC, so the port is below 55,000 (the kernel's own choice seldom is)."""
+    """A port on which nobody listens, nor on the others of PORTS_IN_USE above it. All lie below the range from which
+    the kernel takes the ports of connections: any of those may be in use a moment later."""
     while True:
-        port = random.randrange(20_000, 55_000, 8)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        port = random.randrange(10_000, 22_000, 8)
+        if all(_is_free(port + above) for above in PORTS_IN_USE):
             return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
