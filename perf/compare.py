@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import json
 import shutil
+import signal
 import sys
 import time
 from dataclasses import asdict
@@ -29,7 +30,7 @@ from filesystems import file_system_of
 from jobs import Job, chosen_jobs, populate
 from loadclient import WrongAnswer
 from plot import write_svg
-from processes import MemoryPeak, cpu_s, idle_share, settled_cpu_s
+from processes import MemoryPeak, cpu_s, idle_shares, settled_cpu_s
 from servers import KINDS, Kind, Server
 
 
@@ -66,7 +67,8 @@ def measure(server: Server, job: Job, round_number: int, idle: float) -> Figure:
 
 def run_rounds(servers: list[Server], jobs: list[Job], rounds: int) -> tuple[list[Figure], list[str]]:
     """All jobs on all servers, interleaved. The figures, and what went wrong instead of one."""
-    idle = {server.kind.name: idle_share(server.pid) for server in servers}
+    names = [server.kind.name for server in servers]
+    idle = dict(zip(names, idle_shares([server.pid for server in servers]), strict=True))
     for name, share in idle.items():
         _tell(f"{name}: {share:.1%} of a core with nothing to do")
     figures, problems = list[Figure](), list[str]()
@@ -114,6 +116,7 @@ def main() -> None:
     """The command."""
     parser = options_of()
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # servers are in sessions of their own
     chosen = [(kind, getattr(options, name)) for name, kind in KINDS.items() if getattr(options, name)]
     if not chosen:
         parser.error(f"no server is given; there are {', '.join(f'--{name}' for name in KINDS)}")

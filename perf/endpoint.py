@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from jobs import Job, Target, chosen_jobs, populate
 from loadclient import WrongAnswer
-from processes import cpu_s, idle_share, settled_cpu_s
+from processes import cpu_s, idle_shares, settled_cpu_s
 
 from rs3d.access.signing import SigningIdentity
 
@@ -57,7 +57,7 @@ def measure(target: Target, jobs: list[Job], listed: int, pid: int) -> list[dict
         WrongAnswer
     """
     populate(target, jobs, listed)
-    idle = idle_share(pid) if pid else 0.0
+    idle = idle_shares([pid])[0] if pid else 0.0
     found = list[dict[str, str | float]]()
     for job in jobs:
         # The endpoint may hold what an earlier run of this wrote.

@@ -47,12 +47,16 @@ AT_REST = 0.06
 waited for a rest that never came, and ten seconds of ticks were counted among its requests."""
 
 
-def idle_share(root: int, seconds: float = 2.0) -> float:
-    """How much of a core the tree takes now, with nothing to do."""
-    settled_cpu_s(root)
-    before, begun = cpu_s(root), time.monotonic()
-    time.sleep(seconds)
-    return (cpu_s(root) - before) / (time.monotonic() - begun)
+def idle_shares(roots: Sequence[int], *, looks: int = 5, seconds: float = 2.0) -> list[float]:
+    """How much of a core each tree takes with nothing to do: the least of `looks` windows of so many seconds, for work
+    that goes on after a start is not rest."""
+    found = [float("inf")] * len(roots)
+    for _ in range(looks):
+        before, begun = [cpu_s(root) for root in roots], time.monotonic()
+        time.sleep(seconds)
+        shares = [(cpu_s(root) - used) / (time.monotonic() - begun) for root, used in zip(roots, before, strict=True)]
+        found = [min(pair) for pair in zip(found, shares, strict=True)]
+    return found
 
 
 def settled_cpu_s(root: int, idle: float = 0.0, *, quiet_s: float = 0.5, at_most_s: float = 10.0) -> float:

@@ -9,7 +9,7 @@ import pytest
 from figures import Figure, medians, table
 from filesystems import file_system_of
 from plot import write_svg
-from processes import MemoryPeak, private_bytes, settled_cpu_s
+from processes import MemoryPeak, idle_shares, private_bytes, settled_cpu_s
 
 
 def figure(server: str, rate: float, cpu_us: float, *, round_number: int = 0, writes: bool = True) -> Figure:
@@ -96,3 +96,13 @@ def test_what_a_tree_takes_at_rest_is_taken_off_for_the_time_waited(monkeypatch:
     used = iter([7.0, 7.05])
     monkeypatch.setattr("processes.cpu_s", lambda _root: next(used))
     assert settled_cpu_s(1, 0.1) == pytest.approx(7.05 - 0.1 * 0.5)
+
+
+def test_rest_is_the_quietest_of_several_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(100))
+    monkeypatch.setattr("processes.time.monotonic", lambda: float(next(now)))
+    monkeypatch.setattr("processes.time.sleep", lambda _seconds: None)
+    used = {1: iter([0.0, 0.9, 0.9, 1.0, 1.0, 1.5]), 2: iter([0.0] * 6)}
+    monkeypatch.setattr("processes.cpu_s", lambda root: next(used[root]))
+    busy, quiet = idle_shares([1, 2], looks=3)
+    assert (busy, quiet) == (pytest.approx(0.1), 0.0)
