@@ -27,6 +27,7 @@ from rs3d.errors import (
     StaleSource,
     TooManyBuckets,
 )
+from rs3d.stores.smallput import SmallPut
 from rs3d.types.buckets import Bucket, Versioning
 from rs3d.types.identifiers import BlobId, BucketId, Epoch, OperationId, SegmentId, Sequence, UploadId, VersionId
 from rs3d.types.objects import (
@@ -61,6 +62,7 @@ from rs3d.types.operations import (
     PutAccessKey,
     PutPart,
     PutSetting,
+    PutSmall,
     PutUser,
     PutVersion,
     RemoveAccessKey,
@@ -281,6 +283,20 @@ class MemoryCommitter:
             operation.placement,
         )
         return self._outcome(bucket, row)
+
+    @_apply.register
+    def _put_small(self, operation: PutSmall) -> Outcome:
+        put = SmallPut(operation.id.counter, operation.message).message()
+        whole = PutVersion(
+            id=put.id,
+            bucket=put.bucket,
+            key=put.key,
+            token=put.token,
+            meta=put.meta,
+            mutable=put.mutable,
+            placement=Inline(len(put.payload), payload=put.payload),
+        )
+        return self._put(whole)
 
     @_apply.register
     def _remove(self, operation: RemoveVersion) -> Outcome:

@@ -181,10 +181,13 @@ async def test_store_rule_11_operations_without_answer_are_asked_again_of_the_su
             )
         assert made.bucket is not None
         results: list[ops.Outcome] = []
+        all_answered = trio.Event()
 
         async def one(number: int) -> None:
             assert made.bucket is not None
             results.append(await client.commit(put(client.next_id(), made.bucket, str(number))))
+            if len(results) == 5:
+                all_answered.set()
 
         for number in range(5):
             nursery.start_soon(one, number)
@@ -193,8 +196,7 @@ async def test_store_rule_11_operations_without_answer_are_asked_again_of_the_su
         successor_end, second = channel_pair()
         with served(tmp_path, (second, epoch)):
             client.reattach(successor_end)
-            while len(results) < 5:
-                await trio.testing.wait_all_tasks_blocked()
+            await all_answered.wait()
             assert client.epoch == epoch
         client.close()
 

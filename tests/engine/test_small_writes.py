@@ -1,0 +1,106 @@
+"""Small puts and deletes that end in a callback: over the memory store and over the real one."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from rs3d.engine import StorageEngine
+from rs3d.engine.plan import BodyPlan
+from rs3d.errors import NoSuchBucket, NoSuchKey, OutcomeUnknown, Rs3dError
+from rs3d.kernels import merkle
+from rs3d.types.operations import Outcome
+from tests.fakes.deps import MemoryWorld
+
+
+class Begun:
+    """A small write, and how it ends."""
+
+    def __init__(self) -> None:
+        self.ended = trio.Event()
+        self.outcomes: list[Outcome | Rs3dError] = []
+
+    def settle(self, outcome: Outcome | Rs3dError) -> None:
+        self.outcomes.append(outcome)
+        self.ended.set()
+
+    async def end(self) -> Outcome:
+        await self.ended.wait()
+        (outcome,) = self.outcomes
+        if isinstance(outcome, Rs3dError):
+            raise outcome
+        return outcome
+
+
+def plan_of(engine: StorageEngine) -> BodyPlan:
+    plan = engine.small_writes().plan(engine.bucket("bucket"))
+    assert plan is not None
+    return plan
+
+
+def begin(
+    engine: StorageEngine, data: bytes, content_type: bytes | None = b"text/plain", payload_sha256: bytes | None = None
+) -> tuple[Begun, bytes | None]:
+    """A put of "key" that was sent, and the Merkle root that `put` gave."""
+    begun, writes = Begun(), engine.small_writes()
+    bucket = engine.bucket("bucket")
+    root = writes.put(bucket, plan_of(engine), b"key", memoryview(data), content_type, payload_sha256, begun.settle)
+    writes.send()
+    return begun, root
+
+
+async def test_a_small_put_stores_what_the_long_way_stores(engine: StorageEngine) -> None:
+    begun, root = begin(engine, b"body", payload_sha256=merkle.sha256(b"body"))
+    outcome = await begun.end()
+    known = await engine.put_object("bucket", "other", b"body")
+    found = engine.head_object("bucket", "key").version
+    assert await engine.get_object("bucket", "key") == b"body"
+    assert (found.meta.etag, found.meta.size_bytes) == (known.etag, 4)
+    assert root == found.meta.merkle_root == known.merkle_root
+    assert found.meta.headers == (("content-type", "text/plain"),)
+    assert (outcome.sequence, outcome.etag) == (found.version.sequence, found.meta.etag)
+
+
+@pytest.mark.parametrize("data", [b"", bytes(range(256)) * 3])
+async def test_a_small_put_replaces_what_was_there(engine: StorageEngine, data: bytes) -> None:
+    await engine.put_object("bucket", "key", b"before")
+    await begin(engine, data, content_type=None)[0].end()
+    assert await engine.get_object("bucket", "key") == data
+    assert engine.head_object("bucket", "key").version.meta.headers == ()
+
+
+async def test_a_body_that_is_not_what_was_declared_is_not_begun(engine: StorageEngine) -> None:
+    begun, root = begin(engine, b"body", payload_sha256=bytes(32))
+    assert root is None and not begun.outcomes
+    with pytest.raises(NoSuchKey):
+        engine.head_object("bucket", "key")
+
+
+async def test_a_small_delete_removes_the_latest_version(engine: StorageEngine) -> None:
+    await engine.put_object("bucket", "key", b"body")
+    begun, writes = Begun(), engine.small_writes()
+    assert writes.delete(engine.bucket("bucket"), "key", begun.settle)
+    writes.send()
+    await begun.end()
+    with pytest.raises(NoSuchKey):
+        engine.head_object("bucket", "key")
+
+
+async def test_a_put_into_a_bucket_that_went_meanwhile_is_refused(engine: StorageEngine) -> None:
+    bucket, plan = engine.bucket("bucket"), plan_of(engine)
+    await engine.delete_bucket("bucket")
+    begun, writes = Begun(), engine.small_writes()
+    assert writes.put(bucket, plan, b"key", memoryview(b"body"), None, None, begun.settle) is not None
+    writes.send()
+    with pytest.raises(NoSuchBucket):
+        await begun.end()
+
+
+async def test_a_failure_of_the_commit_is_told_once(world: MemoryWorld) -> None:
+    world.committer.fail_next.append(OutcomeUnknown(reason="test"))
+    begun, root = begin(world.engine, b"body")
+    assert root is not None
+    with pytest.raises(OutcomeUnknown):
+        await begun.end()
+    with pytest.raises(NoSuchKey):
+        world.engine.head_object("bucket", "key")
