@@ -232,6 +232,7 @@ async def test_an_interrupt_ends_the_wait_of_a_thread(file: int, sendings: Sendi
     sent = 0
 
     async def interrupt(ended: trio.Event) -> None:
+        await trio.lowlevel.wait_readable(far)  # the thread may take its time to begin
         while not ended.is_set():  # one that comes before the socket is full only ends that call
             await trio.sleep(0.001)
             transport.interrupt()
