@@ -95,11 +95,13 @@ class _Arriving:
             if self._wanted.payload_sha256 is None or self._wanted.payload_sha256 == sha256:
                 md5 = stream.digest() if has_md5 else b""
                 info = writer.finish(client_bytes=len(view), recipe=PLAIN, md5=md5, origin=self._origin())
+                writer = None
                 return info, (md5 or sha256).hex()
         except Rs3dError as error:
             _log.info("a body could not be stored by the short way", extra={"error": str(error)})
-        if writer is not None:
-            writer.discard()
+        finally:
+            if writer is not None:
+                writer.discard()
         return None
 
     def _origin(self) -> BlobOrigin:
@@ -113,15 +115,23 @@ class _Arriving:
         """The thread has ended."""
         try:
             found = job.result()
-            if found is None:
-                self._give_back()
-            else:
-                self._commit(*found)
         except Exception:
             _log.exception("a body could not be stored")
+            found = None
+        if found is None:
             self._give_back()
+            return
+        try:
+            is_submitted = self._submit(*found)
+        except Exception:
+            _log.exception("a body that is stored could not be committed")
+            is_submitted = False
+        if is_submitted:
+            self._runtime.committer.send_submitted()
+        else:
+            self._unlink_and_give_back()
 
-    def _commit(self, info: BlobInfo, etag: str) -> None:
+    def _submit(self, info: BlobInfo, etag: str) -> bool:
         wanted = self._wanted
         meta = ObjectMeta(
             size_bytes=info.client_bytes,
@@ -141,10 +151,7 @@ class _Arriving:
             placement=Extent(info.blob, 0, info.client_bytes),
             new_blobs=(NewBlob(info.blob, info.stored_bytes, info.stored_bytes),),
         )
-        if committer.submit(operation, lambda settled: self._settle(settled, meta)):
-            committer.send_submitted()
-        else:
-            self._unlink_and_give_back()
+        return committer.submit(operation, lambda settled: self._settle(settled, meta))
 
     def _settle(self, settled: Outcome | Rs3dError, meta: ObjectMeta) -> None:
         if not isinstance(settled, Rs3dError):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from rs3d.engine.largewrites import LargeWrites
+from rs3d.engine.largewrites import LargeWrites, _Arriving
 from rs3d.engine.plan import BodyPlan
 from rs3d.engine.results import PutResult
 from rs3d.errors import CommitterGone, NoSuchBucket, NoSuchKey, OutcomeUnknown, StoreFull
@@ -111,6 +111,18 @@ async def test_a_body_is_given_back_when_something_breaks_in_its_thread(
 ) -> None:
     monkeypatch.setattr(ready.blobs, "create", lambda *_, **__: 1 / 0)
     await check_given_back(ready, Put(ready))
+
+
+async def test_what_breaks_behind_the_first_byte_leaves_no_file(
+    ready: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(ready.blobs.held)
+    monkeypatch.setattr(_Arriving, "_origin", lambda _: 1 / 0)
+    await check_given_back(ready, Put(ready))
+    monkeypatch.undo()
+    monkeypatch.setattr(ready.committer, "submit", lambda *_: 1 / 0)
+    await check_given_back(ready, Put(ready))
+    assert set(ready.blobs.held) == before
 
 
 async def test_a_refused_body_is_unlinked_and_given_back(ready: MemoryWorld) -> None:
