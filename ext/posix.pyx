@@ -24,7 +24,6 @@ cdef extern from "posix_impl.h" nogil:
     int c_SYNC_FILE_RANGE_WAIT_BEFORE "SYNC_FILE_RANGE_WAIT_BEFORE"
     int c_SYNC_FILE_RANGE_WRITE "SYNC_FILE_RANGE_WRITE"
     int c_SYNC_FILE_RANGE_WAIT_AFTER "SYNC_FILE_RANGE_WAIT_AFTER"
-    int c_syncfs "syncfs"(int)
     int c_fallocate "fallocate"(int, int, int64_t, int64_t)
     int c_sync_file_range "sync_file_range"(int, int64_t, int64_t, unsigned)
     int c_mlock "mlock"(const void *, size_t)
@@ -123,15 +122,6 @@ def renameat2(int old_dir_fd, old_path, int new_dir_fd, new_path, unsigned flags
         if answer == 0:
             return
         again(old_path, new_path)
-
-
-def syncfs(int fd):
-    cdef int answer
-    # No retry, not even after EINTR: a failed sync reports an error once, and asking again would hide it.
-    with nogil:
-        answer = c_syncfs(fd)
-    if answer != 0:
-        fail()
 
 
 def sync_file_range(int fd, int64_t offset, int64_t length, unsigned flags):

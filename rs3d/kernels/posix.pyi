@@ -59,9 +59,6 @@ def renameat2(
     Blocking: as rename(2).
     """
 
-def syncfs(fd: int) -> None:
-    """Write out the whole file system of `fd`. Reports write errors since Linux 5.8; never retried. *Blocks.*"""
-
 def sync_file_range(fd: int, offset: int, length: int, flags: int) -> None:
     """Start (SYNC_FILE_RANGE_WRITE) or await the write-out of a range of pages.
 
