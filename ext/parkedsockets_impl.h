@@ -14,8 +14,9 @@
 #include <sys/eventfd.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "socketwait.h"
 
 /* errno has no word of its own for it: the file was shorter than what was to be sent of it. */
 #define RS3D_FILE_ENDED ENODATA
@@ -45,14 +46,6 @@ struct rs3d_parked {
 
 /* What `rs3d_parked_wait` found beside sockets. */
 enum { RS3D_WAIT_FOUND, RS3D_WAIT_OTHERS, RS3D_WAIT_TIME, RS3D_WAIT_BUDGET };
-
-static inline int64_t rs3d_parked_now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 static inline int rs3d_parked_control(struct rs3d_parked *q, int operation, int fd, uint32_t events)
 {
@@ -137,7 +130,7 @@ static inline void rs3d_parked_end(struct rs3d_parked *q, int fd, int error)
     rs3d_parked_control(q, EPOLL_CTL_MOD, fd, EPOLLIN);
     it->state = RS3D_SENT;
     it->error = error;
-    it->ended_ns = rs3d_parked_now_ns();
+    it->ended_ns = rs3d_monotonic_ns();
     it->next_sent = -1;
     if (q->last_sent >= 0)
         q->files[q->last_sent].next_sent = fd;
@@ -221,7 +214,7 @@ static inline int64_t rs3d_parked_begin(struct rs3d_parked *q, int fd, const cha
                                               .next_sent = -1,
                                               .offset = offset + moved,
                                               .left = length - moved,
-                                              .begun_ns = rs3d_parked_now_ns()};
+                                              .begun_ns = rs3d_monotonic_ns()};
     q->sending++;
     return sent + moved;
 }
@@ -300,10 +293,10 @@ static inline int rs3d_parked_sleep(int loop_fd, int64_t ns)
 static inline int rs3d_parked_wait(struct rs3d_parked *q, struct rs3d_parked_turn *turn, int loop_fd,
                                    int64_t patience_ns, int *slept)
 {
-    int64_t end_ns = rs3d_parked_now_ns() + patience_ns;
+    int64_t end_ns = rs3d_monotonic_ns() + patience_ns;
 
     for (;;) {
-        int64_t left_ns = end_ns - rs3d_parked_now_ns(), most_ns = left_ns;
+        int64_t left_ns = end_ns - rs3d_monotonic_ns(), most_ns = left_ns;
         int ready;
 
         if (left_ns <= 0) {

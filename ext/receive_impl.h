@@ -9,7 +9,8 @@
 #include <poll.h>
 #include <stdint.h>
 #include <sys/socket.h>
-#include <time.h>
+
+#include "socketwait.h"
 
 /* Why a receiving ended; an error of the socket is -1 with errno. */
 enum { RS3D_RECEIVE_DONE, RS3D_RECEIVE_END, RS3D_RECEIVE_SLOW, RS3D_RECEIVE_STOPPED };
@@ -24,32 +25,6 @@ struct rs3d_receiving {
     const int *stop;     /* set by another thread, before it makes stop_fd readable */
 };
 
-static inline int64_t rs3d_receive_now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-/* Wait until there is something to receive, if only an end or an error: 0, or why not. */
-static inline int rs3d_receive_wait(struct rs3d_receiving *it)
-{
-    struct pollfd watched[2] = {{.fd = it->socket_fd, .events = POLLIN}, {.fd = it->stop_fd, .events = POLLIN}};
-    int64_t left_ns = it->patience_ns - it->waited_ns, begun_ns;
-    struct timespec most = {.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000};
-    int ready;
-
-    if (left_ns <= 0)
-        return RS3D_RECEIVE_SLOW;
-    begun_ns = rs3d_receive_now_ns();
-    ready = ppoll(watched, 2, &most, NULL);
-    it->waited_ns += rs3d_receive_now_ns() - begun_ns;
-    if (ready < 0)
-        return errno == EINTR ? 0 : -1;
-    return ready == 0 ? RS3D_RECEIVE_SLOW : 0;
-}
-
 static inline int rs3d_receive(struct rs3d_receiving *it)
 {
     while (it->received < it->length) {
@@ -63,9 +38,9 @@ static inline int rs3d_receive(struct rs3d_receiving *it)
         } else if (moved == 0) {
             return RS3D_RECEIVE_END;
         } else if (errno == EAGAIN) {
-            int answer = rs3d_receive_wait(it);
+            int answer = rs3d_wait_for_socket(it->socket_fd, POLLIN, it->stop_fd, it->patience_ns, &it->waited_ns);
             if (answer != 0)
-                return answer;
+                return answer < 0 ? -1 : RS3D_RECEIVE_SLOW;
         } else if (errno != EINTR) {
             return -1;
         }

@@ -5,15 +5,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <poll.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "socketwait.h"
 
 /* What a method answers where the file systems cannot do it, as opposed to failing at it. ENOTTY: no such ioctl. */
 static inline int rs3d_splice_unsupported(int error)
@@ -93,32 +93,6 @@ struct rs3d_sending {
     const int *stop;          /* set by another thread, before it makes stop_fd readable */
 };
 
-static inline int64_t rs3d_send_now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-/* Wait until the socket takes bytes: 0, or why not. */
-static inline int rs3d_send_wait(struct rs3d_sending *it)
-{
-    struct pollfd watched[2] = {{.fd = it->socket_fd, .events = POLLOUT}, {.fd = it->stop_fd, .events = POLLIN}};
-    int64_t left_ns = it->patience_ns - it->waited_ns, begun_ns;
-    struct timespec most = {.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000};
-    int ready;
-
-    if (left_ns <= 0)
-        return RS3D_SEND_SLOW;
-    begun_ns = rs3d_send_now_ns();
-    ready = ppoll(watched, 2, &most, NULL);
-    it->waited_ns += rs3d_send_now_ns() - begun_ns;
-    if (ready < 0)
-        return errno == EINTR ? 0 : -1;
-    return ready == 0 ? RS3D_SEND_SLOW : 0;
-}
-
 /* Send, `step` bytes in a call at most, so that a stop is seen in between. */
 static inline int rs3d_send(struct rs3d_sending *it, int64_t step)
 {
@@ -135,9 +109,9 @@ static inline int rs3d_send(struct rs3d_sending *it, int64_t step)
         } else if (moved == 0) {
             return RS3D_SEND_END;
         } else if (errno == EAGAIN) {
-            int answer = rs3d_send_wait(it);
+            int answer = rs3d_wait_for_socket(it->socket_fd, POLLOUT, it->stop_fd, it->patience_ns, &it->waited_ns);
             if (answer != 0)
-                return answer;
+                return answer < 0 ? -1 : RS3D_SEND_SLOW;
         } else if (errno != EINTR) {
             return -1;
         }
