@@ -8,16 +8,12 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One job on one server in one round."""
-
+class _Measured:
     server: str
     is_durable: bool
     job: str
     writes: bool
     connections: int
-    round: int
-    requests: int
     requests_per_s: float
     mib_per_s: float
     p50_ms: float
@@ -27,22 +23,19 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Figure(_Measured):
+    """One job on one server in one round."""
+
+    round: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row(_Measured):
     """The median of one job on one server over the rounds that counted; of `peak_mib` the most. Spreads are (largest -
     smallest) / median."""
 
-    server: str
-    is_durable: bool
-    job: str
-    writes: bool
-    connections: int
     rounds: int
-    requests_per_s: float
-    mib_per_s: float
-    p50_ms: float
-    p99_ms: float
-    cpu_us_per_request: float
-    peak_mib: float
     rate_spread: float
     cpu_spread: float
 
