@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -148,11 +149,22 @@ async def test_requests_are_answered_without_the_scheduler(monkeypatch: pytest.M
 
 
 async def test_timers_run_and_tasks_take_turns_while_requests_are_answered() -> None:
+    slept = threading.Event()
+    most = 50_000  # some seconds: timers that had to wait for a pause would come only then
+    asked = 0
+
+    def ask_until_slept(w: World) -> None:
+        nonlocal asked
+        while asked < most and not slept.is_set():
+            ask(w, 1)
+            asked += 1
+
     async with world() as w, trio.open_nursery() as nursery:
-        nursery.start_soon(trio.to_thread.run_sync, ask, w, 300)
+        nursery.start_soon(trio.to_thread.run_sync, ask_until_slept, w)
         for _ in range(20):
             await trio.sleep(0.001)
-    assert len(w.observer.taken) == 300
+        slept.set()
+    assert len(w.observer.taken) == asked < most
 
 
 async def test_a_request_for_the_task_wakes_it_though_others_are_answered_in_place() -> None:
