@@ -85,7 +85,7 @@ def _rclone(binary: str, root: Path, port: int) -> list[str]:
 KINDS: dict[str, Kind] = {
     "rs3d": Kind(
         "rs3d",
-        "data, log and catalog synced before the reply",
+        "data and log synced before the reply",
         True,
         _rs3d,
         {"RS3D_ROOT_ACCESS_KEY": ACCESS_KEY, "RS3D_ROOT_SECRET_KEY": SECRET_KEY},

@@ -10,7 +10,7 @@ A connection carries one request after the other. Lines are bounded on both side
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 
@@ -89,6 +89,7 @@ def decode_request(line: bytes) -> AdminRequest:
 def decode_event(line: bytes) -> Event:
     """Raises ProtocolMismatch when the line is not an event."""
     try:
-        return cast(Event, _events.decode(line))
+        decoded: Event = _events.decode(line)
+        return decoded
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ProtocolMismatch(what=f"an administration answer: {error}") from None

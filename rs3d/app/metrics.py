@@ -98,9 +98,7 @@ COMMITTED_OPERATIONS: Final = Family(
     Kind.COUNTER,
     "Operations that the committer carried out; refused ones are not counted.",
 )
-COMMIT_BATCHES: Final = Family(
-    "rs3d_commit_batches_total", Kind.COUNTER, "Group commits: one sync of log and catalog each."
-)
+COMMIT_BATCHES: Final = Family("rs3d_commit_batches_total", Kind.COUNTER, "Group commits: one sync of the log each.")
 
 COMMITTER_FAMILIES: Final = (COMMITTED_OPERATIONS, COMMIT_BATCHES)
 

@@ -12,9 +12,20 @@ from typing import Final
 import msgspec
 
 from rs3d.errors import FormatUnknown, RecordDamaged
-from rs3d.format import chunkrows, keyring, logsegment, quarantinenote, record, recordbodies, sidecar, storemeta
+from rs3d.format import (
+    checkpoint,
+    chunkrows,
+    keyring,
+    logsegment,
+    quarantinenote,
+    record,
+    recordbodies,
+    sidecar,
+    storemeta,
+)
 from rs3d.format.dumpcatalog import LMDB_FRONT, LMDB_FRONT_OFFSET, dump_catalog
 from rs3d.format.dumppieces import FileDump, JsonValue, LogPlace, Piece, Problem
+from rs3d.format.lmdbpages import PageError, decode_meta
 from rs3d.kernels.crc import crc32c
 
 TEXT_BYTES_LIMIT: Final = 48
@@ -44,6 +55,8 @@ def dump_file(raw: bytes | memoryview, name: str, *, place: LogPlace = _NOWHERE,
         return _dump_sidecar(view, FileDump(name, len(view), "sidecar"))
     if front.startswith(storemeta.MAGIC):
         return _dump_store_meta(view, FileDump(name, len(view), "store.meta"))
+    if checkpoint.MAGIC in (front[:8], bytes(view[checkpoint.SLOT_BYTES :][:8])):
+        return _dump_checkpoint(view, FileDump(name, len(view), "checkpoint"))
     if front.startswith(keyring.MAGIC):
         return _dump_keyring(view, FileDump(name, len(view), "keyring"))
     if front.startswith(quarantinenote.FIRST_LINE[:-1]):
@@ -142,6 +155,24 @@ def _dump_store_meta(view: memoryview, dump: FileDump) -> FileDump:
         storemeta.decode_store_meta(bytes(view), what="store.meta")
     except (RecordDamaged, FormatUnknown) as error:
         dump.problems.append(Problem(0, error.reason))
+    return dump
+
+
+def _dump_checkpoint(view: memoryview, dump: FileDump) -> FileDump:
+    for offset in range(0, checkpoint.FILE_BYTES, checkpoint.SLOT_BYTES):
+        slot = checkpoint.decode_slot(view[offset : offset + checkpoint.SLOT_BYTES])
+        if slot is None:
+            dump.problems.append(Problem(offset, "the slot's CRC does not hold: a write that a cut tore, or damage"))
+            continue
+        fields: dict[str, JsonValue] = {"number": slot.number, "state": slot.state.name.lower()}
+        if slot.state is not checkpoint.CheckpointState.EMPTY:
+            try:
+                fields["commit"] = decode_meta(memoryview(slot.meta), 0).commit
+            except PageError as error:
+                dump.problems.append(Problem(offset, str(error)))
+        dump.pieces.append(Piece(offset, checkpoint.SLOT.size, "checkpoint of the catalog", fields))
+    if len(view) != checkpoint.FILE_BYTES:
+        dump.problems.append(Problem(len(view), f"the file has {checkpoint.FILE_BYTES} bytes when it is whole"))
     return dump
 
 

@@ -15,7 +15,9 @@ MAGIC: Final = b"rs3dstor"
 BODY_LIMIT_BYTES: Final = 64 * 1024
 _KIND: Final = FileKind(name="store.meta", magic=MAGIC, major=1, minor=0, body_limit_bytes=BODY_LIMIT_BYTES)
 STORE_ID_BYTES: Final = 16
-KNOWN_FEATURES: Final[frozenset[str]] = frozenset()
+CHECKPOINTS: Final = "catalog checkpoints"
+"""After a power cut the catalog counts as of `catalog/checkpoint.meta`, not as it is."""
+KNOWN_FEATURES: Final = frozenset({CHECKPOINTS})
 """Optional parts of the format that this version can read; a store that uses another is refused, naming it."""
 
 

@@ -1,8 +1,8 @@
 """The catalog's LMDB environment and its tables. FORMAT.md section "Catalog".
 
 Every value ends in a CRC32C over the table's name, the key and the value (STORE.md 23), so a row that strayed to
-another key or table is noticed. Nothing but liblmdb opens the files in catalog/: closing a second descriptor of
-lock.mdb would drop its locks.
+another key or table is noticed. Nothing but liblmdb opens lock.mdb: closing a second descriptor of it would drop its
+locks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import lmdb
 
 from rs3d.errors import FormatUnknown, RecordDamaged, StoreDamaged
 from rs3d.kernels.crc import crc32c
+from rs3d.stores.catalogcheckpoint import Checkpoints, settle
 from rs3d.stores.catalogpages import require_readable
+from rs3d.stores.files import SYSTEM_FILES, Files
 
 MAXIMUM_READERS: Final = 4096
 SPARE_READ_TRANSACTIONS: Final = 16
@@ -130,10 +132,19 @@ class Table:
 
 
 class Tables:
-    """The open environment with all tables as attributes by their names."""
+    """The open environment with all tables as attributes by their names.
 
-    def __init__(self, environment: lmdb.Environment, handles: dict[TableName, lmdb._Database]) -> None:
+    `checkpoints`: of the one process that writes; None where it is open for reading.
+    """
+
+    def __init__(
+        self,
+        environment: lmdb.Environment,
+        handles: dict[TableName, lmdb._Database],
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         self.environment = environment
+        self.checkpoints = checkpoints
         tables = {name: Table(name.value, handle) for name, handle in handles.items()}
         self.all: tuple[Table, ...] = tuple(tables.values())
         self.buckets = tables[TableName.BUCKETS]
@@ -159,8 +170,26 @@ class Tables:
         self.state = tables[TableName.STATE]
 
     def sync(self) -> None:
-        """Make the last commit durable now; commits leave the page that names them to the next one. Blocks."""
-        self.environment.sync(True)
+        """Make the last commit durable now. Blocks.
+
+        Raises:
+            OSError, lmdb.Error: it could not be; nothing may be committed any more.
+        """
+        if self.checkpoints is not None:
+            self.checkpoints.now()
+
+    def close(self) -> None:
+        """Close the environment, in which no view is open any more; for the writer, make the last commit durable
+        first. Blocks."""
+        if self.checkpoints is not None:
+            self.checkpoints.close(is_last=True)
+        self.environment.close()
+
+    def give_up(self) -> None:
+        """Close the environment as it is: what was committed since the last checkpoint is left to the log."""
+        if self.checkpoints is not None:
+            self.checkpoints.close(is_last=False)
+        self.environment.close()
 
 
 class Access(Enum):
@@ -168,22 +197,33 @@ class Access(Enum):
     WRITE = "write"
 
 
-def open_tables(catalog_path: str, *, access: Access, map_bytes: int = DEFAULT_MAP_BYTES) -> Tables:
+def open_tables(
+    catalog_path: str,
+    *,
+    access: Access,
+    map_bytes: int = DEFAULT_MAP_BYTES,
+    is_successor: bool = False,
+    files: Files = SYSTEM_FILES,
+) -> Tables:
     """Open the environment, once in a process.
 
-    With WRITE (the committer alone), missing directory and tables are made. A commit syncs the data; the page that
-    names the newest commit is synced by the next one (`metasync=False`): after a power cut the catalog may be one
-    commit old, and the log rolls it forward.
+    With WRITE (the committer alone), missing directory and tables are made, and the catalog goes back to its checkpoint
+    where it was not closed (`is_successor`: see `settle`). Commits are not synced (`sync=False`) but by checkpoints:
+    the log rolls the catalog forward.
 
     Raises:
         FormatUnknown: a reader met a catalog without its tables, or it has tables of a later version.
         StoreDamaged: LMDB refuses the files, or the pages that it reads first are damaged (a reader looks at the table
             of tables alone: the others may be written anew while it looks).
+        StoreReadOnly: see `settle`.
     """
     writes = access is Access.WRITE
+    file = None
     try:
         if writes:
-            os.makedirs(catalog_path, mode=0o700, exist_ok=True)
+            if not os.path.isdir(catalog_path):
+                files.make_directory(catalog_path)
+            file = settle(catalog_path, files, is_successor=is_successor)
             require_readable(catalog_path)
         environment = lmdb.open(
             catalog_path,
@@ -192,24 +232,32 @@ def open_tables(catalog_path: str, *, access: Access, map_bytes: int = DEFAULT_M
             max_readers=MAXIMUM_READERS,
             readahead=False,
             metasync=False,
-            sync=True,
+            sync=False,
             max_spare_txns=SPARE_READ_TRANSACTIONS,
             create=writes,
             readonly=not writes,
             mode=0o600,
         )
     except lmdb.Error as error:
+        if file is not None:
+            file.close()
         raise StoreDamaged(
             root=os.path.dirname(catalog_path),
             reason=f"the catalog cannot be opened: {error}",
             command="rs3d check --rebuild",
         ) from error
+    except BaseException:
+        if file is not None:
+            file.close()
+        raise
+    checkpoints = None
     try:
         if environment.max_key_size() < 505:
             raise FormatUnknown(what="liblmdb", reason="was built for keys shorter than 505 bytes")
         _require_names(environment, os.path.dirname(catalog_path))
         handles: dict[TableName, lmdb._Database] = {}
         if writes:
+            checkpoints = Checkpoints.begin(environment, catalog_path, files, file)
             with environment.begin(write=True) as transaction:
                 for name in TableName:
                     handles[name] = environment.open_db(name.value.encode("ascii"), txn=transaction, create=True)
@@ -218,13 +266,16 @@ def open_tables(catalog_path: str, *, access: Access, map_bytes: int = DEFAULT_M
             # with it.
             for name in TableName:
                 handles[name] = environment.open_db(name.value.encode("ascii"), create=False)
-    except lmdb.NotFoundError as error:
+    except BaseException as error:
+        if checkpoints is not None:
+            checkpoints.close(is_last=False)
+        elif file is not None:
+            file.close()
         environment.close()
-        raise FormatUnknown(what=catalog_path, reason="it has no tables of rs3d") from error
-    except BaseException:
-        environment.close()
+        if isinstance(error, lmdb.NotFoundError):
+            raise FormatUnknown(what=catalog_path, reason="it has no tables of rs3d") from error
         raise
-    return Tables(environment, handles)
+    return Tables(environment, handles, checkpoints)
 
 
 def _require_names(environment: lmdb.Environment, root: str) -> None:

@@ -18,6 +18,7 @@ from rs3d.errors import FormatUnknown, RecordDamaged, Rs3dError, StoreDamaged
 from rs3d.format.storemeta import StoreMeta
 from rs3d.stores.blobs import LocalBlobStore
 from rs3d.stores.catalog import LocalCatalog
+from rs3d.stores.catalogcheckpoint import settle_for_reading
 from rs3d.stores.catalogpages import require_whole
 from rs3d.stores.catalogtables import Access, Tables, open_tables
 from rs3d.stores.catalogwriter import EMPTY_TAIL
@@ -121,6 +122,7 @@ def _bring_up_to_date(
     )
     try:
         if mode is CheckMode.REPAIR:
+            settle_for_reading(os.path.join(root, CATALOG), SYSTEM_FILES)
             require_whole(os.path.join(root, CATALOG))
         opened = open_committer(root, settings, clock=clock)
     except Rs3dError as error:
@@ -153,12 +155,14 @@ def _mend_chunks(root: str, meta: StoreMeta, opened: OpenedCommitter, report: Ch
 
 
 def _open_tables(root: str, meta: StoreMeta) -> Tables:
-    """For reading, once every page has been found sound: a damaged one might end this process.
+    """For reading, once every page has been found sound: a damaged one might end this process. A catalog that was not
+    closed goes back to its checkpoint first, as at any other opening.
 
     Raises:
         FormatUnknown, StoreDamaged
     """
     path = os.path.join(root, CATALOG)
+    settle_for_reading(path, SYSTEM_FILES)
     require_whole(path)
     return open_tables(path, access=Access.READ, map_bytes=meta.map_bytes)
 

@@ -197,9 +197,13 @@ class CommitterCore:
         if self.read_only is not None:
             error = StoreReadOnly(reason=self.read_only)
             return [Reply(submitted.operation.id.counter, None, error) for submitted in batch]
+        if self.tables.checkpoints is not None and self.tables.checkpoints.is_tight:
+            self._free_pages()
         try:
             replies, needed_bytes = self._run(batch, one_by_one=False)
-        except _ApplyFailed:
+        except _ApplyFailed as first:
+            if isinstance(first.cause, lmdb.MapFullError):
+                self._free_pages()
             try:
                 replies, needed_bytes = self._run(batch, one_by_one=True)
             except _ApplyFailed as failed:  # not even the rows that count the batch could be written
@@ -447,6 +451,8 @@ class CommitterCore:
             self.read_only = f"the catalog could not be committed ({error}); opening the store again rolls it forward"
             return OutcomeUnknown(reason=str(error))
         self.batches += 1
+        if self.tables.checkpoints is not None:
+            self._look_after_checkpoint(self.tables.checkpoints.committed())
         return None
 
     def _undo(self, transaction: CatalogTransaction, start: Mark) -> None:
@@ -483,10 +489,29 @@ class CommitterCore:
             elif isinstance(operation, ops.PutSetting) and operation.name == DAMAGE_SETTING:
                 self.damage = DAMAGE_REASON if operation.value else ""
 
+    def _free_pages(self) -> None:
+        """Where the map is full: pages that were freed since the last checkpoint are kept for it, until the next."""
+        try:
+            self.tables.sync()
+        except (lmdb.Error, OSError) as error:
+            self._look_after_checkpoint(error)
+
+    def rest(self) -> None:
+        """Between batches, when none came for `rest_s`: what is left to do."""
+        self._look_after_checkpoint(self.tables.checkpoints.look() if self.tables.checkpoints is not None else None)
+
+    @property
+    def rest_s(self) -> float | None:
+        """After how many seconds without a batch to call `rest`; None when nothing is left to do."""
+        return None if self.tables.checkpoints is None else self.tables.checkpoints.wait_s
+
+    def _look_after_checkpoint(self, failure: Exception | None) -> None:
+        if failure is not None and self.read_only is None:
+            self.read_only = f"the catalog could not be synced ({failure}); opening the store again rolls it forward"
+
     def close(self) -> None:
-        """Sync what the last commit left to the next, and close the log. The environment is its opener's."""
+        """Close the log. The environment is its opener's."""
         self.log.close()
-        self.tables.sync()
 
 
 def _is_allowed_when_damaged(operation: Operation | PutMessage | SmallPut) -> bool:

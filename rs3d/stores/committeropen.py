@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 
 from rs3d.clock import Clock, SystemClock
+from rs3d.format.storemeta import CHECKPOINTS
 from rs3d.stores.ballast import Ballast, StoreReserve, writable_descriptor_of
 from rs3d.stores.catalogtables import DEFAULT_MAP_BYTES, Access, Tables, open_tables
 from rs3d.stores.checkreport import Progress, no_progress
@@ -17,6 +18,7 @@ from rs3d.stores.committer import CommitterCore
 from rs3d.stores.committerclock import HybridClock
 from rs3d.stores.committerspace import SpaceGuard
 from rs3d.stores.files import SYSTEM_FILES, Files
+from rs3d.stores.layoutmeta import require_feature
 from rs3d.stores.log import DEFAULT_SEGMENT_BYTES, LogWriter
 from rs3d.stores.recovery import Recovered, open_log
 from rs3d.stores.replay import Loss
@@ -46,6 +48,8 @@ class CommitterSettings:
     blocks behind the catalog's end either."""
     progress: Progress = no_progress
     """Hears of a rebuild: how many segments of the log have been replayed."""
+    is_successor: bool = False
+    """Whether a committer of the same daemon died, and processes that read lived on."""
 
 
 @dataclass(slots=True)
@@ -61,7 +65,7 @@ class OpenedCommitter:
         try:
             self.core.close()
         finally:
-            self.tables.environment.close()
+            self.tables.close()
 
 
 def open_committer(
@@ -78,7 +82,14 @@ def open_committer(
     if not os.path.isdir(log_path):
         os.mkdir(log_path, 0o700)
     _sync_root(root, files)
-    tables = open_tables(os.path.join(root, CATALOG_DIRECTORY), access=Access.WRITE, map_bytes=settings.map_bytes)
+    require_feature(root, CHECKPOINTS, files)
+    tables = open_tables(
+        os.path.join(root, CATALOG_DIRECTORY),
+        access=Access.WRITE,
+        map_bytes=settings.map_bytes,
+        is_successor=settings.is_successor,
+        files=files,
+    )
     log: LogWriter | None = None
     try:
         log = LogWriter(log_path, settings.store_id, segment_bytes=settings.segment_bytes, files=files)
@@ -90,10 +101,11 @@ def open_committer(
         core = CommitterCore(tables, log, hybrid, space)
         if recovered.lost:
             core.note_damage(recovered.lost)
+        tables.sync()
     except BaseException:
         if log is not None:
             log.close()
-        tables.environment.close()
+        tables.give_up()
         raise
     return OpenedCommitter(core, tables, recovered)
 

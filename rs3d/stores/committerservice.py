@@ -149,10 +149,12 @@ class CommitterService:
         """Serve until `stop` or the end of the supervisor's channel, and answer all that has come by then."""
         while True:
             ready = self._ready()
-            if not ready and self._draining:
-                break
             if ready:
                 self._serve_batch(ready)
+            elif self._draining:
+                break
+            else:
+                self._core.rest()
             if self._jobs:
                 self._work()
 
@@ -177,7 +179,7 @@ class CommitterService:
 
     def _ready(self) -> list[Channel]:
         """Channels with packets to read, in the order of their turns; control messages are obeyed on the way."""
-        events = self._poll.poll(0 if self._draining or self._jobs else None, 256)
+        events = self._poll.poll(0 if self._draining or self._jobs else self._core.rest_s, 256)
         if len(events) == 1:
             member = self._channels.get(events[0][0])
             if member is not None and not events[0][1] & select.EPOLLOUT:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lmdb
+
 from rs3d.errors import InvalidArgument, SlowDown
 from rs3d.format import recordbodies as bodies
 from rs3d.format.record import RecordKind
@@ -69,10 +71,10 @@ def drop_log_segments(desk: Desk, op: DropLogSegments) -> Plan:
             continue
         if row.state != LOG_DEAD:
             raise InvalidArgument(name="log segment", value=str(number), reason="is part of the log")
-    desk.tables.sync()  # a power cut must not take the catalog back to where positions point into them
     try:
+        desk.tables.sync()  # a power cut must not take the catalog back to where positions point into them
         desk.unlink_segments(op.numbers)
-    except OSError as error:  # some may be gone: the rows stay, and the operation may be repeated
+    except (OSError, lmdb.Error) as error:  # some may be gone: the rows stay, and the operation may be repeated
         raise SlowDown(what=f"removing replaced log segments ({error})") from error
     for number in op.numbers:
         desk.transaction.delete(desk.tables.log_segments, number.to_bytes(4, "big"))

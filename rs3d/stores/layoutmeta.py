@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import replace
 from typing import Final
 
 from rs3d.clock import Clock
@@ -16,6 +17,7 @@ from rs3d.crypto.masterkey import MasterKey
 from rs3d.errors import FormatUnknown, RecordDamaged, StoreDamaged, StoreReadOnly
 from rs3d.format.storemeta import (
     BODY_LIMIT_BYTES,
+    CHECKPOINTS,
     HEAD,
     STORE_ID_BYTES,
     StoreMeta,
@@ -64,6 +66,7 @@ def create_store(
         map_bytes=map_bytes,
         master_key_id=master_key.id,
         master_key_check=master_key.check_value(store_id),
+        features=(CHECKPOINTS,),
     )
     directory = _write_new(root, meta, files)
     try:
@@ -123,6 +126,20 @@ def replace_store_meta(root: str, meta: StoreMeta, files: Files = SYSTEM_FILES) 
         files.sync(directory)
     finally:
         files.close(directory)
+
+
+def require_feature(root: str, feature: str, files: Files = SYSTEM_FILES) -> None:
+    """Have store.meta name an optional part of the format before it is used for the first time, so that versions which
+    lack it refuse the store. Nothing where there is no store.meta. Blocking.
+
+    Raises:
+        FormatUnknown, StoreDamaged: as `read_store_meta`.
+        OSError: it cannot be replaced.
+    """
+    if store_exists(root):
+        meta = read_store_meta(root, files)
+        if feature not in meta.features:
+            replace_store_meta(root, replace(meta, features=(*meta.features, feature)), files)
 
 
 def _write_new(root: str, meta: StoreMeta, files: Files) -> int:

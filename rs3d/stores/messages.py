@@ -323,7 +323,8 @@ def decode_control(raw: bytes | memoryview) -> Control:
         ProtocolMismatch
     """
     try:
-        return cast(Control, _CONTROL_DECODER.decode(raw))
+        decoded: Control = _CONTROL_DECODER.decode(raw)
+        return decoded
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ProtocolMismatch(what=f"a control message cannot be read: {error}") from error
 
@@ -335,6 +336,7 @@ def decode_notice(raw: bytes | memoryview) -> Notice:
         ProtocolMismatch
     """
     try:
-        return cast(Notice, _NOTICE_DECODER.decode(raw))
+        decoded: Notice = _NOTICE_DECODER.decode(raw)
+        return decoded
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ProtocolMismatch(what=f"a notice of the committer cannot be read: {error}") from error

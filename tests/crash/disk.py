@@ -9,12 +9,10 @@ The rules, those of POSIX and of ext4, XFS and btrfs as far as they go further f
   any subset, but changes of one name in their order. A rename is one change: never both names, never none.
 - Syncing a file says nothing of its name, and syncing a name nothing of the bytes.
 
-The catalog is a disk of its own kind, because liblmdb does its own I/O and nothing else opens its file. What it
-promises, and relies on: a commit writes changed pages to places that neither this nor the state before uses, syncs
-them, then writes one of two meta pages, which (`metasync=False`) only the next commit's sync or an explicit one makes
-durable. So a cut leaves the last committed state, or the one before if nothing was synced since; never a mix. The
-harness does not take that on trust: while a commit is under way it also lays out files in which any subset of the new
-pages was written beneath the old meta pages. And as the catalog is derived, every cut is also tried without it.
+The catalog's file is one whose writes are not seen, because liblmdb does its own: what is known are its contents after
+each commit. Since it was synced last, each of its pages may be on the disk as any of these commits has left it,
+whatever the others are; and while a commit is under way, as that one will. As the catalog is derived, every cut is also
+tried without it.
 """
 
 from __future__ import annotations
@@ -96,7 +94,7 @@ class Committed(NamedTuple):
 
 
 class CatalogSynced(NamedTuple):
-    """The environment was synced: the last commit is durable."""
+    """The catalog's file was synced: all commits are durable."""
 
 
 class Issued(NamedTuple):
@@ -210,15 +208,19 @@ class Disk:
     entries: dict[int, dict[str, int]] = field(default_factory=lambda: {ROOT: {}})
     files: dict[int, File] = field(default_factory=dict)
     pending: list[EntryChange] = field(default_factory=list)
-    catalog_before: bytes | None = None
-    """The state whose meta page is durable for sure; None when the newest is."""
-    catalog: bytes | None = None
+    catalogs: list[bytes] = field(default_factory=list)
+    """The catalog's file after each commit since it was synced, what was synced first; none where there is no file."""
     committing: bytes | None = None
 
     def copy(self) -> Disk:
         files = {inode: File(file.durable, list(file.pending), file._digest) for inode, file in self.files.items()}
         entries = {inode: dict(names) for inode, names in self.entries.items()}
-        return Disk(entries, files, list(self.pending), self.catalog_before, self.catalog, self.committing)
+        return Disk(entries, files, list(self.pending), list(self.catalogs), self.committing)
+
+    @property
+    def catalog(self) -> bytes | None:
+        """The catalog's file as a process sees it."""
+        return self.catalogs[-1] if self.catalogs else None
 
     # ---- what happens
 
@@ -239,6 +241,8 @@ class Disk:
         elif isinstance(event, Linked):
             self.pending.append(EntryChange(((event.directory, event.name, event.inode),)))
         elif isinstance(event, Removed):
+            if event.name == CATALOG_FILE.rpartition("/")[2]:
+                self.catalogs.clear()
             self.pending.append(EntryChange(((event.directory, event.name, None),)))
         elif isinstance(event, Renamed):
             inode = self.live_entries()[event.source_directory][event.source]
@@ -247,9 +251,10 @@ class Disk:
         elif isinstance(event, CommitBegun):
             self.committing = next_commit
         elif isinstance(event, Committed):
-            self.catalog_before, self.catalog, self.committing = self.catalog, event.content, None
+            self.catalogs.append(event.content)
+            self.committing = None
         elif isinstance(event, CatalogSynced):
-            self.catalog_before = None
+            del self.catalogs[:-1]
 
     def _sync(self, inode: int) -> None:
         if inode in self.files:
@@ -290,7 +295,8 @@ class Disk:
     def settled(self, image: Image, paths: dict[str, int]) -> None:
         """Become the disk that `image` is: nothing pending. `paths` gets the inodes of its files and directories."""
         self.entries, self.files, self.pending = {ROOT: {}}, {}, []
-        self.catalog_before, self.catalog, self.committing = None, image.catalog, None
+        self.catalogs = [] if image.catalog is None else [image.catalog]
+        self.committing = None
         paths.clear()
         paths[""] = ROOT
         for path in image.directories:
@@ -377,19 +383,22 @@ class Disk:
         return Image(tuple(directories), tuple(files), catalog.content, catalog.kind, key.digest())
 
     def catalog_choices(self, rng: random.Random) -> list[CatalogChoice]:
-        """What a cut may leave of the catalog's file; the first two are its two legal states when there are two."""
+        """What a cut may leave of the catalog's file: the extremes first."""
         newest = self.catalog
         if newest is None:
             return [CatalogChoice("rebuild", None, b"none")]
         found = [_choice("newest", newest)]
-        before = self.catalog_before
-        if before is not None:
-            found.append(_choice("one before", before[: 2 * PAGE_BYTES] + newest[2 * PAGE_BYTES :]))
+        if len(self.catalogs) > 1:
+            front = 2 * PAGE_BYTES
+            found.append(_choice("synced", self.catalogs[0]))
+            found.append(_choice("names before pages", newest[:front] + self.catalogs[0][front:]))
+            found.append(_choice("pages before names", self.catalogs[0][:front] + newest[front:]))
         found.append(CatalogChoice("rebuild", None, b"none"))
         if self.committing is not None:
             found.append(_choice("next", self.committing))
-            for _ in range(3):
-                found.append(_choice("torn", _torn(before, newest, self.committing, rng)))
+        states = self.catalogs if self.committing is None else [*self.catalogs, self.committing]
+        if len(states) > 1:
+            found += [_choice("torn", _torn(states, rng)) for _ in range(4)]
         return found
 
 
@@ -397,11 +406,12 @@ def _choice(kind: str, content: bytes) -> CatalogChoice:
     return CatalogChoice(kind, content, digest_of(content))
 
 
-def _torn(before: bytes | None, newest: bytes, committing: bytes, rng: random.Random) -> bytes:
-    """Some of a commit's pages under the meta pages of the state before it, or of the one before that."""
-    metas = newest if before is None or rng.random() < 0.5 else before
-    pages = [metas[: 2 * PAGE_BYTES]]
-    for offset in range(2 * PAGE_BYTES, len(committing), PAGE_BYTES):
-        page = newest[offset : offset + PAGE_BYTES] or bytes(PAGE_BYTES)
-        pages.append(committing[offset : offset + PAGE_BYTES] if rng.random() < 0.5 else page)
+def _torn(states: list[bytes], rng: random.Random) -> bytes:
+    """Each page as one of these states has it: any, or more often the first, or the last."""
+    longest = max(len(state) for state in states)
+    of_extreme, extreme = rng.choice((0.0, 0.5, 0.9)), rng.choice((states[0], states[-1]))
+    pages = []
+    for offset in range(0, longest, PAGE_BYTES):
+        state = extreme if rng.random() < of_extreme else rng.choice(states)
+        pages.append(state[offset : offset + PAGE_BYTES] or bytes(PAGE_BYTES))
     return b"".join(pages)

@@ -175,9 +175,7 @@ class SmallStore:
         kinds = {manifest.NAME: "manifest", pack.NAME: "pack"}
         kind = kinds.get(info.recipe.layers[0].name, "blob") if info.recipe.layers else "blob"
         what = "data" if file is BlobFile.DATA else "sidecar"
-        return Target(
-            path, blob, info.stored_bytes, make, f"{kind} {what}", corrects(info.recipe), path.read_bytes()
-        )
+        return Target(path, blob, info.stored_bytes, make, f"{kind} {what}", corrects(info.recipe), path.read_bytes())
 
     async def get(self, make: Make) -> bytes | None:
         """The object's bytes; None for an error that says so."""

@@ -62,9 +62,7 @@ class Flip:
         """The image with this bit flipped."""
         if self.path == CATALOG_FILE:
             return replace(image, catalog=self._in(image.catalog or b""))
-        files = tuple(
-            (path, self._in(content) if path == self.path else content) for path, content in image.files
-        )
+        files = tuple((path, self._in(content) if path == self.path else content) for path, content in image.files)
         return replace(image, files=files)
 
     def _in(self, content: bytes) -> bytes:

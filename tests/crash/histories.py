@@ -44,7 +44,13 @@ from rs3d.types import operations as ops
 from rs3d.types.buckets import Versioning
 from rs3d.types.identities import KeyStatus
 from tests.crash.disk import Acknowledged, Disk, Event, Issued
-from tests.crash.recording import RecordingFiles, commits_recorded, inline_preparation, read_disk
+from tests.crash.recording import (
+    RecordingFiles,
+    checkpoints_by_commits,
+    commits_recorded,
+    inline_preparation,
+    read_disk,
+)
 from tests.crash.recovering import SETTINGS, Contents, contents_of
 from tests.stores.committed import STORE_ID
 
@@ -449,7 +455,7 @@ def record(name: str, history: History, root: Path) -> Recording:
     make_directories(str(root))
 
     async def live() -> tuple[Disk, Life]:
-        with inline_preparation():
+        with inline_preparation(), checkpoints_by_commits():
             life = Life(root, RecordingFiles(root, read_disk(root)[1]))
             await life.open()  # the store's creation is settled before anything is recorded
             await life.close()

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rs3d.errors import Rs3dError
+from rs3d.format.checkpoint import CheckpointState
+from rs3d.stores import catalogcheckpoint, logreader, recovery
 from rs3d.stores import compaction as compaction_module
 from rs3d.stores import garbage as garbage_module
-from rs3d.stores import logreader, recovery
 from rs3d.stores.blobs import LocalBlobStore
 from rs3d.stores.blobwriter import LocalBlobWriter
+from rs3d.stores.catalogcheckpoint import CheckpointFile, Checkpoints
 from rs3d.stores.catalogwriter import CatalogTransaction
 from rs3d.stores.committer import CommitterCore
 from rs3d.stores.files import write_whole
@@ -68,8 +70,11 @@ def _late_log_sync() -> AbstractContextManager[None]:
 
 
 def _catalog_before_log() -> AbstractContextManager[None]:
+    """A checkpoint is made of a commit whose records are not durable yet."""
+
     def make_durable(self: CommitterCore, transaction: CatalogTransaction) -> Rs3dError | None:
         transaction.commit()
+        self.tables.sync()
         self.log.flush()
         self.batches += 1
         return None
@@ -109,6 +114,7 @@ def _torn_records_believed() -> AbstractContextManager[None]:
 
     def always(*_: Any) -> bool:
         return True
+
     return replaced((logreader, "is_valid", always))
 
 
@@ -146,7 +152,7 @@ def _sidecar_after_commit() -> AbstractContextManager[None]:
 
 
 def _row_before_unlink() -> AbstractContextManager[None]:
-    """The collector forgets a blob's row, and unlinks its files afterwards."""
+    """The collector forgets a blob's row, and unlinks its files when that is durable."""
     from rs3d.engine import library
 
     real = garbage_module.collect_once
@@ -164,6 +170,7 @@ def _row_before_unlink() -> AbstractContextManager[None]:
 
         def committed(dead: tuple[BlobId, ...]) -> None:
             commit(dead)
+            catalog.tables.sync()
             blobs.delete(late.waiting)
             late.waiting = []
 
@@ -193,6 +200,54 @@ def _orphans_left() -> AbstractContextManager[None]:
     return replaced((LocalBlobStore, "delete", delete))
 
 
+class _NoView:
+    """What stands where a view is held."""
+
+    def abort(self) -> None:
+        """Nothing to let go."""
+
+
+def _no_view_of_the_checkpoint() -> AbstractContextManager[None]:
+    """Nobody keeps liblmdb from using the pages of the checkpoint anew."""
+    real = Checkpoints._pin
+
+    def pin(self: Checkpoints) -> None:
+        real(self)
+        assert self._following is not None
+        self._following.abort()
+        self._following = _NoView()  # type: ignore[assignment]
+
+    return replaced((Checkpoints, "_pin", pin))
+
+
+def _pages_not_synced() -> AbstractContextManager[None]:
+    """A commit is called the checkpoint, and its pages may still be on their way."""
+
+    def make_durable(self: Checkpoints) -> None:
+        self._file.write(CheckpointState.OPEN, self._meta)
+        self._ended = True
+
+    return replaced((Checkpoints, "_make_durable", make_durable))
+
+
+def _not_taken_back() -> AbstractContextManager[None]:
+    """After a cut the catalog is believed as it is."""
+
+    def go_back(catalog_path: str, meta: bytes) -> None:
+        """Nothing."""
+
+    return replaced((catalogcheckpoint, "_go_back", go_back))
+
+
+def _half_a_catalog_believed() -> AbstractContextManager[None]:
+    """What was being made from the log at the cut is taken for a catalog."""
+
+    def begin_anew(file: CheckpointFile) -> None:
+        """Nothing."""
+
+    return replaced((catalogcheckpoint, "_begin_anew", begin_anew))
+
+
 @dataclass(frozen=True, slots=True)
 class Mutation:
     """A bug, and a history in which it shows."""
@@ -214,6 +269,13 @@ async def two_small(life: Life) -> None:
     await life.bucket("bkt")
     await life.put("bkt", "small", 700)
     await life.put("bkt", "small", 701)
+
+
+async def several_small(life: Life) -> None:
+    """More than a checkpoint apart, in one segment of the log."""
+    await life.bucket("bkt")
+    for number in range(8):
+        await life.put("bkt", "small", 700 + number)
 
 
 async def put_and_delete(life: Life) -> None:
@@ -255,10 +317,15 @@ MUTATIONS: Final = (
     Mutation("reply before the log's sync", two_small, _late_log_sync),
     Mutation("catalog before log", two_small, _catalog_before_log),
     Mutation("unlink before the commit", put_and_delete, _unlink_before_commit),
-    Mutation("tail of the log not copied", two_small, _tail_not_copied, nested=0.3),
+    Mutation("tail of the log not copied", several_small, _tail_not_copied, nested=0.3),
     Mutation("torn records believed", two_small, _torn_records_believed, limit=64),
     Mutation("sidecar after the commit", one_blob, _sidecar_after_commit),
     Mutation("garbage row dropped before the unlink", collected, _row_before_unlink),
     Mutation("sources of a compaction unlinked early", compacted, _sources_unlinked_early),
     Mutation("orphans never removed", one_blob, _orphans_left),
+    Mutation("no view of the checkpoint", rotating, _no_view_of_the_checkpoint),
+    Mutation("pages of the checkpoint not synced", rotating, _pages_not_synced),
+    Mutation("checkpoint not synced", rotating, lambda: _without_sync("checkpoint.meta", "catalog/")),
+    Mutation("catalog not taken back", rotating, _not_taken_back),
+    Mutation("half a catalog believed", rotating, _half_a_catalog_believed, nested=0.3),
 )

@@ -9,8 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import lmdb
+
+from rs3d.stores import catalogcheckpoint
 from rs3d.stores import log as log_module
-from rs3d.stores.catalogtables import Tables
+from rs3d.stores.catalogcheckpoint import Checkpoints
 from rs3d.stores.catalogwriter import CatalogTransaction
 from rs3d.stores.files import SystemFiles
 from tests.crash.disk import (
@@ -33,7 +36,7 @@ from tests.crash.disk import (
     Write,
 )
 
-_SKIPPED = ("catalog", "store.lock")
+_SKIPPED = ("store.lock", CATALOG_FILE, "catalog/lock.mdb")
 
 
 class RecordingFiles(SystemFiles):
@@ -146,11 +149,11 @@ def read_disk(root: Path) -> tuple[Disk, dict[str, int]]:
     for where, directories, names in os.walk(root):
         base = os.path.relpath(where, root)
         base = "" if base == "." else base
-        directories[:] = sorted(name for name in directories if base or name not in _SKIPPED)
+        directories.sort()
         for name in sorted(names):
-            if not base and name in _SKIPPED:
-                continue
             path = f"{base}/{name}" if base else name
+            if path in _SKIPPED:
+                continue
             paths[path] = len(paths)
             disk.files[paths[path]] = File((Path(where) / name).read_bytes())
             disk.entries[paths[base]][name] = paths[path]
@@ -160,7 +163,7 @@ def read_disk(root: Path) -> tuple[Disk, dict[str, int]]:
             disk.entries[paths[path]] = {}
             disk.entries[paths[base]][name] = paths[path]
     with contextlib.suppress(FileNotFoundError):
-        disk.catalog = (root / CATALOG_FILE).read_bytes()
+        disk.catalogs = [(root / CATALOG_FILE).read_bytes()]
     return disk, paths
 
 
@@ -204,18 +207,64 @@ def inline_preparation() -> Iterator[None]:
 
 @contextlib.contextmanager
 def commits_recorded(files: RecordingFiles) -> Iterator[None]:
-    """Note every commit of the catalog in the store at `files.root`, and every sync of it."""
+    """Note every commit of the catalog in the store at `files.root`, every sync of it, and its going back."""
     path = files.root / CATALOG_FILE
-    commit, sync = CatalogTransaction.commit, Tables.sync
+    commit, go_back = CatalogTransaction.commit, catalogcheckpoint._go_back
 
     def noted_commit(self: CatalogTransaction) -> None:
         files.note(CommitBegun())
         commit(self)
         files.note(Committed(path.read_bytes()))
 
-    def noted_sync(self: Tables) -> None:
-        sync(self)
+    def noted_sync(environment: lmdb.Environment) -> None:
+        files.note(Committed(path.read_bytes()))  # tables were made by liblmdb, in no transaction of ours
         files.note(CatalogSynced())
 
-    with replaced((CatalogTransaction, "commit", noted_commit), (Tables, "sync", noted_sync)):
+    def noted_return(catalog_path: str, meta: bytes) -> None:
+        files.note(CommitBegun())
+        go_back(catalog_path, meta)
+        files.note(Committed(path.read_bytes()))
+        files.note(CatalogSynced())
+
+    with replaced(
+        (CatalogTransaction, "commit", noted_commit),
+        (catalogcheckpoint, "sync_pages", noted_sync),
+        (catalogcheckpoint, "_go_back", noted_return),
+    ):
+        yield
+
+
+class _Later(threading.Thread):
+    """A thread that runs when it is waited for."""
+
+    def start(self) -> None:
+        """Not yet."""
+
+    def join(self, timeout: float | None = None) -> None:
+        if self._target is not None:  # type: ignore[attr-defined]
+            self.run()
+
+
+class _LaterThreading:
+    Thread = _Later
+
+
+@contextlib.contextmanager
+def checkpoints_by_commits() -> Iterator[None]:
+    """A checkpoint is begun by each fourth commit and made durable by the third one behind it, whatever the clock says:
+    so a history gives the same events each time, and there are commits beside every checkpoint."""
+
+    def look(self: Checkpoints) -> Exception | None:
+        if self._thread is not None:
+            if self._commits >= 3:
+                self._end()
+        elif self._commits >= 4 and self._failure is None:
+            self._begin()
+        return self._failure
+
+    with replaced(
+        (Checkpoints, "look", look),
+        (Checkpoints, "wait_s", None),
+        (catalogcheckpoint, "threading", _LaterThreading),
+    ):
         yield

@@ -57,9 +57,7 @@ def test_the_record_of_format_1_0_is_frozen() -> None:
         null=True,
         reports_version=False,
         last_modified_ns=5,
-        meta=ObjectMeta(
-            size_bytes=3, etag="00" * 16, owner=OWNER, checksums=(Checksum("CRC32", b"abcd"),)
-        ),
+        meta=ObjectMeta(size_bytes=3, etag="00" * 16, owner=OWNER, checksums=(Checksum("CRC32", b"abcd"),)),
         mutable=MutablePart(tags=(("a", "b"),)),
         inline=recordbodies.InlineHead(3),
     )

@@ -323,9 +323,7 @@ def _log(data: bytes, chance: random.Random) -> bool:
 
 
 def _sample_parts() -> bytes:
-    part = PartEntry(
-        number=7, size_bytes=9, md5=bytes(16), extent=Extent(BlobId(SegmentId(3), 4), 0, 9), etag="0" * 32
-    )
+    part = PartEntry(number=7, size_bytes=9, md5=bytes(16), extent=Extent(BlobId(SegmentId(3), 4), 0, 9), etag="0" * 32)
     return rows.pack_part(part)
 
 

@@ -40,9 +40,7 @@ def sealed_row(key: bytes, chance: random.Random) -> bytes:
 
 
 def listed(rows: list[tuple[bytes, bytes, bytes]]) -> list[tuple[bytes, ListedObject]]:
-    return list(
-        ListedRows(rows, SEED, ListedObject, STORAGE_CLASSES, CHECKSUM_ALGORITHMS, CHECKSUM_TYPES, KeyError)
-    )
+    return list(ListedRows(rows, SEED, ListedObject, STORAGE_CLASSES, CHECKSUM_ALGORITHMS, CHECKSUM_TYPES, KeyError))
 
 
 def test_rows_read_as_the_format_reads_them() -> None:
@@ -51,9 +49,7 @@ def test_rows_read_as_the_format_reads_them() -> None:
     for number in range(2_000):
         key = chance.randbytes(8) + b"k%d" % number
         rows.append((key, f"schlüssel/日本/{number}".encode(), sealed_row(key, chance)))
-    expected = [
-        (text, listed_object(text.decode(), SEALED_CURRENT.unpack(sealed))) for _, text, sealed in rows
-    ]
+    expected = [(text, listed_object(text.decode(), SEALED_CURRENT.unpack(sealed))) for _, text, sealed in rows]
     found = listed(rows)
     assert found == expected
     assert {type(row) for _, row in found} == {ListedObject}

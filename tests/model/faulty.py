@@ -38,7 +38,7 @@ from rs3d.engine.requests import (
 )
 from rs3d.errors import RequestError, Rs3dError
 from rs3d.format.rows import LOG_SEALED
-from rs3d.stores import catalogtables
+from rs3d.stores import catalogcheckpoint
 from rs3d.types import operations as ops
 from rs3d.types.buckets import Versioning
 from rs3d.types.objects import Pairs, VersionKind
@@ -104,15 +104,8 @@ class Attempt:
     may_land: bool = True
 
 
-class _UnsyncedLmdb:
-    """liblmdb, not waiting for the disk: nothing here cuts the power."""
-
-    Error = lmdb.Error
-    NotFoundError = lmdb.NotFoundError
-
-    @staticmethod
-    def open(path: str, **options: Any) -> lmdb.Environment:
-        return lmdb.open(path, **{**options, "sync": False})
+def _unsynced(environment: lmdb.Environment) -> None:
+    """Nothing here cuts the power."""
 
 
 class FaultyMachine(VersionsMachine):
@@ -124,7 +117,7 @@ class FaultyMachine(VersionsMachine):
         self.files = FailingFiles()
         self.replaced = ExitStack()
         self.replaced.enter_context(inline_preparation())
-        self.replaced.enter_context(replaced((catalogtables, "lmdb", _UnsyncedLmdb)))
+        self.replaced.enter_context(replaced((catalogcheckpoint, "sync_pages", _unsynced)))
         return Driver(root, OPTIONS, self.files)
 
     def make_bucket(self) -> None:

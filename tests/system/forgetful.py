@@ -9,7 +9,6 @@ import os
 import sys
 from typing import Any
 
-import lmdb
 import trio
 
 from rs3d.stores.blobwriter import LocalBlobWriter
@@ -20,14 +19,6 @@ from tests.system.tracing import Sync, kind_of
 
 def forget(forgotten: Sync) -> None:
     """From now on files of this kind are not synced."""
-    if forgotten is Sync.CATALOG:
-        opened = lmdb.open
-
-        def open_unsynced(*arguments: Any, **named: Any) -> Any:
-            return opened(*arguments, **{**named, "sync": False})
-
-        lmdb.open = open_unsynced  # type: ignore[assignment]
-        return
 
     def leaving_out(original: Any) -> Any:
         def sync(self: SystemFiles, descriptor: int) -> None:

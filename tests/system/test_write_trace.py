@@ -141,23 +141,25 @@ def test_d1_a_server_that_leaves_out_one_sync_is_found_out(tmp_path: Path, forgo
 
 
 def test_syncs_out_of_order_and_too_late_are_found_out() -> None:
-    log, catalog = "5</d/log/00000001.meta>", "6</d/catalog/data.mdb>"
+    log, sidecar = "5</d/log/00000001.meta>", "6</d/blobs/1/00000001.meta>"
     answer = '7 sendmsg(9<TCP:[127.0.0.1:1->127.0.0.1:2]>, {msg_iov=[{iov_base="HTTP/1.1 200 OK"...'
     lines = [
-        f"8 fdatasync({catalog}) = 0",
         f"8 fdatasync({log} <unfinished ...>",
         "8 <... fdatasync resumed>) = 0",
+        f"8 fdatasync({sidecar}) = 0",
         answer,
+        f"8 fdatasync({sidecar}) = 0",
         f"8 fdatasync({log} <unfinished ...>",
         answer,
         "8 <... fdatasync resumed>) = 0",
-        f"8 fdatasync({catalog}) = -1 EIO (Input/output error)",
+        f"8 fdatasync({sidecar}) = 0",
+        f"8 fdatasync({log}) = -1 EIO (Input/output error)",
         answer,
     ]
     steps = steps_of(lines)
-    wrong = judge([(str(number), SMALL) for number in range(3)], steps)
+    wrong = judge([(str(number), (Sync.SIDECAR, Sync.LOG)) for number in range(3)], steps)
     assert wrong == {
-        "0": "catalog was synced before log: catalog → log",
-        "1": "answered 200 without a sync of log, catalog: no sync at all",
-        "2": "answered 200 without a sync of catalog: log",
+        "0": "log was synced before sidecar: log → sidecar",
+        "1": "answered 200 without a sync of log: sidecar",
+        "2": "log was synced before sidecar: log → sidecar",
     }

@@ -27,7 +27,6 @@ class Sync(Enum):
     SIDECAR = "sidecar"
     DIRECTORY = "directory"
     LOG = "log"
-    CATALOG = "catalog"
 
 
 _KINDS: Sequence[tuple[re.Pattern[str], Sync]] = (
@@ -35,7 +34,6 @@ _KINDS: Sequence[tuple[re.Pattern[str], Sync]] = (
     (re.compile(r"/blobs/[^/]+/[^/]+\.meta$"), Sync.SIDECAR),
     (re.compile(r"/blobs/[^/]+$"), Sync.DIRECTORY),
     (re.compile(r"/log/[^/]+\.meta$"), Sync.LOG),
-    (re.compile(r"/catalog/data\.mdb$"), Sync.CATALOG),
 )
 
 _CALL = re.compile(r"^(?P<pid>\d+) +(?P<name>\w+)\((?P<rest>.*)$")
@@ -97,27 +95,23 @@ def read_steps(record: Path) -> list[Step]:
     return steps_of(record.read_text(errors="replace").splitlines())
 
 
-SMALL = (Sync.LOG, Sync.CATALOG)
-"""A change of state alone, a small body included: it travels in the log record."""
-LARGE = (Sync.DATA, Sync.SIDECAR, Sync.DIRECTORY, Sync.LOG, Sync.CATALOG)
+SMALL = (Sync.LOG,)
+"""A change of state alone, a small body included: it travels in the log record, which the catalog is made from."""
+LARGE = (Sync.DATA, Sync.SIDECAR, Sync.DIRECTORY, Sync.LOG)
 """A body in a file of its own."""
 
 
 def _without_commits_before(syncs: Sequence[Sync]) -> list[Sync]:
-    """The syncs without every commit (a log, and the catalog next after it) that a later whole commit follows."""
+    """The syncs without every commit (a log) that a later one follows."""
     left = list(syncs)
-    while left.count(Sync.LOG) > 1 and left.count(Sync.CATALOG) > 1:
-        log = left.index(Sync.LOG)
-        if Sync.CATALOG not in left[:log] and Sync.LOG not in left[log + 1 : left.index(Sync.CATALOG)]:
-            del left[left.index(Sync.CATALOG)], left[log]
-        else:
-            break
+    while left.count(Sync.LOG) > 1:
+        left.remove(Sync.LOG)
     return left
 
 
 def check_order(step: Step, wanted: Sequence[Sync]) -> None:
     """Each of `wanted` was synced before the answer, and the last sync of each before the first of the next. A service
-    may commit something of its own before it: a whole log → catalog that another one follows is set aside.
+    may commit something of its own before it: a sync of the log that another one follows is set aside.
 
     Raises:
         AssertionError: with what is missing, or out of order.
