@@ -6,8 +6,9 @@ directio.pyi for the contract, directio_impl.c for how a request is split.
 """
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
-from libc.errno cimport EINTR, EINVAL, EOPNOTSUPP, errno
+from libc.errno cimport EAGAIN, EINTR, EINVAL, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -175,6 +176,28 @@ def read_nowait(int fd, buffer, int64_t offset):
             _again()
     finally:
         PyBuffer_Release(&view)
+
+
+def pread_resident(int fd, Py_ssize_t length, int64_t offset):
+    cdef bytes found
+    cdef ssize_t moved
+    cdef Py_ssize_t have = 0
+    if length < 0:
+        raise ValueError(f"a length of {length} bytes")
+    _check_offset(offset, length)
+    found = PyBytes_FromStringAndSize(NULL, length)
+    # The lock of the interpreter is kept: nothing here waits, and small copies cost less than giving it up.
+    while have < length:
+        moved = rs3d_read_nowait(fd, PyBytes_AS_STRING(found) + have, length - have, offset + have)
+        if moved > 0:
+            have += moved
+        elif moved == 0:  # the file ends
+            return found[:have]
+        elif errno == EAGAIN:
+            return None
+        else:
+            _again()
+    return found
 
 
 @cython.final

@@ -13,6 +13,7 @@ from rs3d.engine.digests import DigestSet
 from rs3d.engine.encryption import cipher_of, data_key_of, fits, new_data_key, seal, token_of, wanted_encryption
 from rs3d.engine.get import find_version, open_extents
 from rs3d.engine.layers import decode_inline
+from rs3d.engine.lookups import Where
 from rs3d.engine.plan import check_object_quota, check_storage_class, plan_object
 from rs3d.engine.put import latest_object
 from rs3d.engine.readersource import ReaderSource
@@ -139,14 +140,17 @@ async def copy_object(runtime: Runtime, bucket: str, key: str, request: CopyRequ
     check_object_key(key)
     check_storage_class(request.storage_class)
 
+    def look(view: CatalogSnapshot, _where: Where) -> tuple[Bucket, Source]:
+        record = find_bucket(view, bucket)
+        source = find_source(runtime, view, request.source)
+        _refuse_copy_to_itself(record, key, source.version, request)
+        check_object_quota(view, record, key, source.version.meta.size_bytes)
+        if request.preconditions is not NO_PRECONDITIONS:
+            may_hold(request.preconditions, latest_object(view, record, key))
+        return record, source
+
     async def attempt() -> CopyResult:
-        with runtime.reading() as (view, reading):
-            record = find_bucket(view, bucket)
-            source = find_source(runtime, view, request.source)
-            _refuse_copy_to_itself(record, key, source.version, request)
-            check_object_quota(view, record, key, source.version.meta.size_bytes)
-            if request.preconditions is not NO_PRECONDITIONS:
-                may_hold(request.preconditions, latest_object(view, record, key))
+        (record, source), reading = await runtime.look_up_reading(look)
         encryption = wanted_encryption(record, request.encryption)
         if encryption is None and source.data_key is not None:
             encryption = EncryptionRequest(EncryptionMode.STORE)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from rs3d.crypto.providers.directory import KeyDirectory
 from rs3d.engine import buckets, get, listing, multipart, rekeying, resealing, uploads, versions
@@ -19,6 +19,7 @@ from rs3d.engine.get import ObjectReader
 from rs3d.engine.identities import Identities
 from rs3d.engine.kmskeys import round_of
 from rs3d.engine.largewrites import LargeWrites
+from rs3d.engine.lookups import Lookups
 from rs3d.engine.packrewriting import PackRewrite, rewrite_pack
 from rs3d.engine.partcopy import upload_part_copy
 from rs3d.engine.put import put_object
@@ -93,6 +94,8 @@ _LIST_UPLOADS: Final = ListUploadsRequest()
 _LIST_BUCKETS: Final = ListBucketsRequest()
 _BUCKET: Final = BucketRequest()
 
+T = TypeVar("T")
+
 Body = BodySource | bytes | bytearray | memoryview
 
 
@@ -138,10 +141,22 @@ class StorageEngine:
         self._runtime.arrivals.stop()
         self._runtime.threads.stop()
         self._runtime.body_threads.stop()
+        self._runtime.lookup_threads.stop()
 
     async def let_files_go(self) -> None:
-        """Close every second what `warm_reads` keeps open, until cancelled: a task of whoever serves."""
-        await self._runtime.open_files.run()
+        """Close every second what `warm_reads` keeps open, and decide where lookups go, until cancelled: a task of
+        whoever serves."""
+        await self._runtime.open_files.run(self._runtime.lookups.look)
+
+    @property
+    def lookups(self) -> Lookups:
+        """Where lookups go: to be looked at."""
+        return self._runtime.lookups
+
+    async def looked_up(self, call: Callable[[], T]) -> T:
+        """One of the engine's synchronous reads that belong to a request, in a thread where it would keep the loop
+        waiting. See `lookups.Lookups.run`."""
+        return await self._runtime.lookups.run(call)
 
     # -- objects -----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ meanwhile.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from rs3d.engine.encryption import check_customer_key, data_key_of, is_open_to_s
 from rs3d.engine.heldreading import HeldBody, read_held
 from rs3d.engine.kmskeys import SealingKeys
 from rs3d.engine.layers import decode_inline
+from rs3d.engine.lookups import Where
 from rs3d.engine.ranges import resolve_range
 from rs3d.engine.requests import NO_CONDITIONS, CustomerKey, Delivery, ReadConditions
 from rs3d.engine.results import ContentRange, ObjectHead
@@ -35,7 +36,7 @@ from rs3d.errors import (
     VersionIsDeleteMarker,
 )
 from rs3d.rio.keys import EncryptionKey
-from rs3d.stores.interfaces import CatalogSnapshot
+from rs3d.stores.interfaces import CatalogSnapshot, TooLongForLoop
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import NULL_VERSION, VersionId
 from rs3d.types.objects import BlobSet, Extent, Inline, ObjectVersion, PartEntry, VersionKind
@@ -105,12 +106,14 @@ def head_object(
     conditions: ReadConditions = NO_CONDITIONS,
     customer_key: CustomerKey | None = None,
 ) -> ObjectHead:
-    """HeadObject: catalog only, never waits.
+    """HeadObject: catalog only; waits where a page of it, or the record, is not in memory (`StorageEngine.looked_up`).
 
     Raises: as `open_object`, but ObjectDamaged; RecordDamaged when the log or the catalog is.
     """
     wanted = _Wanted(bucket, key, version, range, part_number, conditions, customer_key)
-    return runtime.read(lambda view: _head(runtime.sealing, view, wanted))
+    found = runtime.read(lambda view: _head(runtime.sealing, view, wanted))
+    runtime.lookups.remember(bucket, key)
+    return found
 
 
 def _head(keys: SealingKeys, view: CatalogSnapshot, wanted: _Wanted) -> ObjectHead:
@@ -183,26 +186,12 @@ async def open_object(
 
 
 async def _open(runtime: Runtime, wanted: _Wanted, delivery: Delivery) -> ObjectReader:
-    with runtime.reading() as (view, reading):
-        found = _find(runtime.sealing, view, wanted, Where.LOOP)
-    if found is None:
-        # Looked up anew, table and all, for what one view says belongs together. The place in the horizon covers it.
-        try:
-            found = await runtime.threads.run(lambda: _find_in_thread(runtime, wanted))
-        except BaseException:
-            reading.leave()
-            raise
+    found, reading = await runtime.look_up_reading(partial(_find, runtime.sealing, wanted))
+    runtime.lookups.remember(wanted.bucket, wanted.key)
     if found.payload is not None:
         reading.leave()
         return ObjectReader(runtime, found.head, inline=found.payload)
     return await open_extents(runtime, found.head, found.extents, reading, delivery, found.data_key)
-
-
-class Where(Enum):
-    """Where a lookup runs."""
-
-    LOOP = "loop"
-    THREAD = "thread"
 
 
 @dataclass(slots=True)
@@ -215,20 +204,12 @@ class _Found:
     data_key: EncryptionKey | None
 
 
-def _find_in_thread(runtime: Runtime, wanted: _Wanted) -> _Found:
-    with runtime.catalog.snapshot() as view:
-        found = _find(runtime.sealing, view, wanted, Where.THREAD)
-    if found is None:
-        raise ValueError("nothing takes too long for a thread")
-    return found
-
-
-def _find(keys: SealingKeys, view: CatalogSnapshot, wanted: _Wanted, where: Where) -> _Found | None:
-    """What a GET needs of the catalog; None when that takes too long for the loop."""
+def _find(keys: SealingKeys, wanted: _Wanted, view: CatalogSnapshot, where: Where) -> _Found:
+    """What a GET needs of the catalog. Raises TooLongForLoop."""
     bucket = find_bucket(view, wanted.bucket)
     version = find_version(view, bucket, wanted.key, wanted.version)
     if where is Where.LOOP and version.meta.part_count > PARTS_ON_LOOP:
-        return None
+        raise TooLongForLoop("a table of many parts")
     data_key = data_key_of(keys, bucket, version, wanted.customer_key)
     head, parts = _described(view, bucket, version, wanted)
     placement = version.placement

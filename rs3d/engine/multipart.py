@@ -63,17 +63,16 @@ async def upload_part(
     check_object_key(key)
     check_part_number(number)
 
-    async def look() -> tuple[Bucket, Upload, BodyPlan]:
-        with runtime.catalog.snapshot() as view:
-            record = find_bucket(view, bucket)
-            upload = find_upload(view, record, key, upload_id)
-            data_key = data_key_of_upload(runtime.sealing, record, upload, customer_key)
-            plan = plan_part(record, upload, checks, runtime.config, data_key)
-            check_declared_length(plan, body.declared_bytes)
-            check_part_quota(view, record, body.declared_bytes or 0)
-            return record, upload, plan
+    def look(view: CatalogSnapshot) -> tuple[Bucket, Upload, BodyPlan]:
+        record = find_bucket(view, bucket)
+        upload = find_upload(view, record, key, upload_id)
+        data_key = data_key_of_upload(runtime.sealing, record, upload, customer_key)
+        plan = plan_part(record, upload, checks, runtime.config, data_key)
+        check_declared_length(plan, body.declared_bytes)
+        check_part_quota(view, record, body.declared_bytes or 0)
+        return record, upload, plan
 
-    record, upload, plan = await runtime.fetching_keys(look)
+    record, upload, plan = await runtime.fetching_keys(lambda: runtime.look_up(look))
     plan = await runtime.chunk_sharing.complete(plan, record, is_sealed_by_bucket(upload), body.declared_bytes)
     stored = await store_body(runtime, plan, body, part_origin(runtime, bucket, upload, number))
     return await commit_part(runtime, record, upload, number, stored)
@@ -156,7 +155,7 @@ async def complete_multipart_upload(
         if len(request.parts) > PARTS_ON_LOOP:
             record, upload, meta = await runtime.threads.run(lambda: runtime.read(look))
         else:
-            record, upload, meta = runtime.read(look)
+            record, upload, meta = await runtime.look_up(look)
         if upload is None or meta is None:
             return await _repeat(runtime, record, key, upload_id, request)
         envelope = upload_envelope(upload)
@@ -297,7 +296,7 @@ async def _repeat(runtime: Runtime, bucket: Bucket, key: str, upload_id: str, re
             preconditions=NO_PRECONDITIONS,
         )
     )
-    made = runtime.read(lambda view: latest_object(view, bucket, key))
+    made = await runtime.look_up(lambda view: latest_object(view, bucket, key))
     envelope = b""
     if made is not None and made.version_text == outcome.version_text:
         meta, envelope = made.meta, made.mutable.wrapped_key

@@ -155,8 +155,11 @@ class OpenFiles:
             self._let_resident_go(blob)
         self.decoded.let_go_old()
 
-    async def run(self) -> None:
-        """Let go what is old, until cancelled."""
+    async def run(self, beside: Callable[[], None] | None = None) -> None:
+        """Let go what is old every HELD_S, and call `beside`, which should need no waking of its own, until
+        cancelled."""
         while True:
             await trio.sleep(HELD_S)
             self.let_go_old()
+            if beside is not None:
+                beside()

@@ -10,6 +10,7 @@ from rs3d.engine.digests import DigestSet, digest_of
 from rs3d.engine.encryption import data_key_of_upload, is_sealed_by_bucket
 from rs3d.engine.etags import EtagAlgorithm
 from rs3d.engine.get import clip, open_extents
+from rs3d.engine.lookups import Where
 from rs3d.engine.multipart import check_part_number, commit_part, part_origin
 from rs3d.engine.plan import BodyPlan, check_part_quota, plan_copied_part
 from rs3d.engine.ranges import resolve_copy_range
@@ -20,6 +21,8 @@ from rs3d.engine.runtime import Reading, Runtime, find_bucket
 from rs3d.engine.uploads import find_upload
 from rs3d.errors import EntityTooLarge
 from rs3d.format.merkletree import merkle_root
+from rs3d.rio.keys import EncryptionKey
+from rs3d.stores.interfaces import CatalogSnapshot
 from rs3d.types.body import BytesSource
 from rs3d.types.buckets import Bucket
 from rs3d.types.names import check_object_key
@@ -38,18 +41,22 @@ async def upload_part_copy(
     check_object_key(key)
     check_part_number(number)
 
+    def look(view: CatalogSnapshot, _where: Where) -> tuple[Bucket, Upload, Source, EncryptionKey | None]:
+        record = find_bucket(view, bucket)
+        upload = find_upload(view, record, key, upload_id)
+        source = find_source(runtime, view, request.source)
+        data_key = data_key_of_upload(runtime.sealing, record, upload, request.customer_key)
+        if request.source_range is not None:
+            source.head.content_range = resolve_copy_range(request.source_range, source.version.meta.size_bytes)
+        length = source.head.length_bytes
+        if length > runtime.config.maximum_put_bytes:
+            raise EntityTooLarge(size_bytes=length, maximum_bytes=runtime.config.maximum_put_bytes)
+        check_part_quota(view, record, length)
+        return record, upload, source, data_key
+
     async def attempt() -> PartResult:
-        with runtime.reading() as (view, reading):
-            record = find_bucket(view, bucket)
-            upload = find_upload(view, record, key, upload_id)
-            source = find_source(runtime, view, request.source)
-            data_key = data_key_of_upload(runtime.sealing, record, upload, request.customer_key)
-            if request.source_range is not None:
-                source.head.content_range = resolve_copy_range(request.source_range, source.version.meta.size_bytes)
-            length = source.head.length_bytes
-            if length > runtime.config.maximum_put_bytes:
-                raise EntityTooLarge(size_bytes=length, maximum_bytes=runtime.config.maximum_put_bytes)
-            check_part_quota(view, record, length)
+        (record, upload, source, data_key), reading = await runtime.look_up_reading(look)
+        length = source.head.length_bytes
         plan = plan_copied_part(record, upload, runtime.config, data_key)
         try:
             plan = await runtime.chunk_sharing.complete(plan, record, is_sealed_by_bucket(upload), length)

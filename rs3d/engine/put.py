@@ -49,7 +49,7 @@ async def put_object(runtime: Runtime, bucket: str, key: str, body: BodySource, 
             may_hold(request.preconditions, latest_object(view, record, key))
         return record, plan
 
-    record, plan = runtime.read(look)
+    record, plan = await runtime.look_up(look)
     owner = request.owner or record.owner
     origin = BlobOrigin(bucket=bucket, key=key, headers=request.headers, written_ns=runtime.clock.wall_ns())
     token = secrets.token_bytes(TOKEN_BYTES)

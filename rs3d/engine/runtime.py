@@ -16,6 +16,7 @@ from rs3d.engine.chunksharing import ChunkSharing
 from rs3d.engine.configuration import MIB, EngineDeps
 from rs3d.engine.hashing import HashGang
 from rs3d.engine.kmskeys import KmsKeys, SealingKeys
+from rs3d.engine.lookups import Lookups, Where
 from rs3d.engine.openfiles import OpenFiles
 from rs3d.engine.placement import BlobNumbers
 from rs3d.engine.signing import Signing
@@ -32,7 +33,7 @@ from rs3d.errors import (
     StaleRevision,
     StaleSource,
 )
-from rs3d.stores.interfaces import CatalogSnapshot
+from rs3d.stores.interfaces import CatalogSnapshot, TooLongForLoop
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import BlobId, Sequence
 from rs3d.types.operations import FreeChunks, NewBlob, Operation, Outcome
@@ -93,6 +94,9 @@ class Runtime:
         self.body_threads = Threads(deps.config.threads, "bodies", steps_behind=BODIES_BEHIND)
         self.arrivals = Threads(deps.config.threads, "arrivals", steps_behind=BODIES_BEHIND)
         """For those that receive their bodies themselves: what waits for a client keeps nobody else waiting."""
+        self.lookup_threads = Threads(deps.config.threads, "lookups")
+        """Of their own: pieces of cold bodies take longer, and lookups would wait behind them."""
+        self.lookups = Lookups(deps.catalog, self.lookup_threads)
         self.hashing = HashGang(self.body_threads, deps.config.hash_aside_bytes)
         self.buffers = BufferPool(deps.config.buffer_count, deps.config.piece_bytes, deps.config.small_buffer_count)
         self.chunk_memory = ChunkMemory()
@@ -127,6 +131,31 @@ class Runtime:
         except RecordDamaged:
             with self.catalog.snapshot() as view:
                 return call(view)
+
+    async def look_up(self, call: Callable[[CatalogSnapshot], T]) -> T:
+        """`read`, in a thread where it would keep the loop waiting."""
+        return await self.lookups.run(lambda: self.read(call))
+
+    async def look_up_reading(self, look: Callable[[CatalogSnapshot, Where], T]) -> tuple[T, Reading]:
+        """What `look` finds, in a thread where it would keep the loop waiting, and a place in the horizon that covers
+        it, as `reading` has. Looked up anew in the thread, all of it, for what one view says belongs together; the
+        place was entered before that view was opened."""
+        if not self.lookups.is_aside:
+            try:
+                with self.catalog.in_memory, self.reading() as (view, reading):
+                    return look(view, Where.LOOP), reading
+            except TooLongForLoop:
+                pass  # that place in the horizon was left
+        reading = Reading(self)
+        try:
+            return await self.lookups.aside(lambda: self._look_in_thread(look)), reading
+        except BaseException:
+            reading.leave()
+            raise
+
+    def _look_in_thread(self, look: Callable[[CatalogSnapshot, Where], T]) -> T:
+        with self.catalog.snapshot() as view:
+            return look(view, Where.THREAD)
 
     def note_sequence(self, sequence: Sequence) -> None:
         """Remember the newest sequence seen; what is published for a reader must not be newer than its view."""

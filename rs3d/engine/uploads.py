@@ -92,9 +92,12 @@ async def abort_multipart_upload(runtime: Runtime, bucket: str, key: str, upload
     Raises:
         NoSuchBucket, NoSuchUpload
     """
-    with runtime.catalog.snapshot() as view:
+
+    def look(view: CatalogSnapshot) -> tuple[Bucket, Upload]:
         record = find_bucket(view, bucket)
-        found = find_upload(view, record, key, upload_id)
+        return record, find_upload(view, record, key, upload_id)
+
+    record, found = await runtime.look_up(look)
     await runtime.commit(
         AbortUpload(id=runtime.committer.next_id(), bucket=record.bucket_id, key=key, upload=found.upload)
     )

@@ -126,7 +126,7 @@ async def set_object_tags(runtime: Runtime, bucket: str, key: str, tags: Pairs, 
     """
 
     async def attempt() -> ObjectVersion:
-        found = object_tags(runtime, bucket, key, version)
+        found = await runtime.lookups.run(lambda: object_tags(runtime, bucket, key, version))
         await runtime.commit(
             PatchVersion(
                 id=runtime.committer.next_id(),

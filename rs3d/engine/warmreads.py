@@ -43,20 +43,23 @@ class Decoded:
 class WarmReads:
     """Views one after the other: `begin`, any number of reads, `end`. No other view may be open in this thread."""
 
-    __slots__ = ("_opened", "_runtime", "_sends_files", "view")
+    __slots__ = ("_in_memory", "_opened", "_runtime", "_sends_files", "lookups", "view")
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._in_memory = runtime.catalog.in_memory
+        self.lookups = runtime.lookups
         self._sends_files = runtime.config.sends_files and runtime.config.verify is Verify.MEMO
         self._opened: AbstractContextManager[CatalogSnapshot] | None = None
         self.view: CatalogSnapshot | None = None
 
     def begin(self) -> CatalogSnapshot:
-        """A new view, for what is asked until `end`.
+        """A new view, for what is asked until `end`; until then records that are not in memory raise TooLongForLoop.
 
         Raises:
             SlowDown
         """
+        self._in_memory.__enter__()
         self._opened = self._runtime.catalog.snapshot()
         view = self.view = self._opened.__enter__()
         self._runtime.note_sequence(view.sequence)
@@ -64,6 +67,7 @@ class WarmReads:
 
     def end(self) -> None:
         """Let the view go; harmless without one."""
+        self._in_memory.__exit__(None, None, None)
         opened, self._opened, self.view = self._opened, None, None
         if opened is not None:
             opened.__exit__(None, None, None)

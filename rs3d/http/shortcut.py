@@ -4,8 +4,8 @@ The application may give the server a `Shortcut`. For bytes that an idle connect
 and either yields the whole answer, byte for byte what the long way would have sent, or promises it (`Underway`), or
 None: then the request goes the long way, which alone refuses, waits and decides. So a shortcut is never an authority,
 only a shorter way to the same answer; `tests/s3/wire/test_plain_reads.py` and `test_plain_writes.py` compare the two.
-No I/O here, and no trio; the application reads what it has mapped (the catalog) or expects in memory (the log), and
-waits for the disk where that is not.
+No I/O here, and no trio; the application reads what it has mapped (the catalog) or finds in memory (the log), and
+leaves to the long way what has to be read from the disk.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Shortcut(Protocol):
 
     def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | None:
         """The answer to the request in `data[start:end]`, or None for the long way. Waits for nobody, though a cold
-        page of the catalog or the log may cost a disk access; never raises for anything a client sent. With Underway,
+        page of the catalog may cost a disk access; never raises for anything a client sent. With Underway,
         the request is all of `data[start:end]`; its bytes are not needed any more."""
         ...
 

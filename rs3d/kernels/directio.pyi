@@ -69,6 +69,18 @@ def read_nowait(fd: int, buffer: WriteableBuffer, offset: int) -> int:
         ValueError: a negative offset.
     """
 
+def pread_resident(fd: int, length: int, offset: int) -> bytes | None:
+    """As pread(2), of bytes that are all in the page cache (RWF_NOWAIT): loop-safe. For small reads: the lock of the
+    interpreter is kept.
+
+    Returns:
+        The bytes, fewer than `length` only where the file ends; None when some are not in the cache.
+
+    Raises:
+        OSError: EOPNOTSUPP where the file system does not know the flag; what preadv2(2) knows.
+        ValueError: a negative offset or length.
+    """
+
 def write_past_cache(fd: int, data: ReadableBuffer, offset: int) -> int:
     """One pwrite(2), past the page cache where that can be: of bytes for an aligned offset, the longest whole part; of
     bytes at an odd address a MiB at most, copied to an even one first. Everything else, and all where the file system

@@ -98,6 +98,9 @@ class PlainReads:
         is_head, path, signer, stop, with_checksums, host = found
         if not callers.is_ours(stop - start, path, host):
             return None
+        lookups = self._warm.lookups
+        if lookups.is_aside and not lookups.may_look_up(path):
+            return None
         known = self._find(path, signer)
         if known is None:
             return None

@@ -8,6 +8,7 @@ from rs3d.http.shortcut import Taken, Underway
 from rs3d.s3.plaincallers import PlainCallers
 from rs3d.s3.plainreads import PlainReads
 from rs3d.s3.plainwrites import PlainWrites
+from rs3d.stores.interfaces import TooLongForLoop
 
 _WRITES = b"PD"
 """How PUT and DELETE begin; POST is told apart later."""
@@ -37,5 +38,7 @@ class PlainRequests:
             if data[start] in _WRITES:
                 return self._writes.answer(data, start, end)
             return self._reads.answer(data, start, end)
+        except TooLongForLoop:
+            return None  # the long way asks in a thread
         except Rs3dError:
             return None  # the long way meets the same error, and knows what to say

@@ -32,6 +32,7 @@ class LocalCatalog:
         self.known_versions: dict[bytes, tuple[bytes, ObjectVersion, Place]] = {}
         """The newest versions of keys by the keys of their rows, valid only for exactly these stored rows: a row holds
         the sequence and the places of all that a version is made of, so what is remembered is never stale."""
+        self.in_memory = log.in_memory
         self._idle: list[Snapshot] = []
         self._busy: dict[int, Snapshot] = {}
         self._closed = False
@@ -45,7 +46,10 @@ class LocalCatalog:
         """
         if threading.get_ident() in self._busy or self._closed:
             raise RuntimeError("the catalog is closed" if self._closed else "a snapshot is open in this thread already")
-        return self._idle.pop() if self._idle else Snapshot(self, self.tables, self.log)
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return Snapshot(self, self.tables, self.log)
 
     def begun(self, view: Snapshot) -> None:
         """Called by the view when its `with` has begun."""

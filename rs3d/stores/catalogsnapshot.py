@@ -1,8 +1,8 @@
 """One consistent view of the catalog: `interfaces.CatalogSnapshot` on an LMDB read transaction and the log's
 records.
 
-Read on the loop: a row or record in memory costs microseconds, a cold page of either one access of the disk, during
-which nothing else of the process goes on.
+A row or record in memory costs microseconds, a cold page of either an access of the disk. On the loop, records that are
+not in memory are an error (`LogReader.in_memory`); what is done about cold rows, `engine/lookups.py` says.
 """
 
 from __future__ import annotations

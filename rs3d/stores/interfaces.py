@@ -1,6 +1,7 @@
 """What the engine expects of a catalog, a committer and a blob store, whoever provides them.
 
-Synchronous calls here are bounded and do no waiting but page faults of the catalog's map; asynchronous ones are Trio's.
+Synchronous calls here are bounded and do no waiting but page faults of the catalog's map, and for records of the log
+outside `Catalog.in_memory`; asynchronous ones are Trio's.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from rs3d.types.identities import AccessKey, User
 from rs3d.types.objects import CanonicalId, ListedObject, ListedVersion, ObjectVersion, PartEntry, Upload
 from rs3d.types.operations import Operation, Outcome
 from rs3d.types.recipe import Recipe
+
+
+class TooLongForLoop(Exception):
+    """Not an error: what is asked for has to be read from the disk, or takes long. Ask again in a thread."""
 
 
 class PayloadPlace(NamedTuple):
@@ -167,6 +172,12 @@ class CatalogSnapshot(Protocol):
 
 class Catalog(Protocol):
     """Read side of the index. The write side is `Committer`."""
+
+    @property
+    def in_memory(self) -> AbstractContextManager[None]:
+        """For `with`, on the loop, not across an await: inside, views of this thread raise TooLongForLoop where a
+        record of the log is not in memory. Pages of the index itself are waited for."""
+        ...
 
     def snapshot(self) -> AbstractContextManager[CatalogSnapshot]:
         """Open a view; nested use in one thread is an error."""

@@ -2,17 +2,20 @@
 record".
 
 A `LogReader` may be shared by threads; it keeps descriptors of segments open, so a replaced segment stays readable
-while it is referred to. A read blocks where its pages are not in memory, and small ones are made on the loop all
-the same: a record that nobody read for long costs one access of the disk, during which nothing else of the process
-goes on.
+while it is referred to. A read blocks where its pages are not in memory. The loop's thread reads inside `in_memory`:
+there what is not in memory is an error, and whoever meets it asks again in a thread. Where the file system cannot tell
+(it does not know RWF_NOWAIT), reads wait there too.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from threading import Lock, get_ident
+from types import TracebackType
 from typing import Final, NamedTuple
 
 from rs3d.errors import RecordDamaged
@@ -20,6 +23,8 @@ from rs3d.format.logsegment import HEADER_BYTES, SegmentHeader, SegmentName, crc
 from rs3d.format.record import CHECKED_FROM, HEAD, HEAD_BYTES, RECORD_MAGIC, RecordHead, decode_head, is_valid
 from rs3d.format.rows import Place
 from rs3d.kernels.crc import crc32c
+from rs3d.kernels.directio import pread_resident
+from rs3d.stores.interfaces import TooLongForLoop
 from rs3d.stores.payloadmending import mend_payload
 
 DESCRIPTORS_LIMIT: Final = 256
@@ -60,6 +65,25 @@ class _Segment(NamedTuple):
     seed: int
 
 
+class InMemory:
+    """Inside its `with`, reads of this thread raise TooLongForLoop instead of waiting for the disk. For one thread, the
+    loop's, and not across an await. A class, because a generator made into one costs 2 µs."""
+
+    __slots__ = ("thread",)
+
+    def __init__(self) -> None:
+        self.thread = 0
+        """Which is inside; 0 when none is."""
+
+    def __enter__(self) -> None:
+        self.thread = get_ident()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.thread = 0
+
+
 class LogReader:
     """Positional reads from the segments below `log_path`."""
 
@@ -69,6 +93,10 @@ class LogReader:
         self._segments: dict[int, _Segment] = {}
         self._remembered = _NOTHING
         self._retired: list[tuple[float, int]] = []
+        self._opening = Lock()
+        self.in_memory = InMemory()
+        self._can_tell = True
+        """Whether the file system knows RWF_NOWAIT, as far as was seen."""
         self.on_mended: Callable[[Place], None] | None = None
         """Told of each payload that was damaged and handed out as its parity restored it; from any thread."""
 
@@ -77,6 +105,7 @@ class LogReader:
 
         Raises:
             RecordDamaged: the segment is missing, or the record fails its checks.
+            TooLongForLoop: see `in_memory`; so do all that read.
         """
         segment = self._segments.get(place[0])
         if segment is None:
@@ -84,7 +113,7 @@ class LogReader:
         head_bytes = place[2]
         wanted = head_bytes + place[3] if place[3] <= PAYLOAD_WITH_BODY_BYTES else head_bytes
         try:
-            raw = os.pread(segment[0], wanted, place[1])
+            raw = self._fetch(segment[0], wanted, place[1])
         except OSError as error:
             raise self._damaged(place, str(error)) from error
         if len(raw) != wanted or head_bytes < HEAD_BYTES:
@@ -133,7 +162,11 @@ class LogReader:
 
     def known_payload(self, place: Place, crc: int) -> bytes | None:
         """The payload of a record whose head was read before, checked against the head's CRC; None when its segment is
-        not open any more, or the check fails: `payload` has the words for that."""
+        not open any more, or the check fails: `payload` has the words for that.
+
+        Raises:
+            TooLongForLoop
+        """
         segment = self._segments.get(place[0])
         if segment is None:
             return None
@@ -142,7 +175,7 @@ class LogReader:
             self._remembered = _NOTHING
             payload = raw[place[2] :]
         else:
-            payload = os.pread(segment[0], place[3], place[1] + place[2])
+            payload = self._fetch(segment[0], place[3], place[1] + place[2])
         return payload if len(payload) == place[3] and crc32c(payload) == crc else None
 
     def place_of(self, segment: int, offset: int) -> Place:
@@ -189,11 +222,32 @@ class LogReader:
         if segment is None:
             segment = self._open(number)
         try:
-            return os.pread(segment.descriptor, length, offset)
+            return self._fetch(segment.descriptor, length, offset)
         except OSError as error:
             raise self._damaged(Place(number, offset, 0, 0), str(error)) from error
 
+    def _fetch(self, descriptor: int, length: int, offset: int) -> bytes:
+        """As os.pread. Raises OSError, TooLongForLoop."""
+        if self.in_memory.thread == get_ident() and self._can_tell:
+            try:
+                found = pread_resident(descriptor, length, offset)
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP:
+                    raise
+                self._can_tell = False
+            else:
+                if found is None:
+                    raise TooLongForLoop("a record of the log is not in memory")
+                return found
+        return os.pread(descriptor, length, offset)
+
     def _open(self, number: int) -> _Segment:
+        if self.in_memory.thread == get_ident():
+            raise TooLongForLoop(f"log segment {number} is not open")
+        with self._opening:
+            return self._segments.get(number) or self._opened(number)
+
+    def _opened(self, number: int) -> _Segment:
         place = Place(number, 0, 0, 0)
         names = {name.number: text for text, name in segment_names(self._path).items()}
         if number not in names:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from rs3d.types.buckets import Bucket, BucketCounters
@@ -295,6 +295,8 @@ class MemoryCatalog:
     def __init__(self, state: MemoryState) -> None:
         self._state = state
         self._open: set[int] = set()
+        self.in_memory = nullcontext()
+        """All of it is."""
 
     @contextmanager
     def snapshot(self) -> Iterator[MemorySnapshot]:

@@ -241,5 +241,29 @@ def test_a_cold_page_is_reported_instead_of_waited_for(fd: int) -> None:
         assert error.errno == errno.EAGAIN
 
 
+def test_what_is_in_memory_is_read_whole_up_to_the_end_of_the_file(fd: int) -> None:
+    os.pwrite(fd, b"0123456789", 0)
+    assert directio.pread_resident(fd, 4, 3) == b"3456"
+    assert directio.pread_resident(fd, 100, 8) == b"89"
+    assert directio.pread_resident(fd, 1, 10) == directio.pread_resident(fd, 0, 0) == b""
+    for length, offset in ((-1, 0), (1, -1)):
+        with pytest.raises(ValueError, match=r"length|range"):
+            directio.pread_resident(fd, length, offset)
+    with pytest.raises(OSError, match="Bad file"):
+        directio.pread_resident(10_000, 1, 0)
+
+
+def test_what_is_not_all_in_memory_is_not_read(fd: int) -> None:
+    os.pwrite(fd, bytes(1 << 20), 0)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    if mapped.resident_bytes(fd, 0, 1 << 20):
+        pytest.skip("a file system that keeps its pages")
+    os.pread(fd, 1, 512 * 1024)  # and what the kernel reads ahead, which is not all
+    assert directio.pread_resident(fd, 1, 512 * 1024) == b"\0"
+    assert directio.pread_resident(fd, 1 << 20, 0) is None
+    assert directio.pread_resident(fd, 1 << 19, 1 << 19) is None
+
+
 def test_the_self_test_passes() -> None:
     assert directio.selftest() == 3

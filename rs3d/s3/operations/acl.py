@@ -12,6 +12,7 @@ from rs3d.documents.acl import AccessControlPolicy
 from rs3d.http.messages import Response
 from rs3d.s3.call import Call, OperationHandler
 from rs3d.s3.errors import S3Refusal
+from rs3d.s3.operations.object_get import require_object
 from rs3d.s3.owners import owner
 from rs3d.s3.payload import read_document
 from rs3d.s3.responses import empty_response, xml_response
@@ -30,7 +31,7 @@ async def get_bucket_acl(call: Call) -> Response:
 async def get_object_acl(call: Call) -> Response:
     """GetObjectAcl: the bucket's owner owns its objects."""
     bucket = call.existing_bucket()
-    call.engine.head_object(bucket.name, call.s3.key, version=call.version)
+    await require_object(call)
     return _policy(call, bucket.owner)
 
 
@@ -51,7 +52,7 @@ async def _put(call: Call) -> Response:
 
 async def put_object_acl(call: Call) -> Response:
     """PutObjectAcl."""
-    call.engine.head_object(call.existing_bucket().name, call.s3.key, version=call.version)
+    await require_object(call)
     return await _put(call)
 
 

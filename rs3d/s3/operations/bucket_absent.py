@@ -12,6 +12,7 @@ from rs3d.errors import NotConfigured
 from rs3d.http.messages import Response
 from rs3d.s3.call import Call, OperationHandler
 from rs3d.s3.errors import S3Refusal
+from rs3d.s3.operations.object_get import require_object
 from rs3d.s3.responses import xml_response
 
 _NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
@@ -74,8 +75,7 @@ def _list(element: str) -> OperationHandler:
 async def object_lock_absent(call: Call) -> Response:
     """GetObjectRetention and GetObjectLegalHold of a bucket without object lock: the object must exist, the lock
     cannot."""
-    bucket = call.existing_bucket()
-    call.engine.head_object(bucket.name, call.s3.key, version=call.version)
+    await require_object(call)
     raise S3Refusal("InvalidRequest", "Bucket is missing Object Lock Configuration")
 
 

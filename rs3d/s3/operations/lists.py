@@ -47,7 +47,7 @@ async def list_objects(call: Call) -> Response:
         marker=query.get("marker", ""),
         maximum=maximum,
     )
-    page = call.engine.list_objects(bucket.name, request)
+    page = await call.engine.looked_up(lambda: call.engine.list_objects(bucket.name, request))
     document = ListBucketResult(
         bucket=bucket.name,
         contents=page.entries,
@@ -78,7 +78,7 @@ async def list_objects_v2(call: Call) -> Response:
         token=query.get("continuation-token", ""),
         maximum=maximum,
     )
-    page = call.engine.list_objects(bucket.name, request)
+    page = await call.engine.looked_up(lambda: call.engine.list_objects(bucket.name, request))
     wants_owner = query.get("fetch-owner", "").lower() == "true"
     document = ListBucketResultV2(
         bucket=bucket.name,
@@ -111,7 +111,7 @@ async def list_object_versions(call: Call) -> Response:
     )
     if request.version_marker and not request.key_marker:
         raise S3Refusal("InvalidArgument", "A version-id marker cannot be specified without a key marker.")
-    page = call.engine.list_object_versions(bucket.name, request)
+    page = await call.engine.looked_up(lambda: call.engine.list_object_versions(bucket.name, request))
     document = ListVersionsResult(
         bucket=bucket.name,
         versions=page.entries,

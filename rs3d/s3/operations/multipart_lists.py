@@ -28,7 +28,7 @@ async def list_multipart_uploads(call: Call) -> Response:
         upload_marker=query.get("upload-id-marker", ""),
         maximum=maximum,
     )
-    page = call.engine.list_multipart_uploads(bucket.name, request)
+    page = await call.engine.looked_up(lambda: call.engine.list_multipart_uploads(bucket.name, request))
     names = {
         canonical_id: owner(call.engine, canonical_id)
         for upload in page.uploads
@@ -84,8 +84,9 @@ async def list_parts(call: Call) -> Response:
     query = call.s3.query
     maximum = page_size(query, "max-parts")
     marker = part_marker(query.get("part-number-marker"))
-    page = call.engine.list_parts(
-        bucket.name, call.s3.key, query["uploadId"], ListPartsRequest(after=marker, maximum=maximum)
+    request = ListPartsRequest(after=marker, maximum=maximum)
+    page = await call.engine.looked_up(
+        lambda: call.engine.list_parts(bucket.name, call.s3.key, query["uploadId"], request)
     )
     upload = page.upload or call.engine.upload(bucket.name, call.s3.key, query["uploadId"])
     document = ListPartsResult(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from rs3d.documents.dates import http_date
@@ -54,13 +55,15 @@ async def get_object_attributes(call: Call) -> Response:
     maximum = page_size(limits, "max-parts")
     after = part_marker(call.s3.header(b"x-amz-part-number-marker"))
     try:
-        found = call.engine.object_attributes(
+        find = partial(
+            call.engine.object_attributes,
             bucket.name,
             call.s3.key,
             version=call.version,
             parts=ListPartsRequest(after=after, maximum=maximum),
             customer_key=customer_key(call),
         )
+        found = await call.engine.looked_up(find)
     except NoSuchKey as error:
         raise hide_missing(call, error) from None
     version = found.head.version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Final
 
 from rs3d.engine.get import ObjectReader
@@ -61,7 +62,8 @@ async def head_object(call: Call) -> Response:
     head = call.http.head
     refuse_on_read(call)
     try:
-        found = call.engine.head_object(
+        find = partial(
+            call.engine.head_object,
             bucket.name,
             call.s3.key,
             version=call.version,
@@ -70,9 +72,20 @@ async def head_object(call: Call) -> Response:
             conditions=read_conditions(head),
             customer_key=customer_key(call),
         )
+        found = await call.engine.looked_up(find)
     except NoSuchKey as error:
         raise hide_missing(call, error) from None
     return Response(_status(found), _headers(call, found), NoBody(found.length_bytes))
+
+
+async def require_object(call: Call) -> None:
+    """Make sure that the version which a request names is there to be read.
+
+    Raises:
+        NoSuchKey, NoSuchVersion, VersionIsDeleteMarker
+    """
+    bucket = call.existing_bucket()
+    await call.engine.looked_up(lambda: call.engine.head_object(bucket.name, call.s3.key, version=call.version))
 
 
 async def get_object(call: Call) -> Response:

@@ -16,7 +16,9 @@ from rs3d.types.objects import ObjectVersion, Pairs
 async def get_object_tagging(call: Call) -> Response:
     """GetObjectTagging."""
     bucket = call.existing_bucket()
-    version = call.engine.object_tags(bucket.name, call.s3.key, version=call.version)
+    version = await call.engine.looked_up(
+        lambda: call.engine.object_tags(bucket.name, call.s3.key, version=call.version)
+    )
     response = xml_response(Tagging(TagSet(version.mutable.tags)).render())
     return _with_version(bucket, version, response)
 
