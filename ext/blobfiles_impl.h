@@ -68,12 +68,28 @@ static inline int rs3d_write_all(int fd, const char *data, size_t bytes, int64_t
     return 0;
 }
 
+/* The same, past the page cache as far as can be: see rs3d_write_past_cache for `align`; through it where that is 0. */
+static inline int rs3d_write_new(int fd, const char *data, size_t bytes, int64_t offset, size_t align)
+{
+    while (align && bytes) {
+        ssize_t written = rs3d_write_past_cache(fd, data, bytes, offset, align);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            return -1;
+        if (!written)
+            break; /* the plain way says why */
+        data += written;
+        bytes -= (size_t)written;
+        offset += written;
+    }
+    return rs3d_write_all(fd, data, bytes, offset);
+}
+
 /* See blobfiles.pyi, `begin`. Whatever was opened is in *directory and *file, else -1. Returns 0, or -1 with errno. */
 static inline int rs3d_begin_blob(int top, const char *segment, const char *name, const char *data, size_t bytes,
                                   size_t align, int *directory, int *file)
 {
-    size_t done = 0;
-
     *file = -1;
     *directory = rs3d_open_beneath(top, segment);
     if (*directory < 0)
@@ -81,17 +97,7 @@ static inline int rs3d_begin_blob(int top, const char *segment, const char *name
     *file = rs3d_create_new(*directory, name);
     if (*file < 0)
         return -1;
-    while (align && done < bytes) {
-        ssize_t written = rs3d_write_past_cache(*file, data + done, bytes - done, (int64_t)done, align);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0)
-            return -1;
-        if (!written)
-            break; /* the plain way says why */
-        done += (size_t)written;
-    }
-    return rs3d_write_all(*file, data + done, bytes - done, (int64_t)done);
+    return rs3d_write_new(*file, data, bytes, 0, align);
 }
 
 /* Both files' dirty pages are sent to the disk before any is waited for; a sync is never tried again. */

@@ -3,11 +3,16 @@
 bodyhash_impl.c for how the hashes share a core.
 """
 cimport cython
-from libc.stdint cimport uint32_t, uint64_t
+from cpython.exc cimport PyErr_SetFromErrno
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
+from posix.unistd cimport close
 
-from bufview cimport GIL_FREE_BYTES, Py_buffer, PyBuffer_Release, open_readable
+import enum
+import os
+
+from bufview cimport GIL_FREE_BYTES, Py_buffer, PyBuffer_Release, open_readable, open_writable
 from crcvariants cimport crc_variants
 from variant cimport (
     RS3D_CPU_AVX2, RS3D_CPU_AVX512, RS3D_CPU_SHA, RS3D_CPU_SSE41, RS3D_CPU_SSSE3,
@@ -46,6 +51,45 @@ cdef extern from "bodyhash_impl.h" nogil:
     void rs3d_body_update_many(int variant, int crc_variant, rs3d_body_job *jobs, size_t count, rs3d_md5_job *scratch)
     void rs3d_body_open_leaf(int variant, const rs3d_body *b, unsigned char *out)
     void rs3d_body_setup()
+
+
+cdef inline int widest_crc_of(int variant) noexcept nogil:
+    return widest_crc if variant != RS3D_BODY_SCALAR else CRC_SCALAR
+
+cdef extern from "bodygang_impl.h" nogil:
+    ctypedef struct rs3d_gang:
+        uint64_t rounds, pieces
+    ctypedef struct rs3d_piece:
+        rs3d_body_job job
+        int ended
+    int rs3d_gang_open(rs3d_gang *g)
+    void rs3d_gang_close(rs3d_gang *g)
+    int rs3d_gang_is_idle(rs3d_gang *g)
+    void rs3d_gang_pause(rs3d_gang *g)
+    void rs3d_gang_resume(rs3d_gang *g)
+    void rs3d_gang_announce(rs3d_gang *g, rs3d_piece *piece)
+    void rs3d_gang_hash(rs3d_gang *g, rs3d_piece *piece, int variant, int crc_variant)
+
+cdef extern from "receive_impl.h" nogil:
+    enum:
+        RS3D_RECEIVE_DONE, RS3D_RECEIVE_END, RS3D_RECEIVE_SLOW, RS3D_RECEIVE_STOPPED
+    cdef struct rs3d_receiving:
+        int socket_fd, stop_fd
+        int64_t patience_ns, waited_ns
+        const int *stop
+
+cdef extern from "bodyintake_impl.h" nogil:
+    cdef struct rs3d_intake:
+        rs3d_receiving source "from"
+        char *buffer
+        int64_t buffer_bytes, filled, to_come
+        int file_fd
+        int64_t offset
+        size_t align
+        rs3d_gang *gang
+        rs3d_body *body
+        int variant, crc_variant
+    int rs3d_take_in(rs3d_intake *it)
 
 LANES = 16
 LEAF_BYTES = 1 << 20
@@ -192,7 +236,7 @@ def update_many(pairs):
     cdef list work = list(pairs)
     cdef size_t count = len(work), opened = 0, i
     cdef Py_ssize_t total = 0
-    cdef int how = active, crc_how = widest_crc if active != RS3D_BODY_SCALAR else CRC_SCALAR
+    cdef int how = active, crc_how = widest_crc_of(active)
     cdef BodyHash body
     cdef rs3d_body_job *jobs = <rs3d_body_job *>malloc((count + 1) * sizeof(rs3d_body_job))
     cdef rs3d_md5_job *scratch = <rs3d_md5_job *>malloc((count + 1) * sizeof(rs3d_md5_job))
@@ -230,13 +274,180 @@ def update_many(pairs):
         free(jobs)
 
 
+@cython.final
+cdef class Gang:
+    cdef rs3d_gang gang
+    cdef bint is_open
+
+    def __cinit__(self):
+        if rs3d_gang_open(&self.gang) != 0:
+            raise MemoryError()
+        self.is_open = True
+
+    def __dealloc__(self):
+        if self.is_open:
+            rs3d_gang_close(&self.gang)
+
+    def announce(self, BodyHash stream not None, data):
+        cdef Piece piece = Piece.__new__(Piece)
+        stream.enter()
+        try:
+            open_readable(data, &piece.view)
+            try:
+                stream.make_room(piece.view.len)
+            except BaseException:
+                PyBuffer_Release(&piece.view)
+                raise
+        except BaseException:
+            stream.busy = False
+            raise
+        piece.gang, piece.stream = self, stream
+        piece.piece.job.body = &stream.body
+        piece.piece.job.data = <const unsigned char *>piece.view.buf
+        piece.piece.job.bytes = piece.view.len
+        rs3d_gang_announce(&self.gang, &piece.piece)
+        return piece
+
+    def pause(self):
+        with nogil:
+            rs3d_gang_pause(&self.gang)
+
+    def resume(self):
+        rs3d_gang_resume(&self.gang)
+
+    @property
+    def is_idle(self):
+        return bool(rs3d_gang_is_idle(&self.gang))
+
+    @property
+    def rounds(self):
+        return self.gang.rounds
+
+    @property
+    def pieces(self):
+        return self.gang.pieces
+
+
+@cython.final
+@cython.no_gc
+cdef class Piece:
+    """Its memory is in the gang's list until it has ended, so it stays until then. Nothing it holds can hold it, so it
+    is never part of a cycle, whose end would clear its members before __dealloc__ comes to wait."""
+    cdef rs3d_piece piece
+    cdef Py_buffer view
+    cdef Gang gang
+    cdef BodyHash stream    # None: it has ended, and nothing is held any more
+
+    def __init__(self):
+        raise TypeError("pieces are made by Gang.announce")
+
+    cdef int end(self) except -1:
+        if self.stream is not None:
+            with nogil:
+                rs3d_gang_hash(&self.gang.gang, &self.piece, active, widest_crc_of(active))
+        if self.stream is not None:  # another thread may have waited, too
+            self.stream.busy = False
+            self.stream = None
+            PyBuffer_Release(&self.view)
+        return 0
+
+    def wait(self):
+        self.end()
+
+    @property
+    def ended(self):
+        return self.stream is None or bool(self.piece.ended)
+
+    def __dealloc__(self):
+        if self.stream is not None:
+            self.end()
+
+
+class Ending(enum.Enum):
+    DONE = "done"
+    END = "end"
+    SLOW = "slow"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@cython.final
+cdef class Intake:
+    cdef int stop_fd
+    cdef int stopped
+    cdef bint busy
+    cdef readonly int64_t received_bytes, written_bytes, waited_ns
+
+    def __cinit__(self):
+        self.stop_fd = -1
+        self.stop_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def __dealloc__(self):
+        if self.stop_fd >= 0:
+            close(self.stop_fd)
+
+    def stop(self):
+        if not self.stopped:
+            self.stopped = True
+            os.eventfd_write(self.stop_fd, 1)
+
+    def take(self, Gang gang not None, BodyHash stream not None, buffer, *, int64_t filled_bytes, int socket_fd,
+             int64_t length, int64_t patience_ns, int file_fd, int64_t offset, uint32_t align_bytes):
+        cdef rs3d_intake it
+        cdef Py_buffer view
+        cdef int answer
+        if patience_ns < 0 or length < 0 or offset < 0:
+            raise ValueError(f"{patience_ns} ns, {length} bytes at {offset}: one of them is negative")
+        if align_bytes & (align_bytes - 1):
+            raise ValueError(f"{align_bytes} is no power of two")
+        if self.busy:
+            raise RuntimeError("an intake is under way")
+        open_writable(buffer, &view)
+        try:
+            if not 0 <= filled_bytes <= view.len or not view.len:
+                raise ValueError(f"{filled_bytes} bytes in a buffer of {view.len}")
+            stream.enter()
+            try:
+                stream.make_room(filled_bytes + length)
+                it.source.socket_fd, it.source.stop_fd, it.source.stop = socket_fd, self.stop_fd, &self.stopped
+                it.source.patience_ns, it.source.waited_ns = patience_ns, 0
+                it.buffer, it.buffer_bytes, it.filled, it.to_come = <char *>view.buf, view.len, filled_bytes, length
+                it.file_fd, it.offset, it.align = file_fd, offset, align_bytes
+                it.gang, it.body = &gang.gang, &stream.body
+                it.variant, it.crc_variant = active, widest_crc_of(active)
+                self.busy = True
+                with nogil:
+                    answer = rs3d_take_in(&it)
+                self.busy = False
+                self.received_bytes += length - it.to_come
+                self.written_bytes += it.offset - offset
+                self.waited_ns += it.source.waited_ns
+                if answer == -2:
+                    PyErr_SetFromErrno(OSError)
+            finally:
+                stream.busy = False
+        finally:
+            PyBuffer_Release(&view)
+        return ending_of(answer)
+
+
+cdef object ending_of(int answer):
+    if answer == RS3D_RECEIVE_DONE:
+        return Ending.DONE
+    if answer == RS3D_RECEIVE_END:
+        return Ending.END
+    if answer == RS3D_RECEIVE_SLOW:
+        return Ending.SLOW
+    return Ending.STOPPED if answer == RS3D_RECEIVE_STOPPED else Ending.FAILED
+
+
 def whole(data):
     cdef rs3d_body body
     cdef rs3d_body_job job
     cdef rs3d_md5_job scratch
     cdef Py_buffer view
     cdef unsigned char out[MD5 + SHA256 + CRC]
-    cdef int i, crc_how = widest_crc if active != RS3D_BODY_SCALAR else CRC_SCALAR
+    cdef int i, crc_how = widest_crc_of(active)
     memset(&body, 0, sizeof(rs3d_body))
     body.wants_md5 = body.wants_tables = 1
     body.leaf_bytes = body.block_bytes = <uint64_t>1 << 62  # none is ever full, so there are no rows

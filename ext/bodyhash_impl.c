@@ -7,6 +7,7 @@
  *
  * A kernel is a leaf: it carries its own copies rather than import others'.
  */
+#define _GNU_SOURCE /* for directio_impl.c, below */
 #include "bodyhash_impl.h"
 
 #include "crc_impl.c"
@@ -16,7 +17,9 @@
 #undef I
 #include "merkle_impl.c"
 
-enum { PAIRS_LIMIT = 4 /* bodies that go in pairs rather than in lanes */ };
+#include "directio_impl.c" /* for bodyintake_impl.h */
+
+enum { PAIRS_LIMIT = 2 /* bodies that go in pairs rather than in lanes */ };
 
 static int md5_variant(int variant)
 {

@@ -73,6 +73,10 @@ class _QuarantinedBody:
     def declared_bytes(self) -> int | None:
         return self._size
 
+    @property
+    def direct(self) -> None:
+        return None
+
     def whole(self) -> memoryview | None:
         return None
 

@@ -2,7 +2,8 @@
 
 A body that is in memory and small stays on the loop and becomes an inline payload. A large one moves through body
 buffers: while one is filled, a single thread hop runs the digests and the blob writer over the other; the hop of the
-last piece also checks what was declared and syncs. MD5 and the blob's tables are made beside all that, together with
+last piece also checks what was declared and syncs. Where nothing lies between the socket and the blob, a thread takes
+in all but the last piece (`intake`). MD5 and the blob's tables are made beside all that, together with
 other bodies' (`hashing`).
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import trio
 
@@ -18,7 +19,7 @@ from rs3d.engine.buffers import Lease
 from rs3d.engine.checksums import check_equal, check_well_formed
 from rs3d.engine.dedupwriting import ChunkedBody, ChunkStep
 from rs3d.engine.digests import DigestSet, body_stream
-from rs3d.engine.hashing import HashTicket
+from rs3d.engine.intake import PATIENCE_NS, take_in
 from rs3d.engine.layers import INLINE_CONTEXT
 from rs3d.engine.layerwork import LAYER_WORK, Direction
 from rs3d.engine.plan import BodyPlan, check_declared_length
@@ -26,6 +27,7 @@ from rs3d.engine.runtime import Runtime
 from rs3d.engine.threads import Job
 from rs3d.errors import EntityTooLarge, IncompleteBody, InvalidArgument
 from rs3d.kernels import crc, merkle
+from rs3d.kernels.bodyhash import BodyHash, Ending, Intake, Piece
 from rs3d.rio.encoder import Encoder
 from rs3d.stores.interfaces import BlobOrigin, BlobWriter
 from rs3d.types.blobs import BlobInfo
@@ -161,7 +163,7 @@ class _BlobJob:
 
         return self._runtime.body_threads.start(end)
 
-    def _hash_and_write(self, view: memoryview, hashing: HashTicket | None) -> None:
+    def _hash_and_write(self, view: memoryview, hashing: Piece | None) -> None:
         if hashing is None:
             self.digests.update_stream(view)
         try:
@@ -190,6 +192,49 @@ class _BlobJob:
         self.digests.update_others(view)
         for piece in encoder.encode(view):
             self._writer.write(memoryview(piece))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the client's bytes are stored as they are, and nothing is computed of them but by the stream."""
+        return self._encoder is None and self.digests.is_stream_only
+
+    @property
+    def has_free_thread(self) -> bool:
+        return not self._runtime.arrivals.is_full
+
+    def start_intake(
+        self, intake: Intake, buffer: memoryview, filled_bytes: int, socket_fd: int, length: int
+    ) -> Job[Ending | None]:
+        """See `intake.Storing`. Only of a plain body. None, too, where all pieces have to come by `start`."""
+        return self._runtime.arrivals.start(lambda: self._take_in(intake, buffer, filled_bytes, socket_fd, length))
+
+    def _take_in(
+        self, intake: Intake, buffer: memoryview, filled_bytes: int, socket_fd: int, length: int
+    ) -> Ending | None:
+        stream = cast("BodyHash", self.digests.stream)
+        ending: Ending | None = None
+
+        def append(data: int, offset: int, align_bytes: int) -> int:
+            nonlocal ending
+            ending = intake.take(
+                self._runtime.hashing.kernel,
+                stream,
+                buffer,
+                filled_bytes=filled_bytes,
+                socket_fd=socket_fd,
+                length=length,
+                patience_ns=PATIENCE_NS,
+                file_fd=data,
+                offset=offset,
+                align_bytes=align_bytes,
+            )
+            return intake.written_bytes
+
+        if self._writer is None:
+            self._writer = self._create(self._size_hint)
+        if self._writer.append_by(append):
+            self.digests.count(intake.written_bytes)
+        return ending
 
     def _finish(self) -> BlobInfo:
         """Write what the layers still hold, and sync. Blocks."""
@@ -242,14 +287,22 @@ async def _write_stream(runtime: Runtime, plan: BodyPlan, body: BodySource, orig
     leases = [first]
     job: _Storing | None = None
     running: _Running | None = None
+    written = filled = 0
     try:
-        filled, at_end = await _fill(body, first.view, 0, plan)
-        if at_end and filled <= plan.inline_limit_bytes:
-            _check_length(body, filled)
-            return _inline(plan, body, first.view[:filled])
-        least_bytes = filled if at_end else max(filled, body.declared_bytes or _ANY_LENGTH)
-        job = await _begin(runtime, plan, origin, body.declared_bytes, least_bytes)
-        received = filled
+        direct, declared = body.direct, body.declared_bytes
+        if direct is not None and declared is not None and declared > len(first.view) >= runtime.buffers.size_bytes:
+            filled = await body.receive_into(first.view)
+            job = await _begin(runtime, plan, origin, declared, declared)
+            if isinstance(job, _BlobJob) and job.is_plain:
+                written, filled = await take_in(direct, job, first.view, filled, declared)
+        filled, at_end = await _fill(body, first.view, written, plan, filled)
+        if job is None:
+            if at_end and filled <= plan.inline_limit_bytes:
+                _check_length(body, filled)
+                return _inline(plan, body, first.view[:filled])
+            least_bytes = filled if at_end else max(filled, body.declared_bytes or _ANY_LENGTH)
+            job = await _begin(runtime, plan, origin, body.declared_bytes, least_bytes)
+        received = written + filled
         while not at_end:
             running = await _make_room(runtime, leases, job.start(leases[0].view[:filled]))
             filled, at_end = await _fill(body, leases[0].view, received, plan)
@@ -291,9 +344,10 @@ async def _make_room(runtime: Runtime, leases: list[Lease], running: _Running) -
     return running
 
 
-async def _fill(body: BodySource, buffer: memoryview, received_before: int, plan: BodyPlan) -> tuple[int, bool]:
+async def _fill(
+    body: BodySource, buffer: memoryview, received_before: int, plan: BodyPlan, filled: int = 0
+) -> tuple[int, bool]:
     """Receive until `buffer` is full or the body ends: (bytes, whether it ended)."""
-    filled = 0
     while filled < len(buffer):
         received = await body.receive_into(buffer[filled:])
         if received == 0:

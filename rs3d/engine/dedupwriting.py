@@ -17,11 +17,11 @@ import trio
 
 from rs3d.engine.chunkfiles import ChunkFiles, FinishedPack, NamedChunk
 from rs3d.engine.digests import DigestSet, body_stream
-from rs3d.engine.hashing import HashTicket
 from rs3d.engine.plan import BodyPlan
 from rs3d.engine.runtime import Runtime
 from rs3d.engine.threads import Job
 from rs3d.errors import CommitterGone, OutcomeUnknown, StaleSource
+from rs3d.kernels.bodyhash import Piece
 from rs3d.rio.cutting import longest_chunk_bytes
 from rs3d.stores.interfaces import BlobOrigin
 from rs3d.types.blobs import BlobInfo
@@ -142,7 +142,7 @@ class ChunkedBody:
         self.digests.update(view)
         return self._known_of(view, copies)
 
-    def _take_beside(self, view: memoryview, copies: bool, hashing: HashTicket) -> list[NamedChunk]:
+    def _take_beside(self, view: memoryview, copies: bool, hashing: Piece) -> list[NamedChunk]:
         try:
             self.digests.update_others(view)
             return self._known_of(view, copies)

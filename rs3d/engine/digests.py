@@ -161,6 +161,15 @@ class DigestSet:
         for hasher in self._others:
             hasher.update(data)
 
+    @property
+    def is_stream_only(self) -> bool:
+        """Whether the stream is all there is to be updated."""
+        return self.stream is not None and not self._others
+
+    def count(self, byte_count: int) -> None:
+        """So many bytes were added to the stream by somebody else, and there are no others to add them to."""
+        self.size_bytes += byte_count
+
     def has(self, algorithm: str) -> bool:
         return algorithm in self._hashers
 

@@ -19,6 +19,10 @@ class ReaderSource:
     def declared_bytes(self) -> int | None:
         return self._length
 
+    @property
+    def direct(self) -> None:
+        return None
+
     def whole(self) -> memoryview | None:
         return None
 

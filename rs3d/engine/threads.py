@@ -105,15 +105,24 @@ class Job(Generic[T]):
                     ended.set()
         return ended
 
-    async def wait(self) -> T:
+    async def wait(self, stop: Callable[[], None] | None = None) -> T:
         """The call's result, or its exception.
+
+        Args:
+            stop: called once when the task is cancelled, on the loop: to make the thread end soon. Must not raise.
 
         Cancellation: not delivered here, because the thread may be using the caller's buffers; it arrives at the next
         checkpoint. By one task, once.
         """
+
+        def abort(_raise_cancel: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            if stop is not None:
+                stop()
+            return trio.lowlevel.Abort.FAILED
+
         if self._outcome is None:
             self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(lambda _raise: trio.lowlevel.Abort.FAILED)
+            await trio.lowlevel.wait_task_rescheduled(abort)
         return cast("outcome.Outcome[T]", self._outcome).unwrap()
 
     def join(self) -> T:

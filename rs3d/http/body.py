@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import trio
@@ -75,6 +76,22 @@ class WireBody:
     def _known_remaining(self) -> int:
         """Bytes still to come as far as the framing has told: the least there can be."""
         return self._chunks.remaining if self._chunks is not None else self._remaining
+
+    @property
+    def direct(self) -> WireBody | None:
+        return self if self._chunks is None else None
+
+    def lend(self, stop: Callable[[], None]) -> int | None:
+        """See `Direct`."""
+        if not self._paced or self._failure is not None or self._owner.buffer:
+            return None
+        return self._owner.transport.lend(stop)
+
+    def give_back(self, received_bytes: int, waited_s: float, *, is_slow: bool) -> None:
+        """See `Direct`."""
+        self._owner.transport.give_back(received_bytes, waited_s, is_slow=is_slow)
+        self._remaining -= received_bytes
+        self.received_bytes += received_bytes
 
     def whole(self) -> memoryview | None:
         if self._chunks is not None or self.received_bytes or self._failure is not None:

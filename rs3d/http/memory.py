@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import os
 import socket
+from collections.abc import Callable
 
 import trio
 
@@ -103,6 +104,12 @@ class MemoryTransport:
         data = os.pread(fd, min(length, CAPACITY_BYTES), offset)
         await self._send_one(memoryview(data))
         return len(data)
+
+    def lend(self, stop: Callable[[], None]) -> int | None:
+        return None
+
+    def give_back(self, received_bytes: int, waited_s: float, *, is_slow: bool) -> None:
+        raise RuntimeError("nothing was lent")
 
     def interrupt(self) -> None:
         if self._waiting:

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from rs3d.types.body import Direct
+
 Buffer = bytes | bytearray | memoryview
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -74,6 +76,12 @@ class RequestBody(Protocol):
 
         Every error repeats on later calls. Cancellation loses no bytes: a call either delivers or has taken nothing.
         """
+        ...
+
+    @property
+    def direct(self) -> Direct | None:
+        """How a thread may receive what follows; None where it may not. What is received so counts as by
+        `receive_into`."""
         ...
 
     def whole(self) -> memoryview | None:

@@ -12,6 +12,7 @@ import contextlib
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Final, cast
 
 import trio
@@ -120,6 +121,12 @@ class TlsTransport:
             count = await trio.to_thread.run_sync(os.preadv, fd, [buffer], offset)
         await self._send_piece(memoryview(buffer)[:count])
         return count
+
+    def lend(self, stop: Callable[[], None]) -> int | None:
+        return None
+
+    def give_back(self, received_bytes: int, waited_s: float, *, is_slow: bool) -> None:
+        raise RuntimeError("nothing was lent")
 
     def interrupt(self) -> None:
         self._socket.interrupt()

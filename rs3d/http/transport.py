@@ -114,6 +114,14 @@ class Transport(Protocol):
         """
         ...
 
+    def lend(self, stop: Callable[[], None]) -> int | None:
+        """See `types.body.Direct`: for the bytes of the stream, whatever they are. `interrupt` calls `stop`."""
+        ...
+
+    def give_back(self, received_bytes: int, waited_s: float, *, is_slow: bool) -> None:
+        """See `types.body.Direct`."""
+        ...
+
     def interrupt(self) -> None:
         """Make the current wait, if there is one, raise TransportInterrupted. Loop-safe."""
         ...
@@ -140,6 +148,7 @@ class SocketTransport:
 
     __slots__ = (
         "_fd",
+        "_lent",
         "_sender",
         "_senders",
         "_socket",
@@ -159,6 +168,8 @@ class SocketTransport:
         self._senders = senders
         """None also from when a thread had to wait for the client for too long."""
         self._sender: Sender | None = None
+        self._lent: Callable[[], None] | None = None
+        """Makes a thread that receives give the socket back."""
         connected.setblocking(False)
         self._socket = connected
         self._fd = connected.fileno()
@@ -308,9 +319,24 @@ class SocketTransport:
             raise TransportInterrupted
         return sent
 
+    def lend(self, stop: Callable[[], None]) -> int | None:
+        if self.deadline.lags or self.deadline.has_passed:
+            return None
+        self._turn_bytes = 0
+        self._lent = stop
+        return self._fd
+
+    def give_back(self, received_bytes: int, waited_s: float, *, is_slow: bool) -> None:
+        self._lent = None
+        self.deadline.waited(waited_s)
+        self.deadline.moved(received_bytes)
+        self.deadline.lags = is_slow
+
     def interrupt(self) -> None:
         if self._sender is not None:
             self._sender.stop()
+        elif self._lent is not None:
+            self._lent()
         elif self._fd >= 0:
             notify_closing(self._fd)
 

@@ -2,7 +2,8 @@
 tree) and the CRC32C of its blocks, of several bodies in one call.
 
 One body takes hardly longer than its MD5 alone: the other hashes are taken while that chain waits for itself. Two take
-1.2 times as long as one; from five on the lanes of `md5` are used, with leaves side by side.
+1.2 times as long as one; from five on the lanes of `md5` are used, with leaves side by side. Who has one body meets
+others' in a `Gang`; an `Intake` takes a body all the way from its socket through a gang to its file.
 
 Variants: `avx512`, `shani` (both hashes of one or two bodies together), `avx2`, `scalar`. `RS3D_KERNEL_BODYHASH`
 demands one. All functions take any contiguous buffer, which must not change until they return, and drop the GIL from
@@ -11,9 +12,10 @@ Oracle: hashlib and `tests/oracles/{crc,merkle}.py`.
 """
 
 from collections.abc import Iterable
+from enum import Enum
 from typing import Final, final
 
-from _typeshed import ReadableBuffer
+from _typeshed import ReadableBuffer, WriteableBuffer
 
 LANES: Final[int]
 """How many bodies the widest variant steps at once (16); more in one call take turns."""
@@ -78,6 +80,114 @@ def update_many(pairs: Iterable[tuple[BodyHash, ReadableBuffer]]) -> None:
         TypeError: not a body, or not a buffer; nothing was appended to any.
         MemoryError: no room for the tables; nothing was appended to any.
     """
+
+@final
+class Piece:
+    """Bytes to be appended to a body by a gang. Neither may be touched until `wait` has returned or `ended` is true."""
+
+    def wait(self) -> None:
+        """Until they are appended: hash all that is announced to the gang, or wait for the thread that does. Blocks on
+        the processor, without the GIL. By any threads, any number of times."""
+
+    @property
+    def ended(self) -> bool: ...
+
+@final
+class Gang:
+    """Pieces of several bodies, appended side by side by whichever thread needs one of them first."""
+
+    def __init__(self) -> None: ...
+    def announce(self, stream: BodyHash, data: ReadableBuffer) -> Piece:
+        """A piece that will be appended to `stream`, at the latest when it is waited for. The buffer is held, and the
+        body inside a call, until it has been waited for; a piece that is dropped waits.
+
+        Raises:
+            RuntimeError: another thread is inside the body, or a piece of it has not been waited for.
+            MemoryError: no room for the tables.
+        """
+
+    def pause(self) -> None:
+        """Let no round begin until `resume`, as if a long one were under way. For tests. Blocks for the one that is."""
+
+    def resume(self) -> None: ...
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is announced that waits for a round."""
+
+    @property
+    def rounds(self) -> int: ...
+    @property
+    def pieces(self) -> int:
+        """That went in all rounds."""
+
+class Ending(Enum):
+    """Why an intake ended."""
+
+    DONE = "done"
+    """All that was asked for was received."""
+    END = "end"
+    """The client sends no more."""
+    SLOW = "slow"
+    """It was waited for long enough."""
+    STOPPED = "stopped"
+    FAILED = "failed"
+    """The socket failed."""
+
+@final
+class Intake:
+    """A body, or a part of one, on its way from a socket to a file without the interpreter.
+
+    Raises:
+        OSError: the process has too many descriptors.
+    """
+
+    received_bytes: Final[int]
+    written_bytes: Final[int]
+    waited_ns: Final[int]
+    """In all calls of `take` that have ended, also of one that raised OSError; the wait is that for the socket."""
+
+    def __init__(self) -> None: ...
+    def stop(self) -> None:
+        """Make `take` return soon, and for ever: when a write or a round of hashing has ended that is under way. Any
+        thread; never blocks."""
+
+    def take(
+        self,
+        gang: Gang,
+        stream: BodyHash,
+        buffer: WriteableBuffer,
+        *,
+        filled_bytes: int,
+        socket_fd: int,
+        length: int,
+        patience_ns: int,
+        file_fd: int,
+        offset: int,
+        align_bytes: int,
+    ) -> Ending:
+        """Receive `length` bytes behind the `filled_bytes` that are in the buffer. Each time the buffer is full and
+        more is to come, it is written to the file and appended to `stream` by `gang`, and filled again; so what is
+        received last, a bufferful or less, stays in it. Blocks on socket, disk and processor, without the GIL.
+
+        Args:
+            stream: of all that lies before the buffer's bytes. Nobody else uses it meanwhile.
+            buffer: one piece, the caller's; nobody else touches it meanwhile.
+            socket_fd: non-blocking or not.
+            patience_ns: all that waits for the socket may take together.
+            file_fd, offset: where the buffer's first byte belongs.
+            align_bytes: as of `blobfiles.begin`.
+
+        Returns:
+            Also where less was received: `received_bytes` and `written_bytes` say how much, and the rest of it is in
+            the buffer.
+
+        Raises:
+            OSError: the file could not be written; it holds any part of the piece, which is in `stream`.
+            ValueError: a number is negative, the buffer empty or shorter than what is in it, the boundary no power of
+                two.
+            RuntimeError: another thread is at it, or inside the body.
+            MemoryError: no room for the tables.
+        """
 
 def whole(data: ReadableBuffer) -> bytes:
     """Of a body that is there whole: its MD5 (16 bytes), its SHA-256 (32) and its CRC32C (4, big-endian), in a row,

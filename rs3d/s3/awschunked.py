@@ -57,6 +57,10 @@ class AwsChunkedSource:
     def declared_bytes(self) -> int | None:
         return self._declared
 
+    @property
+    def direct(self) -> None:
+        return None
+
     def whole(self) -> memoryview | None:
         raw = self._body.whole()
         if raw is None:

@@ -79,6 +79,10 @@ class _FormFile:
     def declared_bytes(self) -> int | None:
         return None
 
+    @property
+    def direct(self) -> None:
+        return None
+
     def whole(self) -> memoryview | None:
         return None
 

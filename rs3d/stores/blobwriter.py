@@ -24,6 +24,7 @@ from rs3d.rio.parity import corrects
 from rs3d.stores.blobfaults import blob_fault
 from rs3d.stores.blobtables import BlobTables
 from rs3d.stores.files import SYSTEM_FILES, Files, write_whole, write_whole_past_cache
+from rs3d.stores.interfaces import Append
 from rs3d.stores.layout import BlobFile, file_name
 from rs3d.types.blobs import BlobInfo, BlobOrigin
 from rs3d.types.identifiers import BlobId
@@ -129,9 +130,26 @@ class LocalBlobWriter:
             raise self._fault(error, "writing data", len(view)) from error
         self._tables.update(view)
 
+    def append_by(self, append: Append) -> bool:
+        if self._files is not SYSTEM_FILES:
+            return False
+        try:
+            if self._begins is not None:
+                self._begin(self._begins, memoryview(b""))
+            self._length += append(self._data, self._length, self._align_bytes(self._past_cache_bytes))
+            if self._length - self._started >= self._write_out_bytes:
+                self._begin_write_out()
+        except OSError as error:
+            raise self._fault(error, "writing data", 0) from error
+        return True
+
+    def _align_bytes(self, length: int) -> int:
+        """For a piece of this length."""
+        is_direct = length >= self._past_cache_bytes and directio.variant() != "buffered"
+        return blobfiles.ALIGN_BYTES if is_direct else 0
+
     def _begin(self, place: Place, view: memoryview) -> None:
-        is_direct = len(view) >= self._past_cache_bytes and directio.variant() != "buffered"
-        align_bytes = blobfiles.ALIGN_BYTES if is_direct else 0
+        align_bytes = self._align_bytes(len(view))
         name = file_name(self.blob, BlobFile.DATA)
         self._data, self._directory = blobfiles.begin(place.top, place.segment, name, view, align_bytes=align_bytes)
         self._begins = None

@@ -215,6 +215,11 @@ class Committer(Protocol):
         ...
 
 
+Append = Callable[[int, int, int], int]
+"""Write at the end of a file, given its descriptor, the offset at which that is, and on which boundaries it may be
+written past the page cache (0: not at all). The number of bytes. Raises OSError; blocks."""
+
+
 class BlobWriter(Protocol):
     """One blob being written. Methods block and run in a thread; they are not called concurrently.
 
@@ -225,6 +230,17 @@ class BlobWriter(Protocol):
 
     def write(self, stored: memoryview) -> None:
         """Append stored bytes; the buffer may be reused afterwards."""
+        ...
+
+    def append_by(self, append: Append) -> bool:
+        """Have `append` write the next bytes to the data file itself; it is called once.
+
+        Returns:
+            False when it was not called: there is no such file, or each call to it is looked at.
+
+        Raises:
+            As `write`, for the OSError that `append` raises: the writer can only be discarded then.
+        """
         ...
 
     def finish(self, *, client_bytes: int, recipe: Recipe, md5: bytes, origin: BlobOrigin) -> BlobInfo:

@@ -17,6 +17,7 @@ from rs3d.format.sidecar import BLOCK_BYTES, CRC_BYTES, decode_sidecar, encode_s
 from rs3d.kernels.bodyhash import BodyHash
 from rs3d.kernels.crc import crc32c_check_blocks
 from rs3d.stores.blobtables import BlobTables
+from rs3d.stores.interfaces import Append
 from rs3d.stores.layout import MAXIMUM_BLOBS_PER_SEGMENT
 from rs3d.types.blobs import BlobInfo, BlobOrigin
 from rs3d.types.identifiers import BlobId, SegmentId
@@ -119,6 +120,9 @@ class MemoryBlobWriter:
             count = os.pwrite(self._made.data, view, self._length)
             view = view[count:]
             self._length += count
+
+    def append_by(self, append: Append) -> bool:
+        return False
 
     def finish(self, *, client_bytes: int, recipe: Recipe, md5: bytes, origin: BlobOrigin) -> BlobInfo:
         leaves, blocks = self._tables.rows(self._length)

@@ -5,10 +5,34 @@ The engine pulls; a source never pushes. All of it is bounded by the buffer that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rs3d.types.objects import Checksum
+
+
+class Direct(Protocol):
+    """The socket from which a body comes as it is, with no framing between, to be lent to a thread that receives."""
+
+    def lend(self, stop: Callable[[], None]) -> int | None:
+        """The descriptor, non-blocking, of which the next bytes are the body's next; None while that is not so, or
+        nobody is to receive but the source itself. It stays open, and the source is not asked for bytes, until it is
+        given back.
+
+        Args:
+            stop: makes whoever received it give it back soon; called on the loop, at most while it is lent.
+        """
+        ...
+
+    def give_back(self, received_bytes: int, waited_s: float, *, is_slow: bool) -> None:
+        """It is not used any more.
+
+        Args:
+            received_bytes: no more than were declared and had not come.
+            waited_s: for the client, in all.
+            is_slow: it was given up because the client let it wait for too long.
+        """
+        ...
 
 
 class BodySource(Protocol):
@@ -17,6 +41,12 @@ class BodySource(Protocol):
     @property
     def declared_bytes(self) -> int | None:
         """The length that was declared beforehand, or None when the source ends when it ends."""
+        ...
+
+    @property
+    def direct(self) -> Direct | None:
+        """How a thread may receive the bytes that follow those that `receive_into` has delivered; None where it may
+        not."""
         ...
 
     def whole(self) -> memoryview | None:
@@ -51,6 +81,10 @@ class BytesSource:
         self._view = memoryview(data).cast("B")
         self._offset = 0
         self._checksums = tuple(trailing)
+
+    @property
+    def direct(self) -> None:
+        return None
 
     @property
     def declared_bytes(self) -> int | None:

@@ -15,6 +15,7 @@ from rs3d.telemetry.metrics import MetricsPage, render
 
 class NoBody:
     declared_bytes = 0
+    direct = None
 
     async def receive_into(self, buffer: memoryview) -> int:
         return 0

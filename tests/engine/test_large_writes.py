@@ -162,8 +162,11 @@ async def test_nothing_is_begun_where_it_would_have_to_wait(ready: MemoryWorld) 
 
 async def test_no_more_bodies_are_received_at_once_than_there_are_threads(ready: MemoryWorld) -> None:
     runtime = ready.engine._runtime
-    with runtime.hashing._hashing:  # whoever comes to hash waits
+    runtime.hashing.kernel.pause()  # whoever comes to hash waits
+    try:
         puts = [Put(ready) for _ in range(runtime.config.threads + 1)]
         assert [put.begun for put in puts] == [True] * runtime.config.threads + [False]
+    finally:
+        runtime.hashing.kernel.resume()
     for put in puts[:-1]:
         await put.end()

@@ -33,6 +33,10 @@ class StreamSource:
     def declared_bytes(self) -> int | None:
         return self._declared
 
+    @property
+    def direct(self) -> None:
+        return None
+
     def whole(self) -> memoryview | None:
         return None
 

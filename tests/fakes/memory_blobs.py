@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from rs3d.kernels.bodyhash import BodyHash
-from rs3d.stores.interfaces import BlobWriter
+from rs3d.stores.interfaces import Append, BlobWriter
 from rs3d.stores.memoryblobs import MemoryBlobReader, MemoryBlobStore
 from rs3d.types.blobs import BlobInfo, BlobOrigin
 from rs3d.types.identifiers import BlobId, SegmentId
@@ -24,6 +24,9 @@ class WatchedBlobWriter:
     def write(self, stored: memoryview) -> None:
         self._before_write()
         self._writer.write(stored)
+
+    def append_by(self, append: Append) -> bool:
+        return self._writer.append_by(append)
 
     def finish(self, *, client_bytes: int, recipe: Recipe, md5: bytes, origin: BlobOrigin) -> BlobInfo:
         return self._writer.finish(client_bytes=client_bytes, recipe=recipe, md5=md5, origin=origin)

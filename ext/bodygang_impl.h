@@ -1,0 +1,130 @@
+/* Pieces of several bodies, hashed side by side by whichever of their threads needs a digest first. */
+#ifndef RS3D_BODYGANG_IMPL_H
+#define RS3D_BODYGANG_IMPL_H
+
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bodyhash_impl.h"
+
+enum { RS3D_GANG_LANES = 32 /* pieces of one round at most: one that ends early leaves its lane to another */ };
+
+/* A piece to be hashed, its body's only one: neither is touched until it has `ended`. Its memory is the caller's. */
+typedef struct rs3d_piece {
+    rs3d_body_job job;
+    int ended;
+    struct rs3d_piece *next;
+} rs3d_piece;
+
+typedef struct {
+    pthread_mutex_t lock; /* over all that follows, and over `ended` of the pieces */
+    pthread_cond_t round_ended;
+    rs3d_piece *first, **end; /* announced, in order */
+    int hashing;              /* a thread is at a round */
+    uint64_t rounds, pieces;
+} rs3d_gang;
+
+static inline int rs3d_gang_open(rs3d_gang *g)
+{
+    g->first = NULL;
+    g->end = &g->first;
+    g->hashing = 0;
+    g->rounds = g->pieces = 0;
+    if (pthread_mutex_init(&g->lock, NULL) != 0)
+        return -1;
+    if (pthread_cond_init(&g->round_ended, NULL) != 0) {
+        pthread_mutex_destroy(&g->lock);
+        return -1;
+    }
+    return 0;
+}
+
+/* No piece may be left. */
+static inline void rs3d_gang_close(rs3d_gang *g)
+{
+    pthread_cond_destroy(&g->round_ended);
+    pthread_mutex_destroy(&g->lock);
+}
+
+/* Whether nothing is announced that waits for a round. */
+static inline int rs3d_gang_is_idle(rs3d_gang *g)
+{
+    int answer;
+
+    pthread_mutex_lock(&g->lock);
+    answer = !g->first;
+    pthread_mutex_unlock(&g->lock);
+    return answer;
+}
+
+/* As if a round were under way, after that which may be: none begins until rs3d_gang_resume. */
+static inline void rs3d_gang_pause(rs3d_gang *g)
+{
+    pthread_mutex_lock(&g->lock);
+    while (g->hashing)
+        pthread_cond_wait(&g->round_ended, &g->lock);
+    g->hashing = 1;
+    pthread_mutex_unlock(&g->lock);
+}
+
+static inline void rs3d_gang_resume(rs3d_gang *g)
+{
+    pthread_mutex_lock(&g->lock);
+    g->hashing = 0;
+    pthread_cond_broadcast(&g->round_ended);
+    pthread_mutex_unlock(&g->lock);
+}
+
+/* Whoever announces a piece calls rs3d_gang_hash for it later. Its body's tables have room for it. */
+static inline void rs3d_gang_announce(rs3d_gang *g, rs3d_piece *piece)
+{
+    piece->ended = 0;
+    piece->next = NULL;
+    pthread_mutex_lock(&g->lock);
+    *g->end = piece;
+    g->end = &piece->next;
+    pthread_mutex_unlock(&g->lock);
+}
+
+/* One round of what has been announced, with the lock held, and given up meanwhile. */
+static inline void rs3d_gang_round(rs3d_gang *g, int variant, int crc_variant)
+{
+    rs3d_piece *taken[RS3D_GANG_LANES];
+    rs3d_body_job jobs[RS3D_GANG_LANES];
+    rs3d_md5_job scratch[RS3D_GANG_LANES];
+    size_t count = 0;
+
+    while (g->first && count < RS3D_GANG_LANES) {
+        jobs[count] = g->first->job;
+        taken[count++] = g->first;
+        g->first = g->first->next;
+    }
+    if (!g->first)
+        g->end = &g->first;
+    g->hashing = 1;
+    pthread_mutex_unlock(&g->lock);
+    rs3d_body_update_many(variant, crc_variant, jobs, count, scratch);
+    pthread_mutex_lock(&g->lock);
+    for (size_t i = 0; i < count; i++)
+        taken[i]->ended = 1;
+    g->hashing = 0;
+    g->rounds++;
+    g->pieces += count;
+    pthread_cond_broadcast(&g->round_ended);
+}
+
+/* Hash what has been announced, or wait for who does, until that includes `piece`. */
+static inline void rs3d_gang_hash(rs3d_gang *g, rs3d_piece *piece, int variant, int crc_variant)
+{
+    pthread_mutex_lock(&g->lock);
+    while (!piece->ended) {
+        if (g->hashing)
+            pthread_cond_wait(&g->round_ended, &g->lock);
+        else
+            rs3d_gang_round(g, variant, crc_variant);
+    }
+    pthread_mutex_unlock(&g->lock);
+}
+
+#endif

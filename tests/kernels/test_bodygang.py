@@ -1,0 +1,109 @@
+"""Pieces of several bodies hashed by whoever needs one first: all of them, once, and held until then."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+
+import pytest
+
+from rs3d.kernels.bodyhash import BodyHash, Gang, Piece
+
+PIECE = bytes(range(251)) * 300
+MOST_OF_A_ROUND = 32
+
+
+def test_whoever_waits_first_hashes_what_the_others_announced() -> None:
+    gang, streams = Gang(), [BodyHash() for _ in range(5)]
+    pieces = [gang.announce(stream, PIECE[index:]) for index, stream in enumerate(streams)]
+    assert not any(piece.ended for piece in pieces) and not gang.is_idle
+    pieces[3].wait()
+    assert all(piece.ended for piece in pieces) and gang.is_idle
+    assert (gang.rounds, gang.pieces) == (1, 5)
+    for index, (stream, piece) in enumerate(zip(streams, pieces, strict=True)):
+        piece.wait()
+        piece.wait()  # once more does nothing
+        assert stream.digest() == hashlib.md5(PIECE[index:]).digest()
+        assert stream.leaves() == hashlib.sha256(PIECE[index:]).digest()
+    assert gang.rounds == 1
+
+
+def test_more_than_a_round_holds_goes_in_the_order_of_announcing() -> None:
+    gang, streams = Gang(), [BodyHash(tables=False) for _ in range(MOST_OF_A_ROUND + 2)]
+    pieces = [gang.announce(stream, PIECE[:100]) for stream in streams]
+    pieces[0].wait()
+    assert [piece.ended for piece in pieces] == [True] * MOST_OF_A_ROUND + [False] * 2
+    pieces[-1].wait()
+    pieces[-2].wait()
+    assert (gang.rounds, gang.pieces) == (2, MOST_OF_A_ROUND + 2)
+
+
+def test_what_is_announced_while_nobody_may_hash_goes_together() -> None:
+    gang, streams = Gang(), [BodyHash() for _ in range(8)]
+    gang.pause()
+    pieces = [gang.announce(stream, PIECE) for stream in streams]
+    threads = [threading.Thread(target=piece.wait) for piece in pieces]
+    for thread in threads:
+        thread.start()
+    assert not any(piece.ended for piece in pieces)
+    gang.resume()
+    for thread in threads:
+        thread.join()
+    assert (gang.rounds, gang.pieces) == (1, 8)
+    assert {stream.digest() for stream in streams} == {hashlib.md5(PIECE).digest()}
+
+
+def test_a_piece_that_is_dropped_has_been_hashed_all_the_same() -> None:
+    gang, stream = Gang(), BodyHash()
+    buffer = bytearray(PIECE)
+    gang.announce(stream, buffer)
+    assert stream.digest() == hashlib.md5(PIECE).digest()
+    buffer.clear()  # nobody holds it
+
+
+def test_a_body_and_its_bytes_are_held_until_the_piece_was_waited_for() -> None:
+    gang, stream, buffer = Gang(), BodyHash(), bytearray(PIECE)
+    piece = gang.announce(stream, buffer)
+    with pytest.raises(RuntimeError, match="another thread"):
+        gang.announce(stream, PIECE)
+    with pytest.raises(RuntimeError, match="another thread"):
+        stream.digest()
+    with pytest.raises(BufferError):
+        buffer.clear()
+    piece.wait()
+    buffer.clear()
+    gang.announce(stream, PIECE).wait()
+    assert stream.digest() == hashlib.md5(PIECE * 2).digest()
+
+
+def test_what_is_no_buffer_is_refused_and_the_body_is_free() -> None:
+    gang, stream = Gang(), BodyHash()
+    with pytest.raises(TypeError):
+        gang.announce(stream, 5)  # type: ignore[arg-type]
+    gang.announce(stream, PIECE).wait()
+    assert stream.digest() == hashlib.md5(PIECE).digest()
+    with pytest.raises(TypeError, match="made by"):
+        Piece()
+
+
+def test_many_threads_with_bodies_of_their_own() -> None:
+    gang = Gang()
+    wrong: list[int] = []
+
+    def store(number: int) -> None:
+        stream, known = BodyHash(leaf_bytes=4096, block_bytes=1024), hashlib.md5()
+        for step in range(40):
+            data = PIECE[number * 7 + step :]
+            known.update(data)
+            gang.announce(stream, data).wait()
+        if stream.digest() != known.digest():
+            wrong.append(number)
+
+    threads = [threading.Thread(target=store, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert gang.pieces == 12 * 40
+    assert gang.is_idle

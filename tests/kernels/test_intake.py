@@ -1,0 +1,236 @@
+"""A body from its socket to its file in one call: what is written, what is left, and why it ended."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rs3d.kernels.bodyhash import BodyHash, Ending, Gang, Intake
+
+FOR_EVER_NS = 60 * 10**9
+PIECE_BYTES = 64 * 1024
+DATA = os.urandom(5 * PIECE_BYTES + 777)
+
+Sockets = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def sockets() -> Iterator[Sockets]:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    yield near, far
+    near.close()
+    far.close()
+
+
+class Body:
+    """One body on its way into a file."""
+
+    def __init__(self, sockets: Sockets, path: Path, *, align_bytes: int = 0) -> None:
+        self.near, self.far = sockets
+        self.path = path
+        self.align_bytes = align_bytes
+        self.gang, self.stream, self.intake = Gang(), BodyHash(), Intake()
+        self.buffer = bytearray(PIECE_BYTES)
+        self.filled = 0
+
+    def take(
+        self, length: int, *, patience_ns: int = FOR_EVER_NS, flags: int = os.O_RDWR | os.O_CREAT, offset: int = 0
+    ) -> Ending:
+        file_fd = os.open(self.path, flags)
+        try:
+            return self.intake.take(
+                self.gang,
+                self.stream,
+                self.buffer,
+                filled_bytes=self.filled,
+                socket_fd=self.near.fileno(),
+                length=length,
+                patience_ns=patience_ns,
+                file_fd=file_fd,
+                offset=offset,
+                align_bytes=self.align_bytes,
+            )
+        finally:
+            os.close(file_fd)
+
+    def send(self, data: bytes, *, ends: bool = False) -> threading.Thread:
+        def sending() -> None:
+            self.far.sendall(data)
+            if ends:
+                self.far.shutdown(socket.SHUT_WR)
+
+        thread = threading.Thread(target=sending)
+        thread.start()
+        return thread
+
+    def check(self, received: int) -> None:
+        """All that is received is in the file and the stream, but for what is in the buffer."""
+        intake, written = self.intake, self.intake.written_bytes
+        assert intake.received_bytes == received
+        assert written % PIECE_BYTES == 0 and received - written <= PIECE_BYTES
+        assert self.path.read_bytes() == DATA[:written]
+        assert bytes(self.buffer[: received - written]) == DATA[written:received]
+        assert self.stream.length_bytes == written
+        assert self.stream.digest() == hashlib.md5(DATA[:written]).digest()
+
+
+@pytest.mark.parametrize("align_bytes", [0, 4096])
+@pytest.mark.parametrize("length", [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES, len(DATA)])
+def test_all_but_the_last_piece_is_written(sockets: Sockets, tmp_path: Path, length: int, align_bytes: int) -> None:
+    body = Body(sockets, tmp_path / "data", align_bytes=align_bytes)
+    thread = body.send(DATA[:length] + b"next")
+    assert body.take(length) is Ending.DONE
+    thread.join()
+    body.check(length)
+    assert body.near.recv(100) == b"next"
+
+
+def test_a_body_is_taken_in_in_several_calls_behind_what_had_come(sockets: Sockets, tmp_path: Path) -> None:
+    body = Body(sockets, tmp_path / "data")
+    body.buffer[:1000] = DATA[:1000]
+    body.filled = 1000
+    thread = body.send(DATA[1000:])
+    for length in (3 * PIECE_BYTES - 1000, len(DATA) - 3 * PIECE_BYTES):
+        written = body.intake.written_bytes
+        assert body.take(length, offset=written) is Ending.DONE
+        body.filled = 1000 + body.intake.received_bytes - body.intake.written_bytes
+    thread.join()
+    assert body.intake.received_bytes + 1000 == len(DATA)
+    assert body.path.read_bytes() == DATA[: 5 * PIECE_BYTES]
+    assert bytes(body.buffer[: body.filled]) == DATA[5 * PIECE_BYTES :]
+    assert body.stream.digest() == hashlib.md5(DATA[: 5 * PIECE_BYTES]).digest()
+
+
+def test_a_client_that_stops_is_told_from_one_that_is_slow(sockets: Sockets, tmp_path: Path) -> None:
+    body = Body(sockets, tmp_path / "data")
+    come = 2 * PIECE_BYTES + 5
+    body.send(DATA[:come]).join()
+    assert body.take(len(DATA), patience_ns=1_000_000) is Ending.SLOW
+    assert body.intake.waited_ns >= 1_000_000
+    body.check(come)
+    body.far.shutdown(socket.SHUT_WR)
+    body.filled = 5
+    assert body.take(len(DATA) - come, offset=2 * PIECE_BYTES) is Ending.END
+    body.check(come)
+
+
+def test_a_socket_that_is_none_has_failed(sockets: Sockets, tmp_path: Path) -> None:
+    file = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    near = socket.socket(fileno=os.dup(sockets[0].fileno()))
+    os.dup2(file, near.fileno())
+    body = Body((near, sockets[1]), tmp_path / "data")
+    assert body.take(len(DATA)) is Ending.FAILED
+    body.check(0)
+    near.detach()
+    os.close(file)
+
+
+def test_it_is_stopped_while_it_waits_and_for_ever(sockets: Sockets, tmp_path: Path) -> None:
+    body = Body(sockets, tmp_path / "data")
+    body.send(DATA[:10]).join()
+    said: list[Ending] = []
+    thread = threading.Thread(target=lambda: said.append(body.take(len(DATA))))
+    thread.start()
+    while not body.path.exists() or select_in(body.near):
+        time.sleep(0.001)
+    body.intake.stop()
+    thread.join()
+    assert said == [Ending.STOPPED]
+    body.check(10)
+    body.intake.stop()
+    body.filled = 10
+    assert body.take(len(DATA)) is Ending.STOPPED
+
+
+def select_in(near: socket.socket) -> bool:
+    """Whether something is there that was not received."""
+    try:
+        return bool(near.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False
+
+
+def test_a_file_that_cannot_be_written_is_an_error_and_what_was_received_is_counted(
+    sockets: Sockets, tmp_path: Path
+) -> None:
+    body = Body(sockets, Path("/dev/full"))
+    thread = body.send(DATA)
+    with pytest.raises(OSError) as raised:
+        body.take(len(DATA), flags=os.O_RDWR)
+    assert raised.value.errno == errno.ENOSPC
+    assert (body.intake.received_bytes, body.intake.written_bytes) == (PIECE_BYTES, 0)
+    drain(body.near, len(DATA) - PIECE_BYTES)
+    thread.join()
+    assert body.stream.digest() == hashlib.md5(DATA[:PIECE_BYTES]).digest()  # hashed, though not written
+    read_only = Body(sockets, tmp_path / "data")
+    read_only.path.touch()
+    read_only.send(DATA[: PIECE_BYTES + 1]).join()
+    with pytest.raises(OSError) as raised:
+        read_only.take(PIECE_BYTES + 1, flags=os.O_RDONLY)
+    assert raised.value.errno == errno.EBADF
+
+
+def drain(near: socket.socket, length: int) -> None:
+    near.setblocking(True)
+    while length:
+        length -= len(near.recv(length))
+    near.setblocking(False)
+
+
+def test_what_makes_no_sense_is_refused(sockets: Sockets, tmp_path: Path) -> None:
+    body = Body(sockets, tmp_path / "data", align_bytes=4095)
+    with pytest.raises(ValueError, match="power of two"):
+        body.take(1)
+    body.align_bytes = 0
+    with pytest.raises(ValueError, match="negative"):
+        body.take(-1)
+    with pytest.raises(ValueError, match="negative"):
+        body.take(1, patience_ns=-1)
+    with pytest.raises(ValueError, match="negative"):
+        body.take(1, offset=-1)
+    body.filled = PIECE_BYTES + 1
+    with pytest.raises(ValueError, match="in a buffer of"):
+        body.take(1)
+    body.filled, body.buffer = 0, bytearray()
+    with pytest.raises(ValueError, match="in a buffer of 0"):
+        body.take(1)
+    piece = body.gang.announce(body.stream, DATA)
+    body.buffer = bytearray(10)
+    with pytest.raises(RuntimeError, match="another thread"):
+        body.take(1)
+    piece.wait()
+    assert body.take(0) is Ending.DONE
+
+
+def test_bodies_of_several_threads_meet_in_their_gang(tmp_path: Path) -> None:
+    gang = Gang()
+    pairs = [socket.socketpair() for _ in range(6)]
+    bodies = [Body(pair, tmp_path / str(number)) for number, pair in enumerate(pairs)]
+    for body in bodies:
+        body.gang = gang
+    gang.pause()
+    threads = [body.send(DATA) for body in bodies]
+    takers = [threading.Thread(target=body.take, args=(len(DATA),)) for body in bodies]
+    for taker in takers:
+        taker.start()
+    while any(not body.path.exists() or body.path.stat().st_size < PIECE_BYTES for body in bodies):
+        time.sleep(0.001)  # until each has written its first piece, and so announced it
+    gang.resume()
+    for thread in (*threads, *takers):
+        thread.join()
+    for body in bodies:
+        body.check(len(DATA))
+    assert gang.pieces == 6 * 5
+    assert gang.rounds <= 6 * 5 - 5  # the first went together
+    for near, far in pairs:
+        near.close()
+        far.close()
