@@ -19,7 +19,7 @@
 
 #include "directio_impl.c" /* for bodyintake_impl.h */
 
-enum { PAIRS_LIMIT = 2 /* bodies that go in pairs rather than in lanes */ };
+enum { PAIRS_LIMIT = 4 /* bodies that go in pairs rather than in lanes */ };
 
 static int md5_variant(int variant)
 {
