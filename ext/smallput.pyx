@@ -16,7 +16,7 @@ cdef extern from "crc_impl.h" nogil:
     void crc_setup()
     uint64_t crc_update(const crc_poly *, int, uint64_t, const unsigned char *, size_t)
 
-cdef extern from "smallput_impl.h" nogil:
+cdef extern from "recordfields.h" nogil:
     uint64_t load_big(const unsigned char *, int)
     unsigned char *put_big(unsigned char *, uint64_t, int)
     unsigned char *put_raw(unsigned char *, const void *, size_t)

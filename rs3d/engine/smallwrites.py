@@ -21,9 +21,10 @@ from rs3d.errors import Rs3dError
 from rs3d.format.rows import pack_owner
 from rs3d.kernels import bodyhash, merkle
 from rs3d.stores.smallput import encode_small_put
+from rs3d.stores.smallremoval import OWNER_BYTES, encode_small_removal
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import TOKEN_BYTES
-from rs3d.types.operations import Outcome, RemoveVersion
+from rs3d.types.operations import Outcome
 
 _HARMLESS_SETTINGS: Final = frozenset({"etag"})
 """Settings of a bucket that change nothing but what `plan_object` makes of them."""
@@ -32,7 +33,7 @@ _HARMLESS_CONFIGURATIONS: Final = frozenset({"cors", "policy", "tagging"})
 
 MOST_KEY_BYTES: Final = 462
 MOST_TYPE_BYTES: Final = 512
-"""What PutSmall takes."""
+"""What PutSmall takes, and of keys RemoveSmall."""
 _DRAWN_TOKENS: Final = 256
 
 _MD5: Final = slice(0, 16)
@@ -136,18 +137,13 @@ class SmallWrites:
         )
         return root if runtime.committer.submit(operation, settle) else None
 
-    def delete(self, bucket: Bucket, key: str, settle: Callable[[Outcome | Rs3dError], None]) -> bool:
-        """Begin to delete the latest version of `key` as `delete_object` does; `settle` as for `put`. False when
-        nothing was begun."""
-        runtime = self._runtime
-        operation = RemoveVersion(
-            id=runtime.committer.next_id(),
-            bucket=bucket.bucket_id,
-            key=key,
-            token=self._tokens.next(),
-            version=None,
-            owner=bucket.owner,
-        )
+    def delete(self, bucket: Bucket, key: bytes, settle: Callable[[Outcome | Rs3dError], None]) -> bool:
+        """Begin to delete the latest version of `key` (ASCII) as `delete_object` does; `settle` as for `put`. False
+        when nothing was begun: it would have had to wait, or `delete_object` alone can say it."""
+        runtime, owner = self._runtime, bucket.owner.encode("utf-8")
+        if len(key) > MOST_KEY_BYTES or len(owner) != OWNER_BYTES:
+            return False
+        operation = encode_small_removal(runtime.committer.next_id(), bucket.bucket_id, key, self._tokens.next(), owner)
         return runtime.committer.submit(operation, settle)
 
     def send(self) -> None:

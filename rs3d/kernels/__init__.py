@@ -37,6 +37,7 @@ KERNELS: tuple[str, ...] = (
     "secretmemory",
     "sigv4",
     "smallput",
+    "smallremoval",
     "splice",
     "uring",
 )

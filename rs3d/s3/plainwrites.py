@@ -101,7 +101,7 @@ class PlainWrites:
         bucket = addressed.bucket.bucket
         if is_delete:
             write = _Write(callers, stop)
-            return write if callers.writes.delete(bucket, addressed.key.decode("ascii"), write.deleted) else None
+            return write if callers.writes.delete(bucket, addressed.key, write.deleted) else None
         plan, length = addressed.bucket.write_plan, stop - body
         if plan is None or length > callers.limits.body_bytes:
             return None

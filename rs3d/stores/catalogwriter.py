@@ -220,21 +220,47 @@ class CatalogTransaction:
         else:
             self.tables.versions.require_absent(self.lmdb, row_key)
 
-    def is_new_key(self, row_key: bytes) -> bool:
-        """Whether nothing is there of a key whose rows in `versions` begin with `row_key`; an answer that it does not
-        come from damage is included.
+    def first_row(self, row_key: bytes) -> tuple[bytes, bytes] | None:
+        """The first row in `versions` of a key whose rows there begin with `row_key`, and its value as it is stored.
+        None when there is none: that this does not come from damage is included.
 
         Raises:
             RecordDamaged
         """
-        cursor = self._versions_cursor
-        if cursor is None:
-            cursor = self._versions_cursor = self.lmdb.cursor(db=self.tables.versions.handle)
+        cursor = self._versions_cursor or self._open_versions_cursor()
         is_there = cursor.set_range(row_key)
-        if is_there and cursor.key().startswith(row_key):
-            return False
+        if is_there:
+            found = cursor.item()
+            if found[0].startswith(row_key):
+                return found
         self.tables.versions.require_absent_at(cursor, row_key, is_there)
-        return True
+        return None
+
+    def only_row(self, row_key: bytes) -> tuple[bytes, bytes] | None:
+        """`first_row` where it is the key's only one and the rows beside it are sound, so that without it nothing is
+        there of the key; None otherwise.
+
+        Raises:
+            RecordDamaged: a row beside it.
+        """
+        cursor, versions = self._versions_cursor or self._open_versions_cursor(), self.tables.versions
+        if not versions.begin_at(cursor, row_key):
+            return None
+        found = cursor.item()
+        if not found[0].startswith(row_key):
+            return None
+        if cursor.next():
+            following, sealed = cursor.item()
+            if following.startswith(row_key):
+                return None
+            if following < row_key:
+                raise versions.out_of_order(following)
+            versions.unseal(following, sealed)
+        return found
+
+    def _open_versions_cursor(self) -> lmdb.Cursor[bytes]:
+        cursor = self._versions_cursor = self.lmdb.cursor(db=self.tables.versions.handle)
+        return cursor
 
     def forget_key_state(self) -> None:
         self._key_state = None

@@ -47,6 +47,7 @@ from rs3d.stores.outcomes import decode_outcome
 from rs3d.stores.putmessage import PutMessage
 from rs3d.stores.replay import LostRecords
 from rs3d.stores.smallput import SmallPut
+from rs3d.stores.smallremoval import SmallRemoval
 from rs3d.types import operations as ops
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import Sequence
@@ -60,6 +61,7 @@ BATCH_BYTES: Final = 4 << 20
 
 _PLANS: Final[dict[type, Callable[[Desk, Any], Plan]]] = {
     SmallPut: lambda desk, operation: committerversions.put_message_plan(desk, operation.message()),
+    SmallRemoval: lambda desk, operation: committerversions.remove_version(desk, operation.operation()),
     PutMessage: committerversions.put_message_plan,
     ops.PutVersion: committerversions.put_version,
     ops.RemoveVersion: committerversions.remove_version,
@@ -118,7 +120,7 @@ DAMAGE_REASON: Final = "part of the log was lost and the catalog was rebuilt wit
 class Submitted(NamedTuple):
     """An operation as it came: who sent it, and below which counter all of the sender's are answered."""
 
-    operation: Operation | PutMessage | SmallPut
+    operation: Operation | PutMessage | SmallPut | SmallRemoval
     epoch: int
     answered_below: int = 0
 
@@ -261,8 +263,8 @@ class CommitterCore:
 
     def _run_one(self, desk: Desk, submitted: Submitted) -> Reply:
         operation = submitted.operation
-        if type(operation) is SmallPut:
-            outcome = self._put_small(desk, operation, submitted)
+        if type(operation) is SmallPut or type(operation) is SmallRemoval:
+            outcome = self._run_small(desk, operation, submitted)
             if outcome is not None:
                 return Reply(operation.counter, outcome, None)
         self._settle_small()
@@ -294,21 +296,23 @@ class CommitterCore:
             raise _ApplyFailed(error) from error
         return Reply(counter, outcome, None)
 
-    def _put_small(self, desk: Desk, put: SmallPut, submitted: Submitted) -> bytes | None:
-        """The outcome of a small put whose key is new; None where it goes the way of all operations, which knows what
-        to say of whatever is unusual about it."""
+    def _run_small(self, desk: Desk, operation: SmallPut | SmallRemoval, submitted: Submitted) -> bytes | None:
+        """The outcome of a small put or removal as most are; None where it goes the way of all operations, which knows
+        what to say of whatever is unusual about it."""
         epoch = submitted.epoch
-        if not epoch or put.epoch != epoch or epoch not in desk.open_epochs:
+        if not epoch or operation.epoch != epoch or epoch not in desk.open_epochs or self.damage:
             return None
-        if self.damage or self.space.refusal() is not None:
+        if type(operation) is SmallPut and self.space.refusal() is not None:
             return None
         run = self._small_run
         if run is None:
             run = self._small_run = SmallRun(desk, self.log, self._small_puts)
-        if not run.fits(put):
-            raise _SegmentFull(len(put.body) + MOST_BODY_BYTES)
+        if not run.fits(operation):
+            raise _SegmentFull(len(operation.body) + MOST_BODY_BYTES)
         try:
-            return run.put(put, submitted.answered_below)
+            if isinstance(operation, SmallPut):
+                return run.put(operation, submitted.answered_below)
+            return run.remove(operation, submitted.answered_below)
         except Rs3dError:
             return None
         except _UNUSABLE as error:
@@ -514,7 +518,7 @@ class CommitterCore:
         self.log.close()
 
 
-def _is_allowed_when_damaged(operation: Operation | PutMessage | SmallPut) -> bool:
+def _is_allowed_when_damaged(operation: Operation | PutMessage | SmallPut | SmallRemoval) -> bool:
     """Workers come and go, and an operator may acknowledge what is lost."""
     if isinstance(operation, ops.PutSetting):
         return operation.name == DAMAGE_SETTING

@@ -1,5 +1,7 @@
-"""The committer's way of PutSmall: a key that has no rows yet gets its record and rows from the kernel; any other goes
-the way of PutVersion. Both write the same bytes: tests/stores/test_small_puts.py.
+"""The committer's way of PutSmall for a key that has no rows yet, and of RemoveSmall for one that has a single row: of
+a null version whose bytes lie in its record, and which nothing keeps. Records, rows and outcomes come from the kernels.
+All others go the way of PutVersion and RemoveVersion. Both ways write the same bytes: tests/stores/test_small_puts.py,
+test_small_removals.py.
 """
 
 from __future__ import annotations
@@ -7,31 +9,36 @@ from __future__ import annotations
 from typing import Final
 
 from rs3d.kernels.smallput import SmallPuts, row_key
+from rs3d.kernels.smallremoval import plain_version, row_keys
 from rs3d.stores.catalogreferences import record_total
 from rs3d.stores.catalogwriter import BYTES, OBJECTS, VERSIONS
 from rs3d.stores.committerplan import Desk
 from rs3d.stores.log import LogWriter
 from rs3d.stores.smallput import SmallPut
+from rs3d.stores.smallremoval import SmallRemoval
 from rs3d.types.buckets import Versioning
 
 MOST_BODY_BYTES: Final = 1024
-"""Of the record, beside key and content type: names, numbers and digests take some 560."""
+"""Of the record, beside key and content type: names, numbers and digests take some 560, of a removal some 160."""
 
 
 class _SmallBucket:
-    """A bucket and what the run has added to it."""
+    """A bucket and what the run has changed in it."""
 
-    __slots__ = ("null", "payload_bytes", "puts", "reports_version")
+    __slots__ = ("is_changed", "keys", "null", "payload_bytes", "reports_version")
 
     def __init__(self, versioning: Versioning) -> None:
         self.null = versioning is not Versioning.ENABLED
         self.reports_version = versioning is not Versioning.UNVERSIONED
-        self.puts = self.payload_bytes = 0
+        self.is_changed = False
+        self.keys = self.payload_bytes = 0
+        """More than before, or less: each of these keys has one version, an object."""
 
 
 class SmallRun:
-    """Small puts of one transaction that follow one another, with no other operation between them. What they add up to
-    is written by `settle`, which is due before anything else reads the transaction's gathered rows, or commits it."""
+    """Small puts and removals of one transaction that follow one another, with no other operation between them. What
+    they add up to is written by `settle`, which is due before anything else reads the transaction's gathered rows, or
+    commits it."""
 
     __slots__ = (
         "_answered",
@@ -39,6 +46,7 @@ class SmallRun:
         "_desk",
         "_first_sequence",
         "_last_sequence",
+        "_live_bytes",
         "_log",
         "_puts",
         "_record_bytes",
@@ -51,14 +59,14 @@ class SmallRun:
         self._puts = puts
         self._buckets: dict[int, _SmallBucket | None] = {}
         self._answered: dict[int, int] = {}
-        self._records = self._record_bytes = self._first_sequence = self._last_sequence = 0
+        self._records = self._record_bytes = self._live_bytes = self._first_sequence = self._last_sequence = 0
 
-    def fits(self, put: SmallPut) -> bool:
+    def fits(self, operation: SmallPut | SmallRemoval) -> bool:
         """Whether the active segment takes its record."""
-        return self._log.fits(len(put.body) + MOST_BODY_BYTES, 0)
+        return self._log.fits(len(operation.body) + MOST_BODY_BYTES, 0)
 
     def put(self, put: SmallPut, answered_below: int) -> bytes | None:
-        """Append the record and add the rows, as `apply` does of the same record; the caller has asked `fits` and
+        """Append the record and set the rows, as `apply` does of the same record; the caller has asked `fits` and
         whether its sender may commit.
 
         Returns:
@@ -70,12 +78,12 @@ class SmallRun:
         """
         desk, log = self._desk, self._log
         t, tables = desk.transaction, desk.tables
-        bucket = self._buckets[put.bucket] if put.bucket in self._buckets else self._meet(put)
+        bucket = self._meet(put)
         outcomes = t.outcomes(put.epoch)
         if bucket is None or put.counter in outcomes:
             return None
         rows_from = row_key(put.body)
-        if rows_from is None or not t.is_new_key(rows_from):
+        if rows_from is None or t.first_row(rows_from) is not None:
             return None
         sequence = desk.clock.next(desk.now_ns)
         made = log.add_small(
@@ -86,37 +94,84 @@ class SmallRun:
         t.lmdb.put(current_key, current, db=tables.current.handle)
         outcomes[put.counter] = outcome
         self._answered[put.epoch] = answered_below
-        bucket.puts += 1
+        bucket.is_changed = True
+        bucket.keys += 1
         bucket.payload_bytes += payload_bytes
+        record_bytes = record_total(head_bytes, payload_bytes)
+        self._live_bytes += record_bytes
+        self._count_record(sequence, record_bytes)
+        return outcome
+
+    def remove(self, removal: SmallRemoval, answered_below: int) -> bytes | None:
+        """`put` for a removal: None where it has to go the way of RemoveVersion. Here it is permitted only where
+        nothing could forbid it: no lock and no hold is set.
+
+        Raises:
+            RecordDamaged: a row beside the key's; nothing was done. lmdb.Error: the transaction holds half of it.
+        """
+        desk = self._desk
+        t, tables = desk.transaction, desk.tables
+        bucket = self._meet(removal)
+        outcomes = t.outcomes(removal.epoch)
+        if bucket is None or bucket.reports_version or removal.counter in outcomes:
+            return None
+        keys = row_keys(removal.body)
+        if keys is None:
+            return None
+        rows_from, current_key = keys
+        found = t.only_row(rows_from)
+        if found is None:
+            return None
+        plain = plain_version(tables.versions.seed, rows_from, *found)
+        if plain is None:
+            return None
+        version, token, size_bytes, segment, dead_bytes = plain
+        sequence = desk.clock.next(desk.now_ns)
+        record_bytes, outcome = self._log.add_small_removal(removal, answered_below, sequence, version, token)
+        t.lmdb.delete(found[0], db=tables.versions.handle)
+        t.lmdb.delete(current_key, db=tables.current.handle)
+        t.dies(segment, dead_bytes)
+        outcomes[removal.counter] = outcome
+        self._answered[removal.epoch] = answered_below
+        bucket.is_changed = True
+        bucket.keys -= 1
+        bucket.payload_bytes -= size_bytes
+        self._count_record(sequence, record_bytes)
+        return outcome
+
+    def _count_record(self, sequence: int, record_bytes: int) -> None:
         if not self._records:
             self._first_sequence = sequence
         self._last_sequence = sequence
         self._records += 1
-        self._record_bytes += record_total(head_bytes, payload_bytes)
-        return outcome
+        self._record_bytes += record_bytes
 
     def settle(self) -> None:
-        """Count what was added. Once."""
+        """Count what was changed. Once."""
         if not self._records:
             return
         t, log = self._desk.transaction, self._log
         for number, bucket in self._buckets.items():
-            if bucket is not None and bucket.puts:
+            if bucket is not None and bucket.is_changed:
                 counters = t.counters(number)
-                counters[VERSIONS] += bucket.puts
-                counters[OBJECTS] += bucket.puts
+                counters[VERSIONS] += bucket.keys
+                counters[OBJECTS] += bucket.keys
                 counters[BYTES] += bucket.payload_bytes
         t.log_appended(
             log.number, self._first_sequence, log.end, log.crc, self._record_bytes, self._records, self._last_sequence
         )
-        t.lives(log.number, self._record_bytes)
+        if self._live_bytes:
+            t.lives(log.number, self._live_bytes)
         t.forget_key_state()
         for epoch, answered in self._answered.items():
             t.forget_answered(epoch, answered)
 
-    def _meet(self, put: SmallPut) -> _SmallBucket | None:
-        """None where its settings, or that it is gone, are PutVersion's to look at."""
-        bucket = self._desk.transaction.bucket(put.bucket)
+    def _meet(self, operation: SmallPut | SmallRemoval) -> _SmallBucket | None:
+        """None where its settings, or that it is gone, are for PutVersion or RemoveVersion to look at."""
+        number = operation.bucket
+        if number in self._buckets:
+            return self._buckets[number]
+        bucket = self._desk.transaction.bucket(number)
         found = None if bucket is None or bucket.settings else _SmallBucket(bucket.versioning)
-        self._buckets[put.bucket] = found
+        self._buckets[number] = found
         return found

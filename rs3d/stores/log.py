@@ -30,10 +30,12 @@ from rs3d.format.logsegment import (
 from rs3d.format.record import HEAD_BYTES, RECORD_ALIGNMENT, RecordKind, append_record
 from rs3d.format.recordbodies import SegmentSealed, encode_body
 from rs3d.format.rows import Place
+from rs3d.kernels import smallremoval
 from rs3d.kernels.smallput import SmallPuts
 from rs3d.stores.files import SYSTEM_FILES, Files, read_whole, write_whole
 from rs3d.stores.logreader import segment_names
 from rs3d.stores.smallput import SmallPut
+from rs3d.stores.smallremoval import SmallRemoval
 
 DEFAULT_SEGMENT_BYTES: Final = 64 << 20
 _ZEROS: Final = bytes(1 << 20)
@@ -300,6 +302,33 @@ class LogWriter:
         self.crc = made[0]
         self._offsets.append(offset)
         return made
+
+    def add_small_removal(
+        self, removal: SmallRemoval, answered_below: int, sequence: int, version: int, token: bytes
+    ) -> tuple[int, bytes]:
+        """`add` for the removal of `version`, with `token`, whose record a kernel makes of the message.
+
+        Returns:
+            Bytes of the record, the outcome.
+
+        Raises:
+            ValueError: see `smallremoval.append`; nothing was added.
+        """
+        offset = self.offset + len(self._buffer)
+        crc, record_bytes, outcome = smallremoval.append(
+            self._buffer,
+            removal.body,
+            removal.counter,
+            answered_below,
+            sequence,
+            version,
+            token,
+            self._seed,
+            self.crc,
+        )
+        self.crc = crc
+        self._offsets.append(offset)
+        return record_bytes, outcome
 
     def mark(self) -> Mark:
         return Mark(len(self._buffer), self.crc, len(self._offsets))

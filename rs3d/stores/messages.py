@@ -4,8 +4,8 @@ Both run over SEQPACKET sockets: one message a packet, at most 128 KiB. An opera
 sealed memfd of at most 4 MiB whose descriptor accompanies a message without content. This form lives only between
 processes of one build; nothing of it is stored.
 
-Worker → committer: `OPERATION` head, msgpack of the operation without its payload (of a small put: its own form),
-payload; or `OPERATIONS`, and several of those with the length of each before it. Committer → worker: one
+Worker → committer: `OPERATION` head, msgpack of the operation without its payload (small puts and removals have a form
+of their own), payload; or `OPERATIONS`, and several of those with the length of each before it. Committer → worker: one
 `HELLO` with the epoch, then `REPLIES`: any number of answers. Supervisor ↔ committer: msgpack of the `Control`
 classes, `AddChannel` with a descriptor.
 """
@@ -23,9 +23,10 @@ import msgspec
 from rs3d.errors import OutcomeUnknown, ProtocolMismatch, Rs3dError, WireValue, from_wire, to_wire
 from rs3d.stores.putmessage import PutMessage, put_message
 from rs3d.stores.smallput import SmallPut
+from rs3d.stores.smallremoval import SmallRemoval
 from rs3d.types import operations as ops
 from rs3d.types.objects import Inline
-from rs3d.types.operations import Operation, PutSmall, PutVersion
+from rs3d.types.operations import Operation, PutSmall, PutVersion, RemoveSmall
 
 MAXIMUM_MESSAGE_BYTES: Final = 128 << 10
 MAXIMUM_MEMFD_BYTES: Final = 4 << 20
@@ -73,30 +74,35 @@ _KINDS: Final[tuple[type, ...]] = (
     ops.FreeChunks,
     ops.MoveChunks,
     ops.PutSmall,
+    ops.RemoveSmall,
 )
 _KIND_NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
-_SMALL: Final = _KIND_NUMBERS[ops.PutSmall]
+_SMALL_PUT: Final = _KIND_NUMBERS[ops.PutSmall]
+_SMALL_REMOVAL: Final = _KIND_NUMBERS[ops.RemoveSmall]
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _PUT_DECODER: Final = msgspec.msgpack.Decoder(PutMessage)
-_DECODERS: Final[tuple[Any, ...]] = (_PUT_DECODER, *(msgspec.msgpack.Decoder(kind) for kind in _KINDS[1:_SMALL]))
-"""By kind number; PutSmall is no msgpack."""
+_DECODERS: Final[tuple[Any, ...]] = (_PUT_DECODER, *(msgspec.msgpack.Decoder(kind) for kind in _KINDS[1:_SMALL_PUT]))
+"""By kind number; PutSmall and RemoveSmall are no msgpack."""
 
 
 class Frame(NamedTuple):
     """An operation as received, decoded."""
 
-    operation: Operation | PutMessage | SmallPut
+    operation: Operation | PutMessage | SmallPut | SmallRemoval
     answered_below: int
 
 
 def encode_operation(operation: Operation, answered_below: int) -> tuple[bytes, bytes]:
     """An operation in two parts, to be sent as one packet, gathered: head and body, and a large payload apart; of a
-    small put the head, and all else."""
+    small put or removal the head, and all else."""
     payload = b""
     if type(operation) is PutSmall:
         message = operation.message
-        return HEAD.pack(OPERATION, _SMALL, 0, len(message), operation.id.counter, answered_below), message
+        return HEAD.pack(OPERATION, _SMALL_PUT, 0, len(message), operation.id.counter, answered_below), message
+    if type(operation) is RemoveSmall:
+        message = operation.message
+        return HEAD.pack(OPERATION, _SMALL_REMOVAL, 0, len(message), operation.id.counter, answered_below), message
     if isinstance(operation, PutVersion):
         placement = operation.placement
         payload = placement.payload if isinstance(placement, Inline) else b""
@@ -115,8 +121,10 @@ def decode_operation(raw: memoryview) -> Frame:
     """
     try:
         _, kind, _, body_bytes, counter, answered_below = HEAD.unpack_from(raw)
-        if kind == _SMALL:
+        if kind == _SMALL_PUT:
             return Frame(SmallPut(counter, bytes(raw[HEAD.size :])), answered_below)
+        if kind == _SMALL_REMOVAL:
+            return Frame(SmallRemoval(counter, bytes(raw[HEAD.size :])), answered_below)
         body = raw[HEAD.size : HEAD.size + body_bytes]
         payload = raw[HEAD.size + body_bytes :]
         if len(body) != body_bytes:

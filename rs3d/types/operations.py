@@ -111,6 +111,15 @@ class RemoveVersion:
     bypass: Bypass = Bypass.NO
 
 
+@dataclass(slots=True)
+class RemoveSmall:
+    """RemoveVersion as most are: of the latest version, without conditions. Not frozen, as PutSmall."""
+
+    id: OperationId
+    message: bytes
+    """All of it: `stores.smallremoval.encode_small_removal`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatchVersion:
     """Replace the mutable part of a version. `mutable.revision` is the revision that was read; the record gets it + 1
@@ -394,6 +403,7 @@ Operation = (
     PutVersion
     | PutSmall
     | RemoveVersion
+    | RemoveSmall
     | PatchVersion
     | OpenUpload
     | PutPart

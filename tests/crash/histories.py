@@ -54,6 +54,7 @@ from tests.crash.recording import (
 from tests.crash.recovering import SETTINGS, Contents, contents_of
 from tests.stores.committed import STORE_ID
 
+Settle = Callable[[ops.Outcome | Rs3dError], None]
 ENGINE: Final = EngineConfig(inline_limit_bytes=1000, minimum_part_bytes=100, threads=2, piece_bytes=65536)
 SEALER: Final = MasterKey(bytes(range(32)), "crash tests").sealer(STORE_ID)
 
@@ -184,25 +185,41 @@ class Life:
         if record is None or plan is None:
             raise RuntimeError(f"{bucket} takes no small puts")
 
-        async def put() -> None:
-            ended = trio.Event()
-            failures: list[Rs3dError] = []
+        def begin(settle: Settle) -> bool:
+            data = memoryview(body)
+            return writes.put(record, plan, key.encode("ascii"), data, b"text/plain", None, settle) is not None
 
-            def settle(found: ops.Outcome | Rs3dError) -> None:
-                if isinstance(found, Rs3dError):
-                    failures.append(found)
-                ended.set()
-
-            begun = writes.put(record, plan, key.encode("ascii"), memoryview(body), b"text/plain", None, settle)
-            writes.send()
-            if begun is not None:
-                await ended.wait()
-            if begun is None or failures:
-                raise RuntimeError(f"the small put of {key} was not done")
-
-        await self.step("put small", put)
+        await self.step("put small", lambda: self._small_write(begin))
         if await self.engine.get_object(bucket, key) != body:
             raise RuntimeError(f"{key} does not read back in the live store")
+
+    async def delete_small(self, bucket: str, key: str, kind: str = "delete small") -> None:
+        """As the shortcut of HTTP does it: committed as RemoveSmall."""
+        with self.store.catalog.snapshot() as view:
+            record = view.bucket(bucket)
+        if record is None:
+            raise RuntimeError(f"there is no {bucket}")
+        writes = self.engine.small_writes()
+        await self.step(
+            kind, lambda: self._small_write(lambda settle: writes.delete(record, key.encode("ascii"), settle))
+        )
+
+    async def _small_write(self, begin: Callable[[Settle], bool]) -> None:
+        """Begin a small write, send it, and wait until it is settled."""
+        ended = trio.Event()
+        failures: list[Rs3dError] = []
+
+        def settle(found: ops.Outcome | Rs3dError) -> None:
+            if isinstance(found, Rs3dError):
+                failures.append(found)
+            ended.set()
+
+        is_begun = begin(settle)
+        self.engine.small_writes().send()
+        if is_begun:
+            await ended.wait()
+        if not is_begun or failures:
+            raise RuntimeError(f"a small write was not done: {failures}")
 
     async def delete(self, bucket: str, key: str, kind: str = "delete", **fields: Any) -> None:
         await self.step(kind, lambda: self.engine.delete_object(bucket, key, DeleteRequest(**fields)))
@@ -265,6 +282,21 @@ async def small_puts(life: Life) -> None:
     await life.delete("bkt", "a/second", kind="delete marker")
     await life.reopen()
     await life.put_small("bkt", "z", 100)
+
+
+async def small_removals(life: Life) -> None:
+    await life.bucket("bkt")
+    await life.put_small("bkt", "first", 300)
+    await life.put_small("bkt", "second", 40)
+    await life.put("bkt", "large", 5000)
+    await life.delete_small("bkt", "first")
+    await life.delete_small("bkt", "large", kind="delete")  # its blob goes: committed as RemoveVersion
+    await life.collect()
+    await life.put_small("bkt", "first", 310)
+    await life.reopen()
+    await life.delete_small("bkt", "first")
+    await life.step("bucket change", lambda: life.engine.set_versioning("bkt", Versioning.ENABLED))
+    await life.delete_small("bkt", "second", kind="delete marker")
 
 
 async def versions(life: Life) -> None:
@@ -384,6 +416,7 @@ async def sweeps(life: Life) -> None:
 HISTORIES: Final[dict[str, History]] = {
     "puts": puts,
     "small puts": small_puts,
+    "small removals": small_removals,
     "versions": versions,
     "tags": tags,
     "multipart": multipart,

@@ -31,6 +31,7 @@ def explored(memory: Path, name: str, limit: int, nested: float = 0.0, seed: int
     [
         ("puts", 60),
         ("small puts", 60),
+        ("small removals", 60),
         ("versions", 60),
         ("multipart", 90),
         ("sweeps", 90),

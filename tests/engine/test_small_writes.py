@@ -79,11 +79,17 @@ async def test_a_body_that_is_not_what_was_declared_is_not_begun(engine: Storage
 async def test_a_small_delete_removes_the_latest_version(engine: StorageEngine) -> None:
     await engine.put_object("bucket", "key", b"body")
     begun, writes = Begun(), engine.small_writes()
-    assert writes.delete(engine.bucket("bucket"), "key", begun.settle)
+    assert writes.delete(engine.bucket("bucket"), b"key", begun.settle)
     writes.send()
     await begun.end()
     with pytest.raises(NoSuchKey):
         engine.head_object("bucket", "key")
+
+
+async def test_a_delete_of_a_key_that_is_too_long_for_a_small_one_is_not_begun(engine: StorageEngine) -> None:
+    begun = Begun()
+    assert not engine.small_writes().delete(engine.bucket("bucket"), b"k" * 463, begun.settle)
+    assert not begun.outcomes
 
 
 async def test_a_put_into_a_bucket_that_went_meanwhile_is_refused(engine: StorageEngine) -> None:

@@ -28,6 +28,7 @@ from rs3d.errors import (
     TooManyBuckets,
 )
 from rs3d.stores.smallput import SmallPut
+from rs3d.stores.smallremoval import SmallRemoval
 from rs3d.types.buckets import Bucket, Versioning
 from rs3d.types.identifiers import BlobId, BucketId, Epoch, OperationId, SegmentId, Sequence, UploadId, VersionId
 from rs3d.types.objects import (
@@ -67,6 +68,7 @@ from rs3d.types.operations import (
     PutVersion,
     RemoveAccessKey,
     RemoveBucket,
+    RemoveSmall,
     RemoveUser,
     RemoveVersion,
 )
@@ -337,6 +339,10 @@ class MemoryCommitter:
             reports_version=reports,
             delete_marker=found.kind is VersionKind.DELETE_MARKER,
         )
+
+    @_apply.register
+    def _remove_small(self, operation: RemoveSmall) -> Outcome:
+        return self._remove(SmallRemoval(operation.id.counter, operation.message).operation())
 
     @_apply.register
     def _patch(self, operation: PatchVersion) -> Outcome:

@@ -32,6 +32,7 @@ from rs3d.s3.copysource import parse_copy_source
 from rs3d.s3.errors import S3Refusal
 from rs3d.stores import messages
 from rs3d.stores.smallput import encode_small_put
+from rs3d.stores.smallremoval import encode_small_removal
 from rs3d.types.identifiers import BucketId, Epoch, OperationId
 from rs3d.types.operations import CompactLog, RemoveBucket
 from rs3d.types.recipe import LayerRecipe, Recipe
@@ -167,6 +168,7 @@ _OPERATIONS: Final = tuple(
         CompactLog(id=_ID, first=1, last=2),
         RemoveBucket(id=_ID, bucket=BucketId(5)),
         encode_small_put(_ID, BucketId(5), b"key", bytes(16), bytes(16), bytes(32), bytes(32), b"a/b", bytes(4), b""),
+        encode_small_removal(_ID, BucketId(5), b"key", bytes(16), b"ab" * 32),
     )
 )
 _PACKETS: Final = (*_OPERATIONS, b"".join(messages.gather([(raw, b"") for raw in _OPERATIONS])))

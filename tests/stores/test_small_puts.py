@@ -10,15 +10,12 @@ from pathlib import Path
 import pytest
 
 from rs3d.errors import InvalidArgument, NoSuchBucket, QuotaExceeded
-from rs3d.kernels import crc, md5, merkle
 from rs3d.stores.committer import Submitted
 from rs3d.stores.messages import decode_operation, encode_operation
-from rs3d.types import operations as ops
 from rs3d.types.buckets import Versioning
 from rs3d.types.identifiers import BucketId, LogPosition
-from rs3d.types.objects import Inline, MutablePart, ObjectMeta
-from tests.stores.committed import OWNER, CommittedStore
-from tests.stores.smallobject import SmallObject
+from tests.stores.bothways import bodies, fields, long_put, rows, small_put
+from tests.stores.committed import CommittedStore
 
 ANYWHERE = LogPosition(0, 0)
 KEYS = ("a", "b", "k" * 462, "k" * 463, "k" * 1024, "ü", "nul\0nul", "x/y")
@@ -33,70 +30,6 @@ def stores(tmp_path: Path) -> Iterator[tuple[CommittedStore, CommittedStore]]:
     yield both
     for store in both:
         store.close()
-
-
-def fields(store: CommittedStore, bucket: BucketId, key: str, data: bytes, content_type: str = "") -> SmallObject:
-    sha256 = merkle.sha256(data)
-    return SmallObject(
-        store.id(),
-        bucket,
-        key.encode(),
-        store.token(),
-        md5.Md5(data).digest(),
-        merkle.root(sha256, len(data)),
-        bytes.fromhex(OWNER),
-        content_type.encode(),
-        crc.crc32c(data),
-        data,
-    )
-
-
-def small(store: CommittedStore, bucket: BucketId, key: str, data: bytes, content_type: str = "") -> ops.PutSmall:
-    return fields(store, bucket, key, data, content_type).operation()
-
-
-def long(store: CommittedStore, bucket: BucketId, key: str, data: bytes, content_type: str = "") -> ops.PutVersion:
-    made = fields(store, bucket, key, data, content_type)
-    return ops.PutVersion(
-        id=made.id,
-        bucket=bucket,
-        key=key,
-        token=made.token,
-        meta=ObjectMeta(
-            size_bytes=len(data),
-            etag=made.etag_digest.hex(),
-            owner=OWNER,
-            headers=(("content-type", content_type),) if content_type else (),
-            merkle_root=made.merkle_root,
-        ),
-        mutable=MutablePart(),
-        placement=Inline(len(data), payload=data, block_crc32c=made.payload_crc32c),
-    )
-
-
-def rows(store: CommittedStore) -> dict[str, list[tuple[bytes, bytes]]]:
-    """All that the catalog holds, but the chain of CRCs, which begins with each store's own nonce."""
-    with store.tables.environment.begin() as view:
-        return {
-            table.name: [(key, table.unseal(key, sealed)) for key, sealed in view.cursor(db=table.handle)]
-            for table in store.tables.all
-            if table.name != "state"
-        }
-
-
-def bodies(store: CommittedStore) -> list[tuple[int, int, bytes, bytes]]:
-    """Kind, sequence, body and payload of every record."""
-    found = []
-    raw = b"".join(path.read_bytes() for path in sorted((store.root / "log").glob("*.meta")))
-    at = raw.find(b"R3LR")
-    while at >= 0:
-        head = raw[at : at + 40]
-        kind, sequence = int.from_bytes(head[12:14], "big"), int.from_bytes(head[16:24], "big")
-        body_bytes, payload_bytes = int.from_bytes(head[24:28], "big"), int.from_bytes(head[28:32], "big")
-        body_end = at + 40 + body_bytes
-        found.append((kind, sequence, raw[at + 40 : body_end], raw[body_end : body_end + payload_bytes]))
-        at = raw.find(b"R3LR", body_end + payload_bytes)
-    return found
 
 
 def listed(store: CommittedStore, bucket: BucketId) -> list[tuple[object, bytes]]:
@@ -128,7 +61,7 @@ def test_both_ways_leave_the_same_rows_and_records(
         ]
         outcomes = [
             store.commit_all(*(make(store, made[0], *put) for put in puts))
-            for store, make in zip(stores, (long, small), strict=True)
+            for store, make in zip(stores, (long_put, small_put), strict=True)
         ]
         assert outcomes[0] == outcomes[1]
     assert rows(stores[0]) == rows(stores[1])
@@ -138,7 +71,7 @@ def test_both_ways_leave_the_same_rows_and_records(
 def test_records_of_small_puts_replay_to_the_rows_they_made(tmp_path: Path) -> None:
     store = CommittedStore(tmp_path)
     bucket = store.bucket()
-    store.commit_all(*(small(store, bucket, f"k{number}", b"x" * number) for number in range(50)))
+    store.commit_all(*(small_put(store, bucket, f"k{number}", b"x" * number) for number in range(50)))
     before = listed(store, bucket)
     store.close()
     for name in (tmp_path / "catalog").iterdir():
@@ -152,7 +85,7 @@ def test_records_of_small_puts_replay_to_the_rows_they_made(tmp_path: Path) -> N
 
 def test_a_small_put_that_is_asked_again_is_answered_as_before(stores: tuple[CommittedStore, CommittedStore]) -> None:
     store = stores[1]
-    put = small(store, store.bucket(), "k", b"data")
+    put = small_put(store, store.bucket(), "k", b"data")
     first = store.commit(put)
     assert store.commit(put) == first
 
@@ -160,11 +93,11 @@ def test_a_small_put_that_is_asked_again_is_answered_as_before(stores: tuple[Com
 def test_what_refuses_a_put_refuses_a_small_one(stores: tuple[CommittedStore, CommittedStore]) -> None:
     store = stores[1]
     bucket = store.bucket(settings=(("quota_objects", "1"),))
-    store.commit(small(store, bucket, "k", b"data"))
+    store.commit(small_put(store, bucket, "k", b"data"))
     with pytest.raises(QuotaExceeded):
-        store.commit(small(store, bucket, "l", b"data"))
+        store.commit(small_put(store, bucket, "l", b"data"))
     with pytest.raises(NoSuchBucket):
-        store.commit(small(store, BucketId(bucket + 1), "k", b"data"))
+        store.commit(small_put(store, BucketId(bucket + 1), "k", b"data"))
 
 
 def test_a_damaged_small_put_fails_alone(stores: tuple[CommittedStore, CommittedStore]) -> None:

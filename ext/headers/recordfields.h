@@ -1,7 +1,7 @@
 /* Msgpack and big-endian fields, written at a cursor: each function returns where the next byte goes. The caller has made
    room: a head takes at most 9 bytes. */
-#ifndef RS3D_SMALLPUT_IMPL_H
-#define RS3D_SMALLPUT_IMPL_H
+#ifndef RS3D_RECORDFIELDS_H
+#define RS3D_RECORDFIELDS_H
 
 #include <stddef.h>
 #include <stdint.h>
