@@ -1,7 +1,8 @@
-"""The committer's way of PutSmall for a key that has no rows yet, and of RemoveSmall for one that has a single row: of
-a null version whose bytes lie in its record, and which nothing keeps. Records, rows and outcomes come from the kernels.
-All others go the way of PutVersion and RemoveVersion. Both ways write the same bytes: tests/stores/test_small_puts.py,
-test_small_removals.py.
+"""The committer's way of small puts and removals as most are. A *plain* version is a null version whose bytes lie in
+its record, and which nothing keeps: PutSmall is taken here for a key that has no rows yet, or whose plain latest
+version it replaces; RemoveSmall for a key whose only version is plain. Records, rows and outcomes come from the
+kernels. All others go the way of PutVersion and RemoveVersion. Both ways write the same bytes:
+tests/stores/test_small_puts.py, test_small_removals.py.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class _SmallBucket:
         self.reports_version = versioning is not Versioning.UNVERSIONED
         self.is_changed = False
         self.keys = self.payload_bytes = 0
-        """More than before, or less: each of these keys has one version, an object."""
+        """More than before, or less: each of these keys has one version more, an object, or one less."""
 
 
 class SmallRun:
@@ -83,19 +84,30 @@ class SmallRun:
         if bucket is None or put.counter in outcomes:
             return None
         rows_from = row_key(put.body)
-        if rows_from is None or t.first_row(rows_from) is not None:
+        if rows_from is None:
             return None
+        found, replaced = t.first_row(rows_from), None
+        if found is not None:
+            replaced = plain_version(tables.versions.seed, rows_from, *found)
+            if replaced is None or not bucket.null:
+                return None
         sequence = desk.clock.next(desk.now_ns)
         made = log.add_small(
             self._puts, put, answered_below, sequence, desk.now_ns, bucket.null, bucket.reports_version
         )
         _, head_bytes, payload_bytes, version_key, version, current_key, current, outcome = made
+        if found is not None and replaced is not None:
+            t.lmdb.delete(found[0], db=tables.versions.handle)
+            _, _, size_bytes, segment, dead_bytes = replaced
+            t.dies(segment, dead_bytes)
+            bucket.payload_bytes -= size_bytes
+        else:
+            bucket.keys += 1
         t.lmdb.put(version_key, version, db=tables.versions.handle)
         t.lmdb.put(current_key, current, db=tables.current.handle)
         outcomes[put.counter] = outcome
         self._answered[put.epoch] = answered_below
         bucket.is_changed = True
-        bucket.keys += 1
         bucket.payload_bytes += payload_bytes
         record_bytes = record_total(head_bytes, payload_bytes)
         self._live_bytes += record_bytes

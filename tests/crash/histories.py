@@ -175,7 +175,7 @@ class Life:
             if await reader.read() != body:
                 raise RuntimeError(f"{key} does not read back in the live store")
 
-    async def put_small(self, bucket: str, key: str, size: int) -> None:
+    async def put_small(self, bucket: str, key: str, size: int, kind: str = "put small") -> None:
         """As the shortcut of HTTP does it: committed as PutSmall."""
         body = random.Random(f"{key}{size}{self.steps}").randbytes(size)
         writes = self.engine.small_writes()
@@ -189,7 +189,7 @@ class Life:
             data = memoryview(body)
             return writes.put(record, plan, key.encode("ascii"), data, b"text/plain", None, settle) is not None
 
-        await self.step("put small", lambda: self._small_write(begin))
+        await self.step(kind, lambda: self._small_write(begin))
         if await self.engine.get_object(bucket, key) != body:
             raise RuntimeError(f"{key} does not read back in the live store")
 
@@ -275,8 +275,9 @@ async def small_puts(life: Life) -> None:
     await life.bucket("bkt")
     await life.put_small("bkt", "first", 300)
     await life.put_small("bkt", "a/second", 40)
-    await life.put_small("bkt", "first", 310)  # a key that has rows: committed as PutVersion
-    await life.put_small("bkt", "nothing", 0)
+    await life.put_small("bkt", "first", 310, kind="overwrite small")
+    await life.put("bkt", "nothing", 5000)
+    await life.put_small("bkt", "nothing", 0)  # its blob goes: committed as PutVersion
     await life.step("bucket change", lambda: life.engine.set_versioning("bkt", Versioning.ENABLED))
     await life.put_small("bkt", "versioned", 200)
     await life.delete("bkt", "a/second", kind="delete marker")

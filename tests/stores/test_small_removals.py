@@ -16,6 +16,7 @@ from rs3d.errors import InvalidArgument, NoSuchBucket, ObjectLocked, RecordDamag
 from rs3d.stores.committer import DAMAGE_REASON, Submitted
 from rs3d.stores.committersmall import SmallRun
 from rs3d.stores.messages import decode_operation, encode_operation
+from rs3d.stores.smallput import SmallPut
 from rs3d.stores.smallremoval import SmallRemoval, encode_small_removal
 from rs3d.types import operations as ops
 from rs3d.types.buckets import Versioning
@@ -194,6 +195,40 @@ def test_the_short_way_takes_objects_that_nothing_keeps_and_that_lie_in_their_re
     assert [said is not None for said in taken] == [is_short]
     assert both.stores[1].keys(both.bucket) == ["other"]
     both.check()
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_short"),
+    [("put", True), ("tagged", True), ("was retained", False), ("blob", False)],
+)
+@pytest.mark.parametrize("versioning", [Versioning.UNVERSIONED, Versioning.SUSPENDED])
+def test_a_put_replaces_such_an_object_the_short_way(
+    both: BothWays, monkeypatch: pytest.MonkeyPatch, versioning: Versioning, kind: str, is_short: bool
+) -> None:
+    if versioning is Versioning.SUSPENDED:
+        both.versioning(Versioning.ENABLED)
+        both.run([Step("put", "k", 5)])
+        both.versioning(versioning)
+    both.run([Step(kind, "k", 20)])
+    said: list[bytes | None] = []
+    put = SmallRun.put
+
+    def remembering(run: SmallRun, small: SmallPut, answered_below: int) -> bytes | None:
+        said.append(put(run, small, answered_below))
+        return said[-1]
+
+    monkeypatch.setattr(SmallRun, "put", remembering)
+    both.run([Step("put", "k", 30)])
+    assert [outcome is not None for outcome in said] == [is_short]
+    both.run([Step("put", "k", 0), Step("put", "k", 7), Step("put", "new", 8)])
+    assert all(said[1:])
+    both.check()
+
+
+def test_a_locked_object_is_not_replaced(both: BothWays) -> None:
+    both.run([Step("held", "k"), Step("retained", "l")])
+    answers = both.run([Step("put", "k"), Step("put", "l")])
+    assert [isinstance(answer, str) and answer.startswith(ObjectLocked.__name__) for answer in answers] == [True, True]
 
 
 def test_a_patched_object_goes_the_long_way_for_its_second_record(both: BothWays, taken: Removals) -> None:
