@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import lmdb
 import msgspec
+from msgspec import Struct
 
 from rs3d.errors import (
     InvalidArgument,
@@ -117,7 +118,7 @@ committer's."""
 DAMAGE_REASON: Final = "part of the log was lost and the catalog was rebuilt without it; see rs3d check"
 
 
-class Submitted(NamedTuple):
+class Submitted(Struct, frozen=True, gc=False):
     """An operation as it came: who sent it, and below which counter all of the sender's are answered."""
 
     operation: Operation | PutMessage | SmallPut | SmallRemoval
@@ -302,17 +303,16 @@ class CommitterCore:
         epoch = submitted.epoch
         if not epoch or operation.epoch != epoch or epoch not in desk.open_epochs or self.damage:
             return None
-        if type(operation) is SmallPut and self.space.refusal() is not None:
-            return None
         run = self._small_run
         if run is None:
-            run = self._small_run = SmallRun(desk, self.log, self._small_puts)
-        if not run.fits(operation):
+            may_add = self.space.refusal() is None
+            run = self._small_run = SmallRun(desk, self.log, self._small_puts, may_add=may_add)
+        if len(operation.body) > run.room_bytes:
             raise _SegmentFull(len(operation.body) + MOST_BODY_BYTES)
         try:
-            if isinstance(operation, SmallPut):
-                return run.put(operation, submitted.answered_below)
-            return run.remove(operation, submitted.answered_below)
+            if isinstance(operation, SmallRemoval):
+                return run.remove(operation, submitted.answered_below)
+            return run.put(operation, submitted.answered_below) if run.may_add else None
         except Rs3dError:
             return None
         except _UNUSABLE as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from rs3d.format.logsegment import INDEX_ENTRY
 from rs3d.kernels.smallput import SmallPuts, row_key
 from rs3d.kernels.smallremoval import plain_version, row_keys
 from rs3d.stores.catalogreferences import record_total
@@ -18,6 +19,7 @@ from rs3d.stores.log import LogWriter
 from rs3d.stores.smallput import SmallPut
 from rs3d.stores.smallremoval import SmallRemoval
 from rs3d.types.buckets import Versioning
+from rs3d.types.identifiers import BucketId
 
 MOST_BODY_BYTES: Final = 1024
 """Of the record, beside key and content type: names, numbers and digests take some 560, of a removal some 160."""
@@ -52,23 +54,25 @@ class SmallRun:
         "_puts",
         "_record_bytes",
         "_records",
+        "may_add",
+        "room_bytes",
     )
 
-    def __init__(self, desk: Desk, log: LogWriter, puts: SmallPuts) -> None:
+    def __init__(self, desk: Desk, log: LogWriter, puts: SmallPuts, *, may_add: bool) -> None:
+        """`may_add`: whether the disk has room for puts."""
         self._desk = desk
         self._log = log
         self._puts = puts
         self._buckets: dict[int, _SmallBucket | None] = {}
         self._answered: dict[int, int] = {}
         self._records = self._record_bytes = self._live_bytes = self._first_sequence = self._last_sequence = 0
-
-    def fits(self, operation: SmallPut | SmallRemoval) -> bool:
-        """Whether the active segment takes its record."""
-        return self._log.fits(len(operation.body) + MOST_BODY_BYTES, 0)
+        self.may_add = may_add
+        self.room_bytes = log.room_bytes - INDEX_ENTRY.size - MOST_BODY_BYTES
+        """The largest message whose record the active segment takes for certain."""
 
     def put(self, put: SmallPut, answered_below: int) -> bytes | None:
-        """Append the record and set the rows, as `apply` does of the same record; the caller has asked `fits` and
-        whether its sender may commit.
+        """Append the record and set the rows, as `apply` does of the same record; the caller has looked at
+        `may_add` and `room_bytes`, and whether its sender may commit.
 
         Returns:
             The outcome's bytes. None where the put has to go the way of PutVersion; nothing was done.
@@ -79,7 +83,8 @@ class SmallRun:
         """
         desk, log = self._desk, self._log
         t, tables = desk.transaction, desk.tables
-        bucket = self._meet(put)
+        number = put.bucket
+        bucket = self._buckets[number] if number in self._buckets else self._meet(number)
         outcomes = t.outcomes(put.epoch)
         if bucket is None or put.counter in outcomes:
             return None
@@ -110,8 +115,13 @@ class SmallRun:
         bucket.is_changed = True
         bucket.payload_bytes += payload_bytes
         record_bytes = record_total(head_bytes, payload_bytes)
+        if not self._records:
+            self._first_sequence = sequence
+        self._last_sequence = sequence
+        self._records += 1
+        self._record_bytes += record_bytes
         self._live_bytes += record_bytes
-        self._count_record(sequence, record_bytes)
+        self.room_bytes -= record_bytes + INDEX_ENTRY.size
         return outcome
 
     def remove(self, removal: SmallRemoval, answered_below: int) -> bytes | None:
@@ -123,7 +133,8 @@ class SmallRun:
         """
         desk = self._desk
         t, tables = desk.transaction, desk.tables
-        bucket = self._meet(removal)
+        number = removal.bucket
+        bucket = self._buckets[number] if number in self._buckets else self._meet(number)
         outcomes = t.outcomes(removal.epoch)
         if bucket is None or bucket.reports_version or removal.counter in outcomes:
             return None
@@ -148,15 +159,13 @@ class SmallRun:
         bucket.is_changed = True
         bucket.keys -= 1
         bucket.payload_bytes -= size_bytes
-        self._count_record(sequence, record_bytes)
-        return outcome
-
-    def _count_record(self, sequence: int, record_bytes: int) -> None:
         if not self._records:
             self._first_sequence = sequence
         self._last_sequence = sequence
         self._records += 1
         self._record_bytes += record_bytes
+        self.room_bytes -= record_bytes + INDEX_ENTRY.size
+        return outcome
 
     def settle(self) -> None:
         """Count what was changed. Once."""
@@ -178,11 +187,8 @@ class SmallRun:
         for epoch, answered in self._answered.items():
             t.forget_answered(epoch, answered)
 
-    def _meet(self, operation: SmallPut | SmallRemoval) -> _SmallBucket | None:
+    def _meet(self, number: BucketId) -> _SmallBucket | None:
         """None where its settings, or that it is gone, are for PutVersion or RemoveVersion to look at."""
-        number = operation.bucket
-        if number in self._buckets:
-            return self._buckets[number]
         bucket = self._desk.transaction.bucket(number)
         found = None if bucket is None or bucket.settings else _SmallBucket(bucket.versioning)
         self._buckets[number] = found

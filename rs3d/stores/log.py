@@ -238,8 +238,14 @@ class LogWriter:
 
     def fits(self, body_bytes: int, payload_bytes: int) -> bool:
         """Whether one more record fits into the active segment beside its seal."""
-        record_and_index = body_bytes + payload_bytes + INDEX_ENTRY.size * (len(self._offsets) + 1)
-        return self.offset + len(self._buffer) + record_and_index + _FIXED_BYTES <= self._capacity
+        return body_bytes + payload_bytes + INDEX_ENTRY.size <= self.room_bytes
+
+    @property
+    def room_bytes(self) -> int:
+        """What the active segment still takes, beside its seal, of bodies, payloads and entries of the index; each
+        record that is added lowers it by its own bytes and by one entry."""
+        taken = self.offset + len(self._buffer) + INDEX_ENTRY.size * len(self._offsets)
+        return self._capacity - taken - _FIXED_BYTES
 
     @property
     def end(self) -> int:

@@ -16,7 +16,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -86,7 +86,7 @@ _DECODERS: Final[tuple[Any, ...]] = (_PUT_DECODER, *(msgspec.msgpack.Decoder(kin
 """By kind number; PutSmall and RemoveSmall are no msgpack."""
 
 
-class Frame(NamedTuple):
+class Frame(msgspec.Struct, frozen=True, gc=False):
     """An operation as received, decoded."""
 
     operation: Operation | PutMessage | SmallPut | SmallRemoval
