@@ -13,10 +13,19 @@ from rs3d.engine.requests import BUCKET_OWNER, DeleteItem, DeleteRequest
 from rs3d.engine.results import DeletedItem, DeleteResult
 from rs3d.engine.runtime import Runtime, find_bucket
 from rs3d.errors import DamageError, InvalidArgument, RequestError, RetryLater
+from rs3d.stores.smallremoval import OWNER_BYTES, encode_small_removal
+from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import NULL_VERSION, TOKEN_BYTES, VersionId
 from rs3d.types.names import check_object_key
 from rs3d.types.objects import CanonicalId, ObjectVersion, Pairs
-from rs3d.types.operations import Bypass, Outcome, PatchVersion, RemoveVersion
+from rs3d.types.operations import (
+    NO_PRECONDITIONS,
+    Bypass,
+    Outcome,
+    PatchVersion,
+    RemoveSmall,
+    RemoveVersion,
+)
 
 BULK_LIMIT = 1000
 _BULK_IN_FLIGHT = 32
@@ -43,19 +52,28 @@ async def delete_object(runtime: Runtime, bucket: str, key: str, request: Delete
     version = _parse_version(request.version)
     with runtime.catalog.snapshot() as view:
         record = find_bucket(view, bucket)
-    outcome = await runtime.commit(
-        RemoveVersion(
-            id=runtime.committer.next_id(),
-            bucket=record.bucket_id,
-            key=key,
-            token=secrets.token_bytes(TOKEN_BYTES),
-            version=version,
-            owner=request.owner or record.owner,
-            preconditions=request.preconditions,
-            bypass=request.bypass,
-        )
+    return delete_result(await runtime.commit(_removal(runtime, record, key, version, request)))
+
+
+def _removal(
+    runtime: Runtime, bucket: Bucket, key: str, version: VersionId | str | None, request: DeleteRequest
+) -> RemoveVersion | RemoveSmall:
+    """The operation: short where nothing is said but the key, which is what the committer does at least cost."""
+    id, token, owner = runtime.committer.next_id(), secrets.token_bytes(TOKEN_BYTES), request.owner or bucket.owner
+    says_more = version is not None or request.preconditions != NO_PRECONDITIONS or request.bypass is not Bypass.NO
+    owner_text = owner.encode("utf-8")
+    if not says_more and len(owner_text) == OWNER_BYTES:
+        return encode_small_removal(id, bucket.bucket_id, key.encode("utf-8"), token, owner_text)
+    return RemoveVersion(
+        id=id,
+        bucket=bucket.bucket_id,
+        key=key,
+        token=token,
+        version=version,
+        owner=owner,
+        preconditions=request.preconditions,
+        bypass=request.bypass,
     )
-    return delete_result(outcome)
 
 
 def delete_result(outcome: Outcome) -> DeleteResult:

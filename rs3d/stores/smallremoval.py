@@ -61,7 +61,7 @@ def encode_small_removal(id: OperationId, bucket: BucketId, key: bytes, token: b
     """The operation, its message complete.
 
     Args:
-        key: UTF-8 without zero bytes, at most 462.
+        key: UTF-8; the kernel takes ASCII without zero bytes, at most 462.
         token: 16 bytes.
         owner: the canonical id's 64 characters, ASCII.
     """

@@ -11,7 +11,7 @@ import trio
 from rs3d.engine import StorageEngine
 from rs3d.engine.requests import CompletedPart, CompleteRequest, CopyRequest, CopySource
 from rs3d.errors import InvalidPart, NoSuchKey, NoSuchUpload, Rs3dError
-from rs3d.types.operations import AbortUpload, CompleteUpload, Operation, PutPart, PutVersion, RemoveVersion
+from rs3d.types.operations import AbortUpload, CompleteUpload, Operation, PutPart, PutVersion, RemoveSmall
 from tests.engine.bodies import noise
 from tests.fakes.deps import MemoryWorld
 
@@ -110,7 +110,7 @@ async def test_d11_complete_abort_and_a_part_leave_one_legal_outcome(
     assert engine.list_multipart_uploads("bucket").uploads == []
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations((PutVersion, RemoveVersion))))
+@pytest.mark.parametrize("order", list(itertools.permutations((PutVersion, RemoveSmall))))
 async def test_d12_a_copy_and_the_removal_of_its_source_in_either_order(
     world: MemoryWorld, order: tuple[type[Operation], ...]
 ) -> None:
