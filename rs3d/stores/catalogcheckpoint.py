@@ -178,14 +178,16 @@ def settle(catalog_path: str, files: Files, *, is_successor: bool = False) -> Ch
     if file is None:
         return None if exists else CheckpointFile.create(catalog_path, files, CheckpointState.EMPTY, NO_META)
     try:
-        if is_successor and file.has_beside(FAILED):
+        has_failed = file.has_beside(FAILED)
+        if is_successor and has_failed:
             reason = "a sync of the catalog failed; stop the daemon and start it again"
             raise StoreReadOnly(reason=reason)
         if not exists or file.newest.state is CheckpointState.EMPTY:
             _begin_anew(file)
         elif file.newest.state is CheckpointState.OPEN and not is_successor:
             _go_back(catalog_path, file.newest.meta)
-        file.unlink_beside(FAILED)
+        if has_failed:
+            file.unlink_beside(FAILED)
     except BaseException:
         file.close()
         raise

@@ -88,6 +88,8 @@ def kind_of(path: str) -> str:
     """Which kind of file this is."""
     if path == CATALOG_FILE:
         return "catalog page"
+    if path == "catalog/checkpoint.meta":
+        return "checkpoint"
     if path.startswith("blobs/"):
         return "data" if path.endswith(".data") else "sidecar"
     name = parse_name(os.path.basename(path))
@@ -120,6 +122,8 @@ def make(root: Path) -> tuple[Image, Contents, dict[str, int]]:
         elif path.startswith("log/"):
             name = parse_name(os.path.basename(path))
             meaning[path] = ends.get(name.number, 0) if name else 0
+        else:
+            meaning[path] = 0  # the checkpoint, which stands there twice
     meaning[CATALOG_FILE] = 0
     return image, contents, meaning
 

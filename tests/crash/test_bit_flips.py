@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from rs3d.format.lmdbpages import decode_metas
 from tests.crash.disk import CATALOG_FILE, PAGE_BYTES
 from tests.crash.flips import Answer, Flip, ask, judge, make, run
 
@@ -16,7 +17,7 @@ def test_d15_a_flipped_bit_in_any_kind_of_file_is_found_and_never_served(memory:
     for (kind, answer), count in tally.items():
         assert answer not in (Answer.WRONG, Answer.UNNOTICED), tally
         kinds[kind] += count
-    assert set(kinds) == {"catalog page", "data", "log run", "log segment", "sidecar"}
+    assert set(kinds) == {"catalog page", "checkpoint", "data", "log run", "log segment", "sidecar"}
     assert not {("data", Answer.HARMLESS), ("sidecar", Answer.HARMLESS)} & set(tally)
 
 
@@ -24,9 +25,9 @@ def test_d15_a_flipped_bit_in_the_page_that_names_the_tables_is_no_empty_store(m
     """liblmdb searches that page on trust: a name it does not find there is a table that the committer would make, and
     a place outside the page is the end of the process. So the committer looks at it first."""
     image, contents, _ = make(memory)
-    catalog = image.catalog or b""
-    pages = [at for at in range(0, len(catalog), PAGE_BYTES) if b"bucket_ids" in catalog[at : at + PAGE_BYTES]]
-    assert pages
-    places = [Flip(CATALOG_FILE, page + 16 + 2 * slot + 1, 3) for page in pages[-3:] for slot in range(0, 20, 2)]
+    newest = decode_metas(memoryview(image.catalog or b""))[0]
+    page = newest.tables.root * PAGE_BYTES
+    assert newest.tables.depth == 1
+    places = [Flip(CATALOG_FILE, page + 16 + 2 * slot + 1, 3) for slot in range(20)]
     tally = Counter(judge(ask(flip.of(image), memory / "flipped"), contents, means_something=False) for flip in places)
     assert set(tally) <= {Answer.REFUSED, Answer.HARMLESS} and tally[Answer.REFUSED] >= 8, tally
