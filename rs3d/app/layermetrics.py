@@ -1,4 +1,5 @@
-"""The sums of the stream layers, and of what need not pass them, put into a worker's page of metrics now and then."""
+"""The sums of the stream layers, of what need not pass them, and of lookups in threads, put into a worker's page of
+metrics now and then."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import trio
 from rs3d.app import metrics
 from rs3d.engine.decodedbodies import DecodedBodies
 from rs3d.engine.layerwork import LayerWork
+from rs3d.engine.lookups import Lookups
 from rs3d.telemetry.metrics import Instrument
 
 INTERVAL_S: Final = 1.0
@@ -24,15 +26,22 @@ class LayerMetrics:
         self._microseconds = instruments[metrics.LAYER_MICROSECONDS.name]
         self._decoded_bytes = instruments[metrics.DECODED_BYTES.name]
         self._decoded_bodies = instruments[metrics.DECODED_BODIES.name]
+        self._lookups_aside = instruments[metrics.LOOKUPS_ASIDE.name]
+        self._lookups_in_threads = instruments[metrics.LOOKUPS_IN_THREADS.name]
         self._work = work
         self.decoded: DecodedBodies | None = None
         """Those of the engine, once there is one."""
+        self.lookups: Lookups | None = None
+        """As well."""
 
     def publish(self) -> None:
         """Move what there is now."""
         if self.decoded is not None:
             self._decoded_bytes.set(self.decoded.kept_bytes)
             self._decoded_bodies.set(self.decoded.taken)
+        if self.lookups is not None:
+            self._lookups_aside.set(int(self.lookups.is_aside))
+            self._lookups_in_threads.set(self.lookups.done_aside)
         for (direction, layer), work in self._work.take().items():
             way = direction.value
             self._bodies.add(work.bodies, layer, way)

@@ -77,6 +77,15 @@ DECODED_BODIES: Final = Family(
     "rs3d_decoded_bodies_total", Kind.COUNTER, "Answers whose decoded body was kept, so that no layer was passed."
 )
 
+LOOKUPS_ASIDE: Final = Family(
+    "rs3d_workers_looking_up_aside", Kind.GAUGE, "Workers whose lookups are in threads: the catalog outgrew the memory."
+)
+LOOKUPS_IN_THREADS: Final = Family(
+    "rs3d_lookups_in_threads_total",
+    Kind.COUNTER,
+    "Lookups of requests in threads: of records that were not in memory, or in a catalog that outgrew it.",
+)
+
 WORKER_FAMILIES: Final = (
     REQUESTS,
     REQUEST_SECONDS,
@@ -91,6 +100,8 @@ WORKER_FAMILIES: Final = (
     LAYER_MICROSECONDS,
     DECODED_BYTES,
     DECODED_BODIES,
+    LOOKUPS_ASIDE,
+    LOOKUPS_IN_THREADS,
 )
 
 COMMITTED_OPERATIONS: Final = Family(

@@ -18,7 +18,9 @@ from rs3d.services.keyproviders import ProviderState
 from rs3d.services.running import ServiceState
 from rs3d.services.scrubreport import ProblemRow, ScrubBoard, ScrubReport
 from rs3d.stores.catalog import LocalCatalog
+from rs3d.stores.catalogresidency import catalog_residency
 from rs3d.stores.horizon import NO_READERS
+from rs3d.stores.layout import CATALOG
 from rs3d.telemetry.metrics import Family, Kind, Sample, render
 
 TOTALS_AGE_S: Final = 5.0
@@ -75,6 +77,16 @@ class DiskStatus(msgspec.Struct, frozen=True):
     garbage_held: int
 
 
+class CatalogStatus(msgspec.Struct, frozen=True):
+    """The catalog's file and what of it is in memory, free pages included; workers whose lookups go to threads because
+    it outgrew the memory; and lookups that went there, for this or for a record that was not in memory."""
+
+    file_bytes: int
+    resident_bytes: int
+    workers_aside: int
+    lookups_in_threads: int
+
+
 class DedupStatus(msgspec.Struct, frozen=True):
     """What deduplication saves: bytes of all references to chunks, of the chunks each once, and as they are stored."""
 
@@ -111,6 +123,7 @@ class Status(msgspec.Struct, frozen=True):
     store: StoreStatus
     requests: RequestStatus
     disk: DiskStatus
+    catalog: CatalogStatus
     dedup: DedupStatus
     lag: LagStatus
     kernels: dict[str, str]
@@ -208,6 +221,7 @@ class StatusBoard:
         totals = self._current_totals()
         scrub = self._scrub.report()
         disk = os.statvfs(self._root)
+        residency = catalog_residency(os.path.join(self._root, CATALOG))
         with self._catalog.snapshot() as view:
             dedup = view.dedup_totals()
         extra: list[tuple[Family, dict[str, int]]] = [
@@ -225,6 +239,11 @@ class StatusBoard:
             (_gauge("rs3d_dedup_stored_bytes", "The chunks as they are stored."), {"": dedup.stored_bytes}),
             (_gauge("rs3d_disk_free_bytes", "Free space for the store."), {"": disk.f_bavail * disk.f_frsize}),
             (_gauge("rs3d_disk_bytes", "Size of the store's file system."), {"": disk.f_blocks * disk.f_frsize}),
+            (_gauge("rs3d_catalog_bytes", "Size of the catalog's file."), {"": residency.file_bytes}),
+            (
+                _gauge("rs3d_catalog_resident_bytes", "Of the catalog's file, what is in memory; free pages too."),
+                {"": residency.resident_bytes},
+            ),
             (_gauge("rs3d_ready", "1 while requests are served."), {"": int(self.health().ready)}),
             (_gauge("rs3d_scrub_running", "1 while a scrub is under way."), {"": int(scrub.state == "running")}),
             (_gauge("rs3d_scrub_findings", "What is wrong now, by code."), self._problem_counts()),
@@ -266,6 +285,7 @@ class StatusBoard:
                 garbage_blobs=garbage,
                 garbage_held=self._held(),
             ),
+            catalog=self._catalog_status(everything),
             dedup=DedupStatus(
                 chunks=dedup.chunks,
                 referenced_bytes=dedup.referenced_client_bytes,
@@ -286,6 +306,15 @@ class StatusBoard:
             key_providers=[
                 KeyProviderStatus(p.name, p.kind, p.state, p.detail, p.asked_unix_s) for p in self._key_providers
             ],
+        )
+
+    def _catalog_status(self, samples: Sequence[Sample]) -> CatalogStatus:
+        residency = catalog_residency(os.path.join(self._root, CATALOG))
+        return CatalogStatus(
+            file_bytes=residency.file_bytes,
+            resident_bytes=residency.resident_bytes,
+            workers_aside=sum(sample.total(metrics.LOOKUPS_ASIDE.name) for sample in samples),
+            lookups_in_threads=sum(sample.total(metrics.LOOKUPS_IN_THREADS.name) for sample in samples),
         )
 
     def _problem_counts(self) -> dict[str, int]:

@@ -102,6 +102,7 @@ class Worker:
             async with open_parts(self._configuration, self._committers, horizon, self._child.name) as parts:
                 self._parts = parts
                 self._layers.decoded = parts.engine.decoded_bodies
+                self._layers.lookups = parts.engine.lookups
                 self._report_damage(parts.blobs)
                 nursery.start_soon(parts.engine.let_files_go)
                 await self._serve()
