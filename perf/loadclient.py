@@ -164,6 +164,9 @@ class _Connection:
                 sent = self.sock.sendmsg(self.outgoing)
             except BlockingIOError:
                 return False
+            except (BrokenPipeError, ConnectionResetError):
+                self.outgoing.clear()
+                return True  # closed meanwhile: `receive` hears of it, too, and knows what that means
             while sent:
                 first = self.outgoing[0]
                 if sent >= len(first):
@@ -183,6 +186,8 @@ class _Connection:
                 count = self.sock.recv_into(self.buffer)
             except BlockingIOError:
                 return False
+            except ConnectionResetError:  # what was sent met a connection that was closed already
+                count = 0
             if count == 0 and self.body_left < 0 and not self.head and not self.is_second_try:
                 raise _ClosedBeforeAnswer
             if count == 0:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from loadclient import Prepared
 
@@ -26,15 +27,18 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @contextmanager
-def scripted(*connections: Sequence[bytes], is_open: bool = False) -> Iterator[tuple[str, int]]:
+def scripted(*connections: Sequence[bytes], is_open: bool = False, resets: bool = False) -> Iterator[tuple[str, int]]:
     """Listens for as many connections as are given, one after the other, and gives each request the next of the
-    connection's answers. Then the connection is closed; or, of `is_open`, when the block ends."""
+    connection's answers. Then the connection is closed, or reset; or, of `is_open`, closed when the block ends."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ended = threading.Event()
 
         def serve() -> None:
             for answers in connections:
-                link, _ = listener.accept()
+                try:
+                    link, _ = listener.accept()
+                except OSError:  # the block ended without this connection
+                    return
                 with link:
                     for text in answers:
                         received = b""
@@ -43,6 +47,8 @@ def scripted(*connections: Sequence[bytes], is_open: bool = False) -> Iterator[t
                         link.sendall(text)
                     if is_open:
                         ended.wait()
+                    if resets:
+                        link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -50,4 +56,6 @@ def scripted(*connections: Sequence[bytes], is_open: bool = False) -> Iterator[t
             yield listener.getsockname()
         finally:
             ended.set()
+            with suppress(OSError):  # all connections have come, and the thread has ended
+                listener.shutdown(socket.SHUT_RDWR)
             thread.join()

@@ -57,9 +57,15 @@ def test_a_server_that_does_not_answer_is_not_waited_for_without_end() -> None:
         run_one(endpoint, get(), patience_s=0.02)
 
 
-def test_a_connection_closed_between_two_answers_is_opened_again() -> None:
-    with scripted([answer(b"one")], [answer(b"two")]) as endpoint:
+@pytest.mark.parametrize("resets", [False, True])
+def test_a_connection_closed_between_two_answers_is_opened_again(resets: bool) -> None:
+    with scripted([answer(b"one")], [answer(b"two")], resets=resets) as endpoint:
         assert run_one(endpoint, get(), most=2).requests == 2
+
+
+def test_a_connection_reset_within_an_answer_is_a_wrong_one() -> None:
+    with scripted([answer(b"one", 4)], resets=True) as endpoint, pytest.raises(WrongAnswer, match="inside an answer"):
+        run_one(endpoint, get())
 
 
 def test_a_connection_closed_twice_before_an_answer_is_a_wrong_one() -> None:
