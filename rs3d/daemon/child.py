@@ -62,6 +62,7 @@ class Child:
     descriptors: dict[str, list[int]]
     process_names: list[str]
     epochs: list[int]
+    is_successor: bool = False
 
     def take(self, name: str) -> int:
         """The only descriptor called `name`; the caller's from now on.
@@ -112,6 +113,7 @@ def enter(role: str) -> Child:
         descriptors=descriptors,
         process_names=start.process_names,
         epochs=start.epochs,
+        is_successor=start.is_successor,
     )
 
 

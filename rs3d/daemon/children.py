@@ -92,6 +92,8 @@ class ChildProcess:
     """Whether it was sent its start message."""
     given_tree: Tree | None = None
     """The configuration that its start message held."""
+    has_served: bool = False
+    """Whether one of its processes has."""
     has_channel: bool = False
     """Whether it was given a channel to a committer, this one or an earlier one."""
     start_at_s: float | None = 0.0
@@ -166,6 +168,7 @@ class ChildProcess:
         """It has said that it is ready."""
         if self.state is State.STARTING:
             self.state = State.SERVING
+        self.has_served = True
         self.failed_starts, self.start_failure = 0, ""
 
     @property

@@ -149,7 +149,7 @@ def _commit(child: Child, attendant: Attendant) -> None:
             map_bytes=meta.map_bytes,
             reserve_bytes=space.minimum_free_bytes,
             ballast_bytes=space.ballast_bytes,
-            is_successor=bool(child.epochs),
+            is_successor=child.is_successor,
         )
         opened = open_committer(root, settings)
         log.info(

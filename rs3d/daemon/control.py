@@ -44,6 +44,8 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     """For the steward: whose metrics pages (`metrics:<name>`) are attached."""
     epochs: list[int] = []
     """For the committer: epochs of processes that outlived its predecessor."""
+    is_successor: bool = False
+    """For the committer: one of this daemon has served before, so that the power was not cut since."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):

@@ -391,6 +391,7 @@ class Supervisor:
             descriptors=[name for name, _ in attached],
             process_names=names,
             epochs=epochs,
+            is_successor=child.has_served,
         )
         if child.channel is None or not child.channel.send(message, [descriptor for _, descriptor in attached]):
             log.error("cannot send %s its start", child.name)

@@ -105,6 +105,12 @@ def decode_meta(view: memoryview, offset: int) -> MetaPage:
     return MetaPage(offset, free.page_bytes, map_bytes, last_page, commit, free, tables)
 
 
+def renumbered(meta: bytes, commit: int) -> bytes:
+    """The first META_BYTES of a page that names a commit, with another number."""
+    last_page, _ = _LAST.unpack_from(meta, META_BYTES - _LAST.size)
+    return meta[: META_BYTES - _LAST.size] + _LAST.pack(last_page, commit)
+
+
 def decode_metas(view: memoryview) -> list[MetaPage]:
     """Both pages that name a commit, the newest first.
 

@@ -31,7 +31,7 @@ from rs3d.format.checkpoint import (
     decode_checkpoint,
     encode_slot,
 )
-from rs3d.format.lmdbpages import META_BYTES, PAGE_HEAD, PageError, decode_meta
+from rs3d.format.lmdbpages import META_BYTES, PAGE_HEAD, PageError, decode_meta, renumbered
 from rs3d.stores.catalogpages import FILE
 from rs3d.stores.files import Files, read_whole, write_whole
 
@@ -162,8 +162,9 @@ def settle(catalog_path: str, files: Files, *, is_successor: bool = False) -> Ch
     as of its checkpoint (or later, for a successor), or it is not there, and the checkpoint says EMPTY.
 
     Args:
-        is_successor: another committer died and processes that read lived on, so the machine has been up all the time
-            and what the page cache has is what was committed. Without it, the page cache is not trusted.
+        is_successor: another committer of the same daemon has served before, so the machine has been up all the time
+            and what the page cache has is what was committed, as processes that read have seen it. Without it, the page
+            cache is not trusted.
 
     Returns:
         The checkpoint's file; None when the catalog was made before there were checkpoints: each of its commits was
@@ -225,7 +226,11 @@ def _begin_anew(file: CheckpointFile) -> None:
 
 def _go_back(catalog_path: str, meta: bytes) -> None:
     """Let both pages that name commits name that of the checkpoint. Only what comes behind their heads is written: the
-    heads are what they were since the file was made, and durable."""
+    heads are what they were since the file was made, and durable.
+
+    It gets the highest number of those that were there: whoever has the catalog open for reading (no committer could
+    start so far) knows that number from lock.mdb, and liblmdb goes on counting from it.
+    """
     wanted = decode_meta(memoryview(meta), 0)
     path = os.path.join(catalog_path, FILE)
     # Not lock.mdb, whose locks the closing of a second descriptor would drop; and liblmdb has not opened anything yet.
@@ -235,10 +240,12 @@ def _go_back(catalog_path: str, meta: bytes) -> None:
         for number in range(2):
             page = memoryview(os.pread(descriptor, META_BYTES, number * wanted.page_bytes))
             found.append(decode_meta(page, 0))
-        if max(page.commit for page in found) < wanted.commit:
+        newest = max(page.commit for page in found)
+        if newest < wanted.commit:
             raise _damaged(catalog_path, f"catalog/{FILE} is older than catalog/{CHECKPOINT}")
+        named = renumbered(meta, newest)
         for number in range(2):
-            os.pwrite(descriptor, meta[PAGE_HEAD.size :], number * wanted.page_bytes + PAGE_HEAD.size)
+            os.pwrite(descriptor, named[PAGE_HEAD.size :], number * wanted.page_bytes + PAGE_HEAD.size)
         os.fdatasync(descriptor)
     except PageError as error:
         raise _damaged(catalog_path, f"the catalog's pages cannot be followed: byte {error.offset}: {error}") from error

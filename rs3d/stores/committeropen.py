@@ -49,7 +49,7 @@ class CommitterSettings:
     progress: Progress = no_progress
     """Hears of a rebuild: how many segments of the log have been replayed."""
     is_successor: bool = False
-    """Whether a committer of the same daemon died, and processes that read lived on."""
+    """Whether a committer of the same daemon has served before."""
 
 
 @dataclass(slots=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -155,13 +157,48 @@ def test_a_closed_catalog_is_opened_as_it_is(filled: Filled) -> None:
 
 
 def test_who_looks_at_a_store_that_was_not_closed_sees_its_checkpoint(filled: Filled) -> None:
+    highest = decode_metas(memoryview(data_of(filled).read_bytes()))[0].commit
     die(filled)
     settle_for_reading(str(filled.root / "catalog"), SYSTEM_FILES)
-    commits = [page.commit for page in decode_metas(memoryview(data_of(filled).read_bytes()))]
-    assert commits == [decode_meta(memoryview(checkpoint_of(filled).meta), 0).commit] * 2
+    found = decode_metas(memoryview(data_of(filled).read_bytes()))
+    wanted = decode_meta(memoryview(checkpoint_of(filled).meta), 0)
+    assert wanted.commit < highest
+    assert [page.commit for page in found] == [highest] * 2  # readers, and lock.mdb, know that number
+    assert [(page.last_page, page.tables, page.free) for page in found] == [
+        (wanted.last_page, wanted.tables, wanted.free)
+    ] * 2
     settle_for_reading(str(filled.root / "catalog"), SYSTEM_FILES)  # again, and no further
     assert reopen(filled) == 40
     filled.close()
+
+
+def test_a_catalog_that_others_have_open_for_reading_goes_back_all_the_same(filled: Filled) -> None:
+    """No committer could start so far, and processes serve what there is."""
+    bucket = filled.bucket_id
+    die(filled)
+    with subprocess.Popen(
+        [sys.executable, "-c", READER, str(filled.root / "catalog")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as reader:
+        assert reader.stdout is not None and reader.stdin is not None
+        assert reader.stdout.readline() == b"20\n"
+        assert reopen(filled) == 40
+        filled.put(bucket, "zzz")
+        reader.stdin.write(b"\n")
+        reader.stdin.flush()
+        assert reader.stdout.readline() == b"21\n"
+    assert filled.keys(bucket) == [*filled.expected, "zzz"]
+    filled.close()
+
+
+READER = """
+import sys
+from rs3d.stores.catalogtables import Access, open_tables
+tables = open_tables(sys.argv[1], access=Access.READ, map_bytes=64 << 20)
+for _ in range(2):
+    with tables.environment.begin() as view:
+        print(view.stat(tables.current.handle)["entries"], flush=True)
+    sys.stdin.readline()
+"""
 
 
 def test_a_successor_goes_on_with_what_the_page_cache_has(filled: Filled) -> None:
