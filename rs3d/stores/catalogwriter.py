@@ -494,7 +494,7 @@ class CatalogTransaction:
         self._forget()
 
     def commit(self) -> None:
-        """Flush and make durable. Blocks on the disk."""
+        """Flush and make visible; what the log has of it makes it durable, the next checkpoint the catalog itself."""
         if self._has_gathered():
             self.flush()
         self.lmdb.commit()

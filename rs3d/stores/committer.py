@@ -4,7 +4,7 @@ order"; STORE.md.
 A batch runs in one catalog transaction. Each operation is checked against it (reading only), becomes a record in the
 log's buffer, and the record is applied; so a refusal leaves no trace, without a child transaction. Where applying
 fails half-way (a damaged row, a full map), the whole batch is undone and run again with a child transaction for each
-operation, and only the failing one fails. Then: log synced, catalog committed.
+operation, and only the failing one fails. Then: log synced, catalog committed (and synced by checkpoints).
 """
 
 from __future__ import annotations
@@ -197,11 +197,10 @@ class CommitterCore:
 
     def _execute_some(self, batch: Items[Submitted]) -> list[Reply]:
         """Commit the operations at the head of `batch` that fit one transaction and one segment."""
+        self._keep_free_pages()
         if self.read_only is not None:
             error = StoreReadOnly(reason=self.read_only)
             return [Reply(submitted.operation.id.counter, None, error) for submitted in batch]
-        if self.tables.checkpoints is not None and self.tables.checkpoints.is_tight:
-            self._free_pages()
         try:
             replies, needed_bytes = self._run(batch, one_by_one=False)
         except _ApplyFailed as first:
@@ -412,6 +411,7 @@ class CommitterCore:
         Raises:
             OutcomeUnknown, StoreReadOnly: as an operation's. Errors of `change` itself; nothing was done then.
         """
+        self._keep_free_pages()
         if self.read_only is not None:
             raise StoreReadOnly(reason=self.read_only)
         start = self.log.mark()
@@ -492,6 +492,11 @@ class CommitterCore:
                 self.open_epochs.pop(operation.epoch, None)
             elif isinstance(operation, ops.PutSetting) and operation.name == DAMAGE_SETTING:
                 self.damage = DAMAGE_REASON if operation.value else ""
+
+    def _keep_free_pages(self) -> None:
+        """Before a transaction."""
+        if self.tables.checkpoints is not None and self.tables.checkpoints.is_tight:
+            self._free_pages()
 
     def _free_pages(self) -> None:
         """Where the map is full: pages that were freed since the last checkpoint are kept for it, until the next."""

@@ -187,7 +187,7 @@ def applicable(segment: int, record: ScannedRecord) -> Applicable:
 
 
 def apply_all(tables: Tables, records: Iterable[Applicable]) -> None:
-    """Apply records in one durable transaction."""
+    """Apply records in one transaction."""
     transaction = CatalogTransaction(tables)
     finished = False
     try:

@@ -312,6 +312,39 @@ def test_a_failed_sync_ends_all_writing_and_no_successor_believes_the_page_cache
     filled.close()
 
 
+def test_where_the_map_is_nearly_full_no_commit_begins_without_a_checkpoint(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """liblmdb that finds the map full while it commits ends all writing: pages must not wait for a checkpoint then."""
+    checkpoints = filled.tables.checkpoints
+    assert checkpoints is not None
+    made = checkpoints.made
+    filled.put(filled.bucket_id, "roomy")
+    filled.core.change_rows(lambda transaction: None)
+    assert checkpoints.made == made
+    monkeypatch.setattr(type(checkpoints), "is_tight", property(lambda self: True))
+    filled.put(filled.bucket_id, "tight")
+    assert checkpoints.made == made + 1
+    filled.core.change_rows(lambda transaction: None)  # compaction's own
+    assert checkpoints.made == made + 2
+    filled.close()
+
+
+def test_a_map_is_nearly_full_when_little_of_it_was_never_used(tmp_path: Path) -> None:
+    store = CommittedStore(tmp_path, map_bytes=2 << 20)
+    bucket = store.bucket()
+    checkpoints = store.tables.checkpoints
+    assert checkpoints is not None and not checkpoints.is_tight
+    for number in range(200):
+        store.put(bucket, f"{number:03}" + "k" * 400, b"")
+        if checkpoints.is_tight:
+            break
+    else:
+        pytest.fail("it never was")
+    assert data_of(store).stat().st_size >= (2 << 20) * 3 // 4 - 64 * PAGE
+    store.close()
+
+
 def test_a_checkpoint_is_made_beside_the_commits_and_once_more_when_they_end(
     filled: Filled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
