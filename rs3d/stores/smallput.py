@@ -12,7 +12,8 @@ from typing import Final
 from rs3d.errors import InvalidArgument
 from rs3d.format.recordbodies import InlineHead
 from rs3d.stores.putmessage import PutMessage
-from rs3d.types.identifiers import BucketId, Epoch, OperationId
+from rs3d.stores.smallmessage import SmallMessage
+from rs3d.types.identifiers import BucketId, OperationId
 from rs3d.types.objects import CanonicalId, MutablePart, ObjectMeta
 from rs3d.types.operations import PutSmall
 
@@ -20,31 +21,15 @@ BODY: Final = struct.Struct(">QQ16sB32s32s32s4sHH")
 """epoch, bucket, token, kind of the ETag, its digest, Merkle root, owner, CRC32C of the payload (big-endian), bytes of
 the key, bytes of the content type; key, content type and payload follow."""
 
-_IDS: Final = struct.Struct(">QQ")
 _ETAG_MD5: Final = 1
 _ETAG_SHA256: Final = 2
 _NEW: Final = MutablePart()
 
 
-class SmallPut:
-    """A PutSmall that came: `body` is the message without the head of its packet."""
+class SmallPut(SmallMessage):
+    """A PutSmall that came."""
 
-    __slots__ = ("body", "bucket", "counter", "epoch")
-
-    def __init__(self, counter: int, body: bytes) -> None:
-        """
-        Raises:
-            struct.error: it is cut.
-        """
-        self.counter = counter
-        self.body = body
-        epoch, bucket = _IDS.unpack_from(body)
-        self.epoch: int = epoch
-        self.bucket: BucketId = bucket
-
-    @property
-    def id(self) -> OperationId:
-        return OperationId(Epoch(self.epoch), self.counter)
+    __slots__ = ()
 
     def message(self) -> PutMessage:
         """The same put as a PutVersion's message.

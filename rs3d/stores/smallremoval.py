@@ -10,7 +10,8 @@ import struct
 from typing import Final
 
 from rs3d.errors import InvalidArgument
-from rs3d.types.identifiers import BucketId, Epoch, OperationId
+from rs3d.stores.smallmessage import SmallMessage
+from rs3d.types.identifiers import BucketId, OperationId
 from rs3d.types.objects import CanonicalId
 from rs3d.types.operations import RemoveSmall, RemoveVersion
 
@@ -18,28 +19,12 @@ BODY: Final = struct.Struct(">QQ16s64s")
 """epoch, bucket, token of the marker that it may become, owner's canonical id; the key follows."""
 
 OWNER_BYTES: Final = 64
-_IDS: Final = struct.Struct(">QQ")
 
 
-class SmallRemoval:
-    """A RemoveSmall that came: `body` is the message without the head of its packet."""
+class SmallRemoval(SmallMessage):
+    """A RemoveSmall that came."""
 
-    __slots__ = ("body", "bucket", "counter", "epoch")
-
-    def __init__(self, counter: int, body: bytes) -> None:
-        """
-        Raises:
-            struct.error: it is cut.
-        """
-        self.counter = counter
-        self.body = body
-        epoch, bucket = _IDS.unpack_from(body)
-        self.epoch: int = epoch
-        self.bucket: BucketId = bucket
-
-    @property
-    def id(self) -> OperationId:
-        return OperationId(Epoch(self.epoch), self.counter)
+    __slots__ = ()
 
     def operation(self) -> RemoveVersion:
         """The same removal as a RemoveVersion.
