@@ -7,7 +7,7 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp
 
-from variant cimport RS3D_CPU_SSE42, rs3d_cpu_features
+from smallcrc cimport CRC_SCALAR, crc_poly_32c, crc_setup, crc_update, small_crc_variant
 
 cdef extern from "Python.h":
     ctypedef struct PyTypeObject:
@@ -17,15 +17,6 @@ cdef extern from "Python.h":
     bint PyType_IsSubtype(PyTypeObject *, PyTypeObject *)
     PyTypeObject PyTuple_Type
 
-cdef extern from "crc_impl.h" nogil:
-    enum:
-        CRC_SCALAR, CRC_SSE42
-    ctypedef struct crc_poly:
-        pass
-    crc_poly crc_poly_32c
-    void crc_setup()
-    uint64_t crc_update(const crc_poly *, int, uint64_t, const unsigned char *, size_t)
-
 cdef extern from "catalogrows_impl.h" nogil:
     enum:
         CURRENT_BYTES, CRC_BYTES, SIZE_AT, MODIFIED_AT, ETAG_KIND_AT, ETAG_PARTS_AT, ETAG_AT, CLASS_AT, OWNER_AT
@@ -34,8 +25,7 @@ cdef extern from "catalogrows_impl.h" nogil:
     void write_hex(unsigned char *, const unsigned char *, size_t)
 
 crc_setup()
-# Rows are too short for wider variants to pay.
-cdef int variant = CRC_SSE42 if rs3d_cpu_features() & RS3D_CPU_SSE42 else CRC_SCALAR
+cdef int variant = small_crc_variant()
 
 cdef enum:
     FIELDS = 8

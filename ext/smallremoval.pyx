@@ -5,30 +5,11 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
-from variant cimport RS3D_CPU_SSE42, rs3d_cpu_features
-
-cdef extern from "crc_impl.h" nogil:
-    enum:
-        CRC_SCALAR, CRC_SSE42
-    ctypedef struct crc_poly:
-        pass
-    crc_poly crc_poly_32c
-    void crc_setup()
-    uint64_t crc_update(const crc_poly *, int, uint64_t, const unsigned char *, size_t)
-
-cdef extern from "recordfields.h" nogil:
-    uint64_t load_big(const unsigned char *, int)
-    unsigned char *put_big(unsigned char *, uint64_t, int)
-    unsigned char *put_raw(unsigned char *, const void *, size_t)
-    unsigned char *put_zeros(unsigned char *, size_t)
-    unsigned char *put_uint(unsigned char *, uint64_t)
-    unsigned char *put_text(unsigned char *, const void *, size_t)
-    unsigned char *put_name(unsigned char *, const char *)
-    unsigned char *put_bin(unsigned char *, const void *, size_t)
+from recordfields cimport load_big, put_big, put_raw, put_zeros, put_uint, put_text, put_name, put_bin
+from smallcrc cimport crc_poly_32c, crc_setup, crc_update, small_crc_variant
 
 crc_setup()
-# Rows and records are some 200 bytes; the scalar table is for processors without the instruction.
-cdef int variant = CRC_SSE42 if rs3d_cpu_features() & RS3D_CPU_SSE42 else CRC_SCALAR
+cdef int variant = small_crc_variant()
 
 cdef enum:
     # The message (rs3d/stores/smallremoval.py BODY).
