@@ -9,7 +9,9 @@ import pytest
 
 from rs3d.engine.configuration import EngineConfig
 from rs3d.http.limits import HttpLimits
+from rs3d.http.shortcut import Taken
 from rs3d.s3.configuration import RegionCheck, S3Config
+from rs3d.s3.plainreads import PlainReads
 from tests.s3.wire.client import Caller
 from tests.s3.wire.secrecy import Secrecy
 from tests.s3.wire.server import Setup, WireServer
@@ -89,3 +91,19 @@ def make_bucket(caller: Caller, *headers: tuple[str, str]) -> str:
     answer = caller.put(f"/{name}", b"", *headers)
     assert answer.status == 200, answer.body
     return name
+
+
+@pytest.fixture
+def shortcuts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The operations that were answered by the shortcut of reads, in order."""
+    taken: list[str] = []
+    answer = PlainReads.answer
+
+    def watched(self: PlainReads, data: bytearray, start: int, end: int) -> Taken | None:
+        found = answer(self, data, start, end)
+        if found is not None:
+            taken.append(found.operation)
+        return found
+
+    monkeypatch.setattr(PlainReads, "answer", watched)
+    yield taken

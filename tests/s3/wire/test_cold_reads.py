@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from rs3d.http.shortcut import Taken
-from rs3d.s3.plainreads import PlainReads
 from rs3d.stores.catalog import LocalCatalog
 from rs3d.stores.catalogsnapshot import Snapshot
 from tests.s3.wire.client import Answer, Caller
@@ -76,22 +74,6 @@ def lookups(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, int]]]:
     for name in LOOKUPS:
         monkeypatch.setattr(Snapshot, name, note(name, getattr(Snapshot, name)))
     yield noted
-
-
-@pytest.fixture
-def shortcuts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The operations that the shortcut answered."""
-    taken: list[str] = []
-    answer = PlainReads.answer
-
-    def watched(self: PlainReads, data: bytearray, start: int, end: int) -> Taken | None:
-        found = answer(self, data, start, end)
-        if found is not None:
-            taken.append(found.operation)
-        return found
-
-    monkeypatch.setattr(PlainReads, "answer", watched)
-    yield taken
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import trio.testing
 
 from rs3d.engine.configuration import EngineConfig, Verify
 from rs3d.engine.requests import BucketChange
-from rs3d.http.shortcut import Taken
 from rs3d.kernels.plainrequest import Signer
 from rs3d.s3 import plaincallers, plainreads
 from rs3d.s3.configuration import CustomerKeys, S3Config
@@ -32,22 +31,6 @@ OF_THE_REQUEST = ("date", "x-amz-request-id")
 
 ENABLED = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
 SUSPENDED = b"<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>"
-
-
-@pytest.fixture
-def shortcuts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The operations that were answered by the shortcut, in order."""
-    taken: list[str] = []
-    answer = PlainReads.answer
-
-    def watched(self: PlainReads, data: bytearray, start: int, end: int) -> Taken | None:
-        found = answer(self, data, start, end)
-        if found is not None:
-            taken.append(found.operation)
-        return found
-
-    monkeypatch.setattr(PlainReads, "answer", watched)
-    yield taken
 
 
 def shown(answer: Answer) -> tuple[int, list[tuple[str, str]], bytes]:
