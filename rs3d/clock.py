@@ -6,6 +6,7 @@ Rank 0. Nothing here blocks.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Protocol
 
 NANOSECONDS_PER_SECOND = 1_000_000_000
@@ -24,15 +25,13 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The machine's own clocks. Functions of C as they are: a Python function around them costs ten times as much, and
+    a request looks at a clock four times."""
 
     __slots__ = ()
 
-    def wall_ns(self) -> int:
-        return time.time_ns()
-
-    def boot_ns(self) -> int:
-        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    wall_ns = staticmethod(time.time_ns)
+    boot_ns = staticmethod(partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME))
 
 
 class ManualClock:

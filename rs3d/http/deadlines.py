@@ -117,6 +117,11 @@ class Watchdog:
         """A moment at least `seconds` from now, and at most one tick more."""
         return self.now + seconds + TICK_S
 
+    def fix(self, deadline: Deadline, seconds: float) -> None:
+        """All waits of a connection must end `after(seconds)`: `Deadline.fix` in one call."""
+        deadline._stall_s = 0.0
+        deadline.expires = self.now + seconds + TICK_S
+
     def before_each_look(self, call: Callable[[], None]) -> None:
         """Have `call` bring deadlines up to date that nobody moves meanwhile. It must not raise."""
         self._before.append(call)

@@ -340,11 +340,10 @@ class Parking:
     # ------------------------------------------------------------------------------------------------------ answers
 
     def _begin(self, fd: int, parked: _Parked, taken: Taken, started_ns: int) -> None:
-        answer = Answer(taken, started_ns)
         if self._loop_wait is not None:
             self._loop_wait.is_worthwhile = True
-        if self._send(fd, parked, answer):
-            parked.deadline.fix(self._watchdog.after(parked.limits.idle_timeout_s))
+        if self._send(fd, parked, Answer(taken, started_ns)):
+            self._watchdog.fix(parked.deadline, parked.limits.idle_timeout_s)
             self._observer.shortcut_taken(taken, self._clock.boot_ns() - started_ns)
 
     def _go_on(self, fd: int, parked: _Parked, answer: Answer) -> None:
@@ -353,7 +352,7 @@ class Parking:
         if self._send(fd, parked, answer):
             self._finish_waiting(parked)
             self._sockets.watch_again(fd)
-            parked.deadline.fix(self._watchdog.after(parked.limits.idle_timeout_s))
+            self._watchdog.fix(parked.deadline, parked.limits.idle_timeout_s)
             self._observer.shortcut_taken(answer.taken, self._clock.boot_ns() - answer.started_ns)
             if self._is_draining():
                 self._wake(fd, parked, outcome.Value(None))
@@ -369,7 +368,7 @@ class Parking:
         if answer.taken.release is not None:
             answer.taken.release()
         self._finish_waiting(parked)
-        parked.deadline.fix(self._watchdog.after(parked.limits.idle_timeout_s))
+        self._watchdog.fix(parked.deadline, parked.limits.idle_timeout_s)
         self._observer.shortcut_taken(answer.taken, began_in_ns + sent.took_ns)
         if self._is_draining():
             self._wake(fd, parked, outcome.Value(None))

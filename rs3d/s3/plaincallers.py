@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import email.utils
 from collections.abc import Callable
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from rs3d.access.authorization import find_signer
 from rs3d.access.sigv4 import SigningKeys
@@ -48,11 +48,8 @@ class KnownBucket:
         self.permitted: dict[tuple[Signer, str], bool] = {}
 
 
-class Addressed(NamedTuple):
-    """What a plain request is about."""
-
-    bucket: KnownBucket
-    key: bytes
+Addressed = tuple[KnownBucket, bytes]
+"""What a plain request is about: bucket and key. A bare tuple, for one is made for each request."""
 
 
 class PlainCallers:
@@ -101,48 +98,52 @@ class PlainCallers:
 
     def head_of_now(self, status_line: bytes, lines: str) -> bytes:
         """The head of an answer that was made since the last `look_at_clock`."""
-        self.look_at_clock()
-        return self.head(status_line, lines.encode("ascii"))
+        if self._clock.wall_ns() // NANOSECONDS_PER_SECOND != self.second:
+            self.look_at_clock()
+        request_id = self._next_request_id().encode("ascii")
+        return b"%b%b%bx-amz-request-id: %b%b" % (
+            status_line,
+            self._date,
+            lines.encode("ascii"),
+            request_id,
+            self._tail,
+        )
 
     def begin(self) -> None:
-        """Before a request is looked at: there is a view, and nobody is known who is not known to it."""
-        if self.warm.view is None:
-            view = self.warm.begin()
-            if view.identity_generation != self._generation:
-                self._forget_who(view.identity_generation)
+        """Before a request is looked at while there is no view: now there is one, and nobody is known who is not known
+        to it."""
+        view = self.warm.begin()
+        if view.identity_generation != self._generation:
+            self._forget_who(view.identity_generation)
 
-    def recognise(
+    def meet(
         self,
         kernel: Callable[[bytearray, int, int, dict[bytes, Signer], int, int], T | bytes | None],
         data: bytearray,
         start: int,
         end: int,
+        before_signature: bytes,
     ) -> T | None:
-        """What a function of the kernel makes of a request, with whoever signed it met on the way; None where the long
-        way has to look."""
-        most_fields = self.limits.header_count
-        found = kernel(data, start, end, self.signers, self.second, most_fields)
-        if not isinstance(found, bytes):
-            return found
-        signer = self._meet_signer(found)
+        """What a function of the kernel makes of a request, for which it knew the beginning of its Authorization header
+        but not who signs with it, after that one was met; None where the long way has to look."""
+        signer = self._meet_signer(before_signature)
         if signer is None:
             return None
-        proven = kernel(data, start, end, {found: signer}, self.second, most_fields)
+        proven = kernel(data, start, end, {before_signature: signer}, self.second, self.limits.header_count)
         if proven is None or isinstance(proven, bytes):
             return None  # whoever cannot sign takes no place from those who can
         if len(self.signers) >= _KNOWN_SIGNERS:
             self._forget_who(self._generation)
-        self.signers[found] = signer
+        self.signers[before_signature] = signer
         return proven
 
-    def is_ours(self, head_bytes: int, path: bytes, host: bytes) -> bool:
-        """Whether a head of that length is within the limits, and names the bucket in its path."""
+    def find(self, head_bytes: int, host: bytes, path: bytes, signer: Signer, action: str) -> Addressed | None:
+        """Bucket and key, if a head of that length is within the limits and names the bucket in its path, and the
+        signer may do `action` on any key of the bucket."""
         if head_bytes > self.limits.head_bytes or len(path) > self.limits.uri_bytes:
-            return False
-        return not (self._domains and bucket_of_host(host, self._domains))
-
-    def find(self, path: bytes, signer: Signer, action: str) -> Addressed | None:
-        """Bucket and key, if the signer may do `action` on any key of the bucket."""
+            return None
+        if self._domains and bucket_of_host(host, self._domains):
+            return None
         view = self.warm.view
         if view is None:  # a signer was met on the way
             view = self.warm.begin()
@@ -164,7 +165,7 @@ class PlainCallers:
         permitted = bucket.permitted.get((signer, action))
         if permitted is None:
             permitted = bucket.permitted[signer, action] = self._may(signer.owner, action, bucket.bucket)
-        return Addressed(bucket, path[slash + 1 :]) if permitted else None
+        return (bucket, path[slash + 1 :]) if permitted else None
 
     def _meet_signer(self, before_signature: bytes) -> Signer | None:
         """Who signs with this beginning of an Authorization header; None where the long way has to look."""

@@ -92,16 +92,16 @@ class PlainReads:
     def answer(self, data: bytearray, start: int, end: int) -> Taken | None:
         """See `Shortcut.answer`; raises any Rs3dError."""
         callers = self._callers
-        found = callers.recognise(read, data, start, end)
+        found = read(data, start, end, callers.signers, callers.second, callers.limits.header_count)
+        if isinstance(found, bytes):
+            found = callers.meet(read, data, start, end, found)
         if found is None:
             return None
         is_head, path, signer, stop, with_checksums, host = found
-        if not callers.is_ours(stop - start, path, host):
-            return None
         lookups = self._warm.lookups
         if lookups.is_aside and not lookups.may_look_up(path):
             return None
-        known = self._find(path, signer)
+        known = self._find(stop - start, host, path, signer)
         if known is None:
             return None
         head = callers.head(_OK, known.checked_lines if with_checksums else known.lines)
@@ -136,8 +136,8 @@ class PlainReads:
 
     # ------------------------------------------------------------------------------------------------ what is known
 
-    def _find(self, path: bytes, signer: Signer) -> _Object | None:
-        addressed = self._callers.find(path, signer, _ACTION)
+    def _find(self, head_bytes: int, host: bytes, path: bytes, signer: Signer) -> _Object | None:
+        addressed = self._callers.find(head_bytes, host, path, signer, _ACTION)
         view = self._warm.view
         if addressed is None or view is None:
             return None

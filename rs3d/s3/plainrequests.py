@@ -19,6 +19,7 @@ class PlainRequests:
 
     def __init__(self, callers: PlainCallers) -> None:
         self._callers = callers
+        self._warm = callers.warm
         self._reads = PlainReads(callers)
         self._writes = PlainWrites(callers)
 
@@ -34,7 +35,8 @@ class PlainRequests:
     def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | None:
         """See `Shortcut.answer`."""
         try:
-            self._callers.begin()
+            if self._warm.view is None:
+                self._callers.begin()
             if data[start] in _WRITES:
                 return self._writes.answer(data, start, end)
             return self._reads.answer(data, start, end)

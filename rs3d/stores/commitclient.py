@@ -15,11 +15,11 @@ import math
 import socket
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import outcome
 import trio
+from msgspec import Struct
 
 from rs3d.errors import CommitterGone, OutcomeUnknown, ProtocolMismatch, Rs3dError, StoreReadOnly
 from rs3d.stores import messages
@@ -33,8 +33,7 @@ DEATHS_SURVIVED = 1
 """Deaths of the committer after which an operation is sent again; at one more it is given up (STORE.md 11)."""
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(Struct):
     """An operation without its answer."""
 
     parts: tuple[bytes, bytes]
@@ -125,7 +124,7 @@ class CommitClient:
     def next_id(self) -> OperationId:
         counter = self._next_counter
         self._next_counter = counter + 1
-        return OperationId(self.epoch, counter)
+        return OperationId(Epoch(self._epoch) if self._epoch else self.epoch, counter)
 
     async def commit(self, operation: Operation) -> Outcome:
         """Durable when it returns. See `interfaces.Committer.commit` for what it raises."""
@@ -153,7 +152,9 @@ class CommitClient:
         if len(self._waiting) >= messages.OUTSTANDING_OPERATIONS:
             return False
         counter = operation.id.counter
-        parts = messages.encode_operation(operation, self._answered_below(counter))
+        in_order = self._are_in_order
+        below = min(counter, next(iter(self._waiting), counter)) if in_order else self._answered_below(counter)
+        parts = messages.encode_operation(operation, below)
         size_bytes = len(parts[0]) + len(parts[1])
         if self._waiting and self._outstanding_bytes + size_bytes > messages.OUTSTANDING_BYTES:
             return False
@@ -295,7 +296,7 @@ class CommitClient:
         size_bytes = 1
         for counter in self._unsent:
             waiting = self._waiting[counter]
-            size_bytes += messages.gathered_bytes(waiting.size_bytes)
+            size_bytes += messages.GATHERED_BYTES + waiting.size_bytes
             if packet and size_bytes > messages.MAXIMUM_MESSAGE_BYTES:
                 break
             packet.append((counter, waiting))

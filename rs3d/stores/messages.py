@@ -44,6 +44,8 @@ REPLIES: Final = 4
 OPERATIONS: Final = 5
 _LENGTH: Final = struct.Struct(">I")
 _GATHERED: Final = bytes((OPERATIONS,))
+GATHERED_BYTES: Final = _LENGTH.size
+"""What an operation takes in a packet of several, beside its own bytes."""
 
 _KINDS: Final[tuple[type, ...]] = (
     ops.PutVersion,
@@ -144,11 +146,6 @@ def gather(operations: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
     for body, payload in operations:
         pieces += (_LENGTH.pack(len(body) + len(payload)), body, payload)
     return pieces
-
-
-def gathered_bytes(size_bytes: int) -> int:
-    """What an operation of that size takes in a packet of several."""
-    return _LENGTH.size + size_bytes
 
 
 def decode_operations(raw: memoryview) -> list[Frame]:
