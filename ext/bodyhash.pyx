@@ -23,10 +23,13 @@ cdef extern from "crc_impl.h":
     enum:
         CRC_AVX512
         CRC_SCALAR
+    ctypedef struct crc_poly:
+        pass
+    crc_poly crc_poly_32, crc_poly_32c, crc_poly_64
 
 cdef extern from "bodyhash_impl.h" nogil:
     enum:
-        RS3D_BODY_SCALAR
+        RS3D_BODY_SCALAR, RS3D_BODY_SHANI
     ctypedef struct rs3d_md5:
         uint64_t bytes
     ctypedef struct rs3d_md5_job:
@@ -48,6 +51,7 @@ cdef extern from "bodyhash_impl.h" nogil:
     void rs3d_md5_start(rs3d_md5 *s)
     void rs3d_md5_digest(const rs3d_md5 *s, unsigned char *out)
     void rs3d_sha256_start(rs3d_sha256 *s)
+    void rs3d_sha256_end(int variant, rs3d_sha256 *s, unsigned char *out)
     void rs3d_body_update_many(int variant, int crc_variant, rs3d_body_job *jobs, size_t count, rs3d_md5_job *scratch)
     void rs3d_body_open_leaf(int variant, const rs3d_body *b, unsigned char *out)
     void rs3d_body_setup()
@@ -78,7 +82,16 @@ cdef extern from "receive_impl.h" nogil:
         int64_t patience_ns, waited_ns
         const int *stop
 
+cdef extern from "wholehash_impl.h" nogil:
+    ctypedef struct rs3d_whole:
+        uint64_t crc
+        rs3d_sha256 sha
+    void rs3d_whole_start(rs3d_whole *w, const crc_poly *poly)
+    void rs3d_whole_update(int sha_variant, int crc_variant, rs3d_whole *w, const unsigned char *data, size_t bytes)
+
 cdef extern from "bodyintake_impl.h" nogil:
+    enum:
+        RS3D_INTAKE_WHOLES
     cdef struct rs3d_intake:
         rs3d_receiving source "from"
         char *buffer
@@ -88,12 +101,15 @@ cdef extern from "bodyintake_impl.h" nogil:
         size_t align
         rs3d_gang *gang
         rs3d_body *body
+        rs3d_whole *wholes[RS3D_INTAKE_WHOLES]
+        int whole_count
         int variant, crc_variant
     int rs3d_take_in(rs3d_intake *it)
 
 LANES = 16
 LEAF_BYTES = 1 << 20
 BLOCK_BYTES = 1 << 16
+MOST_WHOLES = RS3D_INTAKE_WHOLES
 
 cdef enum:
     MD5 = 16
@@ -372,6 +388,66 @@ class Ending(enum.Enum):
 
 
 @cython.final
+cdef class WholeHash:
+    cdef rs3d_whole whole
+    cdef readonly str algorithm
+    cdef int digest_bytes
+    cdef bint busy  # a call is inside, perhaps without the GIL
+
+    def __cinit__(self, str algorithm not None):
+        if algorithm == "SHA256":
+            rs3d_whole_start(&self.whole, NULL)
+            self.digest_bytes = SHA256
+        elif algorithm == "CRC32":
+            rs3d_whole_start(&self.whole, &crc_poly_32)
+            self.digest_bytes = 4
+        elif algorithm == "CRC32C":
+            rs3d_whole_start(&self.whole, &crc_poly_32c)
+            self.digest_bytes = 4
+        elif algorithm == "CRC64NVME":
+            rs3d_whole_start(&self.whole, &crc_poly_64)
+            self.digest_bytes = 8
+        else:
+            raise ValueError(f"{algorithm}: SHA256, CRC32, CRC32C and CRC64NVME are made here")
+        self.algorithm = algorithm
+
+    def __init__(self, algorithm):
+        pass
+
+    cdef int enter(self) except -1:
+        if self.busy:
+            raise RuntimeError(f"another thread is updating this {self.algorithm}")
+        self.busy = True
+        return 0
+
+    def update(self, data):
+        cdef Py_buffer view
+        cdef int how = active, crc_how = widest_crc_of(active)
+        open_readable(data, &view)
+        try:
+            self.enter()
+            if view.len >= GIL_FREE_BYTES:
+                with nogil:
+                    rs3d_whole_update(how, crc_how, &self.whole, <const unsigned char *>view.buf, view.len)
+            else:
+                rs3d_whole_update(how, crc_how, &self.whole, <const unsigned char *>view.buf, view.len)
+            self.busy = False
+        finally:
+            PyBuffer_Release(&view)
+
+    def digest(self):
+        cdef rs3d_sha256 ended
+        cdef unsigned char out[SHA256]
+        if self.busy:
+            raise RuntimeError(f"another thread is updating this {self.algorithm}")
+        if self.digest_bytes != SHA256:
+            return self.whole.crc.to_bytes(self.digest_bytes, "big")
+        ended = self.whole.sha
+        rs3d_sha256_end(active, &ended, out)
+        return out[:SHA256]
+
+
+@cython.final
 cdef class Intake:
     cdef int stop_fd
     cdef int stopped
@@ -392,10 +468,15 @@ cdef class Intake:
             os.eventfd_write(self.stop_fd, 1)
 
     def take(self, Gang gang not None, BodyHash stream not None, buffer, *, int64_t filled_bytes, int socket_fd,
-             int64_t length, int64_t patience_ns, int file_fd, int64_t offset, uint32_t align_bytes):
+             int64_t length, int64_t patience_ns, int file_fd, int64_t offset, uint32_t align_bytes,
+             tuple wholes not None=()):
         cdef rs3d_intake it
         cdef Py_buffer view
         cdef int answer
+        cdef WholeHash whole
+        cdef list entered = []
+        if len(wholes) > RS3D_INTAKE_WHOLES:
+            raise ValueError(f"{len(wholes)} digests of the whole; at most {RS3D_INTAKE_WHOLES}")
         if patience_ns < 0 or length < 0 or offset < 0:
             raise ValueError(f"{patience_ns} ns, {length} bytes at {offset}: one of them is negative")
         if align_bytes & (align_bytes - 1):
@@ -408,6 +489,11 @@ cdef class Intake:
                 raise ValueError(f"{filled_bytes} bytes in a buffer of {view.len}")
             stream.enter()
             try:
+                for whole in wholes:
+                    whole.enter()
+                    entered.append(whole)
+                    it.wholes[len(entered) - 1] = &whole.whole
+                it.whole_count = <int>len(entered)
                 stream.make_room(filled_bytes + length)
                 it.source.socket_fd, it.source.stop_fd, it.source.stop = socket_fd, self.stop_fd, &self.stopped
                 it.source.patience_ns, it.source.waited_ns = patience_ns, 0
@@ -426,6 +512,8 @@ cdef class Intake:
                     PyErr_SetFromErrno(OSError)
             finally:
                 stream.busy = False
+                for whole in entered:
+                    whole.busy = False
         finally:
             PyBuffer_Release(&view)
         return ending_of(answer)
@@ -476,6 +564,15 @@ cdef tuple ABC = (
 )
 
 
+# Of the digits 1 to 9, the message by which catalogues of CRCs tell one from another.
+cdef tuple WHOLE_CHECKS = (
+    ("SHA256", "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225"),
+    ("CRC32", "cbf43926"),
+    ("CRC32C", "e3069283"),
+    ("CRC64NVME", "ae8b14860a799888"),
+)
+
+
 def _all_of(body):
     return body.digest() + body.leaves() + body.blocks()
 
@@ -501,6 +598,13 @@ def selftest():
                 raise RuntimeError(f"kernel bodyhash ({name}): a wrong digest of a known message")
             if whole(b"abc").hex() != ABC[0] + ABC[1] + "364b3fb7":
                 raise RuntimeError(f"kernel bodyhash ({name}): a wrong digest of a known message taken whole")
+            for algorithm, check in WHOLE_CHECKS:
+                digest = WholeHash(algorithm)
+                digest.update(b"12345")
+                digest.update(b"6789")
+                if digest.digest().hex() != check:
+                    raise RuntimeError(f"kernel bodyhash ({name}): a wrong {algorithm} of a known message")
+                checks += 1
             checks += 2
             # One, a pair, pairs and lanes, each over ends of leaves and blocks, against the plain code.
             for count in (1, 2, 3, 4, 5, 18):

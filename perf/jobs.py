@@ -1,7 +1,8 @@
 """The jobs of the comparison: what is sent, and what has to be there before.
 
 Requests are signed with UNSIGNED-PAYLOAD in the Authorization header where a body is sent: it is what the large SDKs
-do over TLS, and it measures the server's own hashing (ETag), not the client's.
+do over TLS, and it measures the server's own hashing (ETag), not the client's. One job signs the body and declares a
+checksum of it, as boto3 does over plain HTTP.
 
 Answers are checked: small bodies by SHA-256, large ones by length (hashing in the client costs as much as the server
 takes) and by SHA-256 once, in `populate`; HEAD by the length it tells; pages of LIST by length, after their keys were
@@ -10,11 +11,13 @@ counted; and of what a job wrote, the first, the middle and the last object are 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import itertools
 import random
 import re
 import time
+import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import quote
@@ -56,11 +59,12 @@ class Target:
         length: int = -1,
         is_kept: bool = False,
         extra: Sequence[tuple[bytes, bytes]] = (),
+        payload_hash: str = UNSIGNED,
     ) -> Prepared:
         """One signed request, with `extra` headers; what is expected of its answer as in `Prepared`."""
         headers = [(b"host", f"{self.host}:{self.port}".encode()), (b"content-length", b"%d" % len(body)), *extra]
         signed = sign_request(
-            self.identity, method, target.encode(), headers, payload_hash=UNSIGNED, now_ns=time.time_ns()
+            self.identity, method, target.encode(), headers, payload_hash=payload_hash, now_ns=time.time_ns()
         )
         lines = [f"{method} {target} HTTP/1.1".encode()]
         names = {name for name, _ in signed.headers}
@@ -141,16 +145,22 @@ def _make_prefix(target: Target, prefix: str) -> None:
     fetch(target.endpoint, target.prepare("PUT", f"{prefix}/first"))
 
 
-def make_puts(size_bytes: int, count: int) -> Callable[[Target, str], Work]:
+def make_puts(size_bytes: int, count: int, *, is_signed: bool = False) -> Callable[[Target, str], Work]:
+    """`is_signed`: with the digest of the body in the signature and its CRC32 in a header, as boto3 sends bodies over
+    plain HTTP."""
+
     def make(target: Target, run_name: str) -> Work:
         body = body_of(size_bytes, 1)
-        prefix = f"/{BUCKET}/put{size_bytes}/{run_name}"
+        sha256 = hashlib.sha256(body).hexdigest()
+        checksum = (b"x-amz-checksum-crc32", base64.b64encode(zlib.crc32(body).to_bytes(4, "big")))
+        extra, payload_hash = ([checksum], sha256) if is_signed else ([], UNSIGNED)
+        prefix = f"/{BUCKET}/{'signed' if is_signed else 'put'}{size_bytes}/{run_name}"
         _make_prefix(target, prefix)
         paths = [f"{prefix}/{i:07}" for i in range(count)]
         return Work(
-            iter([target.prepare("PUT", path, body) for path in paths]),
+            iter([target.prepare("PUT", path, body, extra=extra, payload_hash=payload_hash) for path in paths]),
             touched=lambda done: paths[:done],
-            sha256=hashlib.sha256(body).hexdigest(),
+            sha256=sha256,
             is_removed_after=size_bytes >= MIB,
         )
 
@@ -280,6 +290,7 @@ def standard_jobs(connections: Sequence[int] = (1, 16, 256), listed: int = 100_0
             jobs += [
                 Job("GET 64 MiB", large, make_gets(64 * MIB, 4), reads_bytes=64 * MIB),
                 Job("PUT 16 MiB", large, make_puts(16 * MIB, 120), writes=True),
+                Job("signed PUT 16 MiB", large, make_puts(16 * MIB, 120, is_signed=True), writes=True),
                 Job("multipart 16 MiB", large, make_uploads(120), writes=True),
             ]
     return jobs

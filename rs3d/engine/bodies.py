@@ -195,8 +195,8 @@ class _BlobJob:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the client's bytes are stored as they are, and nothing is computed of them but by the stream."""
-        return self._encoder is None and self.digests.is_stream_only
+        """Whether the client's bytes are stored as they are, and a kernel makes all that is computed of them."""
+        return self._encoder is None and self.digests.wholes is not None
 
     @property
     def has_free_thread(self) -> bool:
@@ -227,6 +227,7 @@ class _BlobJob:
                 file_fd=data,
                 offset=offset,
                 align_bytes=align_bytes,
+                wholes=self.digests.wholes or (),
             )
             return intake.written_bytes
 

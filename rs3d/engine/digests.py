@@ -13,8 +13,8 @@ from typing import Final, Protocol
 import xxhash
 
 from rs3d.errors import InvalidArgument
-from rs3d.kernels import crc, md5
-from rs3d.kernels.bodyhash import BodyHash
+from rs3d.kernels import bodyhash, crc, md5
+from rs3d.kernels.bodyhash import BodyHash, WholeHash
 
 Buffer = bytes | bytearray | memoryview
 
@@ -99,6 +99,10 @@ def digest_of(algorithm: str, data: Buffer) -> bytes:
 
 _MD5: Final = "MD5"
 _SHA256: Final = "SHA256"
+_HAS_SHA_UNIT: Final = bodyhash.variant() in ("avx512", "shani")
+_BY_KERNEL: Final = frozenset({"CRC32", "CRC32C", "CRC64NVME"} | ({_SHA256} if _HAS_SHA_UNIT else set()))
+"""Digests of a body as a whole that an intake makes. Where the processor has no unit for SHA-256, OpenSSL's is faster
+than the kernel's, and such a body goes piece by piece."""
 
 
 def body_stream(algorithms: Iterable[str], *, tables: bool) -> BodyHash | None:
@@ -106,6 +110,10 @@ def body_stream(algorithms: Iterable[str], *, tables: bool) -> BodyHash | None:
     one body), together with the tables of the blob, if its bytes are the client's; None when there is neither."""
     wants_md5 = _MD5 in algorithms
     return BodyHash(md5=wants_md5, tables=tables) if wants_md5 or tables else None
+
+
+def _hasher_beside_stream(algorithm: str) -> Hasher:
+    return WholeHash(algorithm) if algorithm in _BY_KERNEL else new_hasher(algorithm)
 
 
 class _OnlyLeaf:
@@ -129,7 +137,7 @@ class DigestSet:
     Not to be used from two threads at once, except that `update_stream` and `update_others` touch nothing in common.
     """
 
-    __slots__ = ("_hashers", "_others", "size_bytes", "stream")
+    __slots__ = ("_hashers", "_others", "size_bytes", "stream", "wholes")
 
     def __init__(self, algorithms: Iterable[str], stream: BodyHash | None = None, *, is_one_leaf: bool = False) -> None:
         """Args:
@@ -141,9 +149,14 @@ class DigestSet:
         apart: dict[str, Hasher] = {} if stream is None else {_MD5: stream}
         if stream is not None and is_one_leaf:
             apart[_SHA256] = _OnlyLeaf(stream)
-        self._hashers = {algorithm: apart.get(algorithm) or new_hasher(algorithm) for algorithm in algorithms}
+        make = new_hasher if stream is None else _hasher_beside_stream
+        self._hashers = {algorithm: apart.get(algorithm) or make(algorithm) for algorithm in algorithms}
         self._others = [hasher for algorithm, hasher in self._hashers.items() if algorithm not in apart]
         self.size_bytes = 0
+        wholes = tuple(hasher for hasher in self._others if isinstance(hasher, WholeHash))
+        is_by_kernel = stream is not None and len(wholes) == len(self._others) <= bodyhash.MOST_WHOLES
+        self.wholes: Final = wholes if is_by_kernel else None
+        """What an intake has to make beside the stream, perhaps nothing; None where it cannot make all there is."""
 
     def update(self, data: Buffer) -> None:
         """Add the next bytes; the buffer may be reused afterwards."""
@@ -161,13 +174,8 @@ class DigestSet:
         for hasher in self._others:
             hasher.update(data)
 
-    @property
-    def is_stream_only(self) -> bool:
-        """Whether the stream is all there is to be updated."""
-        return self.stream is not None and not self._others
-
     def count(self, byte_count: int) -> None:
-        """So many bytes were added to the stream by somebody else, and there are no others to add them to."""
+        """So many bytes were added to the stream, and to all of `wholes`, by somebody else."""
         self.size_bytes += byte_count
 
     def has(self, algorithm: str) -> bool:

@@ -23,6 +23,8 @@ LEAF_BYTES: Final[int]
 """1 MiB."""
 BLOCK_BYTES: Final[int]
 """64 KiB."""
+MOST_WHOLES: Final[int]
+"""How many digests of the whole an `Intake` makes at most (4)."""
 
 @final
 class BodyHash:
@@ -120,6 +122,30 @@ class Gang:
     def pieces(self) -> int:
         """That went in all rounds."""
 
+@final
+class WholeHash:
+    """One digest of a body as a whole: a hasher as hashlib's, that an `Intake` can use, too. One thread at a time.
+
+    Args:
+        algorithm: SHA256, CRC32, CRC32C or CRC64NVME, S3's names of them.
+
+    Raises:
+        ValueError: it is another.
+    """
+
+    algorithm: Final[str]
+
+    def __init__(self, algorithm: str) -> None: ...
+    def update(self, data: ReadableBuffer) -> None:
+        """Append bytes.
+
+        Raises:
+            RuntimeError: another thread is inside.
+        """
+
+    def digest(self) -> bytes:
+        """The raw digest so far, numbers big-endian; the body can go on. Raises as `update`."""
+
 class Ending(Enum):
     """Why an intake ended."""
 
@@ -164,10 +190,11 @@ class Intake:
         file_fd: int,
         offset: int,
         align_bytes: int,
+        wholes: tuple[WholeHash, ...] = (),
     ) -> Ending:
         """Receive `length` bytes behind the `filled_bytes` that are in the buffer. Each time the buffer is full and
-        more is to come, it is written to the file and appended to `stream` by `gang`, and filled again; so what is
-        received last, a bufferful or less, stays in it. Blocks on socket, disk and processor, without the GIL.
+        more is to come, it is written to the file, appended to `stream` by `gang` and to `wholes`, and filled again; so
+        what is received last, a bufferful or less, stays in it. Blocks on socket, disk and processor, without the GIL.
 
         Args:
             stream: of all that lies before the buffer's bytes. Nobody else uses it meanwhile.
@@ -176,16 +203,17 @@ class Intake:
             patience_ns: all that waits for the socket may take together.
             file_fd, offset: where the buffer's first byte belongs.
             align_bytes: as of `blobfiles.begin`.
+            wholes: of the same bytes as `stream`. Nobody else uses them meanwhile.
 
         Returns:
             Also where less was received: `received_bytes` and `written_bytes` say how much, and the rest of it is in
             the buffer.
 
         Raises:
-            OSError: the file could not be written; it holds any part of the piece, which is in `stream`.
+            OSError: the file could not be written; it holds any part of the piece, which is in `stream` and `wholes`.
             ValueError: a number is negative, the buffer empty or shorter than what is in it, the boundary no power of
-                two.
-            RuntimeError: another thread is at it, or inside the body.
+                two, or there are more digests of the whole than MOST_WHOLES.
+            RuntimeError: another thread is at it, or inside the body or a digest.
             MemoryError: no room for the tables.
         """
 

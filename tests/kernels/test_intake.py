@@ -8,12 +8,14 @@ import os
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from rs3d.kernels.bodyhash import BodyHash, Ending, Gang, Intake
+from rs3d.kernels import crc
+from rs3d.kernels.bodyhash import MOST_WHOLES, BodyHash, Ending, Gang, Intake, WholeHash
 
 FOR_EVER_NS = 60 * 10**9
 PIECE_BYTES = 64 * 1024
@@ -41,6 +43,7 @@ class Body:
         self.gang, self.stream, self.intake = Gang(), BodyHash(), Intake()
         self.buffer = bytearray(PIECE_BYTES)
         self.filled = 0
+        self.wholes: tuple[WholeHash, ...] = ()
 
     def take(
         self, length: int, *, patience_ns: int = FOR_EVER_NS, flags: int = os.O_RDWR | os.O_CREAT, offset: int = 0
@@ -58,6 +61,7 @@ class Body:
                 file_fd=file_fd,
                 offset=offset,
                 align_bytes=self.align_bytes,
+                wholes=self.wholes,
             )
         finally:
             os.close(file_fd)
@@ -108,6 +112,47 @@ def test_a_body_is_taken_in_in_several_calls_behind_what_had_come(sockets: Socke
     assert body.path.read_bytes() == DATA[: 5 * PIECE_BYTES]
     assert bytes(body.buffer[: body.filled]) == DATA[5 * PIECE_BYTES :]
     assert body.stream.digest() == hashlib.md5(DATA[: 5 * PIECE_BYTES]).digest()
+
+
+@pytest.mark.parametrize("length", [0, PIECE_BYTES, 2 * PIECE_BYTES + 1, len(DATA)])
+def test_digests_of_the_whole_are_made_of_what_is_written(sockets: Sockets, tmp_path: Path, length: int) -> None:
+    body = Body(sockets, tmp_path / "data")
+    body.wholes = (WholeHash("SHA256"), WholeHash("CRC32"), WholeHash("CRC64NVME"), WholeHash("CRC32C"))
+    thread = body.send(DATA[:length])
+    assert body.take(length) is Ending.DONE
+    thread.join()
+    body.check(length)
+    written = DATA[: body.intake.written_bytes]
+    assert body.wholes[0].digest() == hashlib.sha256(written).digest()
+    assert body.wholes[1].digest() == zlib.crc32(written).to_bytes(4, "big")
+    assert body.wholes[2].digest() == crc.crc64nvme(written).to_bytes(8, "big")
+    assert body.wholes[3].digest() == crc.crc32c(written).to_bytes(4, "big")
+
+
+def test_a_digest_of_the_whole_belongs_to_one_intake_at_a_time(sockets: Sockets, tmp_path: Path) -> None:
+    body = Body(sockets, tmp_path / "data")
+    whole = WholeHash("CRC32")
+    body.wholes = (whole, whole)
+    with pytest.raises(RuntimeError, match="another thread is updating this CRC32"):
+        body.take(1)
+    body.wholes = (whole,) * (MOST_WHOLES + 1)
+    with pytest.raises(ValueError, match=f"{MOST_WHOLES + 1} digests of the whole; at most {MOST_WHOLES}"):
+        body.take(1)
+    body.wholes = (whole,)
+    said: list[Ending] = []
+    thread = threading.Thread(target=lambda: said.append(body.take(len(DATA))))
+    thread.start()
+    body.send(DATA[:10]).join()
+    while not body.path.exists() or select_in(body.near):
+        time.sleep(0.001)
+    for use in (lambda: whole.update(b"x"), whole.digest):
+        with pytest.raises(RuntimeError, match="another thread is updating this CRC32"):
+            use()
+    body.intake.stop()
+    thread.join()
+    assert said == [Ending.STOPPED]
+    whole.update(b"123456789")  # nothing was written, so nothing is in it
+    assert whole.digest().hex() == "cbf43926"
 
 
 def test_a_client_that_stops_is_told_from_one_that_is_slow(sockets: Sockets, tmp_path: Path) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import hashlib
 import random
 import socket
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from rs3d.engine import bodies, intake
+from rs3d.engine import bodies, digests, intake
 from rs3d.kernels.bodyhash import Ending
 from rs3d.stores.blobwriter import LocalBlobWriter
 from tests.s3.wire.client import Caller, Connection, head_bytes
@@ -55,8 +57,50 @@ def test_a_long_body_is_stored_and_answered_as_ever(
     assert root.get(target).body == body
     long = root.put(target, body)
     assert short.headers["etag"] == long.headers["etag"] == f'"{hashlib.md5(body).hexdigest()}"'
-    assert len(endings) <= 2  # the digest of all of it, which was signed, is not made on this way
     assert root.get(target).body == body
+
+
+def with_checksums(data: bytes) -> list[tuple[str, str]]:
+    return [("x-amz-checksum-crc32", base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode())]
+
+
+def test_a_body_with_a_checksum_or_a_signed_digest_is_taken_in(
+    root: Caller, bucket: str, endings: list[Ending | None]
+) -> None:
+    target = f"/{bucket}/k"
+    assert root.request("PUT", target, with_checksums(BODY), body=BODY, payload_hash=UNSIGNED).status == 200
+    assert endings == [Ending.DONE] * 2
+    assert root.request("PUT", target, with_checksums(BODY), body=BODY).status == 200
+    # Without a unit for SHA-256 OpenSSL's is the faster one, and the body goes piece by piece.
+    assert endings == [Ending.DONE] * (4 if digests._HAS_SHA_UNIT else 2)
+    got = root.get(target, ("x-amz-checksum-mode", "ENABLED"))
+    assert got.body == BODY
+    assert got.headers["x-amz-checksum-crc32"] == with_checksums(BODY)[0][1]
+
+
+def test_what_was_signed_or_declared_is_held_against_all_of_the_body(
+    root: Caller, bucket: str, endings: list[Ending | None]
+) -> None:
+    target = f"/{bucket}/k"
+    for at in (0, MIB, len(LONG) - 1):
+        other = bytearray(LONG)
+        other[at] ^= 1
+        answer = root.request("PUT", target, with_checksums(LONG), body=bytes(other), payload_hash=UNSIGNED)
+        assert (answer.status, answer.code) == (400, "BadDigest")
+        answer = root.request("PUT", target, body=bytes(other), payload_hash=hashlib.sha256(LONG).hexdigest())
+        assert (answer.status, answer.code) == (400, "XAmzContentSHA256Mismatch")
+    assert len(endings) == (6 if digests._HAS_SHA_UNIT else 3)
+    assert root.get(target).status == 404
+
+
+def test_a_digest_that_no_kernel_makes_is_made_piece_by_piece(
+    root: Caller, bucket: str, endings: list[Ending | None]
+) -> None:
+    target = f"/{bucket}/k"
+    sha1 = ("x-amz-checksum-sha1", base64.b64encode(hashlib.sha1(LONG).digest()).decode())
+    assert root.request("PUT", target, (sha1,), body=LONG, payload_hash=UNSIGNED).status == 200
+    assert endings == []
+    assert root.get(target).body == LONG
 
 
 @pytest.mark.parametrize("size", [1000, MIB])
