@@ -1,5 +1,5 @@
 """CRC32, CRC32C and CRC64NVME: see crc.pyi for the contract and crc_impl.h for the algebra."""
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
 
 from bufview cimport GIL_FREE_BYTES, Py_buffer, PyBuffer_Release, open_readable
@@ -57,6 +57,18 @@ def crc32(data, uint32_t crc=0):
 
 def crc32c(data, uint32_t crc=0):
     return update(&crc_poly_32c, data, crc)
+
+
+def is_sound(bytes sealed not None, bytes key not None, uint32_t crc):
+    cdef const unsigned char *value = <const unsigned char *>PyBytes_AS_STRING(sealed)
+    cdef Py_ssize_t length = PyBytes_GET_SIZE(sealed) - 4
+    if length < 0:
+        return False
+    crc = <uint32_t>crc_update(&crc_poly_32c, active, crc, <const unsigned char *>PyBytes_AS_STRING(key),
+                               PyBytes_GET_SIZE(key))
+    crc = <uint32_t>crc_update(&crc_poly_32c, active, crc, value, length)
+    value += length
+    return crc == (<uint32_t>value[0] << 24 | <uint32_t>value[1] << 16 | <uint32_t>value[2] << 8 | value[3])
 
 
 def crc64nvme(data, uint64_t crc=0):

@@ -25,6 +25,14 @@ def crc32c(data: ReadableBuffer, crc: int = 0) -> int:
         OverflowError: `crc` does not fit 32 bits.
     """
 
+def is_sound(sealed: bytes, key: bytes, crc: int) -> bool:
+    """Whether a row of the catalog is as it was stored: its last four bytes, big-endian, are the CRC32C of key and the
+    rest of the value, begun with `crc`, the table's. False for less than four bytes.
+
+    Raises:
+        OverflowError: `crc` does not fit 32 bits.
+    """
+
 def crc64nvme(data: ReadableBuffer, crc: int = 0) -> int:
     """CRC64NVME: `crc` is the CRC of what came before, 0 for nothing.
 

@@ -15,7 +15,7 @@ from typing import Final
 import lmdb
 
 from rs3d.errors import FormatUnknown, RecordDamaged, StoreDamaged
-from rs3d.kernels.crc import crc32c
+from rs3d.kernels.crc import crc32c, is_sound
 from rs3d.stores.catalogcheckpoint import Checkpoints, settle
 from rs3d.stores.catalogpages import require_readable
 from rs3d.stores.files import SYSTEM_FILES, Files
@@ -77,10 +77,9 @@ class Table:
         Raises:
             RecordDamaged: its CRC does not hold.
         """
-        value = sealed[:-4]
-        if PACK_CRC(crc32c(value, crc32c(key, self.seed))) != sealed[-4:]:
+        if not is_sound(sealed, key, self.seed):
             raise self.damaged(key)
-        return value
+        return sealed[:-4]
 
     def begin_at(self, cursor: lmdb.Cursor[bytes], seek: bytes) -> bool:
         """Go to the first row from `seek` on. Whether there is one.
@@ -91,9 +90,7 @@ class Table:
         Raises:
             RecordDamaged
         """
-        return self._begin_at(cursor, seek, cursor.set_range(seek))
-
-    def _begin_at(self, cursor: lmdb.Cursor[bytes], seek: bytes, is_there: bool) -> bool:
+        is_there = cursor.set_range(seek)
         if is_there and cursor.key() < seek:
             raise self.out_of_order(cursor.key())
         if not (cursor.prev() if is_there else cursor.last()):
@@ -117,8 +114,19 @@ class Table:
     def require_absent_at(self, cursor: lmdb.Cursor[bytes], row_key: bytes, is_there: bool) -> None:
         """`require_absent` with a cursor that has just sought the first row from `row_key` on, and whether there is
         one."""
-        if self._begin_at(cursor, row_key, is_there):
-            self.unseal(cursor.key(), cursor.value())
+        seed = self.seed
+        if is_there:
+            following, sealed = cursor.item()
+            if following < row_key:
+                raise self.out_of_order(following)
+            if not is_sound(sealed, following, seed):
+                raise self.damaged(following)
+        if cursor.prev() if is_there else cursor.last():
+            before, sealed = cursor.item()
+            if before >= row_key:
+                raise self.out_of_order(before)
+            if not is_sound(sealed, before, seed):
+                raise self.damaged(before)
 
     def damaged(self, key: bytes) -> RecordDamaged:
         return RecordDamaged(

@@ -33,7 +33,7 @@ from rs3d.format.rows import (
     Tail,
     VersionRow,
 )
-from rs3d.kernels.crc import crc32c
+from rs3d.kernels.crc import crc32c, is_sound
 from rs3d.stores.catalogtables import PACK_CRC, Table, Tables
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import BucketId, Sequence
@@ -100,18 +100,33 @@ class FoundVersion(NamedTuple):
     row: VersionRow
 
 
+class Known:
+    """What the one writer knows from its last batches of rows that nearly every batch needs; kept up to date by the
+    transactions that are given it, which must be all that change such rows. To be cleared after an abort."""
+
+    __slots__ = ("buckets", "counters", "outcomes")
+
+    def __init__(self) -> None:
+        self.buckets: dict[int, Bucket] = {}
+        self.counters: dict[int, list[int]] = {}
+        self.outcomes: dict[int, dict[int, bytes]] = {}
+        """These two are taken out by the transaction that may change them, and come back when it has written them."""
+
+    def clear(self) -> None:
+        self.buckets.clear()
+        self.counters.clear()
+        self.outcomes.clear()
+
+
 class CatalogTransaction:
     """One write transaction. All reads verify the CRC and raise RecordDamaged."""
 
-    def __init__(
-        self, tables: Tables, parent: CatalogTransaction | None = None, buckets: dict[int, Bucket] | None = None
-    ) -> None:
+    def __init__(self, tables: Tables, parent: CatalogTransaction | None = None, known: Known | None = None) -> None:
         """Begin; waits for no other process, since there is one writer.
 
         Args:
             parent: the transaction that this one is a child of.
-            buckets: bucket records by id that the one writer knows from earlier batches; kept up to date. Clear it
-            after an abort.
+            known: from earlier batches; clear it after an abort.
         """
         self.tables = tables
         environment = tables.environment
@@ -124,7 +139,7 @@ class CatalogTransaction:
         self._dedup: list[int] | None = None
         self._key_state: KeyState | None = None
         self._versions_cursor: lmdb.Cursor[bytes] | None = None
-        self._buckets: dict[int, Bucket] = {} if buckets is None else buckets
+        self._known = Known() if known is None else known
         self.appended: dict[int, LogSegmentRow] = {}
         self._added = _Added()
         self.changed = False
@@ -138,10 +153,9 @@ class CatalogTransaction:
         sealed = self.lmdb.get(key, db=table.handle)
         if sealed is None:
             return None
-        value: bytes = sealed[:-4]
-        if PACK_CRC(crc32c(value, crc32c(key, table.seed))) != sealed[-4:]:
+        if not is_sound(sealed, key, table.seed):
             raise table.damaged(key)
-        return value
+        return sealed[:-4]
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
         """Set the value of `key`."""
@@ -315,14 +329,14 @@ class CatalogTransaction:
 
     def bucket(self, bucket: BucketId) -> Bucket | None:
         """The bucket with that id."""
-        found = self._buckets.get(bucket)
+        found = self._known.buckets.get(bucket)
         if found is None:
             name = self.get(self.tables.bucket_ids, _U64.pack(bucket))
             if name is None:
                 return None
             found = self.bucket_named(name.decode("utf-8"))
             if found is not None:
-                self._buckets[bucket] = found
+                self._known.buckets[bucket] = found
         return found
 
     def bucket_named(self, name: str) -> Bucket | None:
@@ -335,18 +349,22 @@ class CatalogTransaction:
 
     def forget_bucket(self, bucket: BucketId) -> None:
         """To be called when the bucket's row changes."""
-        self._buckets.pop(bucket, None)
+        self._known.buckets.pop(bucket, None)
 
     def counters(self, bucket: int) -> list[int]:
         """The counters of a bucket, to be changed in place; in the order of `COUNTERS`."""
         counters = self._counters.get(bucket)
         if counters is None:
-            value = self.get(self.tables.counters, _U64.pack(bucket))
-            counters = self._counters[bucket] = list(NO_COUNTERS if value is None else COUNTERS.unpack(value))
+            counters = self._known.counters.pop(bucket, None)
+            if counters is None:
+                value = self.get(self.tables.counters, _U64.pack(bucket))
+                counters = list(NO_COUNTERS if value is None else COUNTERS.unpack(value))
+            self._counters[bucket] = counters
         return counters
 
     def drop_counters(self, bucket: int) -> None:
         self._counters.pop(bucket, None)
+        self._known.counters.pop(bucket, None)
         self.delete(self.tables.counters, _U64.pack(bucket))
 
     def dedup_totals(self) -> list[int]:
@@ -368,8 +386,11 @@ class CatalogTransaction:
         """Outcomes of the epoch's operations that it may still ask for, by counter; to be changed in place."""
         outcomes = self._outcomes.get(epoch)
         if outcomes is None:
-            value = self.get(self.tables.operations, _U64.pack(epoch))
-            outcomes = self._outcomes[epoch] = {} if value is None else unpack_outcomes(value)
+            outcomes = self._known.outcomes.pop(epoch, None)
+            if outcomes is None:
+                value = self.get(self.tables.operations, _U64.pack(epoch))
+                outcomes = {} if value is None else unpack_outcomes(value)
+            self._outcomes[epoch] = outcomes
         return outcomes
 
     def forget_answered(self, epoch: int, below: int) -> None:
@@ -380,6 +401,7 @@ class CatalogTransaction:
 
     def drop_outcomes(self, epoch: int) -> None:
         self._outcomes.pop(epoch, None)
+        self._known.outcomes.pop(epoch, None)
         self.delete(self.tables.operations, _U64.pack(epoch))
 
     def log_segment(self, number: int) -> LogSegmentRow | None:
@@ -452,7 +474,7 @@ class CatalogTransaction:
     def child(self) -> CatalogTransaction:
         """A transaction inside this one; everything gathered so far is written first."""
         self.flush()
-        return CatalogTransaction(self.tables, self, self._buckets)
+        return CatalogTransaction(self.tables, self, self._known)
 
     def merge(self, child: CatalogTransaction) -> None:
         """Commit a child into this transaction."""
@@ -464,19 +486,21 @@ class CatalogTransaction:
     def abandon(self, child: CatalogTransaction) -> None:
         """Undo a child."""
         child.lmdb.abort()
-        self._buckets.clear()
+        self._known.clear()
         self._forget()
 
     def flush(self) -> None:
         """Write the gathered rows."""
         self._count_added()
-        tables = self.tables
+        tables, known = self.tables, self._known
         for bucket, counters in self._counters.items():
             self.put(tables.counters, _U64.pack(bucket), COUNTERS.pack(*counters))
+            known.counters[bucket] = counters
         for epoch, outcomes in self._outcomes.items():
             key = _U64.pack(epoch)
             if outcomes:
                 self.put(tables.operations, key, pack_outcomes(outcomes))
+                known.outcomes[epoch] = outcomes
             else:
                 self.delete(tables.operations, key)
         if self._dedup is not None:
@@ -522,7 +546,8 @@ class CatalogTransaction:
 
 def pack_outcomes(outcomes: dict[int, bytes]) -> bytes:
     """The row of an epoch in table `operations`."""
-    return b"".join(_ENTRY.pack(counter, len(raw)) + raw for counter, raw in outcomes.items())
+    pack = _ENTRY.pack
+    return b"".join([pack(counter, len(raw)) + raw for counter, raw in outcomes.items()])
 
 
 def unpack_outcomes(value: bytes) -> dict[int, bytes]:

@@ -36,7 +36,7 @@ from rs3d.stores import committerbuckets, committerchunks, committerstate, commi
 from rs3d.stores.catalogapply import Applicable, apply
 from rs3d.stores.catalogstate import EPOCH_DECODER
 from rs3d.stores.catalogtables import Tables
-from rs3d.stores.catalogwriter import CatalogTransaction
+from rs3d.stores.catalogwriter import CatalogTransaction, Known
 from rs3d.stores.committerclock import HybridClock
 from rs3d.stores.committerplan import Desk, Done, Plan
 from rs3d.stores.committersmall import MOST_BODY_BYTES, SmallRun
@@ -50,7 +50,6 @@ from rs3d.stores.replay import LostRecords
 from rs3d.stores.smallput import SmallPut
 from rs3d.stores.smallremoval import SmallRemoval
 from rs3d.types import operations as ops
-from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import Sequence
 from rs3d.types.objects import MutablePart
 from rs3d.types.operations import Operation
@@ -171,7 +170,7 @@ class CommitterCore:
         self.settled_runs: dict[int, int] = {}
         """Compacted runs of the log, by number, with their live bytes when they were written: `choose_run`. Not kept
         beyond the process: after a start each run may be rewritten once more for nothing."""
-        self._buckets: dict[int, Bucket] = {}
+        self._known = Known()
         self._segment_owners: dict[int, int] = {}
         self._small_puts = SmallPuts(tables.versions.seed, tables.current.seed, msgspec.msgpack.encode(MutablePart()))
         self._small_run: SmallRun | None = None
@@ -226,7 +225,7 @@ class CommitterCore:
             _ApplyFailed: nothing was done (not when `one_by_one`).
         """
         start = self.log.mark()
-        transaction = CatalogTransaction(self.tables, buckets=self._buckets)
+        transaction = CatalogTransaction(self.tables, known=self._known)
         desk = Desk(transaction, self.clock, self.tables, set(self.open_epochs), self.clock.now_ns())
         desk.segment_owners = self._segment_owners
         desk.unlink_segments = self.log.unlink_segments
@@ -415,7 +414,7 @@ class CommitterCore:
         if self.read_only is not None:
             raise StoreReadOnly(reason=self.read_only)
         start = self.log.mark()
-        transaction = CatalogTransaction(self.tables, buckets=self._buckets)
+        transaction = CatalogTransaction(self.tables, known=self._known)
         finished = False
         try:
             change(transaction)
@@ -442,7 +441,7 @@ class CommitterCore:
             self.log.flush()
         except BaseException as error:
             transaction.abort()  # or the catalog's writing lock stays taken, and closing it waits for ever
-            self._buckets.clear()
+            self._known.clear()
             told = str(error) if isinstance(error, OSError) else repr(error)
             self.read_only = f"writing the log failed ({told}); its outcome is unknown until the store is opened again"
             if not isinstance(error, OSError):
@@ -451,7 +450,7 @@ class CommitterCore:
         try:
             transaction.commit()
         except (lmdb.Error, OSError) as error:
-            self._buckets.clear()
+            self._known.clear()
             self.read_only = f"the catalog could not be committed ({error}); opening the store again rolls it forward"
             return OutcomeUnknown(reason=str(error))
         self.batches += 1
@@ -461,7 +460,7 @@ class CommitterCore:
 
     def _undo(self, transaction: CatalogTransaction, start: Mark) -> None:
         transaction.abort()
-        self._buckets.clear()
+        self._known.clear()
         self.log.rewind(start)
 
     def _rotate(self, needed_bytes: int) -> Rs3dError | None:

@@ -236,11 +236,12 @@ class CommitterService:
         while ready and room > 0 and len(batch) < BATCH_OPERATIONS:
             still = []
             for member in ready:
-                before = self._received_bytes
-                received = self._receive(member, min(quantum, room), BATCH_OPERATIONS - len(batch))
-                room -= self._received_bytes - before
+                before, limit = self._received_bytes, min(quantum, room)
+                received = self._receive(member, limit, BATCH_OPERATIONS - len(batch))
+                taken = self._received_bytes - before
+                room -= taken
                 batch.extend([(member, submitted) for submitted in received])
-                if received and member.is_open and quantum < BATCH_BYTES:
+                if taken >= limit and member.is_open and quantum < BATCH_BYTES:  # else it had no more
                     still.append(member)
                 if room <= 0 or len(batch) >= BATCH_OPERATIONS:
                     break

@@ -163,9 +163,9 @@ def decode_operations(raw: memoryview) -> list[Frame]:
             raise ProtocolMismatch(what="a packet of several operations is cut")
         (length,) = _LENGTH.unpack_from(raw, start)
         start += _LENGTH.size
-        frames.append(decode_operation(raw[start : start + length]))
         if len(raw) - start < length:
             raise ProtocolMismatch(what="a packet of several operations is cut")
+        frames.append(decode_operation(raw[start : start + length]))
         start += length
     return frames
 

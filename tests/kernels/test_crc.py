@@ -91,6 +91,19 @@ def test_catalogue_check_values(variant: str) -> None:
     assert crc.crc64nvme(b"123456789") == 0xAE8B14860A799888
 
 
+def test_a_row_is_sound_until_a_bit_of_it_changes(variant: str) -> None:
+    for length in (0, 1, 8, 170):
+        key, value = random.Random(length).randbytes(20), random.Random(~length).randbytes(length)
+        sealed = value + oracle.CRC32C.update(value, oracle.CRC32C.update(key, 7)).to_bytes(4, "big")
+        assert crc.is_sound(sealed, key, 7)
+        assert not crc.is_sound(sealed, key, 8) and not crc.is_sound(sealed, key[:-1], 7)
+        for bit in range(8 * len(sealed)):
+            flipped = bytearray(sealed)
+            flipped[bit // 8] ^= 1 << bit % 8
+            assert not crc.is_sound(bytes(flipped), key, 7)
+    assert not any(crc.is_sound(bytes(length), b"", 0) for length in range(4))
+
+
 def test_block_table_agrees_with_the_oracle(variant: str) -> None:
     rng = random.Random(3)
     for length, block in [(0, 4), (1, 4), (4, 4), (4097, 512), (20_000, 4096), (3, 1), (700, 1 << 40)]:
