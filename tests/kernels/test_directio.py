@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,6 +151,28 @@ def test_bytes_at_an_odd_address_are_moved_a_mib_at_a_time(fd: int, variant: str
         offset += written[-1]
     assert written == ([len(data)] if variant == "buffered" else [mib, mib, PAGE])
     assert os.pread(fd, len(data) + 1, 0) == data
+
+
+def test_writers_at_odd_addresses_do_not_share_what_bytes_are_moved_to(tmp_path: Path, variant: str) -> None:
+    """More of them than there is memory kept for, each several times with bytes of its own."""
+    made: list[bool] = []
+
+    def write(number: int) -> None:
+        file = os.open(tmp_path / str(number), os.O_RDWR | os.O_CREAT)
+        try:
+            for turn in range(8):
+                data = bytes([16 * number + turn]) * (1024 * 1024 - PAGE * number)
+                directio.write_past_cache(file, aligned(data, 1), 0)
+                made.append(os.pread(file, len(data) + 1, 0)[: len(data)] == data)
+        finally:
+            os.close(file)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [True] * 64
 
 
 def test_a_write_past_the_cache_reports_its_errno(fd: int) -> None:
