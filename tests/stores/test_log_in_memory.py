@@ -85,12 +85,21 @@ async def test_in_memory_it_is_read_at_once(
 async def test_pages_that_the_kernel_dropped_are_cold(log: LogReader, written: tuple[Path, bytes, Place]) -> None:
     descriptor = log._segments[written[2].segment].descriptor
     os.fsync(descriptor)
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    if resident_bytes(descriptor, 0, 1 << 16):
-        pytest.skip("this file system keeps its pages")
-    forget(log)
-    with log.in_memory, pytest.raises(TooLongForLoop):
-        log.read(written[2])
+
+    def is_cold() -> bool:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        if resident_bytes(descriptor, 0, 1 << 16):
+            pytest.skip("this file system keeps its pages")
+        forget(log)
+        try:
+            with log.in_memory:
+                log.read(written[2])
+        except TooLongForLoop:
+            return True
+        return False
+
+    # Who does not wait has the kernel begin to read all the same: now and then the disk is there before the answer.
+    assert any(is_cold() for _ in range(20))
     assert log.payload(written[2]) == b"body"
     with log.in_memory:
         assert log.payload(written[2]) == b"body"
