@@ -152,9 +152,7 @@ class CommitClient:
         if len(self._waiting) >= messages.OUTSTANDING_OPERATIONS:
             return False
         counter = operation.id.counter
-        in_order = self._are_in_order
-        below = min(counter, next(iter(self._waiting), counter)) if in_order else self._answered_below(counter)
-        parts = messages.encode_operation(operation, below)
+        parts = messages.encode_operation(operation, self._answered_below(counter))
         size_bytes = len(parts[0]) + len(parts[1])
         if self._waiting and self._outstanding_bytes + size_bytes > messages.OUTSTANDING_BYTES:
             return False

@@ -97,15 +97,6 @@ def _other_outcome(kind: RecordKind, sequence: int, body: bodies.Body) -> Outcom
 def decode_outcome(raw: bytes | memoryview) -> Outcome:
     """The outcome that these bytes mean."""
     found = _DECODER.decode(raw)
-    if found.etag or found.version_text:  # a put or a removal: nothing else is set, and they come by the thousand
-        return Outcome(
-            sequence=Sequence(found.sequence),
-            version_text=found.version_text,
-            reports_version=found.reports_version,
-            delete_marker=found.delete_marker,
-            last_modified_ns=found.last_modified_ns,
-            etag=found.etag,
-        )
     return Outcome(
         sequence=Sequence(found.sequence),
         version_text=found.version_text,
