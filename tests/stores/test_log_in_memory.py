@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +12,12 @@ import pytest
 
 from rs3d.engine import StorageEngine
 from rs3d.format.rows import Place
-from rs3d.kernels.mapped import resident_bytes
 from rs3d.stores import logreader
 from rs3d.stores.catalog import LocalCatalog
 from rs3d.stores.interfaces import TooLongForLoop
 from rs3d.stores.logreader import LogReader, segment_names
 from tests.stores.coldlog import ColdLog
+from tests.stores.coldpages import is_refused_when_cold
 from tests.stores.nowait import reads_without_waiting
 
 
@@ -87,26 +86,16 @@ async def test_pages_that_the_kernel_dropped_are_cold(log: LogReader, written: t
     descriptor = log._segments[written[2].segment].descriptor
     os.fsync(descriptor)
 
-    def is_dropped() -> bool:
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        if not resident_bytes(descriptor, 0, 1 << 16):
-            return True
-        time.sleep(0.01)  # pages on their way from the disk stay
-        return False
-
-    def is_cold() -> bool:
-        if not any(is_dropped() for _ in range(200)):
-            pytest.skip("this file system keeps its pages")
+    def read_at_once() -> bool:
         forget(log)
         try:
             with log.in_memory:
                 assert log.payload(written[2]) == b"body"
         except TooLongForLoop:
-            return True
-        return False
+            return False
+        return True
 
-    # Who does not wait has the kernel begin to read all the same: now and then the disk is there before the answer.
-    assert any(is_cold() for _ in range(20))
+    assert is_refused_when_cold(descriptor, 1 << 16, read_at_once)
     assert log.payload(written[2]) == b"body"
     with log.in_memory:
         assert log.payload(written[2]) == b"body"
