@@ -110,17 +110,24 @@ def head_object(
 
     Raises: as `open_object`, but ObjectDamaged; RecordDamaged when the log or the catalog is.
     """
-    wanted = _Wanted(bucket, key, version, range, part_number, conditions, customer_key)
-    found = runtime.read(lambda view: _head(runtime.sealing, view, wanted))
+    asks_no_more = version is None and range is None and part_number is None and customer_key is None
+    is_plain = asks_no_more and conditions is NO_CONDITIONS
+    found = runtime.known_heads.find(bucket, key) if is_plain else None
+    if found is None:
+        wanted = _Wanted(bucket, key, version, range, part_number, conditions, customer_key)
+        found = runtime.read(lambda view: _head(runtime, view, wanted, keeps=is_plain))
     runtime.lookups.remember(bucket, key)
     return found
 
 
-def _head(keys: SealingKeys, view: CatalogSnapshot, wanted: _Wanted) -> ObjectHead:
+def _head(runtime: Runtime, view: CatalogSnapshot, wanted: _Wanted, *, keeps: bool) -> ObjectHead:
     record = find_bucket(view, wanted.bucket)
     found = find_version(view, record, wanted.key, wanted.version)
-    check_customer_key(keys, record, found, wanted.customer_key)
-    return _described(view, record, found, wanted)[0]
+    check_customer_key(runtime.sealing, record, found, wanted.customer_key)
+    head = _described(view, record, found, wanted)[0]
+    if keeps:
+        runtime.known_heads.offer(view, wanted.key, head)
+    return head
 
 
 def _described(

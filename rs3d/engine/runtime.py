@@ -16,6 +16,7 @@ from rs3d.engine.chunksharing import ChunkSharing
 from rs3d.engine.configuration import MIB, EngineDeps
 from rs3d.engine.hashing import HashGang
 from rs3d.engine.kmskeys import KmsKeys, SealingKeys
+from rs3d.engine.knownheads import KnownHeads
 from rs3d.engine.lookups import Lookups, Where
 from rs3d.engine.openfiles import OpenFiles
 from rs3d.engine.placement import BlobNumbers
@@ -106,6 +107,7 @@ class Runtime:
         self.numbers = BlobNumbers(deps.committer, deps.blobs, self.threads)
         self.signing = Signing(deps)
         self.open_files = OpenFiles(deps.blobs, deps.config.decoded_bytes)
+        self.known_heads = KnownHeads(deps.catalog)
         self.turn = LoopTurn()
         self._sequence = Sequence(0)
 

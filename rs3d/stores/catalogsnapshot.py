@@ -39,7 +39,7 @@ from rs3d.format.rows import (
 from rs3d.kernels.catalogrows import ListedRows
 from rs3d.kernels.crc import crc32c
 from rs3d.stores.catalogchunkview import ChunkView
-from rs3d.stores.catalogtables import PACK_CRC, Tables
+from rs3d.stores.catalogtables import PACK_CRC, Tables, unfollowable
 from rs3d.stores.catalogtrie import walk
 from rs3d.stores.cataloguploads import UPLOAD_DECODER, UploadRow, part_key
 from rs3d.stores.interfaces import PayloadPlace
@@ -107,8 +107,8 @@ class Snapshot(ChunkView):
         """Raises RecordDamaged for an error of liblmdb."""
         self._lmdb.abort()
         self._catalog.give_back(self)
-        if isinstance(error, lmdb.Error):  # a page that cannot be followed
-            raise RecordDamaged(what="the catalog", reason=f"{error}; run rs3d check --rebuild") from error
+        if isinstance(error, lmdb.Error):
+            raise unfollowable(error) from error
 
     # ---------------------------------------------------------------------------------------------------- buckets
 

@@ -139,6 +139,11 @@ class Table:
         return RecordDamaged(what=f"catalog table {self.name}, row {key.hex()}", reason="it is out of order")
 
 
+def unfollowable(error: lmdb.Error) -> RecordDamaged:
+    """What a read says of liblmdb's error: a page that cannot be followed."""
+    return RecordDamaged(what="the catalog", reason=f"{error}; run rs3d check --rebuild")
+
+
 class Tables:
     """The open environment with all tables as attributes by their names.
 

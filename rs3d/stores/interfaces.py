@@ -183,6 +183,15 @@ class Catalog(Protocol):
         """Open a view; nested use in one thread is an error."""
         ...
 
+    def rows_are(self, bucket_name: bytes, bucket_row: bytes, row_key: bytes, row: bytes) -> bool:
+        """Whether in a view of this moment `stored_bucket` and `stored_latest` still are these rows: for those who keep
+        what they made of them and want no more of the view. False where a catalog has no stored form.
+
+        Raises:
+            SlowDown, RecordDamaged: as `snapshot`.
+        """
+        ...
+
     def close(self) -> None: ...
 
 

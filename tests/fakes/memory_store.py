@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
+from rs3d.stores.interfaces import PayloadPlace
 from rs3d.types.buckets import Bucket, BucketCounters
 from rs3d.types.chunks import ChunkPlace, DedupTotals, PackUse, PinBatch
 from rs3d.types.identifiers import BlobId, BucketId, LogPosition, Sequence, UploadId, VersionId
@@ -115,6 +116,19 @@ class MemorySnapshot:
 
     def bucket(self, name: str) -> Bucket | None:
         return self._state.bucket_named(name)
+
+    def stored_bucket(self, name: bytes) -> bytes | None:
+        return None  # nothing here has a stored form
+
+    def stored_latest(self, row_key: bytes) -> bytes | None:
+        return None
+
+    def latest_with_payload(self, bucket: BucketId, key: str) -> tuple[ObjectVersion, PayloadPlace | None] | None:
+        found = self.latest(bucket, key)
+        return None if found is None or found.kind is not VersionKind.OBJECT else (found, None)
+
+    def known_payload(self, payload: PayloadPlace) -> bytes | None:
+        return None
 
     def bucket_by_id(self, bucket: BucketId) -> Bucket | None:
         return self._state.buckets.get(bucket)
@@ -308,6 +322,9 @@ class MemoryCatalog:
             yield MemorySnapshot(self._state)
         finally:
             self._open.discard(thread)
+
+    def rows_are(self, bucket_name: bytes, bucket_row: bytes, row_key: bytes, row: bytes) -> bool:
+        return False
 
     def close(self) -> None:
         return None

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rs3d.engine.knownheads import KnownHeads
 from rs3d.stores.catalog import LocalCatalog
 from rs3d.stores.catalogsnapshot import Snapshot
 from tests.s3.wire.client import Answer, Caller
@@ -56,6 +57,7 @@ def forget(wire: WireServer) -> None:
     """Nothing is known from before that a record was read for."""
     catalog = catalog_of(wire)
     catalog.known_versions.clear()
+    wire.running.engine._runtime.known_heads._known.clear()
     catalog.log._remembered = (None, b"")
 
 
@@ -73,6 +75,7 @@ def lookups(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, int]]]:
 
     for name in LOOKUPS:
         monkeypatch.setattr(Snapshot, name, note(name, getattr(Snapshot, name)))
+    monkeypatch.setattr(KnownHeads, "find", note("find", KnownHeads.find))
     yield noted
 
 
