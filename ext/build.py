@@ -54,7 +54,7 @@ SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 SANITIZER_ARGS = [*SANITIZERS, "-O1", "-g", "-fno-omit-frame-pointer"]
 
 
-class BuildExt(build_ext):
+class BuildExt(build_ext):  # type: ignore[misc]
     """`build_ext` with this project's conventions; see the module's docstring."""
 
     def finalize_options(self) -> None:

@@ -209,9 +209,9 @@ def speed(arguments: argparse.Namespace) -> None:
     for name in SPEED_BUCKETS:
         cells = []
         for what in ("PUT new", "PUT known", "GET"):
-            mine = statistics.median(figures[what, name])
+            middle = statistics.median(figures[what, name])
             ratio = statistics.median(a / b for a, b in zip(figures[what, name], figures[what, "plain"], strict=True))
-            cells.append(f"{mine:.0f} | {ratio:.2f}")
+            cells.append(f"{middle:.0f} | {ratio:.2f}")
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 

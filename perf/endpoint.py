@@ -68,7 +68,7 @@ def measure(target: Target, jobs: list[Job], listed: int, pid: int) -> list[dict
         measured = job.run(target, work)
         cpu_us = (settled_cpu_s(pid, idle) - before) / measured.requests * 1e6 if pid else 0.0
         job.check(target, work, measured.requests)
-        figure = {
+        figure: dict[str, str | float] = {
             "job": job.name,
             "connections": job.connections,
             "requests_per_s": measured.requests / measured.elapsed_s,

@@ -123,15 +123,15 @@ class Filler:
         logged = self._log_some(transaction, keys, now_ns)
         row = self._pattern.row
         prefix, end = bucket_prefix(self._pattern.bucket), escape(b"")
-        seal, pack, front, back = transaction.tables.versions.seal, VERSION.pack, row[:3], row[9:]
+        seal, pack, front, last = transaction.tables.versions.seal, VERSION.pack, row[:3], row[9:]
         versions = [
-            (at := prefix + key + end + inverted(sequence), seal(at, pack(*front, now_ns, token, *place, *back)))
+            (at := prefix + key + end + inverted(sequence), seal(at, pack(*front, now_ns, token, *place, *last)))
             for key, token, sequence, place in logged
         ]
-        seal, pack, front, back = transaction.tables.current.seal, CURRENT.pack, row[2:3], row[9:12] + row[13:20]
+        seal, pack, size, back = transaction.tables.current.seal, CURRENT.pack, row[2], row[9:12] + row[13:20]
         flags = row.flags & FLAG_NULL
         current = [
-            (at := prefix + key, seal(at, pack(*front, now_ns, sequence, *place, *back, flags)))
+            (at := prefix + key, seal(at, pack(size, now_ns, sequence, *place, *back, flags)))
             for key, _, sequence, place in logged
         ]
         self._append(transaction, versions, current)

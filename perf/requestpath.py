@@ -44,6 +44,7 @@ class _Body:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.declared_bytes = len(data)
+        self.direct = None
 
     def whole(self) -> memoryview:
         return memoryview(self._data)

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Final, cast
 
-import lz4.block  # type: ignore[import-untyped]
+import lz4.block
 import zstandard
 
 from rs3d.rio.errors import LayersRefused

@@ -30,7 +30,8 @@ def presigned(method: str, path: str, headers: dict[str, str] | None = None) -> 
     request = AWSRequest(method=method, url=f"http://{HOST}{path}", headers=headers or {})
     request.auth_path = path.partition("?")[0]
     HmacV1QueryAuth(Credentials("AKIDEXAMPLE0123456", SECRET), LIFE_S).add_auth(request)
-    return request.url.partition(HOST)[2].encode()
+    url: str = request.url
+    return url.partition(HOST)[2].encode()
 
 
 def check(method: str, target: bytes, headers: HeaderFields = HEADERS, *, secret: str = SECRET) -> VerifiedSignature:

@@ -51,7 +51,7 @@ def test_another_method_key_secret_or_amazon_header_does_not_verify() -> None:
     target = presigned("get_object", Bucket="b", Key="k")
     claim = find_presigned_v2(target, now_ns=NOW_NS)
     assert claim is not None
-    attempts = (
+    attempts: tuple[tuple[str, bytes, list[tuple[bytes, bytes]], str], ...] = (
         ("PUT", target, [], SECRET),
         ("GET", target.replace(b"/k?", b"/l?"), [], SECRET),
         ("GET", target, [], "x" + SECRET),

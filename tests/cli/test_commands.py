@@ -132,10 +132,11 @@ def test_a_restricted_key_only_reads_its_bucket(server: MiniProcess, run: Run) -
     key = run("key", "create", "--bucket", "shared", "--read")
     client = s3_client(server, aws_access_key_id=key["access_key"], aws_secret_access_key=key["secret_key"])
     assert client.get_object(Bucket="shared", Key="k")["Body"].read() == b"x"
-    for refused_call in (
+    refused_calls: tuple[Callable[[], object], ...] = (
         lambda: client.put_object(Bucket="shared", Key="k", Body=b"y"),
         lambda: client.create_bucket(Bucket="another"),
-    ):
+    )
+    for refused_call in refused_calls:
         with pytest.raises(ClientError) as refused:
             refused_call()
         assert error_code(refused.value) == "AccessDenied"

@@ -75,9 +75,9 @@ def test_dump_of_a_last_segment_without_what_the_catalog_knows_of_fails(
     cut: Path, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if place == "record":
-        raw = bytearray(cut.read_bytes())
-        raw[raw.index(b"content")] ^= 1
-        cut.write_bytes(raw)
+        record = bytearray(cut.read_bytes())
+        record[record.index(b"content")] ^= 1
+        cut.write_bytes(record)
     else:
         catalog = cut.parents[1] / "catalog" / "data.mdb"
         raw = catalog.read_bytes()

@@ -141,7 +141,8 @@ async def _step(life: Life, rng: random.Random) -> None:
     there = [where.partition("?")[0] for where, text in life.look().items() if text.startswith("object True")]
     source = None
     if there:
-        source = CopySource(**dict(zip(("bucket", "key"), rng.choice(there).split("/"), strict=True)))
+        bucket, _, copied = rng.choice(there).partition("/")
+        source = CopySource(bucket=bucket, key=copied)
     choice = rng.choices(
         ("put", "sealed", "delete", "version", "copy", "upload", "part copy", "change", "collect", "compact", "drop",
          "reopen", "sweep"),

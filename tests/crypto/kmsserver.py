@@ -6,7 +6,7 @@ trouble does; `POST /remove` with a key's id removes the key at once.
 """
 
 import json
-import sys
+from typing import Any
 
 from moto import settings
 from moto.core.exceptions import JsonRESTError
@@ -21,7 +21,7 @@ POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "
 _encrypt, _decrypt = KmsBackend.encrypt, KmsBackend.decrypt
 
 
-def _require_usable(backend, key_id):
+def _require_usable(backend: Any, key_id: str) -> None:
     key = backend.keys[backend.any_id_to_key_id(key_id)]
     if key.key_state == "Disabled":
         raise JsonRESTError("DisabledException", f"{key.arn} is disabled.")
@@ -29,12 +29,12 @@ def _require_usable(backend, key_id):
         raise JsonRESTError("KMSInvalidStateException", f"{key.arn} is pending deletion.")
 
 
-def encrypt(self, key_id, plaintext, encryption_context):
+def encrypt(self: Any, key_id: str, plaintext: bytes, encryption_context: dict[str, str]) -> Any:
     _require_usable(self, key_id)
     return _encrypt(self, key_id, plaintext, encryption_context)
 
 
-def decrypt(self, ciphertext_blob, encryption_context, key_id=None):
+def decrypt(self: Any, ciphertext_blob: bytes, encryption_context: dict[str, str], key_id: Any = None) -> Any:
     _require_usable(self, key_id)
     plaintext, arn = _decrypt(self, ciphertext_blob, encryption_context)
     if arn != self.keys[self.any_id_to_key_id(key_id)].arn:
@@ -47,11 +47,11 @@ def decrypt(self, ciphertext_blob, encryption_context, key_id=None):
 class Operated:
     """Passes requests on, unless there is an outage; takes the operator's requests itself."""
 
-    def __init__(self, application):
+    def __init__(self, application: Any) -> None:
         self.application = application
         self.is_out = False
 
-    def __call__(self, environ, start_response):
+    def __call__(self, environ: Any, start_response: Any) -> Any:
         if environ["PATH_INFO"] in ("/outage", "/remove"):
             told = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])).decode()
             if environ["PATH_INFO"] == "/outage":
@@ -66,7 +66,7 @@ class Operated:
         return self.application(environ, start_response)
 
 
-def main():
+def main() -> None:
     KmsBackend.encrypt, KmsBackend.decrypt = encrypt, decrypt
     iam = iam_backends[ACCOUNT]["aws"]
     keys = []
@@ -83,4 +83,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -54,7 +54,7 @@ def provider(server: KmsProcess, credentials: str) -> Iterator[AwsKmsProvider]:
 
 class TestAwsKms(ProviderConformance):
     @pytest.fixture
-    def provider(self, provider: AwsKmsProvider) -> KeyProvider:  # type: ignore[override]
+    def provider(self, provider: AwsKmsProvider) -> KeyProvider:
         return provider
 
     @pytest.fixture
@@ -172,7 +172,11 @@ def test_a_service_in_trouble_is_unavailable_and_back_again_serves(
     key = server.make_key()
     wrapped = provider.wrap(key, b"x", b"")
     with server.outage():
-        for call in (lambda: provider.unwrap(key, wrapped, b""), lambda: provider.wrap(key, b"x", b"")):
+        calls: tuple[Callable[[], bytes], ...] = (
+            lambda: provider.unwrap(key, wrapped, b""),
+            lambda: provider.wrap(key, b"x", b""),
+        )
+        for call in calls:
             with pytest.raises(KeyProviderUnavailable, match="503"):
                 call()
     assert provider.unwrap(key, wrapped, b"") == b"x"

@@ -81,7 +81,7 @@ def set_usable(hsm: SoftHsm, token: str, label: str, usable: bool) -> None:
 
 class TestPkcs11(ProviderConformance):
     @pytest.fixture
-    def provider(self, provider: Pkcs11Provider) -> KeyProvider:  # type: ignore[override]
+    def provider(self, provider: Pkcs11Provider) -> KeyProvider:
         return provider
 
     @pytest.fixture

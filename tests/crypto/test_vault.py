@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -73,7 +73,7 @@ def provider(server: VaultServer, tmp_path: Path) -> VaultProvider:
 
 
 class VaultConformance(ProviderConformance):
-    key_settings: ClassVar[dict[str, object]]
+    key_settings: ClassVar[dict[str, Any]]
 
     @pytest.fixture
     def key(self, server: VaultServer) -> str:
@@ -94,7 +94,7 @@ class VaultConformance(ProviderConformance):
 
 
 class TestDerivedKeysByAppRole(VaultConformance):
-    key_settings: ClassVar[dict[str, object]] = {"derived": True}
+    key_settings: ClassVar[dict[str, Any]] = {"derived": True}
 
     @pytest.fixture
     def provider(self, server: VaultServer, tmp_path: Path) -> KeyProvider:
@@ -102,7 +102,7 @@ class TestDerivedKeysByAppRole(VaultConformance):
 
 
 class TestPlainKeysByToken(VaultConformance):
-    key_settings: ClassVar[dict[str, object]] = {"type": "chacha20-poly1305"}
+    key_settings: ClassVar[dict[str, Any]] = {"type": "chacha20-poly1305"}
 
     @pytest.fixture
     def provider(self, server: VaultServer, tmp_path: Path) -> KeyProvider:
@@ -226,7 +226,11 @@ def test_a_server_that_is_gone_is_unavailable_and_back_it_serves(server: VaultSe
     wrapped = provider.wrap(server.make_key("outage"), b"x", b"")
     server.kill()
     try:
-        for call in (lambda: provider.unwrap("outage", wrapped, b""), lambda: provider.wrap("outage", b"x", b"")):
+        calls: tuple[Callable[[], bytes], ...] = (
+            lambda: provider.unwrap("outage", wrapped, b""),
+            lambda: provider.wrap("outage", b"x", b""),
+        )
+        for call in calls:
             with pytest.raises(KeyProviderUnavailable):
                 call()
     finally:

@@ -53,7 +53,7 @@ NASTY = " a<b>&\"c' é/+%\r\n\t]]>"
 def seen(operation: str, body: bytes) -> dict[str, Any]:
     """What botocore makes of `body`, without its bookkeeping."""
     response = {"status_code": 200, "headers": {}, "body": body}
-    parsed = create_parser("rest-xml").parse(response, MODEL.operation_model(operation).output_shape)
+    parsed: dict[str, Any] = create_parser("rest-xml").parse(response, MODEL.operation_model(operation).output_shape)
     parsed.pop("ResponseMetadata", None)
     return parsed
 
@@ -286,7 +286,7 @@ def test_results_about_single_objects() -> None:
 
 
 def test_deletion_results() -> None:
-    outcomes = [
+    outcomes: list[DeletedObject | DeletionError] = [
         DeletedObject("a"),
         DeletedObject("b", "v1", True, "v1"),
         DeletionError("c", "AccessDenied", "Access Denied", "v2"),
@@ -303,7 +303,7 @@ def test_deletion_results() -> None:
 def test_errors() -> None:
     error = ErrorDocument("NoSuchKey", "The <key> does not exist.", "/b/k", "R1", "H1", (("Key", NASTY),))
     response = {"status_code": 404, "headers": {}, "body": error.render()}
-    parsed = create_parser("rest-xml").parse(response, MODEL.operation_model("GetObject").output_shape)
+    parsed: dict[str, Any] = create_parser("rest-xml").parse(response, MODEL.operation_model("GetObject").output_shape)
     assert parsed["Error"] == {
         "Code": "NoSuchKey",
         "Message": "The <key> does not exist.",

@@ -15,6 +15,7 @@ from rs3d.crypto.masterkey import MasterKey
 from rs3d.crypto.providers.directory import KeyDirectory
 from rs3d.crypto.providers.keyring import Keyring
 from rs3d.crypto.providers.keyringfile import UnderMasterKey
+from rs3d.crypto.providers.protocol import KeyProvider
 from rs3d.engine import EngineConfig, StorageEngine
 from rs3d.engine.library import open_store_parts
 from rs3d.engine.requests import (
@@ -60,7 +61,7 @@ class Keys:
         self.local = ring("local")
         self.remote = RemoteKeyring(ring("remote"))
         self.now = now
-        providers = {"local": self.local, "remote": self.remote}
+        providers: dict[str, KeyProvider] = {"local": self.local, "remote": self.remote}
         self.directory = KeyDirectory(providers, default_provider="local", clock=lambda: self.now[0])
         for provider in (self.local, self.remote.keyring):
             provider.create("k")

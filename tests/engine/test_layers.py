@@ -6,6 +6,7 @@ import os
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,12 @@ async def test_a_blob_that_was_open_before_is_read_by_one_job_or_none(
         assert await read() == data
         started: list[object] = []
         start = Threads.start
-        monkeypatch.setattr(Threads, "start", lambda self, call: started.append(call) or start(self, call))
+
+        def noted(threads: Threads, call: Any) -> Any:
+            started.append(call)
+            return start(threads, call)
+
+        monkeypatch.setattr(Threads, "start", noted)
         assert await read() == data
         needs_none = reads_without_waiting(tmp_path) or (delivery is Delivery.SPANS and not settings)
         assert len(started) == (0 if needs_none else 1)

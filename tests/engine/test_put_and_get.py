@@ -59,7 +59,7 @@ async def test_spans_are_pieces_of_files(engine: StorageEngine) -> None:
 async def test_one_piece_is_offered_as_a_single_span(engine: StorageEngine) -> None:
     await engine.put_object("bucket", "key", noise(60_000))
     async with await engine.open_object("bucket", "key", delivery=Delivery.SPANS) as reader:
-        assert reader.single is not None
+        assert isinstance(reader.single, FileSpan)
         assert (reader.single.offset, reader.single.length) == (0, 60_000)
 
 

@@ -176,8 +176,8 @@ def test_a_sidecar_that_stands_twice_is_read_from_either_copy() -> None:
         damaged = bytearray(raw)
         damaged[offset] ^= 4
         with pytest.raises(RecordDamaged):
-            sc.decode_sidecar(damaged, what="test")
-        found, wanted = sc.decode_either(damaged, what="test")
+            sc.decode_sidecar(bytes(damaged), what="test")
+        found, wanted = sc.decode_either(bytes(damaged), what="test")
         assert (found.leaves, wanted) == (decoded.leaves, raw)
 
 
@@ -187,4 +187,4 @@ def test_a_sidecar_whose_copies_are_both_damaged_is_damaged() -> None:
     raw[60] ^= 1
     raw[len(raw) // 2 + 60] ^= 1
     with pytest.raises(RecordDamaged):
-        sc.decode_either(raw, what="test")
+        sc.decode_either(bytes(raw), what="test")

@@ -25,7 +25,7 @@ from rs3d.rio.decoder import Decoder
 from rs3d.rio.encryption import Cipher
 from rs3d.rio.errors import KeyMissing, StreamDamaged
 from rs3d.rio.keys import WRAPPED_BYTES, EncryptionKey
-from rs3d.rio.plans import CompressPlan, EncryptPlan, ParityPlan
+from rs3d.rio.plans import CompressPlan, EncryptPlan, LayerPlan, ParityPlan
 from rs3d.rio.segments import SegmentDecoder
 from rs3d.s3.conditions import parse_etags
 from rs3d.s3.copysource import parse_copy_source
@@ -59,7 +59,7 @@ def reads(read: Callable[[bytes], Any], *refusals: type[Exception]) -> Callable[
 
 # ---------------------------------------------------------------------------------------------------------- layers
 
-_STACKS: Final = (
+_STACKS: Final[tuple[list[LayerPlan], ...]] = (
     [CompressPlan(Codec.ZSTD, 1, FRAME)],
     [CompressPlan(Codec.LZ4, None, FRAME)],
     [CompressPlan(Codec.DEFLATE, 1, FRAME)],

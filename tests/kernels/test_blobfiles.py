@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -38,13 +39,13 @@ def data(directory: int) -> Iterator[int]:
     os.close(descriptor)
 
 
-def finish(data: int, directory: int, name: str, sidecar: bytes | memoryview, **how: int) -> None:
+def finish(data: int, directory: int, name: str, sidecar: bytes | memoryview, **how: Any) -> None:
     """As the kernel's, which closes what it was given if it succeeds: here its own descriptors."""
-    given = [os.dup(descriptor) if descriptor >= 0 else descriptor for descriptor in (data, directory)]
+    data, directory = (os.dup(descriptor) if descriptor >= 0 else descriptor for descriptor in (data, directory))
     try:
-        blobfiles.finish(*given, name, sidecar, **how)
+        blobfiles.finish(data, directory, name, sidecar, **how)
     except BaseException:
-        for descriptor in given:
+        for descriptor in (data, directory):
             if descriptor >= 0:
                 os.close(descriptor)
         raise

@@ -97,7 +97,7 @@ def test_one_receiving_at_a_time_into_what_can_be_written_and_no_negative_patien
     with pytest.raises(ValueError, match="not a time"):
         receiver.receive(near.fileno(), bytearray(1), -1)
     with pytest.raises(BufferError):
-        receiver.receive(near.fileno(), b"constant", 0)  # type: ignore[arg-type]
+        receiver.receive(near.fileno(), b"constant", 0)
     thread, _ = begun(receiver, near, bytearray(2))
     sockets[1].send(b"1")
     while not is_taken(near):

@@ -151,7 +151,7 @@ def test_rows_of_a_key_are_named_as_the_slow_modules_name_them() -> None:
 def test_keys_and_types_that_are_not_plain_text_have_no_short_way(text: bytes) -> None:
     put = random_put(random.Random(9), payload=b"payload")
     for name in ("key", "content_type"):
-        changed = dataclasses.replace(put, **{name: text})
+        changed = dataclasses.replace(put, **{name: text})  # type: ignore[arg-type]
         assert row_key(changed.message) is None
 
 

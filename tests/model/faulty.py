@@ -13,7 +13,7 @@ import copy
 import errno
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -148,7 +148,7 @@ class FaultyMachine(VersionsMachine):
     def attempt_upkeep(self, data: st.DataObject, fault: Fault) -> None:
         self.attempt([self._suspend, self._collect, self._compact], data, fault)
 
-    def attempt(self, kinds: list[Callable[[st.DataObject], Attempt]], data: st.DataObject, fault: Fault) -> None:
+    def attempt(self, kinds: Sequence[Callable[[st.DataObject], Attempt]], data: st.DataObject, fault: Fault) -> None:
         """A request with a fault in it; then the store is opened again."""
         uploads_of_rules = set(self.open_uploads)
         tried = data.draw(st.sampled_from(kinds), label="what")(data)

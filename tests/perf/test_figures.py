@@ -51,7 +51,7 @@ def test_rows_tell_their_rounds_both_spreads_and_the_highest_peak() -> None:
     rates = ((100, 20), (200, 10), (150, 40))
     [row] = medians([figure("rs3d", rate, cpu, round_number=n) for n, (rate, cpu) in enumerate(rates)])
     assert (row.rounds, row.requests_per_s, row.cpu_us_per_request, row.peak_mib) == (3, 150, 20, 12)
-    assert (row.rate_spread, row.cpu_spread) == (pytest.approx(100 / 150), pytest.approx(30 / 20))
+    assert (row.rate_spread, row.cpu_spread) == pytest.approx((100 / 150, 30 / 20))
 
 
 def test_the_plot_shows_rs3d_against_the_best_peer(tmp_path: Path) -> None:
@@ -105,4 +105,4 @@ def test_rest_is_the_quietest_of_several_windows(monkeypatch: pytest.MonkeyPatch
     used = {1: iter([0.0, 0.9, 0.9, 1.0, 1.0, 1.5]), 2: iter([0.0] * 6)}
     monkeypatch.setattr("processes.cpu_s", lambda root: next(used[root]))
     busy, quiet = idle_shares([1, 2], looks=3)
-    assert (busy, quiet) == (pytest.approx(0.1), 0.0)
+    assert (busy, quiet) == pytest.approx((0.1, 0.0))

@@ -243,7 +243,8 @@ def test_impossible_frame_sizes_are_refused(value: int | str | None) -> None:
 
 
 def test_another_length_than_the_layer_had_is_never_believed() -> None:
-    for plans in (*DETECTING.values(), [ParityPlan(3, 1, 512)]):
+    stacks: list[list[LayerPlan]] = [*DETECTING.values(), [ParityPlan(3, 1, 512)]]
+    for plans in stacks:
         stored, recipe = encoded(plans, WORDS)
         for length in (0, 1, len(WORDS) - 1, len(WORDS) + 1, 3 * len(WORDS), 1 << 47, 1 << 60):
             with pytest.raises((StreamDamaged, FormatUnknown)):

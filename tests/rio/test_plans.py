@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -70,7 +71,8 @@ def test_a_recipe_is_complete_only_after_the_end_and_the_end_comes_once() -> Non
     with pytest.raises(StreamClosed):
         _ = encoder.recipe
     encoder.finish()
-    for call in (encoder.finish, lambda: encoder.encode(b"more")):
+    calls: tuple[Callable[[], object], ...] = (encoder.finish, lambda: encoder.encode(b"more"))
+    for call in calls:
         with pytest.raises(StreamClosed):
             call()
 
@@ -87,7 +89,8 @@ def test_an_error_of_a_layer_is_final() -> None:
     layer = encoder.layers[0]
     assert isinstance(layer, TreeLayer)
     layer.encode = fail  # type: ignore[assignment, method-assign]
-    for call in (lambda: encoder.encode(b"bytes"), encoder.finish):
+    calls: tuple[Callable[[], object], ...] = (lambda: encoder.encode(b"bytes"), encoder.finish)
+    for call in calls:
         with pytest.raises(MemoryError):
             call()
     assert first.value is not None
@@ -95,7 +98,7 @@ def test_an_error_of_a_layer_is_final() -> None:
 
 def test_every_layer_reports_bytes_and_time() -> None:
     data = contents(300_000)
-    plans = [CompressPlan(Codec.ZSTD, 3, FRAME), EncryptPlan(KEY), ParityPlan(4, 2, 4096)]
+    plans: list[LayerPlan] = [CompressPlan(Codec.ZSTD, 3, FRAME), EncryptPlan(KEY), ParityPlan(4, 2, 4096)]
     encoder = build_encoder(plans, context=CONTEXT)
     stored = b"".join(bytes(piece) for piece in (*map(bytes, encoder.encode(data)), *encoder.finish()))
     compress, encrypt, parity = encoder.reports

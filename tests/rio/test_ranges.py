@@ -105,7 +105,11 @@ def test_every_range_is_what_was_given(compression: str, encryption: str, outer:
 
 def test_large_frames_and_pages_of_the_index_join_well() -> None:
     data = contents(9_000_000)
-    for plans in ([CompressPlan(Codec.LZ4, None, 4096)], [CompressPlan(Codec.LZ4), EncryptPlan(KEY), ParityPlan()]):
+    stacks: tuple[list[LayerPlan], ...] = (
+        [CompressPlan(Codec.LZ4, None, 4096)],
+        [CompressPlan(Codec.LZ4), EncryptPlan(KEY), ParityPlan()],
+    )
+    for plans in stacks:
         stored, recipe = encoded(plans, data)
         decoder = Decoder(recipe, len(stored), context=CONTEXT, keys=KEYS)
         at = 0

@@ -106,7 +106,8 @@ def test_strange_bytes_give_an_error_or_the_right_bytes(seed: int) -> None:
 def test_strange_streams_give_documented_errors_or_the_right_bytes() -> None:
     chance = random.Random(5)
     data = contents(20_000, 5)
-    for stack in (STACKS[0], [CompressPlan(Codec.LZ4, None, FRAME)], []):
+    stacks: list[list[LayerPlan]] = [STACKS[0], [CompressPlan(Codec.LZ4, None, FRAME)], []]
+    for stack in stacks:
         keys = {"": KEY} if stack == STACKS[0] else {}
         stored = encode(stack, data)
         for _ in range(250):

@@ -25,7 +25,7 @@ from rs3d.engine.requests import (
 from rs3d.errors import MasterKeyWrong, OutcomeUnknown
 from rs3d.services import masterkeys
 from rs3d.services.masterkeys import MasterKeyService
-from rs3d.stores.layoutmeta import read_store_meta
+from rs3d.stores.layoutmeta import read_store_meta, replace_store_meta
 from rs3d.types.operations import PutSetting
 from tests.engine.conftest import SMALL_LIMITS, SMALL_STORE
 
@@ -185,7 +185,7 @@ async def test_a_rotation_that_was_cut_off_makes_what_names_the_key_durable_befo
         with pytest.raises(OutcomeUnknown):
             await service.settle()
         assert read_store_meta(str(root)).master_key_id == new.id and not service.epochs()[-1].resealed_ns
-        replace = masterkeys.replace_store_meta
+        replace = replace_store_meta
 
         def replaced(*arguments: Any) -> None:
             done.append("store.meta")

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from rs3d.errors import CommitterGone
+from rs3d.errors import CommitterGone, Rs3dError
 from rs3d.services.compaction import CompactionService
 from rs3d.services.readers import ReaderCheck
 from rs3d.services.running import FIRST_PAUSE_S, LONGEST_PAUSE_S, ServiceState, run_service
@@ -85,6 +85,12 @@ class Committer:
         await trio.lowlevel.checkpoint()
         self.operations.append(operation)
         return self._answer(operation)
+
+    def submit(self, operation: Operation, settle: Callable[[Outcome | Rs3dError], None]) -> bool:
+        raise AssertionError("a service waits for its commits")
+
+    def send_submitted(self) -> None:
+        raise AssertionError("nothing was submitted")
 
 
 class Catalog:

@@ -20,6 +20,8 @@ from rs3d.stores.logreader import LogReader
 from rs3d.stores.messages import decode_operation, encode_operation
 from rs3d.stores.outcomes import decode_outcome
 from rs3d.stores.putmessage import PutMessage
+from rs3d.stores.smallput import SmallPut
+from rs3d.stores.smallremoval import SmallRemoval
 from rs3d.types import operations as ops
 from rs3d.types.buckets import Versioning
 from rs3d.types.identifiers import BlobId, BucketId, Epoch, OperationId, SegmentId, UploadId, VersionId
@@ -41,7 +43,7 @@ OTHER = CanonicalId("cd" * 32)
 ETAG = "0123456789abcdef" * 2
 
 
-def _as_received(operation: ops.Operation) -> ops.Operation | PutMessage:
+def _as_received(operation: ops.Operation) -> ops.Operation | PutMessage | SmallPut | SmallRemoval:
     """What a worker sends is not the same object that the committer gets: nothing may hang on its identity."""
     return decode_operation(memoryview(b"".join(encode_operation(operation, 0)))).operation
 

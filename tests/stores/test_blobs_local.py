@@ -321,7 +321,7 @@ def test_store_rule_07_what_is_quarantined_is_listed_with_its_origin_and_can_be_
     assert first.note is not None
     assert (first.blob, first.origin.key, first.note.reason) == (BLOB, "key-1", "reason 1")
     assert (second.info, second.kinds) == (None, frozenset(BlobFile))
-    assert (third.note, third.kinds) == (None, {BlobFile.META})
+    assert (third.note, third.kinds) == (None, frozenset({BlobFile.META}))
     reader = store.quarantined.open(BLOB)
     buffer = bytearray(3)
     reader.read_into(0, memoryview(buffer))

@@ -58,7 +58,7 @@ def reopen(store: CommittedStore) -> int:
     return store.opened.recovered.applied
 
 
-def keys_after_a_cut(store: CommittedStore, data: bytes) -> list[str]:
+def keys_after_a_cut(store: Filled, data: bytes) -> list[str]:
     """The power was cut, and that is what is left of the catalog's file."""
     bucket = store.bucket_id
     die(store)
@@ -102,11 +102,10 @@ def test_whatever_mixture_a_cut_leaves_nothing_is_lost(filled: Filled, names: st
     old, new = filled.synced, data_of(filled).read_bytes()
     front = {"old names": old, "new names": new, "names of two ages": old[:PAGE] + new[PAGE : 2 * PAGE]}[names]
     length = len(old) if pages == "old pages" else len(new)
-    chosen = {"old pages": lambda at: False, "new pages": lambda at: True, "every second page": lambda at: at % 2}[
-        pages
-    ]
+    remainders = {"old pages": (), "new pages": (0, 1), "every second page": (1,)}[pages]
     left = b"".join(
-        (new if chosen(at) else old)[at * PAGE : (at + 1) * PAGE] or bytes(PAGE) for at in range(2, length // PAGE)
+        (new if at % 2 in remainders else old)[at * PAGE : (at + 1) * PAGE] or bytes(PAGE)
+        for at in range(2, length // PAGE)
     )
     assert keys_after_a_cut(filled, front[: 2 * PAGE] + left) == filled.expected
     filled.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -198,7 +199,7 @@ def test_store_rule_10_only_segments_of_closed_epochs_are_swept(store: Committed
 
 def test_a_blob_is_committed_once(store: CommittedStore, bucket: BucketId) -> None:
     blob = store.put_blob(bucket, "key", 5)
-    again = {"placement": Extent(blob, 0, 5), "size": 5, "new_blobs": (ops.NewBlob(blob, 5),)}
+    again: dict[str, Any] = {"placement": Extent(blob, 0, 5), "size": 5, "new_blobs": (ops.NewBlob(blob, 5),)}
     with pytest.raises(errors.InvalidArgument, match="before"):
         store.put(bucket, "other", **again)
     store.remove(bucket, "key")
@@ -293,7 +294,7 @@ def test_store_rule_04_a_patch_names_the_revision_it_read(store: CommittedStore,
     with store.view() as view:
         version = view.latest(bucket, "key")
     assert version is not None
-    patch = {"bucket": bucket, "key": "key", "version": version.version}
+    patch: dict[str, Any] = {"bucket": bucket, "key": "key", "version": version.version}
     store.commit(ops.PatchVersion(id=store.id(), mutable=MutablePart(tags=(("a", "b"),)), **patch))
     with pytest.raises(errors.StaleRevision):
         store.commit(ops.PatchVersion(id=store.id(), mutable=MutablePart(), **patch))
@@ -313,12 +314,12 @@ def test_store_rule_04_a_patch_names_the_revision_it_read(store: CommittedStore,
         ({"placement": Inline(5, payload=b"four")}, errors.InvalidArgument),
         ({"mutable": MutablePart(storage_class="CHEAP")}, errors.InvalidArgument),
         ({"meta": ObjectMeta(size_bytes=-1, etag=ETAG, owner=OWNER)}, errors.InvalidArgument),
-        ({"meta": ObjectMeta(size_bytes=1, etag=ETAG, owner=OWNER[:10])}, errors.InvalidArgument),
+        ({"meta": ObjectMeta(size_bytes=1, etag=ETAG, owner=CanonicalId(OWNER[:10]))}, errors.InvalidArgument),
         ({"placement": BlobSet(UploadId(Sequence(1), bytes(16)))}, errors.StaleSource),
     ],
 )
 def test_a_malformed_put_is_refused_and_leaves_nothing(
-    store: CommittedStore, bucket: BucketId, fields: dict[str, object], refusal: type[Exception]
+    store: CommittedStore, bucket: BucketId, fields: dict[str, Any], refusal: type[Exception]
 ) -> None:
     with pytest.raises(refusal):
         store.put(bucket, "key", **fields)

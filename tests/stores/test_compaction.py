@@ -7,6 +7,7 @@ import contextlib
 import errno
 from collections.abc import Iterator
 from pathlib import Path
+from types import GeneratorType
 
 import pytest
 
@@ -164,6 +165,7 @@ def test_store_rule_03_a_compaction_cut_short_anywhere_leaves_a_whole_store(stor
     bucket = busy_history(store)
     before = rows_without_positions(store.tables)
     work = compact(store.core, first=0, last=0, result=Compacted())
+    assert isinstance(work, GeneratorType)
     for _ in range(steps):
         next(work, None)
     store.close()

@@ -10,6 +10,7 @@ import pytest
 
 from rs3d.errors import BlobDamaged
 from rs3d.format import sidecar as sc
+from rs3d.kernels.crc import crc32c
 from rs3d.rio.encoder import build_encoder
 from rs3d.rio.encryption import Cipher
 from rs3d.rio.keys import EncryptionKey
@@ -128,7 +129,7 @@ def test_a_block_and_its_crc_that_agree_still_fail_the_merkle_root(tmp_path: pat
     raw[0] ^= 1
     found.data.write_bytes(raw)
     decoded = sc.decode_sidecar(found.written[1], what="test")
-    crcs = sc.crc32c(raw[: sc.BLOCK_BYTES]).to_bytes(4, "little") + decoded.block_crcs[4:]
+    crcs = crc32c(raw[: sc.BLOCK_BYTES]).to_bytes(4, "little") + decoded.block_crcs[4:]
     found.meta.write_bytes(sc.encode_sidecar(decoded.info, decoded.origin, crcs, decoded.leaves))
     with pytest.raises(BlobDamaged, match="SHA-256 of leaf 0"):
         found.mend()

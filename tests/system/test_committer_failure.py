@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,13 @@ def test_writes_are_refused_while_no_committer_can_start_and_accepted_again_afte
         killed = server.children()["committer"]
         os.kill(killed, signal.SIGKILL)
         wait_until(lambda: server.children().get("committer") != killed)
-        for write in (
+        writes: tuple[Callable[[], object], ...] = (
             lambda: client.put_object(Bucket="kept", Key="k", Body=b"small"),
             lambda: client.put_object(Bucket="kept", Key="large", Body=bytes(300_000)),
             lambda: client.delete_object(Bucket="kept", Key="k"),
             lambda: client.create_multipart_upload(Bucket="kept", Key="parts"),
-        ):
+        )
+        for write in writes:
             with pytest.raises(ClientError) as refused:
                 write()
             answer = refused.value.response["ResponseMetadata"]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def test_a_multipart_upload_becomes_one_object(client: Any) -> None:
 
 def test_s3_anonymous_requests_are_refused_everywhere(server: MiniProcess, client: Any) -> None:
     anonymous = s3_client(server, config=Config(signature_version=UNSIGNED, retries={"max_attempts": 1}))
-    calls = (
+    calls: tuple[Callable[[], object], ...] = (
         lambda: anonymous.list_buckets(),
         lambda: anonymous.create_bucket(Bucket="anonymous"),
         lambda: anonymous.list_objects_v2(Bucket="photos"),

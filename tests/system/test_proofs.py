@@ -14,7 +14,8 @@ from rs3d.testing import MiniProcess
 from tests.engine.bodies import noise
 from tests.oracles import merkle as oracle
 from tests.system.clients import s3_client
-from tests.system.test_scrub import flip, refusal, rs3d
+from tests.system.scrubbing import rs3d
+from tests.system.test_scrub import flip, refusal
 
 LARGE = 3 * 1024 * 1024 + 5
 ROOT_HEADER = "x-rs3d-merkle-root"

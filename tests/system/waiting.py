@@ -12,7 +12,7 @@ T = TypeVar("T")
 PATIENCE_S = 180.0
 
 
-def wait_until(look: Callable[[], T], *, patience_s: float = PATIENCE_S) -> T:
+def wait_until(look: Callable[[], T | None], *, patience_s: float = PATIENCE_S) -> T:
     """The first true answer of `look`.
 
     Raises:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import boto3
 import httpx
@@ -253,7 +254,8 @@ def test_pitfall_d9_no_marker_lies_on_the_disk_or_in_the_log(
     kms: Kms, store: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        for number, wanted in enumerate((NAMED, DSSE, {**NAMED, "BucketKeyEnabled": True})):
+        asked: tuple[dict[str, Any], ...] = (NAMED, DSSE, {**NAMED, "BucketKeyEnabled": True})
+        for number, wanted in enumerate(asked):
             for body in (MARKER, MARKER * 3000):
                 key = f"{number}-{len(body)}"
                 kms.client.put_object(Bucket=kms.bucket, Key=key, Body=body, **wanted)

@@ -236,7 +236,8 @@ def test_d24_a_repeated_complete_answers_the_same(client: Any, bucket: str) -> N
 
 def test_a_complete_without_a_list_of_parts_is_malformed(client: Any, bucket: str) -> None:
     upload = client.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
-    for arguments in ({}, {"MultipartUpload": {"Parts": []}}):
+    without: tuple[dict[str, Any], ...] = ({}, {"MultipartUpload": {"Parts": []}})
+    for arguments in without:
         with pytest.raises(ClientError) as refused:
             client.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, **arguments)
         assert refused.value.response["Error"]["Code"] == "MalformedXML"

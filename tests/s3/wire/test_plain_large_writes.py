@@ -39,7 +39,7 @@ def stored(monkeypatch: pytest.MonkeyPatch, root: Caller, bucket: str) -> Iterat
             ends.append(result is not None)
             done(result, received)
 
-        return put(*arguments[:-1], ended)  # type: ignore[arg-type]
+        return put(*arguments[:-1], ended)  # type: ignore[arg-type, call-arg]
 
     assert root.put(f"/{bucket}/opener", LARGE, THE_LONG_WAY).status == 200
     monkeypatch.setattr(LargeWrites, "put", watched)

@@ -199,7 +199,7 @@ def test_a_write_that_the_commit_refuses_is_run_again_the_long_way(
 
     def refused(*arguments: object) -> bytes | None:
         settle: Callable[[Outcome | Rs3dError], None] = arguments[-1]  # type: ignore[assignment]
-        return put(*arguments[:-1], lambda _: settle(SlowDown(what="a test")))  # type: ignore[arg-type]
+        return put(*arguments[:-1], lambda _: settle(SlowDown(what="a test")))  # type: ignore[arg-type, call-arg]
 
     monkeypatch.setattr(SmallWrites, "put", refused)
     with Connection(root.address) as connection:
