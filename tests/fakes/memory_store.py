@@ -206,19 +206,6 @@ class MemorySnapshot:
     def inline_payload(self, version: ObjectVersion) -> bytes:
         return self._state.payloads[version.version]
 
-    def stored_bucket(self, name: bytes) -> bytes | None:
-        return None  # no row of this catalog has a stored form
-
-    def stored_latest(self, row_key: bytes) -> bytes | None:
-        return None
-
-    def latest_with_payload(self, bucket: BucketId, key: str) -> tuple[ObjectVersion, PayloadPlace | None] | None:
-        latest = self.latest(bucket, key)
-        return None if latest is None or latest.kind is not VersionKind.OBJECT else (latest, None)
-
-    def known_payload(self, payload: PayloadPlace) -> bytes | None:
-        return None
-
     def blob_references(self, blob: BlobId) -> int:
         return self._state.references.get(blob, 0)
 
