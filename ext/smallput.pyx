@@ -1,4 +1,4 @@
-"""What a put of a small object writes: see smallput.pyi for the contract."""
+"""What a put writes whose record is small: see smallput.pyi for the contract."""
 cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -25,6 +25,13 @@ cdef enum:
     KEY_BYTES_AT = 133
     TYPE_BYTES_AT = 135
     FIXED_BYTES = 137
+    # What stands in place of a payload that is stored as a blob (rs3d/stores/blobput.py BLOB).
+    NUMBER_AT = 8
+    CLIENT_BYTES_AT = 12
+    STORED_BYTES_AT = 20
+    DISK_BYTES_AT = 28
+    BLOB_BYTES = 36
+    BLOB_ID_BYTES = 12
     TOKEN_BYTES = 16
     DIGEST_BYTES = 32
     # The record (FORMAT.md sections "Log record" and "Record bodies").
@@ -39,12 +46,14 @@ cdef enum:
     KIND_OBJECT = 1
     FLAG_NULL = 1
     PLACED_INLINE = 1
+    PLACED_EXTENT = 2
+    PLACEMENT_ID_BYTES = 24
     ETAG_MD5 = 1
     MOST_KEY_BYTES = 462
     MOST_TYPE_BYTES = 512
-    # Names, numbers and digests of a body take some 560 bytes beside key, type and mutable part.
+    # Names, numbers and digests of a body take some 660 bytes beside key, type and mutable part.
     MOST_MUTABLE_BYTES = 256
-    BODY_ROOM = 2048
+    BODY_ROOM = 2304
 
 
 cdef inline uint32_t crc32c(uint32_t seed, const void *data, size_t length) noexcept nogil:
@@ -99,7 +108,7 @@ cdef class SmallPuts:
 
     def append(self, bytearray log not None, const unsigned char[::1] message not None, uint64_t counter,
                uint64_t answered_below, uint64_t sequence, uint64_t now_ns, bint null, bint reports, uint32_t seed,
-               uint32_t previous_crc, uint32_t segment, uint32_t offset):
+               uint32_t previous_crc, uint32_t segment, uint32_t offset, bint is_blob):
         cdef unsigned char body[BODY_ROOM]
         cdef unsigned char row[VERSION_BYTES]
         cdef size_t length = message.shape[0]
@@ -115,14 +124,20 @@ cdef class SmallPuts:
         if memchr(key, 0, key_bytes) != NULL:
             raise ValueError("a put of a small object with a key that has to be escaped")
         cdef const unsigned char *payload = key + key_bytes + type_bytes
-        cdef size_t size = length - FIXED_BYTES - key_bytes - type_bytes
-        cdef uint32_t payload_crc = crc32c(0, payload, size) if size else 0
+        cdef const unsigned char *blob = payload
+        cdef size_t payload_bytes = length - FIXED_BYTES - key_bytes - type_bytes
+        cdef uint32_t payload_crc = crc32c(0, payload, payload_bytes) if payload_bytes else 0
         if payload_crc != load_big(m + CRC_AT, 4):
             raise ValueError("the payload of a small object changed on its way to the committer")
+        cdef uint64_t size = payload_bytes
+        if is_blob:
+            if payload_bytes != BLOB_BYTES:
+                raise ValueError("a put of a blob is cut")
+            size, payload_bytes, payload_crc = load_big(blob + CLIENT_BYTES_AT, 8), 0, 0
 
         cdef size_t etag_bytes = 16 if m[ETAG_KIND_AT] == ETAG_MD5 else DIGEST_BYTES
         cdef unsigned char *at = body
-        at[0] = 0x8A  # ten fields; msgspec leaves out those at their defaults
+        at[0] = 0x8B if is_blob else 0x8A  # so many fields; msgspec leaves out those at their defaults
         at = put_name(at + 1, "operation")
         at[0] = 0x93
         at = put_uint(put_uint(put_uint(at + 1, load_big(m, 8)), counter), answered_below)
@@ -154,23 +169,32 @@ cdef class SmallPuts:
         at = put_uint(put_name(at, "last_modified_ns"), 0)
         at = put_name(at, "mutable")
         at = put_raw(at, PyBytes_AS_STRING(self.mutable), PyBytes_GET_SIZE(self.mutable))
-        at = put_name(at, "inline")
-        at[0] = 0x82 if payload_crc else 0x81
-        at = put_uint(put_name(at + 1, "stored_bytes"), size)
-        if payload_crc:
-            at = put_uint(put_name(at, "block_crc32c"), payload_crc)
+        if is_blob:
+            at = put_name(at, "extent")
+            at[0] = 0x83
+            at = put_uint(put_name(put_blob_id(at + 1, blob), "offset"), 0)
+            at = put_name(put_uint(put_name(at, "length"), size), "new_blobs")
+            at[0], at[1] = 0x91, 0x83
+            at = put_uint(put_name(put_blob_id(at + 2, blob), "stored_bytes"), load_big(blob + STORED_BYTES_AT, 8))
+            at = put_uint(put_name(at, "disk_bytes"), load_big(blob + DISK_BYTES_AT, 8))
+        else:
+            at = put_name(at, "inline")
+            at[0] = 0x82 if payload_crc else 0x81
+            at = put_uint(put_name(at + 1, "stored_bytes"), size)
+            if payload_crc:
+                at = put_uint(put_name(at, "block_crc32c"), payload_crc)
 
         cdef size_t body_bytes = at - body, start = PyByteArray_GET_SIZE(log)
-        cdef size_t padding = -(HEAD_BYTES + body_bytes + size) & 7
+        cdef size_t padding = -(HEAD_BYTES + body_bytes + payload_bytes) & 7
         cdef uint32_t crc
-        PyByteArray_Resize(log, start + HEAD_BYTES + body_bytes + size + padding)
+        PyByteArray_Resize(log, start + HEAD_BYTES + body_bytes + payload_bytes + padding)
         cdef unsigned char *head = <unsigned char *>PyByteArray_AS_STRING(log) + start
         at = put_big(put_big(head + CHECKED_FROM, previous_crc, 4), VERSION_PUT, 2)
         at = put_big(put_big(at, 0, 2), sequence, 8)
-        at = put_big(put_big(put_big(put_big(at, body_bytes, 4), size, 4), payload_crc, 4), 0, 4)
+        at = put_big(put_big(put_big(put_big(at, body_bytes, 4), payload_bytes, 4), payload_crc, 4), 0, 4)
         at = put_raw(at, body, body_bytes)
         crc = crc32c(seed, head + CHECKED_FROM, at - head - CHECKED_FROM)
-        put_zeros(put_raw(at, payload, size), padding)
+        put_zeros(put_raw(at, payload, payload_bytes), padding)
         put_big(put_big(head, RECORD_MAGIC, 4), crc, 4)
 
         current_key = PyBytes_FromStringAndSize(NULL, 8 + key_bytes)
@@ -181,16 +205,19 @@ cdef class SmallPuts:
 
         row[0], row[1] = KIND_OBJECT, FLAG_NULL if null else 0
         at = put_raw(put_big(put_big(row + 2, size, 8), now_ns, 8), m + TOKEN_AT, TOKEN_BYTES)
-        at = put_place(at, segment, offset, HEAD_BYTES + body_bytes, size)
+        at = put_place(at, segment, offset, HEAD_BYTES + body_bytes, payload_bytes)
         at = put_etag(put_zeros(at, 16), m, etag_bytes)  # place of the state, revision
         at[0] = 0  # class
         at = put_zeros(put_raw(at + 1, m + OWNER_AT, DIGEST_BYTES), 2)
-        at[0] = PLACED_INLINE
-        put_zeros(at + 1, 24 + 1 + 8)
+        at[0] = PLACED_EXTENT if is_blob else PLACED_INLINE
+        if is_blob:
+            put_zeros(put_raw(at + 1, blob, BLOB_ID_BYTES), PLACEMENT_ID_BYTES - BLOB_ID_BYTES + 1 + 8)
+        else:
+            put_zeros(at + 1, PLACEMENT_ID_BYTES + 1 + 8)
         version = sealed(self.versions_seed, version_key, row, VERSION_BYTES)
 
         at = put_big(put_big(put_big(row, size, 8), now_ns, 8), sequence, 8)
-        at = put_place(at, segment, offset, HEAD_BYTES + body_bytes, size)
+        at = put_place(at, segment, offset, HEAD_BYTES + body_bytes, payload_bytes)
         at = put_etag(put_zeros(at, 12), m, etag_bytes)
         at[0] = 0
         at = put_zeros(put_raw(at + 1, m + OWNER_AT, DIGEST_BYTES), 2)
@@ -208,7 +235,13 @@ cdef class SmallPuts:
         at = put_uint(put_flag(put_flag(at, reports), False), now_ns)
         at = put_hex(put_text_head(at, 2 * etag_bytes), m + ETAG_AT, etag_bytes)
         outcome = PyBytes_FromStringAndSize(<const char *>body, at - body)
-        return crc, HEAD_BYTES + body_bytes, size, version_key, version, current_key, current, outcome
+        return crc, HEAD_BYTES + body_bytes, payload_bytes, size, version_key, version, current_key, current, outcome
+
+
+cdef inline unsigned char *put_blob_id(unsigned char *at, const unsigned char *blob) noexcept nogil:
+    at = put_name(at, "blob")
+    at[0] = 0x92
+    return put_uint(put_uint(at + 1, load_big(blob, 8)), load_big(blob + NUMBER_AT, 4))
 
 
 cdef inline unsigned char *put_place(unsigned char *at, uint32_t segment, uint32_t offset, size_t head_bytes,
@@ -229,9 +262,9 @@ def selftest():
     message = bytearray(FIXED_BYTES) + b"k" + b"123456789"
     message[ETAG_KIND_AT], message[CRC_AT:CRC_AT + 4], message[KEY_BYTES_AT + 1] = 1, b"\xe3\x06\x92\x83", 1
     log = bytearray()
-    crc, head, size, version_key, version, current_key, current, outcome = SmallPuts(0, 0, b"\x80").append(
-        log, message, 1, 1, 2, 3, True, False, 0, 0, 1, 4096)
-    if (head, size) != (len(log) - 9 - (-(head + 9) & 7), 9) or log[head:head + 9] != b"123456789":
+    crc, head, payload, size, version_key, version, current_key, current, outcome = SmallPuts(0, 0, b"\x80").append(
+        log, message, 1, 1, 2, 3, True, False, 0, 0, 1, 4096, False)
+    if (head, payload, size) != (len(log) - 9 - (-(head + 9) & 7), 9, 9) or log[head:head + 9] != b"123456789":
         raise RuntimeError("smallput: a record was built wrongly")
     if int.from_bytes(log[4:8], "big") != crc or crc != crc32c(0, PyByteArray_AS_STRING(log) + CHECKED_FROM, head - 8):
         raise RuntimeError("smallput: wrong CRC of a record")
@@ -243,12 +276,21 @@ def selftest():
         raise RuntimeError("smallput: wrong outcome")
     if row_key(bytes(message)) != bytes(8) + b"k\0\0" or row_key(bytes(message[:-9])) is None:
         raise RuntimeError("smallput: a wrong key of rows")
+    placed = bytes(7) + b"\x05" + bytes(3) + b"\x06" + bytes(7) + b"\x07" + bytes(7) + b"\x08" + bytes(8)
+    blob_message = message[:FIXED_BYTES + 1] + placed
+    blob_message[CRC_AT:CRC_AT + 4] = crc32c(0, PyBytes_AS_STRING(placed), BLOB_BYTES).to_bytes(4, "big")
+    log = bytearray()
+    made = SmallPuts(0, 0, b"\x80").append(log, blob_message, 1, 1, 2, 3, True, False, 0, 0, 1, 4096, True)
+    if made[2:4] != (0, 7) or len(log) != made[1] + (-made[1] & 7):
+        raise RuntimeError("smallput: a record of a blob was built wrongly")
+    if made[5][136:149] != b"\x02" + placed[:BLOB_ID_BYTES]:
+        raise RuntimeError("smallput: a row of a blob was built wrongly")
     message[FIXED_BYTES] = 0xC3
     if row_key(bytes(message)) is not None:
         raise RuntimeError("smallput: a key that is not ASCII got a key of rows")
     message[FIXED_BYTES], message[FIXED_BYTES + 1] = 0x6B, message[FIXED_BYTES + 1] ^ 1
     try:
-        SmallPuts(0, 0, b"\x80").append(log, message, 1, 1, 2, 3, True, False, 0, 0, 1, 4096)
+        SmallPuts(0, 0, b"\x80").append(log, message, 1, 1, 2, 3, True, False, 0, 0, 1, 4096, False)
     except ValueError:
-        return 8
+        return 10
     raise RuntimeError("smallput: a changed payload passed")

@@ -34,10 +34,13 @@ cdef enum:
     PAYLOAD_BYTES_AT = 46
     STATE_SEGMENT_AT = 50
     PLACEMENT_AT = 136
+    BLOB_AT = 137
+    BLOB_ID_BYTES = 12
     RETENTION_AT = 161
     KIND_OBJECT = 1
     FLAG_NULL = 1
     PLACED_INLINE = 1
+    PLACED_EXTENT = 2
     # Names, numbers and the token take some 160 bytes beside the key.
     BODY_ROOM = 1024
 
@@ -81,7 +84,9 @@ def plain_version(uint32_t seed, bytes row_key not None, bytes key not None, byt
         return None
     if crc32c(crc32c(seed, k, key_bytes), row, VERSION_BYTES) != load_big(row + VERSION_BYTES, CRC_BYTES):
         return None
-    if row[0] != KIND_OBJECT or row[FLAGS_AT] != FLAG_NULL or row[PLACEMENT_AT] != PLACED_INLINE:
+    if row[0] != KIND_OBJECT or row[FLAGS_AT] != FLAG_NULL:
+        return None
+    if row[PLACEMENT_AT] != PLACED_INLINE and row[PLACEMENT_AT] != PLACED_EXTENT:
         return None
     if row[RETENTION_AT] or load_big(row + STATE_SEGMENT_AT, 4):
         return None
@@ -92,6 +97,7 @@ def plain_version(uint32_t seed, bytes row_key not None, bytes key not None, byt
         load_big(row + SIZE_AT, 8),
         load_big(row + SEGMENT_AT, 4),
         (record_bytes + 7) & ~<uint64_t>7,
+        PyBytes_FromStringAndSize(<const char *>row + BLOB_AT, BLOB_ID_BYTES if row[PLACEMENT_AT] == PLACED_EXTENT else 0),
     )
 
 
@@ -150,7 +156,7 @@ def selftest():
     row[SIZE_AT + 7], row[SEGMENT_AT + 3], row[HEAD_BYTES_AT + 3], row[PAYLOAD_BYTES_AT + 3] = 9, 1, 40, 9
     whole = bytes(key) + bytes(row)
     sealed = bytes(row) + crc32c(0, PyBytes_AS_STRING(whole), PyBytes_GET_SIZE(whole)).to_bytes(4, "big")
-    if plain_version(0, row_key, key, sealed) != (2, bytes(TOKEN_BYTES), 9, 1, 56):
+    if plain_version(0, row_key, key, sealed) != (2, bytes(TOKEN_BYTES), 9, 1, 56, b""):
         raise RuntimeError("smallremoval: a row was read wrongly")
     if plain_version(1, row_key, key, sealed) is not None:
         raise RuntimeError("smallremoval: a row of another table passed")

@@ -1,9 +1,10 @@
-"""What a put of a small object writes, in one pass over the message that asks for it: its record in the log, its two
-rows in the catalog, its outcome. To the byte what `rs3d.format.record`, `rs3d.format.rows` and `rs3d.stores.outcomes`
-make of the same put.
+"""What a put writes whose record is small, in one pass over the message that asks for it: its record in the log, its
+rows in `versions` and `current`, its outcome. The object lies in the record, or is a blob. To the byte what
+`rs3d.format.record`, `rs3d.format.rows` and `rs3d.stores.outcomes` make of the same put.
 
 Some 2 µs for 4 KiB; holds the GIL. Source: FORMAT.md sections "Log record", "Catalog rows", "Outcomes"; the message is
-laid out in `rs3d.stores.smallput`. Oracle: those modules, in `tests/kernels/test_smallput.py`.
+laid out in `rs3d.stores.smallput` and `rs3d.stores.blobput`. Oracle: the modules named first, in
+`tests/kernels/test_smallput.py`.
 """
 
 from typing import final
@@ -40,26 +41,28 @@ class SmallPuts:
         previous_crc: int,
         segment: int,
         offset: int,
-    ) -> tuple[int, int, int, bytes, bytes, bytes, bytes, bytes]:
+        is_blob: bool,
+    ) -> tuple[int, int, int, int, bytes, bytes, bytes, bytes, bytes]:
         """Append the record to `log`, padding included, as the first version of its key.
 
         Args:
             message: without the head of its packet; not kept.
             seed, previous_crc: as for `append_record`.
             segment, offset: where the record will lie.
+            is_blob: whether the message names a blob in the place of the payload.
 
         Returns:
-            CRC, bytes of head and body, bytes of the payload, then keys and sealed values of the rows in `versions`
-            and `current`, then the outcome.
+            CRC, bytes of head and body, of the record's payload, of the object, then keys and sealed values of the rows
+            in `versions` and `current`, then the outcome.
 
         Raises:
-            ValueError: the message is cut, its key is empty, too long or needs an escape, its payload is not the one
-                whose CRC32C it names. `log` is as it was.
+            ValueError: the message is cut, its key is empty, too long or needs an escape, its payload (or the blob
+                in its place) is not the one whose CRC32C it names. `log` is as it was.
             BufferError: `log` is exported.
         """
 
 def selftest() -> int:
-    """A record, its rows, its outcome, and a payload that changed. Returns the number of checks.
+    """Records, their rows, an outcome, and a payload that changed. Returns the number of checks.
 
     Raises:
         RuntimeError: an answer is wrong.

@@ -9,8 +9,11 @@ def row_keys(message: bytes) -> tuple[bytes, bytes] | None:
     """What the rows of the message's key begin with in `versions`, and its row's key in `current`. None where the key
     is not ASCII, holds a zero byte, is longer than 462 bytes or empty, or the message is cut."""
 
-def plain_version(seed: int, row_key: bytes, key: bytes, sealed: bytes) -> tuple[int, bytes, int, int, int] | None:
-    """A version of which nothing but its row and its record has to go with it, and which nothing keeps.
+def plain_version(
+    seed: int, row_key: bytes, key: bytes, sealed: bytes
+) -> tuple[int, bytes, int, int, int, bytes] | None:
+    """A version of which nothing but its row, its record and one reference to a blob has to go with it, and which
+    nothing keeps.
 
     Args:
         seed: what the CRC32C of the values of `versions` begins with.
@@ -18,9 +21,9 @@ def plain_version(seed: int, row_key: bytes, key: bytes, sealed: bytes) -> tuple
         key, sealed: a row of `versions` as it is stored.
 
     Returns:
-        Sequence, token, size of the object, number of the log segment with its record, bytes of the record there. None
-        where the row is another's or damaged, or the version is a marker, not the null version, locked or held (now or
-        once), was patched, or is stored anywhere but in its record.
+        Sequence, token, size of the object, number of the log segment with its record, bytes of the record there, id of
+        the blob (12 bytes; empty where the object lies in its record). None where the row is another's or damaged, or
+        the version is a marker, not the null version, locked or held (now or once), was patched, or is a set of parts.
     """
 
 def append(

@@ -68,8 +68,12 @@ def add_blob_reference(t: CatalogTransaction, key: bytes, referred: NewBlob | No
 def release_blob(t: CatalogTransaction, key: bytes, death: int) -> None:
     """One reference less; the last one makes it garbage."""
     row = t.blob(key)
-    if row is None:
-        return
+    if row is not None:
+        unrefer_blob(t, key, row, death)
+
+
+def unrefer_blob(t: CatalogTransaction, key: bytes, row: BlobRow, death: int) -> None:
+    """`release_blob` of a blob whose row is known."""
     if row.references > 1:
         t.put_blob(key, row._replace(references=row.references - 1))
         return

@@ -33,6 +33,7 @@ from rs3d.format.recordbodies import Body, SettingPut, encode_body
 from rs3d.format.rows import ORIGIN
 from rs3d.kernels.smallput import SmallPuts
 from rs3d.stores import committerbuckets, committerchunks, committerstate, committeruploads, committerversions
+from rs3d.stores.blobput import BlobPut
 from rs3d.stores.catalogapply import Applicable, apply
 from rs3d.stores.catalogstate import EPOCH_DECODER
 from rs3d.stores.catalogtables import Tables
@@ -47,6 +48,7 @@ from rs3d.stores.mapresizing import COMMAND
 from rs3d.stores.outcomes import decode_outcome
 from rs3d.stores.putmessage import PutMessage
 from rs3d.stores.replay import LostRecords
+from rs3d.stores.smallmessage import SmallMessage
 from rs3d.stores.smallput import SmallPut
 from rs3d.stores.smallremoval import SmallRemoval
 from rs3d.types import operations as ops
@@ -62,6 +64,7 @@ BATCH_BYTES: Final = 4 << 20
 _PLANS: Final[dict[type, Callable[[Desk, Any], Plan]]] = {
     SmallPut: lambda desk, operation: committerversions.put_message_plan(desk, operation.message()),
     SmallRemoval: lambda desk, operation: committerversions.remove_version(desk, operation.operation()),
+    BlobPut: lambda desk, operation: committerversions.put_message_plan(desk, operation.message()),
     PutMessage: committerversions.put_message_plan,
     ops.PutVersion: committerversions.put_version,
     ops.RemoveVersion: committerversions.remove_version,
@@ -94,6 +97,7 @@ _PLANS: Final[dict[type, Callable[[Desk, Any], Plan]]] = {
 ADDING: Final = frozenset(
     {
         SmallPut,
+        BlobPut,
         PutMessage,
         ops.PutVersion,
         ops.OpenUpload,
@@ -120,7 +124,7 @@ DAMAGE_REASON: Final = "part of the log was lost and the catalog was rebuilt wit
 class Submitted(Struct, frozen=True, gc=False):
     """An operation as it came: who sent it, and below which counter all of the sender's are answered."""
 
-    operation: Operation | PutMessage | SmallPut | SmallRemoval
+    operation: Operation | PutMessage | SmallPut | SmallRemoval | BlobPut
     epoch: int
     answered_below: int = 0
 
@@ -262,7 +266,7 @@ class CommitterCore:
 
     def _run_one(self, desk: Desk, submitted: Submitted) -> Reply:
         operation = submitted.operation
-        if type(operation) is SmallPut or type(operation) is SmallRemoval:
+        if isinstance(operation, SmallMessage):
             outcome = self._run_small(desk, operation, submitted)
             if outcome is not None:
                 return Reply(operation.counter, outcome, None)
@@ -295,9 +299,11 @@ class CommitterCore:
             raise _ApplyFailed(error) from error
         return Reply(counter, outcome, None)
 
-    def _run_small(self, desk: Desk, operation: SmallPut | SmallRemoval, submitted: Submitted) -> bytes | None:
-        """The outcome of a small put or removal as most are; None where it goes the way of all operations, which knows
-        what to say of whatever is unusual about it."""
+    def _run_small(
+        self, desk: Desk, operation: SmallPut | SmallRemoval | BlobPut, submitted: Submitted
+    ) -> bytes | None:
+        """The outcome of a small put or removal, or of a plain put of a blob, as most are; None where it goes the way
+        of all operations, which knows what to say of whatever is unusual about it."""
         epoch = submitted.epoch
         if not epoch or operation.epoch != epoch or epoch not in desk.open_epochs or self.damage:
             return None
@@ -522,7 +528,7 @@ class CommitterCore:
         self.log.close()
 
 
-def _is_allowed_when_damaged(operation: Operation | PutMessage | SmallPut | SmallRemoval) -> bool:
+def _is_allowed_when_damaged(operation: Operation | PutMessage | SmallPut | SmallRemoval | BlobPut) -> bool:
     """Workers come and go, and an operator may acknowledge what is lost."""
     if isinstance(operation, ops.PutSetting):
         return operation.name == DAMAGE_SETTING

@@ -1,8 +1,8 @@
-"""The committer's way of small puts and removals as most are. A *plain* version is a null version whose bytes lie in
-its record, and which nothing keeps: PutSmall is taken here for a key that has no rows yet, or whose plain latest
-version it replaces; RemoveSmall for a key whose only version is plain. Records, rows and outcomes come from the
-kernels. All others go the way of PutVersion and RemoveVersion. Both ways write the same bytes:
-tests/stores/test_small_puts.py, test_small_removals.py.
+"""The committer's way of puts and removals as most are. A *plain* version is a null version whose bytes lie in its
+record or are a blob, and which nothing keeps: PutSmall and BlobPut are taken here for a key that has no rows yet, or
+whose plain latest version they replace; RemoveSmall for a key whose only version is plain. Records, rows and outcomes
+come from the kernels. All others go the way of PutVersion and RemoveVersion. Both ways write the same bytes:
+tests/stores/test_small_puts.py, test_blob_puts.py, test_small_removals.py.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import Final
 
 from rs3d.format.logsegment import INDEX_ENTRY
+from rs3d.format.rows import BlobRow
 from rs3d.kernels.smallput import SmallPuts, row_key
 from rs3d.kernels.smallremoval import plain_version, row_keys
-from rs3d.stores.catalogreferences import record_total
+from rs3d.stores.blobput import BlobPut
+from rs3d.stores.catalogreferences import record_total, unrefer_blob
 from rs3d.stores.catalogwriter import BYTES, OBJECTS, VERSIONS
-from rs3d.stores.committerplan import Desk
+from rs3d.stores.committerplan import BLOBS_PER_SEGMENT, Desk, owner_of
 from rs3d.stores.log import LogWriter
 from rs3d.stores.smallput import SmallPut
 from rs3d.stores.smallremoval import SmallRemoval
@@ -22,24 +24,24 @@ from rs3d.types.buckets import Versioning
 from rs3d.types.identifiers import BucketId
 
 MOST_BODY_BYTES: Final = 1024
-"""Of the record, beside key and content type: names, numbers and digests take some 560, of a removal some 160."""
+"""Of the record, beside key and content type: names, numbers and digests take some 660, of a removal some 160."""
 
 
 class _SmallBucket:
     """A bucket and what the run has changed in it."""
 
-    __slots__ = ("is_changed", "keys", "null", "payload_bytes", "reports_version")
+    __slots__ = ("is_changed", "keys", "null", "object_bytes", "reports_version")
 
     def __init__(self, versioning: Versioning) -> None:
         self.null = versioning is not Versioning.ENABLED
         self.reports_version = versioning is not Versioning.UNVERSIONED
         self.is_changed = False
-        self.keys = self.payload_bytes = 0
+        self.keys = self.object_bytes = 0
         """More than before, or less: each of these keys has one version more, an object, or one less."""
 
 
 class SmallRun:
-    """Small puts and removals of one transaction that follow one another, with no other operation between them. What
+    """Such puts and removals of one transaction that follow one another, with no other operation between them. What
     they add up to is written by `settle`, which is due before anything else reads the transaction's gathered rows, or
     commits it."""
 
@@ -70,7 +72,7 @@ class SmallRun:
         self.room_bytes = log.room_bytes - INDEX_ENTRY.size - MOST_BODY_BYTES
         """The largest message whose record the active segment takes for certain."""
 
-    def put(self, put: SmallPut, answered_below: int) -> bytes | None:
+    def put(self, put: SmallPut | BlobPut, answered_below: int) -> bytes | None:
         """Append the record and set the rows, as `apply` does of the same record; the caller has looked at
         `may_add` and `room_bytes`, and whether its sender may commit.
 
@@ -79,7 +81,8 @@ class SmallRun:
 
         Raises:
             ValueError: the payload is not the one announced; nothing was done.
-            RecordDamaged: a row beside the key's place; nothing was done. lmdb.Error: the transaction holds half of it.
+            RecordDamaged: a row beside the key's place, or a blob's; nothing was done. lmdb.Error: the transaction
+                holds half of it.
         """
         desk, log = self._desk, self._log
         t, tables = desk.transaction, desk.tables
@@ -91,29 +94,38 @@ class SmallRun:
         rows_from = row_key(put.body)
         if rows_from is None:
             return None
-        found, replaced = t.first_row(rows_from), None
+        found, replaced, released, blob = t.first_row(rows_from), None, None, b""
         if found is not None:
             replaced = plain_version(tables.versions.seed, rows_from, *found)
             if replaced is None or not bucket.null:
+                return None
+            released = t.blob(replaced[5]) if replaced[5] else None
+        if type(put) is BlobPut:
+            blob, owner_segment, blob_number, stored_bytes, disk_bytes = put.new_blob()
+            if not self._is_new(put.epoch, blob, owner_segment, blob_number):
                 return None
         sequence = desk.clock.next(desk.now_ns)
         made = log.add_small(
             self._puts, put, answered_below, sequence, desk.now_ns, bucket.null, bucket.reports_version
         )
-        _, head_bytes, payload_bytes, version_key, version, current_key, current, outcome = made
+        _, head_bytes, payload_bytes, size_bytes, version_key, version, current_key, current, outcome = made
         if found is not None and replaced is not None:
             t.lmdb.delete(found[0], db=tables.versions.handle)
-            _, _, size_bytes, segment, dead_bytes = replaced
-            t.dies(segment, dead_bytes)
-            bucket.payload_bytes -= size_bytes
+            _, _, replaced_bytes, dead_segment, dead_bytes, released_blob = replaced
+            t.dies(dead_segment, dead_bytes)
+            if released is not None:
+                unrefer_blob(t, released_blob, released, sequence)
+            bucket.object_bytes -= replaced_bytes
         else:
             bucket.keys += 1
         t.lmdb.put(version_key, version, db=tables.versions.handle)
         t.lmdb.put(current_key, current, db=tables.current.handle)
+        if blob:
+            t.put_blob(blob, BlobRow(1, stored_bytes, disk_bytes))
         outcomes[put.counter] = outcome
         self._answered[put.epoch] = answered_below
         bucket.is_changed = True
-        bucket.payload_bytes += payload_bytes
+        bucket.object_bytes += size_bytes
         record_bytes = record_total(head_bytes, payload_bytes)
         if not self._records:
             self._first_sequence = sequence
@@ -129,7 +141,8 @@ class SmallRun:
         nothing could forbid it: no lock and no hold is set.
 
         Raises:
-            RecordDamaged: a row beside the key's; nothing was done. lmdb.Error: the transaction holds half of it.
+            RecordDamaged: a row beside the key's, or the blob's; nothing was done. lmdb.Error: the transaction holds
+                half of it.
         """
         desk = self._desk
         t, tables = desk.transaction, desk.tables
@@ -148,17 +161,20 @@ class SmallRun:
         plain = plain_version(tables.versions.seed, rows_from, *found)
         if plain is None:
             return None
-        version, token, size_bytes, segment, dead_bytes = plain
+        version, token, size_bytes, segment, dead_bytes, blob = plain
+        released = t.blob(blob) if blob else None
         sequence = desk.clock.next(desk.now_ns)
         record_bytes, outcome = self._log.add_small_removal(removal, answered_below, sequence, version, token)
         t.lmdb.delete(found[0], db=tables.versions.handle)
         t.lmdb.delete(current_key, db=tables.current.handle)
         t.dies(segment, dead_bytes)
+        if released is not None:
+            unrefer_blob(t, blob, released, sequence)
         outcomes[removal.counter] = outcome
         self._answered[removal.epoch] = answered_below
         bucket.is_changed = True
         bucket.keys -= 1
-        bucket.payload_bytes -= size_bytes
+        bucket.object_bytes -= size_bytes
         if not self._records:
             self._first_sequence = sequence
         self._last_sequence = sequence
@@ -177,7 +193,7 @@ class SmallRun:
                 counters = t.counters(number)
                 counters[VERSIONS] += bucket.keys
                 counters[OBJECTS] += bucket.keys
-                counters[BYTES] += bucket.payload_bytes
+                counters[BYTES] += bucket.object_bytes
         t.log_appended(
             log.number, self._first_sequence, log.end, log.crc, self._record_bytes, self._records, self._last_sequence
         )
@@ -186,6 +202,14 @@ class SmallRun:
         t.forget_key_state()
         for epoch, answered in self._answered.items():
             t.forget_answered(epoch, answered)
+
+    def _is_new(self, epoch: int, blob: bytes, segment: int, number: int) -> bool:
+        """Whether the blob is the sender's, and was never committed: see `committerplan.check_new_blobs`."""
+        desk = self._desk
+        if owner_of(desk, segment) != epoch or number >= BLOBS_PER_SEGMENT:
+            return False
+        t, tables = desk.transaction, desk.tables
+        return t.get(tables.blobs, blob) is None and t.get(tables.garbage, blob) is None
 
     def _meet(self, number: BucketId) -> _SmallBucket | None:
         """None where its settings, or that it is gone, are for PutVersion or RemoveVersion to look at."""

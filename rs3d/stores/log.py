@@ -32,6 +32,7 @@ from rs3d.format.recordbodies import SegmentSealed, encode_body
 from rs3d.format.rows import Place
 from rs3d.kernels import smallremoval
 from rs3d.kernels.smallput import SmallPuts
+from rs3d.stores.blobput import BlobPut
 from rs3d.stores.files import SYSTEM_FILES, Files, read_whole, write_whole
 from rs3d.stores.logreader import segment_names
 from rs3d.stores.smallput import SmallPut
@@ -275,13 +276,13 @@ class LogWriter:
     def add_small(
         self,
         puts: SmallPuts,
-        put: SmallPut,
+        put: SmallPut | BlobPut,
         answered_below: int,
         sequence: int,
         now_ns: int,
         null: bool,
         reports: bool,
-    ) -> tuple[int, int, int, bytes, bytes, bytes, bytes, bytes]:
+    ) -> tuple[int, int, int, int, bytes, bytes, bytes, bytes, bytes]:
         """`add` for a put whose record a kernel makes of the message, with all that follows from it.
 
         Returns:
@@ -304,6 +305,7 @@ class LogWriter:
             self.crc,
             self.number,
             offset,
+            type(put) is BlobPut,
         )
         self.crc = made[0]
         self._offsets.append(offset)

@@ -4,10 +4,10 @@ Both run over SEQPACKET sockets: one message a packet, at most 128 KiB. An opera
 sealed memfd of at most 4 MiB whose descriptor accompanies a message without content. This form lives only between
 processes of one build; nothing of it is stored.
 
-Worker → committer: `OPERATION` head, msgpack of the operation without its payload (small puts and removals have a form
-of their own), payload; or `OPERATIONS`, and several of those with the length of each before it. Committer → worker: one
-`HELLO` with the epoch, then `REPLIES`: any number of answers. Supervisor ↔ committer: msgpack of the `Control`
-classes, `AddChannel` with a descriptor.
+Worker → committer: `OPERATION` head, msgpack of the operation without its payload (small puts and removals, and plain
+puts of a blob, have forms of their own), payload; or `OPERATIONS`, and several of those with the length of each before
+it. Committer → worker: one `HELLO` with the epoch, then `REPLIES`: any number of answers. Supervisor ↔ committer:
+msgpack of the `Control` classes, `AddChannel` with a descriptor.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from rs3d.errors import OutcomeUnknown, ProtocolMismatch, Rs3dError, WireValue, from_wire, to_wire
+from rs3d.stores.blobput import BlobPut, encode_blob_put
 from rs3d.stores.putmessage import PutMessage, put_message
 from rs3d.stores.smallput import SmallPut
 from rs3d.stores.smallremoval import SmallRemoval
@@ -81,6 +82,8 @@ _KINDS: Final[tuple[type, ...]] = (
 _KIND_NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
 _SMALL_PUT: Final = _KIND_NUMBERS[ops.PutSmall]
 _SMALL_REMOVAL: Final = _KIND_NUMBERS[ops.RemoveSmall]
+_BLOB_PUT: Final = len(_KINDS)
+"""A PutVersion in the form of its own."""
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _PUT_DECODER: Final = msgspec.msgpack.Decoder(PutMessage)
@@ -91,13 +94,13 @@ _DECODERS: Final[tuple[Any, ...]] = (_PUT_DECODER, *(msgspec.msgpack.Decoder(kin
 class Frame(msgspec.Struct, frozen=True, gc=False):
     """An operation as received, decoded."""
 
-    operation: Operation | PutMessage | SmallPut | SmallRemoval
+    operation: Operation | PutMessage | SmallPut | SmallRemoval | BlobPut
     answered_below: int
 
 
 def encode_operation(operation: Operation, answered_below: int) -> tuple[bytes, bytes]:
     """An operation in two parts, to be sent as one packet, gathered: head and body, and a large payload apart; of a
-    small put or removal the head, and all else."""
+    small put or removal, or a plain put of a blob, the head, and all else."""
     payload = b""
     if type(operation) is PutSmall:
         message = operation.message
@@ -106,6 +109,9 @@ def encode_operation(operation: Operation, answered_below: int) -> tuple[bytes, 
         message = operation.message
         return HEAD.pack(OPERATION, _SMALL_REMOVAL, 0, len(message), operation.id.counter, answered_below), message
     if isinstance(operation, PutVersion):
+        plain = encode_blob_put(operation)
+        if plain is not None:
+            return HEAD.pack(OPERATION, _BLOB_PUT, 0, len(plain), operation.id.counter, answered_below), plain
         placement = operation.placement
         payload = placement.payload if isinstance(placement, Inline) else b""
         body = _ENCODE(put_message(operation))
@@ -127,6 +133,8 @@ def decode_operation(raw: memoryview) -> Frame:
             return Frame(SmallPut(counter, bytes(raw[HEAD.size :])), answered_below)
         if kind == _SMALL_REMOVAL:
             return Frame(SmallRemoval(counter, bytes(raw[HEAD.size :])), answered_below)
+        if kind == _BLOB_PUT:
+            return Frame(BlobPut(counter, bytes(raw[HEAD.size :])), answered_below)
         body = raw[HEAD.size : HEAD.size + body_bytes]
         payload = raw[HEAD.size + body_bytes :]
         if len(body) != body_bytes:

@@ -21,8 +21,8 @@ BODY: Final = struct.Struct(">QQ16sB32s32s32s4sHH")
 """epoch, bucket, token, kind of the ETag, its digest, Merkle root, owner, CRC32C of the payload (big-endian), bytes of
 the key, bytes of the content type; key, content type and payload follow."""
 
-_ETAG_MD5: Final = 1
-_ETAG_SHA256: Final = 2
+ETAG_MD5: Final = 1
+ETAG_SHA256: Final = 2
 _NEW: Final = MutablePart()
 
 
@@ -49,7 +49,7 @@ class SmallPut(SmallMessage):
         if len(rest) < key_bytes + type_bytes:
             raise InvalidArgument(name="operation", value="a small put", reason="it is cut")
         payload = rest[key_bytes + type_bytes :]
-        etag = digest[:16] if kind == _ETAG_MD5 else digest
+        etag = digest[:16] if kind == ETAG_MD5 else digest
         meta = ObjectMeta(
             size_bytes=len(payload),
             etag=etag.hex(),
@@ -88,7 +88,7 @@ def encode_small_put(
     Raises:
         struct.error: a key or content type of more than 64 KiB.
     """
-    kind = _ETAG_MD5 if len(etag_digest) == 16 else _ETAG_SHA256
+    kind = ETAG_MD5 if len(etag_digest) == 16 else ETAG_SHA256
     fixed = BODY.pack(
         id.epoch,
         bucket,

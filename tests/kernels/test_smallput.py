@@ -11,13 +11,25 @@ import pytest
 from rs3d.format.keys import BUCKET_PREFIX_BYTES, bucket_prefix, inverted, suffixed_path
 from rs3d.format.record import HEAD_BYTES, RecordKind, append_record
 from rs3d.format.recordbodies import InlineHead, VersionPut, encode_body
-from rs3d.format.rows import FLAG_NULL, KIND_OBJECT, PLACED_INLINE, VERSION, VersionRow, pack_current, pack_etag
+from rs3d.format.rows import (
+    FLAG_NULL,
+    KIND_OBJECT,
+    PLACED_EXTENT,
+    PLACED_INLINE,
+    VERSION,
+    VersionRow,
+    pack_current,
+    pack_etag,
+)
 from rs3d.kernels.crc import crc32c
 from rs3d.kernels.smallput import SmallPuts, row_key, selftest
+from rs3d.stores.blobput import BLOB, BlobPut
 from rs3d.stores.outcomes import put_outcome
+from rs3d.stores.putmessage import PutMessage
 from rs3d.stores.smallput import SmallPut
-from rs3d.types.identifiers import BucketId, Epoch, OperationId, Sequence
-from rs3d.types.objects import CanonicalId, MutablePart, ObjectMeta
+from rs3d.types.identifiers import BlobId, BucketId, Epoch, OperationId, SegmentId, Sequence
+from rs3d.types.objects import CanonicalId, Extent, MutablePart, ObjectMeta
+from rs3d.types.operations import NewBlob
 from tests.stores.smallobject import SmallObject
 
 VERSIONS, CURRENT = crc32c(b"versions"), crc32c(b"current")
@@ -48,23 +60,38 @@ def sealed(seed: int, key: bytes, value: bytes) -> bytes:
     return value + crc32c(value, crc32c(key, seed)).to_bytes(4, "big")
 
 
-def test_a_put_becomes_the_record_rows_and_outcome_of_the_slow_modules() -> None:
+@pytest.mark.parametrize("is_blob", [False, True])
+def test_a_put_becomes_the_record_rows_and_outcome_of_the_slow_modules(is_blob: bool) -> None:
     chance = random.Random(7)
     ours, theirs = bytearray(b"12345678"), bytearray(b"12345678")
     for _ in range(400):
-        put = random_put(chance)
+        blob = BlobId(SegmentId(chance.choice(NUMBERS)), chance.getrandbits(32))
+        size, stored_bytes, disk_bytes = (chance.choice(NUMBERS) for _ in range(3))
+        put = random_put(chance, payload=BLOB.pack(*blob, size, stored_bytes, disk_bytes) if is_blob else None)
+        size = size if is_blob else len(put.payload)
         answered, sequence, now = (chance.choice(NUMBERS) for _ in range(3))
         null, reports = chance.random() < 0.5, chance.random() < 0.5
         seed, before, segment, offset = (chance.getrandbits(32) for _ in range(4))
-        message = put.message
         made = PUTS.append(
-            ours, message, put.id.counter, answered, sequence, now, null, reports, seed, before, segment, offset
+            ours,
+            put.message,
+            put.id.counter,
+            answered,
+            sequence,
+            now,
+            null,
+            reports,
+            seed,
+            before,
+            segment,
+            offset,
+            is_blob,
         )
 
         key, etag = put.key.decode(), put.etag_digest.hex()
         headers = (("content-type", put.content_type.decode()),) if put.content_type else ()
         meta = ObjectMeta(
-            size_bytes=len(put.payload),
+            size_bytes=size,
             etag=etag,
             owner=CanonicalId(put.owner.hex()),
             headers=headers,
@@ -80,7 +107,9 @@ def test_a_put_becomes_the_record_rows_and_outcome_of_the_slow_modules() -> None
             last_modified_ns=now,
             meta=meta,
             mutable=MutablePart(),
-            inline=InlineHead(len(put.payload), put.payload_crc32c),
+            inline=None if is_blob else InlineHead(size, put.payload_crc32c),
+            extent=Extent(blob, 0, size) if is_blob else None,
+            new_blobs=(NewBlob(blob, stored_bytes, disk_bytes),) if is_blob else (),
         )
         raw = encode_body(body)
         crc = append_record(
@@ -90,12 +119,13 @@ def test_a_put_becomes_the_record_rows_and_outcome_of_the_slow_modules() -> None
             kind=RecordKind.VERSION_PUT,
             sequence=sequence,
             body=raw,
-            payload=put.payload,
+            payload=b"" if is_blob else put.payload,
         )
-        place = (segment, offset, HEAD_BYTES + len(raw), len(put.payload))
+        place = (segment, offset, HEAD_BYTES + len(raw), 0 if is_blob else size)
+        placement = (PLACED_EXTENT, blob.to_bytes()) if is_blob else (PLACED_INLINE, b"")
         row = VersionRow(
-            KIND_OBJECT, FLAG_NULL if null else 0, len(put.payload), now, put.token, *place, 0, 0, 0, 0,
-            *pack_etag(etag), 0, put.owner, 0, 0, PLACED_INLINE, b"", 0, 0,
+            KIND_OBJECT, FLAG_NULL if null else 0, size, now, put.token, *place, 0, 0, 0, 0,
+            *pack_etag(etag), 0, put.owner, 0, 0, *placement, 0, 0,
         )  # fmt: skip
         path = suffixed_path(put.bucket, put.key)
         assert not path.branches
@@ -105,21 +135,26 @@ def test_a_put_becomes_the_record_rows_and_outcome_of_the_slow_modules() -> None
         assert made == (
             crc,
             *place[2:],
+            size,
             version_key,
             sealed(VERSIONS, version_key, VERSION.pack(*row)),
             current_key,
             sealed(CURRENT, current_key, pack_current(sequence, row)),
             put_outcome(sequence, put.token, null, reports, now, etag),
         )
-        assert encode_body(message_body(put, answered, null, reports, now)) == raw
+        received = (BlobPut if is_blob else SmallPut)(put.id.counter, put.message)
+        if isinstance(received, BlobPut):
+            assert received.new_blob() == (blob.to_bytes(), *blob, stored_bytes, disk_bytes)
+        message = received.message()
+        assert (message.key, message.id) == (key, put.id)
+        assert message.payload == (b"" if is_blob else put.payload)
+        assert encode_body(message_body(message, answered, null, reports, now)) == raw
 
 
-def message_body(put: SmallObject, answered: int, null: bool, reports: bool, now: int) -> VersionPut:
+def message_body(message: PutMessage, answered: int, null: bool, reports: bool, now: int) -> VersionPut:
     """The body that the same put has on the way of PutVersion."""
-    message = SmallPut(put.id.counter, put.message).message()
-    assert (message.key, message.payload, message.id) == (put.key.decode(), put.payload, put.id)
     return VersionPut(
-        operation=(put.id.epoch, put.id.counter, answered),
+        operation=(*message.id, answered),
         bucket=message.bucket,
         key=message.key,
         token=message.token,
@@ -129,13 +164,15 @@ def message_body(put: SmallObject, answered: int, null: bool, reports: bool, now
         meta=message.meta,
         mutable=message.mutable,
         inline=message.inline,
+        extent=message.extent,
+        new_blobs=message.new_blobs,
     )
 
 
 def refused(message: bytes) -> str:
     log = bytearray(b"before")
     with pytest.raises(ValueError, match="small object") as error:
-        PUTS.append(log, message, 1, 1, 1, 1, True, False, 0, 0, 1, 0)
+        PUTS.append(log, message, 1, 1, 1, 1, True, False, 0, 0, 1, 0, False)
     assert log == b"before"
     return str(error.value)
 
@@ -204,7 +241,16 @@ def test_a_log_that_is_being_read_is_not_moved() -> None:
     put = random_put(random.Random(5), payload=b"payload")
     log = bytearray(b"before")
     with memoryview(log), pytest.raises(BufferError):
-        PUTS.append(log, put.message, 1, 1, 1, 1, True, False, 0, 0, 1, 0)
+        PUTS.append(log, put.message, 1, 1, 1, 1, True, False, 0, 0, 1, 0, False)
+    assert log == b"before"
+
+
+@pytest.mark.parametrize("length", [0, 1, BLOB.size - 1, BLOB.size + 1])
+def test_what_is_no_blob_is_refused_in_its_place(length: int) -> None:
+    put = random_put(random.Random(6), payload=bytes(length))
+    log = bytearray(b"before")
+    with pytest.raises(ValueError, match="put of a blob is cut"):
+        PUTS.append(log, put.message, 1, 1, 1, 1, True, False, 0, 0, 1, 0, True)
     assert log == b"before"
 
 

@@ -16,6 +16,8 @@ from rs3d.format.rows import (
     KIND_OBJECT,
     PLACED_EXTENT,
     PLACED_INLINE,
+    PLACED_NOWHERE,
+    PLACED_SET,
     RETENTION_GOVERNANCE,
     VERSION,
     VersionRow,
@@ -25,7 +27,7 @@ from rs3d.kernels.smallremoval import append, plain_version, row_keys, selftest
 from rs3d.stores.catalogreferences import record_total
 from rs3d.stores.outcomes import outcome_bytes
 from rs3d.stores.smallremoval import SmallRemoval, encode_small_removal
-from rs3d.types.identifiers import BucketId, Epoch, OperationId, Sequence
+from rs3d.types.identifiers import BlobId, BucketId, Epoch, OperationId, SegmentId, Sequence
 
 VERSIONS = crc32c(b"versions")
 NUMBERS = (1, 0x7F, 0x80, 0xFF, 0x100, 0xFFFF, 0x10000, 0xFFFFFFFF, 0x100000000, (1 << 64) - 1)
@@ -122,7 +124,14 @@ def test_a_plain_version_is_read_as_its_row_says() -> None:
             size,
             segment & 0xFFFFFFFF,
             record_total(head_bytes, payload_bytes),
+            b"",
         )
+
+
+def test_a_blob_of_a_plain_version_is_named() -> None:
+    blob = BlobId(SegmentId(7), 8).to_bytes()
+    row = ROW._replace(placement=PLACED_EXTENT, placement_id=blob, body_payload_bytes=0)
+    assert plain_version(VERSIONS, ROW_KEY, *stored(row)) == (9, bytes(range(16)), 4096, 7, 304, blob)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +142,8 @@ def test_a_plain_version_is_read_as_its_row_says() -> None:
         {"flags": FLAG_NULL | FLAG_LEGAL_HOLD},
         {"flags": FLAG_NULL | 4},
         {"state_segment": 1},
-        {"placement": PLACED_EXTENT},
+        {"placement": PLACED_SET},
+        {"placement": PLACED_NOWHERE},
         {"retention_mode": RETENTION_GOVERNANCE},
     ],
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rs3d.kernels import crc, md5, merkle
 from rs3d.stores.smallremoval import encode_small_removal
 from rs3d.types import operations as ops
 from rs3d.types.identifiers import BucketId
-from rs3d.types.objects import Inline, MutablePart, ObjectMeta
-from tests.stores.committed import OWNER, CommittedStore
+from rs3d.types.objects import Extent, Inline, MutablePart, ObjectMeta
+from tests.stores.committed import ETAG, OWNER, CommittedStore
 from tests.stores.smallobject import SmallObject
 
 
@@ -48,6 +50,23 @@ def long_put(store: CommittedStore, bucket: BucketId, key: str, data: bytes, con
         mutable=MutablePart(),
         placement=Inline(len(data), payload=data, block_crc32c=made.payload_crc32c),
     )
+
+
+def blob_put(
+    store: CommittedStore, bucket: BucketId, key: str, size: int = 9000, content_type: str = "", **fields: Any
+) -> ops.PutVersion:
+    """Of a new blob; it says nothing that BlobPut could not, where `fields` does not."""
+    blob = store.new_blob()
+    meta = ObjectMeta(
+        size_bytes=size,
+        etag=ETAG,
+        owner=OWNER,
+        headers=(("content-type", content_type),) if content_type else (),
+        merkle_root=merkle.sha256(key.encode()),
+    )
+    new = ops.NewBlob(blob, size + 100, 4096)
+    made = {"meta": meta, "placement": Extent(blob, 0, size), "new_blobs": (new,), **fields}
+    return store.put_operation(bucket, key, size=size, **made)
 
 
 def rows(store: CommittedStore) -> dict[str, list[tuple[bytes, bytes]]]:

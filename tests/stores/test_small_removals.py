@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rs3d.errors import InvalidArgument, NoSuchBucket, ObjectLocked, RecordDamaged, StoreReadOnly
+from rs3d.stores.blobput import BlobPut
 from rs3d.stores.committer import DAMAGE_REASON, Submitted
 from rs3d.stores.committersmall import SmallRun
 from rs3d.stores.messages import decode_operation, encode_operation
@@ -20,9 +21,9 @@ from rs3d.stores.smallput import SmallPut
 from rs3d.stores.smallremoval import SmallRemoval, encode_small_removal
 from rs3d.types import operations as ops
 from rs3d.types.buckets import Versioning
-from rs3d.types.identifiers import BucketId
+from rs3d.types.identifiers import BlobId, BucketId, SegmentId
 from rs3d.types.objects import Extent, LegalHold, MutablePart, Retention, RetentionMode
-from tests.stores.bothways import bodies, long_put, long_removal, rows, small_put, small_removal
+from tests.stores.bothways import blob_put, bodies, long_put, long_removal, rows, small_put, small_removal
 from tests.stores.committed import OWNER, CommittedStore, rows_without_positions
 
 KEYS = ("a", "a/b", "b", "k" * 462, "k" * 463, "ü", "nul\0nul")
@@ -32,7 +33,20 @@ MUTABLE = {
     "retained": MutablePart(retention=Retention(RetentionMode.COMPLIANCE, 1 << 62)),
     "was retained": MutablePart(retention=Retention(RetentionMode.GOVERNANCE, 1)),
 }
-KINDS = ("put", "put", "put", "remove", "remove", "remove", "remove null", "blob", *MUTABLE)
+KINDS = (
+    "put",
+    "put",
+    "put",
+    "remove",
+    "remove",
+    "remove",
+    "remove null",
+    "blob",
+    "blob",
+    "long blob",
+    "copy",
+    *MUTABLE,
+)
 Removals = list[bytes | None]
 
 
@@ -48,15 +62,15 @@ steps = st.builds(Step, st.sampled_from(KINDS), st.sampled_from(KEYS), st.sample
 batches = st.lists(st.lists(steps, min_size=1, max_size=8), min_size=1, max_size=6)
 
 
-def execute(store: CommittedStore, operations: list[ops.Operation]) -> list[bytes | str]:
-    """One batch: the outcomes and refusals of all."""
+def execute(store: CommittedStore, operations: list[ops.Operation], *, are_sent: bool = True) -> list[bytes | str]:
+    """One batch: the outcomes and refusals of all. Operations that are not sent go the way of all: a message may be of
+    a form of its own."""
     store.clock.advance(0.001)
-    replies = store.core.execute(
-        [
-            Submitted(decode_operation(memoryview(b"".join(encode_operation(sent, 0)))).operation, store.epoch)
-            for sent in operations
-        ]
-    )
+    received = [
+        decode_operation(memoryview(b"".join(encode_operation(made, 0)))).operation if are_sent else made
+        for made in operations
+    ]
+    replies = store.core.execute([Submitted(operation, store.epoch) for operation in received])
     return [repr(reply.error) if reply.outcome is None else reply.outcome for reply in replies]
 
 
@@ -67,6 +81,7 @@ class BothWays:
         self.stores: list[CommittedStore] = []
         for name in ("long", "small"):
             (root / name).mkdir()
+            self.last_blob: dict[CommittedStore, BlobId] = {}
             self.stores.append(CommittedStore(root / name, map_bytes=16 << 20))
         self.bucket, other = (store.bucket() for store in self.stores)
         assert self.bucket == other
@@ -86,17 +101,22 @@ class BothWays:
             return ops.RemoveVersion(
                 id=store.id(), bucket=bucket, key=key, token=store.token(), version="null", owner=OWNER
             )
-        if kind == "blob":
-            blob = store.new_blob()
+        if kind in ("blob", "long blob"):
+            mutable = MUTABLE["tagged"] if kind == "long blob" else MutablePart()
+            made = blob_put(store, bucket, key, 9000 + size, "text/plain" if size else "", mutable=mutable)
+            self.last_blob[store] = made.new_blobs[0].blob
+            return made
+        if kind == "copy":
             return store.put_operation(
-                bucket, key, size=9000, placement=Extent(blob, 0, 9000), new_blobs=(ops.NewBlob(blob, 9000),)
+                bucket, key, size=9000, placement=Extent(self.last_blob.get(store, BlobId(SegmentId(9), 9)), 0, 9000)
             )
         return store.put_operation(bucket, key, b"x" * size, mutable=MUTABLE[kind])
 
     def run(self, batch: list[Step]) -> list[bytes | str]:
         """Both answer the batch alike."""
         answers = [
-            execute(store, [self.operation(number, step) for step in batch]) for number, store in enumerate(self.stores)
+            execute(store, [self.operation(number, step) for step in batch], are_sent=number == 1)
+            for number, store in enumerate(self.stores)
         ]
         assert answers[0] == answers[1]
         return answers[1]
@@ -185,9 +205,10 @@ def test_what_is_put_and_removed_in_one_batch_keeps_its_order(both: BothWays, ta
 
 
 @pytest.mark.parametrize(
-    ("kind", "is_short"), [("put", True), ("tagged", True), ("was retained", False), ("blob", False)]
+    ("kind", "is_short"),
+    [("put", True), ("tagged", True), ("was retained", False), ("blob", True), ("long blob", True)],
 )
-def test_the_short_way_takes_objects_that_nothing_keeps_and_that_lie_in_their_record(
+def test_the_short_way_takes_objects_that_nothing_keeps(
     both: BothWays, taken: Removals, kind: str, is_short: bool
 ) -> None:
     both.run([Step(kind, "k"), Step("put", "other")])
@@ -199,7 +220,7 @@ def test_the_short_way_takes_objects_that_nothing_keeps_and_that_lie_in_their_re
 
 @pytest.mark.parametrize(
     ("kind", "is_short"),
-    [("put", True), ("tagged", True), ("was retained", False), ("blob", False)],
+    [("put", True), ("tagged", True), ("was retained", False), ("blob", True), ("long blob", True), ("copy", True)],
 )
 @pytest.mark.parametrize("versioning", [Versioning.UNVERSIONED, Versioning.SUSPENDED])
 def test_a_put_replaces_such_an_object_the_short_way(
@@ -209,19 +230,19 @@ def test_a_put_replaces_such_an_object_the_short_way(
         both.versioning(Versioning.ENABLED)
         both.run([Step("put", "k", 5)])
         both.versioning(versioning)
-    both.run([Step(kind, "k", 20)])
+    both.run([Step("blob", "source"), Step(kind, "k", 20)])
     said: list[bytes | None] = []
     put = SmallRun.put
 
-    def remembering(run: SmallRun, small: SmallPut, answered_below: int) -> bytes | None:
+    def remembering(run: SmallRun, small: SmallPut | BlobPut, answered_below: int) -> bytes | None:
         said.append(put(run, small, answered_below))
         return said[-1]
 
     monkeypatch.setattr(SmallRun, "put", remembering)
     both.run([Step("put", "k", 30)])
     assert [outcome is not None for outcome in said] == [is_short]
-    both.run([Step("put", "k", 0), Step("put", "k", 7), Step("put", "new", 8)])
-    assert all(said[1:])
+    both.run([Step("put", "k", 0), Step("blob", "k", 7), Step("blob", "k", 8), Step("put", "k", 9), Step("put", "new")])
+    assert len(said) == 6 and all(said[1:])
     both.check()
 
 
