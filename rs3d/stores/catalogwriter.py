@@ -8,7 +8,8 @@ never by two at once.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -53,6 +54,9 @@ OBJECTS, VERSIONS, MARKERS, BYTES, UPLOADS, UPLOAD_BYTES = range(6)
 BUCKET_DECODER: Final = msgspec.msgpack.Decoder(Bucket)
 _ENCODER = msgspec.msgpack.Encoder()
 Row = TypeVar("Row")
+_TAIL: Final[Callable[[tuple[object, ...]], Tail]] = partial(tuple.__new__, Tail)
+_SEGMENT_ROW: Final[Callable[[tuple[object, ...]], LogSegmentRow]] = partial(tuple.__new__, LogSegmentRow)
+"""Without the function that their names are: both are made for every batch."""
 
 
 class KeyState:
@@ -104,15 +108,20 @@ class Known:
     """What the one writer knows from its last batches of rows that nearly every batch needs; kept up to date by the
     transactions that are given it, which must be all that change such rows. To be cleared after an abort."""
 
-    __slots__ = ("buckets", "counters", "outcomes")
+    __slots__ = ("active", "active_number", "buckets", "counters", "outcomes", "tail")
 
     def __init__(self) -> None:
+        self.tail: Tail | None = None
+        self.active_number = 0
+        self.active: LogSegmentRow | None = None
+        """The row of the segment of the log that the tail lies in, which has that number."""
         self.buckets: dict[int, Bucket] = {}
         self.counters: dict[int, list[int]] = {}
         self.outcomes: dict[int, dict[int, bytes]] = {}
         """These two are taken out by the transaction that may change them, and come back when it has written them."""
 
     def clear(self) -> None:
+        self.tail = self.active = None
         self.buckets.clear()
         self.counters.clear()
         self.outcomes.clear()
@@ -144,7 +153,7 @@ class CatalogTransaction:
         self._added = _Added()
         self.changed = False
         """Whether something was changed that no record tells of."""
-        self.tail = self._read_tail()
+        self.tail = self._known.tail or self._read_tail()
 
     # ------------------------------------------------------------------------------------------------ plain rows
 
@@ -408,6 +417,8 @@ class CatalogTransaction:
         row = self.appended.get(number)
         if row is not None:
             return row
+        if number == self._known.active_number and self._known.active is not None:
+            return self._known.active
         value = self.get(self.tables.log_segments, number.to_bytes(4, "big"))
         return None if value is None else LogSegmentRow(*LOG_SEGMENT.unpack(value))
 
@@ -429,7 +440,9 @@ class CatalogTransaction:
         `sequence` that of the first."""
         added = self._added
         if added.segment != number:
-            self._count_added()
+            if added.records:
+                self._count_added()
+                added = self._added
             added.segment, added.first_sequence = number, sequence
         added.records += records
         added.record_bytes += total_bytes
@@ -451,21 +464,23 @@ class CatalogTransaction:
         state, first, last, generation, _, records, first_sequence, _, record_bytes, live_bytes = row
         records += added.records
         # Built whole, as below: `_replace` takes longer than all else here, and this is done for every batch.
-        self.appended[number] = LogSegmentRow(
-            state,
-            first,
-            last,
-            generation,
-            added.end_offset,
-            records,
-            first_sequence or added.first_sequence,
-            added.sequence,
-            record_bytes + added.record_bytes,
-            live_bytes,
+        self.appended[number] = _SEGMENT_ROW(
+            (
+                state,
+                first,
+                last,
+                generation,
+                added.end_offset,
+                records,
+                first_sequence or added.first_sequence,
+                added.sequence,
+                record_bytes + added.record_bytes,
+                live_bytes + self._live.pop(number, 0),
+            )
         )
         _, _, _, _, identity_generation, bucket_generation, _ = self.tail
-        self.tail = Tail(
-            number, added.end_offset, added.crc, added.sequence, identity_generation, bucket_generation, records
+        self.tail = _TAIL(
+            (number, added.end_offset, added.crc, added.sequence, identity_generation, bucket_generation, records)
         )
         self._added = _Added()
 
@@ -512,23 +527,23 @@ class CatalogTransaction:
             row = self.log_segment(number)
             if row is not None:
                 self.appended[number] = LogSegmentRow(*row[:-1], row.live_bytes + delta)
+        tail = self.tail
         for number, row in self.appended.items():
             self.put(tables.log_segments, number.to_bytes(4, "big"), LOG_SEGMENT.pack(*row))
-        self.put(tables.state, TAIL_KEY, TAIL.pack(*self.tail))
+            if number == tail.segment:
+                known.active_number, known.active = number, row
+        self.put(tables.state, TAIL_KEY, TAIL.pack(*tail))
+        known.tail = tail
         self._forget()
 
     def commit(self) -> None:
         """Flush and make visible; what the log has of it makes it durable, the next checkpoint the catalog itself."""
-        if self._has_gathered():
+        if self._added.records or self._counters or self._live or self._outcomes or self.appended or self._dedup:
             self.flush()
         self.lmdb.commit()
 
     def abort(self) -> None:
         self.lmdb.abort()
-
-    def _has_gathered(self) -> bool:
-        gathered = self._added.records or self._counters or self._live or self._outcomes or self.appended
-        return bool(gathered or self._dedup is not None)
 
     def _forget(self) -> None:
         self._counters.clear()
@@ -536,7 +551,8 @@ class CatalogTransaction:
         self._outcomes.clear()
         self._dedup = None
         self.appended.clear()
-        self._added = _Added()
+        if self._added.segment:
+            self._added = _Added()
         self._key_state = None
 
     def _read_tail(self) -> Tail:
@@ -546,6 +562,9 @@ class CatalogTransaction:
 
 def pack_outcomes(outcomes: dict[int, bytes]) -> bytes:
     """The row of an epoch in table `operations`."""
+    if len(outcomes) == 1:
+        ((counter, raw),) = outcomes.items()
+        return _ENTRY.pack(counter, len(raw)) + raw
     pack = _ENTRY.pack
     return b"".join([pack(counter, len(raw)) + raw for counter, raw in outcomes.items()])
 

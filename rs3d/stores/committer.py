@@ -13,6 +13,7 @@ import logging
 import struct
 from collections.abc import Callable
 from collections.abc import Sequence as Items
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import lmdb
@@ -137,6 +138,8 @@ class Reply(NamedTuple):
     error: Rs3dError | None
 
 
+_REPLY: Final[Callable[[tuple[object, ...]], Reply]] = partial(tuple.__new__, Reply)
+
 _FOLLOWED: Final = frozenset({ops.OpenEpoch, ops.CloseEpoch, ops.PutSetting})
 """Operations that change what the committer itself knows."""
 
@@ -200,7 +203,9 @@ class CommitterCore:
 
     def _execute_some(self, batch: Items[Submitted]) -> list[Reply]:
         """Commit the operations at the head of `batch` that fit one transaction and one segment."""
-        self._keep_free_pages()
+        checkpoints = self.tables.checkpoints
+        if checkpoints is not None and checkpoints.is_tight:
+            self._free_pages()
         if self.read_only is not None:
             error = StoreReadOnly(reason=self.read_only)
             return [Reply(submitted.operation.id.counter, None, error) for submitted in batch]
@@ -238,7 +243,7 @@ class CommitterCore:
         finished = False
         try:
             for submitted in batch:
-                if self.log.batch_bytes > BATCH_BYTES:
+                if replies and self.log.batch_bytes > BATCH_BYTES:
                     break
                 try:
                     if one_by_one:
@@ -249,13 +254,19 @@ class CommitterCore:
                     needed_bytes = full.needed_bytes
                     break
             self._settle_small()
-            self._flush(transaction)
+            is_changed = transaction.changed or self.log.batch_bytes > 0
+            if is_changed:
+                # While nothing is in the log yet: a full map is found here.
+                try:
+                    transaction.flush()
+                except _UNUSABLE as error:
+                    raise _ApplyFailed(error) from error
             finished = True
         finally:
             self._small_run = None
             if not finished:
                 self._undo(transaction, start)
-        if replies and (transaction.changed or self.log.batch_bytes):
+        if replies and is_changed:
             failure = self._make_durable(transaction)
             if failure is not None:
                 return [Reply(reply.counter, None, failure) for reply in replies], 0
@@ -269,7 +280,7 @@ class CommitterCore:
         if isinstance(operation, SmallMessage):
             outcome = self._run_small(desk, operation, submitted)
             if outcome is not None:
-                return Reply(operation.counter, outcome, None)
+                return _REPLY((operation.counter, outcome, None))
         self._settle_small()
         epoch, counter = operation.id
         if epoch:
@@ -433,14 +444,6 @@ class CommitterCore:
         if failure is not None:
             raise failure
 
-    def _flush(self, transaction: CatalogTransaction) -> None:
-        """Write the gathered rows while nothing is in the log yet: a full map is found here."""
-        if transaction.changed or self.log.batch_bytes:
-            try:
-                transaction.flush()
-            except _UNUSABLE as error:
-                raise _ApplyFailed(error) from error
-
     def _make_durable(self, transaction: CatalogTransaction) -> Rs3dError | None:
         """Log first, then catalog. An error is the reply to the whole batch, and the last one this core gives."""
         try:
@@ -461,7 +464,9 @@ class CommitterCore:
             return OutcomeUnknown(reason=str(error))
         self.batches += 1
         if self.tables.checkpoints is not None:
-            self._look_after_checkpoint(self.tables.checkpoints.committed())
+            failed = self.tables.checkpoints.committed()
+            if failed is not None:
+                self._look_after_checkpoint(failed)
         return None
 
     def _undo(self, transaction: CatalogTransaction, start: Mark) -> None:

@@ -230,18 +230,23 @@ class CommitterService:
             self._answer(member, [reply])
 
     def _serve_batch(self, ready: list[Channel]) -> None:
+        if len(ready) == 1:
+            (only,) = ready
+            received = self._receive(only, BATCH_BYTES, BATCH_OPERATIONS)
+            if received:
+                self._commit_of(only, received)
+            return
         batch: list[tuple[Channel, Submitted]] = []
         room = BATCH_BYTES
-        quantum = BATCH_BYTES if len(ready) == 1 else QUANTUM_BYTES
         while ready and room > 0 and len(batch) < BATCH_OPERATIONS:
             still = []
             for member in ready:
-                before, limit = self._received_bytes, min(quantum, room)
+                before, limit = self._received_bytes, min(QUANTUM_BYTES, room)
                 received = self._receive(member, limit, BATCH_OPERATIONS - len(batch))
                 taken = self._received_bytes - before
                 room -= taken
                 batch.extend([(member, submitted) for submitted in received])
-                if taken >= limit and member.is_open and quantum < BATCH_BYTES:  # else it had no more
+                if taken >= limit and member.is_open:  # else it had no more
                     still.append(member)
                 if room <= 0 or len(batch) >= BATCH_OPERATIONS:
                     break
@@ -272,7 +277,10 @@ class CommitterService:
                 break
             taken += count
             try:
-                frames, extra = self._decode(self._view[:count], ancillary, flags)
+                if ancillary or flags & _CUT or self._buffer[0] not in _OPERATIONS:
+                    frames, extra = self._decode(self._view[:count], ancillary, flags)
+                else:
+                    frames, extra = messages.decode_operations(self._view[:count]), 0
             except ProtocolMismatch:
                 # Whoever speaks another protocol gets no answers: its supervisor sees the closed channel.
                 self._close_channel(member)
@@ -303,6 +311,18 @@ class CommitterService:
             for descriptor in descriptors:
                 os.close(descriptor)
 
+    def _commit_of(self, member: Channel, batch: list[Submitted]) -> None:
+        """`_commit` for what came from one channel."""
+        for submitted in batch:
+            if type(submitted.operation) is CompactLog:
+                self._commit([(member, submitted) for submitted in batch])
+                return
+        self.syncing = True
+        replies = self._core.execute(batch)
+        self.syncing = False
+        if member.is_open:
+            self._answer(member, replies)
+
     def _commit(self, batch: list[tuple[Channel, Submitted]]) -> None:
         for member, submitted in batch:
             if type(submitted.operation) is CompactLog:
@@ -320,7 +340,7 @@ class CommitterService:
                 self._answer(member, answered)
 
     def _answer(self, member: Channel, answered: list[Reply]) -> None:
-        packet = messages.encode_replies(list(answered))
+        packet = messages.encode_replies(answered)
         if len(packet) <= REPLY_PACKET_BYTES or len(answered) == 1:
             self._send(member, packet)
             return

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 from collections.abc import Sequence as Items
+from functools import partial
 from typing import Final, NamedTuple
 
 from rs3d.format.logsegment import (
@@ -53,6 +55,10 @@ class Mark(NamedTuple):
     length: int
     crc: int
     records: int
+
+
+_MARK: Final[Callable[[tuple[object, ...]], Mark]] = partial(tuple.__new__, Mark)
+"""Without the function that its name is: it is made for every batch."""
 
 
 class LogPreparation:
@@ -339,7 +345,7 @@ class LogWriter:
         return record_bytes, outcome
 
     def mark(self) -> Mark:
-        return Mark(len(self._buffer), self.crc, len(self._offsets))
+        return _MARK((len(self._buffer), self.crc, len(self._offsets)))
 
     def rewind(self, mark: Mark) -> None:
         """Drop what was added since `mark` (a refused operation; STORE.md 6)."""

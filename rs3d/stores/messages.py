@@ -265,6 +265,11 @@ def encode_hello(epoch: int, sequence: int) -> bytes:
 
 def encode_replies(replies: list[tuple[int, bytes | None, Rs3dError | None]]) -> bytes:
     """One packet with several answers."""
+    for _, _, error in replies:
+        if error is not None:
+            break
+    else:  # nearly always: they are what is encoded
+        return b"\x04" + _ENCODE(replies)
     rows = [(counter, outcome, None if error is None else to_wire(error)) for counter, outcome, error in replies]
     return b"\x04" + _ENCODE(rows)
 

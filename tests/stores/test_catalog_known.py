@@ -9,6 +9,7 @@ import lmdb
 import pytest
 
 from rs3d.errors import OutcomeUnknown
+from rs3d.format.rows import LogSegmentRow, Tail
 from rs3d.stores.catalogwriter import OBJECTS, CatalogTransaction, Known
 from rs3d.types.identifiers import BucketId
 from tests.stores.committed import CommittedStore
@@ -107,3 +108,42 @@ def test_a_batch_that_could_not_be_committed_leaves_nothing_known(
     with pytest.raises(OutcomeUnknown, match="no space"):
         store.bucket("second")
     assert not known.buckets and not known.counters and not known.outcomes
+
+
+def tail_and_active_row(store: CommittedStore) -> tuple[Tail, LogSegmentRow | None]:
+    """As a transaction reads them that remembers nothing."""
+    transaction = CatalogTransaction(store.tables)
+    try:
+        return transaction.tail, transaction.log_segment(transaction.tail.segment)
+    finally:
+        transaction.abort()
+
+
+def test_tail_and_active_row_are_remembered_as_they_are_stored(store: CommittedStore) -> None:
+    bucket, known = store.bucket(), store.core._known
+    segments = set()
+    for number in range(12):
+        store.put(bucket, f"k{number % 5}", b"x" * 60_000)  # replaced ones die in this segment or an older one
+        segments.add(known.active_number)
+        assert (known.tail, known.active) == tail_and_active_row(store)
+        assert known.tail is not None and known.tail.segment == known.active_number
+    assert len(segments) > 2
+
+
+def test_tail_and_active_row_are_read_again_after_what_was_undone(store: CommittedStore) -> None:
+    bucket, known = BucketId(5), Known()
+    transaction = CatalogTransaction(store.tables, known=known)
+    before = transaction.tail
+    change(transaction, bucket, 1)
+    transaction.flush()
+    child = transaction.child()
+    child.log_appended(before.segment, before.sequence + 1, before.offset + 64, 1, 64)
+    child.flush()
+    assert known.tail != before
+    transaction.abandon(child)
+    assert (known.tail, known.active) == (None, None)
+    transaction.abort()
+    transaction = CatalogTransaction(store.tables, known=known)
+    found = transaction.tail
+    transaction.abort()
+    assert found == before
