@@ -263,7 +263,7 @@ def encode_hello(epoch: int, sequence: int) -> bytes:
     return bytes((HELLO,)) + _ENCODE(HelloMessage(epoch, sequence))
 
 
-def encode_replies(replies: list[tuple[int, bytes | None, Rs3dError | None]]) -> bytes:
+def encode_replies(replies: Sequence[tuple[int, bytes | None, Rs3dError | None]]) -> bytes:
     """One packet with several answers."""
     for _, _, error in replies:
         if error is not None:
