@@ -10,6 +10,7 @@ from typing import Any
 
 from rs3d.clock import ManualClock
 from rs3d.format.rows import CURRENT, ORIGIN, SET, VERSION, CurrentRow, SetRow, VersionRow
+from rs3d.stores.blobput import BlobPut
 from rs3d.stores.catalog import LocalCatalog
 from rs3d.stores.catalogsnapshot import Snapshot
 from rs3d.stores.catalogtables import Tables
@@ -43,7 +44,7 @@ OTHER = CanonicalId("cd" * 32)
 ETAG = "0123456789abcdef" * 2
 
 
-def _as_received(operation: ops.Operation) -> ops.Operation | PutMessage | SmallPut | SmallRemoval:
+def _as_received(operation: ops.Operation) -> ops.Operation | PutMessage | SmallPut | SmallRemoval | BlobPut:
     """What a worker sends is not the same object that the committer gets: nothing may hang on its identity."""
     return decode_operation(memoryview(b"".join(encode_operation(operation, 0)))).operation
 
