@@ -5,10 +5,12 @@ Source: sd_listen_fds(3). Names (FileDescriptorName= in the socket unit): `s3`, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +20,9 @@ from rs3d.errors import ConfigurationError
 FIRST_INHERITED: Final = 3
 BACKLOG: Final = 4096
 """As many as a worker serves at most; the kernel caps it at net.core.somaxconn."""
+
+UNPACED: Final = b"reno"
+"""Congestion control that every kernel has and every process may choose, and that does not pace."""
 
 S3: Final = "s3"
 S3_TLS: Final = "s3-tls"
@@ -93,6 +98,7 @@ def open_tcp(text: str, *, key: str) -> list[socket.socket]:
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(address)
+            spare_pacing(sock)
             sock.listen(BACKLOG)
             sock.setblocking(False)
     except OSError as error:
@@ -101,6 +107,26 @@ def open_tcp(text: str, *, key: str) -> list[socket.socket]:
         reason = f"cannot listen on {text}: {error.strerror or error}"
         raise ConfigurationError(source="configuration", key=key, reason=reason) from error
     return opened
+
+
+def spare_pacing(sock: socket.socket) -> None:
+    """On a loopback address, have connections not paced: there is no network whose rate could be found out.
+
+    BBR, the system's choice on many servers, sets a timer for every few packets and keeps bodies waiting for it, which
+    doubles what sending them to a client on the same machine costs. It goes on doing so for connections that are
+    switched to something else later, so it is the listening socket that they get it from. One that has been given
+    something other than the system's choice keeps it.
+    """
+    if sock.family not in (socket.AF_INET, socket.AF_INET6) or not ip_address(sock.getsockname()[0]).is_loopback:
+        return
+    with contextlib.suppress(OSError), socket.socket(sock.family, socket.SOCK_STREAM) as untouched:
+        if congestion_control(sock) == congestion_control(untouched):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, UNPACED)
+
+
+def congestion_control(sock: socket.socket) -> bytes:
+    """The name of the algorithm that a TCP socket and those accepted from it use."""
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")
 
 
 def open_unix(path: Path, *, key: str) -> socket.socket:
@@ -147,6 +173,7 @@ def inherited(environment: MutableMapping[str, str], *, pid: int | None = None) 
         sock = socket.socket(fileno=FIRST_INHERITED + index)
         sock.set_inheritable(False)
         sock.setblocking(False)
+        spare_pacing(sock)
         try:
             listeners.add(_name_of(sock, given[index] if index < len(given) else ""), sock)
         except ConfigurationError:

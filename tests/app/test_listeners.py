@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rs3d.admin.addresses import MAXIMUM_PATH_BYTES, reachable_path
-from rs3d.app.listeners import inherited, open_tcp, open_unix, parse_address
+from rs3d.app.listeners import UNPACED, congestion_control, inherited, open_tcp, open_unix, parse_address, spare_pacing
 from rs3d.errors import ConfigurationError
 
 
@@ -32,6 +32,40 @@ def test_a_taken_port_is_named() -> None:
     port = first.getsockname()[1]
     with first, pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}.*in use"):
         open_tcp(f"127.0.0.1:{port}", key="server.listen")
+
+
+def system_choice() -> bytes:
+    return Path("/proc/sys/net/ipv4/tcp_congestion_control").read_bytes().strip()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:0"])
+def test_connections_to_a_loopback_address_are_not_paced(address: str) -> None:
+    with open_tcp(address, key="server.listen")[0] as listener:
+        listener.setblocking(True)
+        with socket.create_connection(listener.getsockname()[:2]):
+            accepted, _ = listener.accept()
+            with accepted:
+                assert congestion_control(accepted) == UNPACED
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0"])
+def test_connections_from_elsewhere_have_the_systems_congestion_control(address: str) -> None:
+    with open_tcp(address, key="server.listen")[0] as listener:
+        assert congestion_control(listener) == system_choice()
+
+
+def test_a_congestion_control_that_an_operator_chose_stays() -> None:
+    available = Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_bytes().split()
+    others = [name for name in available if name not in (UNPACED, system_choice())]
+    if not others:
+        pytest.skip("the kernel has no third algorithm")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        try:
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, others[0])
+        except PermissionError:
+            pytest.skip("this process may not choose it")
+        spare_pacing(listener)
+        assert congestion_control(listener) == others[0]
 
 
 def test_a_unix_socket_is_for_its_owner_and_replaces_a_stale_one(tmp_path: Path) -> None:
@@ -80,6 +114,7 @@ def test_sockets_of_systemd_are_taken_by_name(passed: list[socket.socket]) -> No
     assert environment == {}
     assert listeners.addresses("s3") == [f"127.0.0.1:{passed[0].getsockname()[1]}"]
     assert len(listeners.of("admin")) == 1
+    assert congestion_control(listeners.of("s3")[0][1]) == UNPACED
     for sock in passed:
         sock.close()
     listeners.close()
