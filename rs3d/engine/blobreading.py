@@ -11,7 +11,6 @@ from typing import Final
 
 import trio
 
-from rs3d.clock import NANOSECONDS_PER_SECOND
 from rs3d.engine.buffers import Lease
 from rs3d.engine.dedupreading import DedupBlob
 from rs3d.engine.layers import LayeredBlob
@@ -32,14 +31,13 @@ _DecodedBlob = LayeredBlob | DedupBlob
 OPEN_BLOBS: Final = 64
 """Descriptors that one response holds at most."""
 
-SPAN_BYTES: Final = 4 * 1024 * 1024
+SPAN_BYTES: Final = 64 * 1024 * 1024
 """A span that needs no verification is at most so long, and lies in one window of so many bytes of its blob (a body
-that does is one span, so it is sent at once)."""
+that does is one span, so it is sent at once). What of it a slow client has not taken in a moment is looked at again."""
 
-QUICK_SPAN_BYTES: Final = 16 * 1024 * 1024
-"""The same for a client that took the last span within QUICK_NS: what is looked at here is sent within a moment."""
-
-QUICK_NS: Final = NANOSECONDS_PER_SECOND
+CHECKED_BYTES: Final = 8 * 1024 * 1024
+"""So much is verified at once for a span, behind a body's first piece: the way to a thread and back costs as much as
+verifying a MiB."""
 
 CLOSED_AT_ONCE_BYTES: Final = 64 * 1024 * 1024
 """Up to this size a blob is closed on the loop. If it was unlinked meanwhile, closing frees its blocks, which takes
@@ -140,13 +138,12 @@ class BlobPieces:
         self._looks_up = False
         """A blob among them opens others as it is read: the place in the horizon is kept to the end."""
         self._current: tuple[Piece, Lease | None] | None = None
+        self._current_index = 0
+        """The extent that it is of."""
         self._next: tuple[Job[Piece | None] | Ready, Lease | None, _Slice] | None = None
         self._failed: ObjectDamaged | None = None
         self._only = len(extents) == 1
         self._begun_with: Piece | None = None
-        self._span_bytes = SPAN_BYTES
-        self._handed_out_ns: int | None = None
-        """When the last piece was, if one was."""
 
     # -- for the loop ------------------------------------------------------------------------------------------------
 
@@ -180,11 +177,6 @@ class BlobPieces:
         """
         if self._failed is not None:
             raise self._failed
-        if self._in_spans:
-            now_ns = self._runtime.clock.boot_ns()
-            is_quick = self._handed_out_ns is not None and now_ns - self._handed_out_ns <= QUICK_NS
-            self._span_bytes = QUICK_SPAN_BYTES if is_quick else SPAN_BYTES
-            self._handed_out_ns = now_ns
         if self._begun_with is not None:
             piece, self._begun_with = self._begun_with, None
             self._start_next()
@@ -274,6 +266,8 @@ class BlobPieces:
             if self._read_now(upcoming, view):
                 self._next = (Ready(view, self._runtime.turn), lease, upcoming)
                 return
+        elif self._current is not None:
+            upcoming = self._with_following(upcoming)
         job = self._runtime.threads.start(lambda: self._prepare(upcoming, view))
         self._next = (job, lease, upcoming)
 
@@ -329,8 +323,7 @@ class BlobPieces:
             return span
         extent = self._extents[upcoming.index]
         end = span.offset + span.length
-        window = self._span_bytes
-        furthest = min(extent.offset + extent.length, span.offset - span.offset % window + window)
+        furthest = min(extent.offset + extent.length, span.offset - span.offset % SPAN_BYTES + SPAN_BYTES)
         is_all = furthest > end and reader.is_verified(end, furthest - end)
         while end < furthest:
             following = self._slices.take()
@@ -342,6 +335,21 @@ class BlobPieces:
                 break
             end += following.length
         return span._replace(length=end - span.offset)
+
+    def _with_following(self, upcoming: _Slice) -> _Slice:
+        """The piece and those behind it in its blob, up to a bound, as one."""
+        extent = self._extents[upcoming.index]
+        end = upcoming.offset + upcoming.length
+        furthest = min(extent.offset + extent.length, upcoming.offset - upcoming.offset % CHECKED_BYTES + CHECKED_BYTES)
+        while end < furthest:
+            following = self._slices.take()
+            if following is None:
+                break
+            if following.index != upcoming.index or following.offset != end:
+                self._slices.give_back(following)
+                break
+            end += following.length
+        return _Slice(upcoming.index, upcoming.offset, end - upcoming.offset)
 
     async def _take_next(self) -> Piece:
         if self._next is None:
@@ -357,15 +365,43 @@ class BlobPieces:
                 self._start_next()
                 return await self._take_next()
         except BlobDamaged as damage:
-            self._failed = ObjectDamaged(bucket=self._bucket, key=self._key, blob=damage.blob, reason=damage.reason)
-            raise self._failed from damage
+            raise self._fail(damage) from damage
         self._next = None
         self._current = (piece, lease)
+        self._current_index = upcoming.index
         if self._offers_decoded and self._only and isinstance(piece, memoryview):
             extent = self._extents[0]
             if len(piece) == extent.length and isinstance(self._readers.get(0), _DecodedBlob):
                 self._runtime.open_files.offer_decoded(extent, piece)
         return piece
+
+    def _fail(self, damage: BlobDamaged) -> ObjectDamaged:
+        self._failed = ObjectDamaged(bucket=self._bucket, key=self._key, blob=damage.blob, reason=damage.reason)
+        return self._failed
+
+    async def look_again(self, offset: int, length: int) -> int:
+        """See `ObjectReader.look_again`. What is not verified any more is verified piece by piece, so that a slow
+        client has no more read from the disk for it than it takes."""
+        reader = self._readers[self._current_index]
+        if isinstance(reader, _DecodedBlob):
+            raise ValueError("a blob that is decoded has no spans")
+        if reader.is_verified(offset, length):
+            return length
+        window = self._runtime.config.piece_bytes
+        count = min(length, window - offset % window)
+        job = None if self._next is None else self._next[0]
+        ahead = None if isinstance(job, Ready) or job is None or job.is_done else job
+
+        def verify() -> None:
+            if ahead is not None:  # it may be at the same reader, which is one thread's at a time
+                ahead.ended.wait()
+            reader.verify(offset, count)
+
+        try:
+            await self._runtime.threads.run(verify)
+        except BlobDamaged as damage:
+            raise self._fail(damage) from damage
+        return count
 
     def _release_current(self) -> None:
         current, self._current = self._current, None

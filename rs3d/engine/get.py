@@ -353,6 +353,17 @@ class ObjectReader:
         self._taken = True
         return PieceIterator(self.inline, self._pieces)
 
+    async def look_again(self, offset: int, length: int) -> int:
+        """How many of the bytes at `offset` of the span handed out last, at least 1 and at most `length`, may be sent
+        now. For spans that a moment has passed since: what is not verified any more is verified first.
+
+        Raises:
+            ObjectDamaged: a block fails its check.
+        """
+        if not isinstance(self._pieces, BlobPieces):
+            raise ValueError("no span was handed out")
+        return await self._pieces.look_again(offset, length)
+
     async def read(self) -> bytes:
         """The whole body. For bodies that are known to be small: all of it is held in memory."""
         if self.inline is not None:

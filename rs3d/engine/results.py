@@ -37,7 +37,8 @@ class ContentRange(NamedTuple):
 
 
 class FileSpan(NamedTuple):
-    """`length` verified bytes of an open file. The descriptor belongs to the reader and is valid until it is closed."""
+    """`length` verified bytes of an open file. The descriptor belongs to the reader and is valid until it is closed.
+    Whoever lets a moment pass before it sends them asks the reader to `look_again`."""
 
     fd: int
     offset: int

@@ -1,9 +1,9 @@
 """Threads that send long parts of files to sockets, past the interpreter: a body of 64 MiB would otherwise come back to
 the loop hundreds of times, each time through code that no cache holds any more.
 
-A thread is a client's as long as that one takes what it is sent. One that lets it wait for PATIENCE_S in all gets no
-other; and when all threads are taken, the loop sends as it always can. So nobody waits for a thread, and slow clients,
-however many, hold none.
+A thread is a client's as long as that one takes what it is sent. One that lets it wait for PATIENCE_S in all, and takes
+no more than some MiB meanwhile, gets no other; and when all threads are taken, the loop sends as it always can. So
+nobody waits for a thread, and slow clients, however many, hold none.
 """
 
 from __future__ import annotations

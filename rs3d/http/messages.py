@@ -161,6 +161,9 @@ class FileSpan:
     offset: int
     length: int
     ownership: FdOwnership = FdOwnership.OWNED
+    look_again: Callable[[int, int], Awaitable[int]] | None = None
+    """Called with an offset and a length before bytes are sent that have waited for LOOK_AGAIN_S: returns how many of
+    them, at least 1, are still good to be sent, or raises, which resets the connection. None: all are, for ever."""
 
 
 @dataclass(frozen=True, slots=True)

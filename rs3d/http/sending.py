@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
 
+import trio
+
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import (
     After,
@@ -31,6 +33,9 @@ _ABSENT: Final = ConnectionField.ABSENT
 _UNTIL_CLOSE: Final = Unnumbered.UNTIL_CLOSE
 _CUT: Final = SendOutcome.CUT
 _COMPLETE: Final = SendOutcome.COMPLETE
+
+LOOK_AGAIN_S: Final = 1.0
+"""How long bytes of a file may wait for their client before they are looked at again (`FileSpan.look_again`)."""
 
 
 class BodyCut(Exception):
@@ -164,13 +169,18 @@ async def deliver(
 
 
 async def _send_span(transport: Transport, span: FileSpan, sent: Sent) -> None:
-    offset, left = span.offset, span.length
+    offset, left, good = span.offset, span.length, span.length
+    looked_at = trio.current_time()
     while left:
-        count = await transport.send_file(span.fd, offset, left)
+        if span.look_again is not None and (not good or trio.current_time() - looked_at > LOOK_AGAIN_S):
+            good = await span.look_again(offset, left)
+            looked_at = trio.current_time()
+        count = await transport.send_file(span.fd, offset, good)
         if count == 0:
             raise BodyCut(f"a file ended {left} bytes early")
         offset += count
         left -= count
+        good -= count
         sent.body_bytes += count
 
 

@@ -28,6 +28,9 @@ TURN_BYTES: Final = 1 << 20
 FILE_TURN_BYTES: Final = 4 << 20
 """The same of files, which are not copied: about a millisecond, if the socket takes so much at once."""
 
+QUICK_BYTES: Final = 16 << 20
+"""A client that takes fewer while a thread waits for it, which is for `PATIENCE_S` at most, is not given another."""
+
 ASIDE_BYTES: Final = 1 << 20
 """Parts of files from this size on are sent by a thread, if one is free: the way there and back costs two turns of the
 loop, sending a MiB to a near client up to seven."""
@@ -312,7 +315,7 @@ class SocketTransport:
             self._sender = None
         self.deadline.waited(sent.waited_ns / 1e9)
         self.deadline.moved(sent.sent_bytes)
-        if sent.pause is Pause.SLOW:
+        if sent.pause is Pause.SLOW and sent.sent_bytes < QUICK_BYTES:
             self._senders = None
         elif sent.pause is Pause.STOPPED and not sent.sent_bytes:
             await trio.lowlevel.checkpoint_if_cancelled()

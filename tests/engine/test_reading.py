@@ -142,7 +142,8 @@ async def test_a_damaged_block_is_never_handed_out(world: MemoryWorld, delivery:
         with pytest.raises(ObjectDamaged):
             async for piece in pieces:
                 received += piece.length if isinstance(piece, tuple) else len(piece)
-        assert received == 196_608
+        # Pieces that are verified as one, as those of a span behind the first, fail as one.
+        assert received == (65_536 if delivery is Delivery.SPANS else 196_608)
         with pytest.raises(ObjectDamaged):
             await anext(pieces)
     world.blobs.damage(blob, 10)

@@ -7,12 +7,16 @@ import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import trio
 
+from rs3d.errors import ObjectDamaged
+from rs3d.http import sending as sending_module
 from rs3d.http import server as server_module
+from rs3d.http import transport as transport_module
 from rs3d.http.filesending import FileSenders
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import FdOwnership, FileSpan, FileSpans, Request, Response, SendOutcome
@@ -160,6 +164,77 @@ async def test_a_client_that_does_not_read_gives_the_thread_back_and_still_gets_
         assert sendings.begun == 1  # the rest, and all that this client asks for later, is the loop's
         assert (await silent.get()).body == DATA
         assert sendings.begun == 1
+
+
+async def test_a_client_that_takes_much_between_long_waits_keeps_its_thread(
+    file: int, sendings: Sendings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few(monkeypatch, 1, 0.001)
+    monkeypatch.setattr(transport_module, "QUICK_BYTES", 0)
+
+    async def handler(request: Request) -> Response:
+        return whole(file)
+
+    async with serving(handler) as served:
+        waiting = await begin(served)
+        await until(lambda: splice.Pause.SLOW in sendings.pauses)
+        assert (await waiting.answer()).body == DATA
+        assert (await waiting.get()).body == DATA
+    assert sendings.begun > 1
+
+
+async def test_what_a_client_has_left_of_a_file_for_long_is_looked_at_again(
+    file: int, sendings: Sendings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few(monkeypatch, 1, 0.001)
+    monkeypatch.setattr(sending_module, "LOOK_AGAIN_S", 0.0)
+    looks: list[tuple[int, int, int]] = []
+
+    async def look_again(offset: int, length: int) -> int:
+        await trio.lowlevel.checkpoint()
+        looks.append((offset, length, min(length, 3 * MIB // (1 + len(looks) % 2))))
+        return looks[-1][2]
+
+    async def handler(request: Request) -> Response:
+        return Response(status=200, body=FileSpan(file, 5, len(DATA) - 5, FdOwnership.BORROWED, look_again))
+
+    async with serving(handler) as served:
+        waiting = await begin(served)
+        await until(lambda: splice.Pause.SLOW in sendings.pauses)
+        assert (await waiting.answer()).body == DATA[5:]
+    assert len(looks) > 2
+    for (offset, length, good), (next_offset, next_length, _) in pairwise(looks):
+        assert offset < next_offset <= offset + good  # nothing is sent that was not looked at
+        assert offset + length == next_offset + next_length == len(DATA)
+
+
+async def test_what_is_sent_within_a_moment_is_not_looked_at_again(file: int) -> None:
+    async def look_again(offset: int, length: int) -> int:
+        raise AssertionError("nothing has waited")
+
+    async def handler(request: Request) -> Response:
+        return Response(status=200, body=FileSpan(file, 0, MIB, FdOwnership.BORROWED, look_again))
+
+    async with serving(handler) as served:
+        assert (await served.connect().get()).body == DATA[:MIB]
+
+
+async def test_a_file_that_is_not_good_any_more_cuts_the_connection(file: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending_module, "LOOK_AGAIN_S", 0.0)
+
+    async def look_again(offset: int, length: int) -> int:
+        if offset > 2 * MIB:
+            raise ObjectDamaged(bucket="bucket", key="key", blob="blob", reason="a byte has changed")
+        return min(MIB, length)
+
+    async def handler(request: Request) -> Response:
+        return Response(status=200, body=FileSpan(file, 0, len(DATA), FdOwnership.BORROWED, look_again))
+
+    async with serving(handler) as served:
+        client = await begin(served)
+        assert await client.was_reset()
+        assert served.recorder.exchanges[0].outcome is SendOutcome.CUT
+        assert 2 * MIB < served.recorder.exchanges[0].bytes_out <= 3 * MIB
 
 
 @pytest.mark.parametrize("patience_s", [0.001, 0.1])

@@ -117,19 +117,19 @@ async def get_object(call: Call) -> Response:
     if single is None:
         body = Stream(_pieces(reader), found.length_bytes)
     else:
-        body = _span(single) if isinstance(single, EngineSpan) else Bytes(single)
+        body = _span(reader, single) if isinstance(single, EngineSpan) else Bytes(single)
     return Response(_status(found), headers, body, on_sent=lambda _outcome, _sent: reader.close())
 
 
-def _span(span: EngineSpan) -> FileSpan:
+def _span(reader: ObjectReader, span: EngineSpan) -> FileSpan:
     # Borrowed: the reader closes the descriptor when the response has been sent.
-    return FileSpan(span.fd, span.offset, span.length, FdOwnership.BORROWED)
+    return FileSpan(span.fd, span.offset, span.length, FdOwnership.BORROWED, reader.look_again)
 
 
 async def _pieces(reader: ObjectReader) -> AsyncIterator[HttpBuffer | FileSpan]:
     async for piece in reader.pieces():
         if isinstance(piece, EngineSpan):
-            yield _span(piece)
+            yield _span(reader, piece)
         else:
             yield piece
 
