@@ -38,10 +38,10 @@ loop, sending a MiB to a near client up to seven."""
 NEAR_ROUND_TRIP_US: Final = 100
 """Up to this a client is near: on this machine, or beside it."""
 
-NEAR_SEND_BYTES: Final = 208 << 10
-"""What is asked for as the send buffer of a near client, which the kernel doubles: `net.core.wmem_max` allows so much
-by default. The kernel's own choice grows to 4 MiB, which such a client needs at no speed: on its way through so much
-memory a MiB took half as much time again, on both sides. At the longest of near round trips it is 4 GB/s."""
+NEAR_SEND_BYTES: Final = 1 << 20
+"""What is asked for as the send buffer of a near client, which the kernel doubles: a MiB with its head is taken at
+once. With `net.core.wmem_max` as it is by default 208 KiB are had. The kernel's own choice grows to 4 MiB, which such
+a client needs at no speed: on its way through so much memory a MiB took half as much time again, on both sides."""
 
 _MIN_ROUND_TRIP: Final = struct.Struct("@I")
 _MIN_ROUND_TRIP_OFFSET: Final = 148

@@ -29,7 +29,7 @@ def send_bytes(connected: socket.socket) -> int:
 
 
 @pytest.mark.parametrize("round_trip", [0, NEAR_ROUND_TRIP_US])
-async def test_a_near_client_has_a_small_send_buffer(
+async def test_a_near_client_has_a_send_buffer_of_its_own(
     accepted: socket.socket, monkeypatch: pytest.MonkeyPatch, round_trip: int
 ) -> None:
     monkeypatch.setattr(transport_module, "round_trip_us", lambda _connected: round_trip)
