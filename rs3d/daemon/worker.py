@@ -139,8 +139,8 @@ class Worker:
                 await trio.sleep(ROOT_POLL_S)
 
     async def _serve_on(self, listeners: list[trio.socket.SocketType], encrypted: bool) -> None:
-        serving = self._serving
-        if serving is None:
+        serving, parts = self._serving, self._parts
+        if serving is None or parts is None:
             return
         await serve(
             listeners,
@@ -151,6 +151,7 @@ class Worker:
             control=self._control,
             observer=self._observer,
             find_shortcut=lambda: serving.shortcut,
+            companion=None if encrypted else parts.committer.read_by,
         )
 
     def _listeners(self, name: str) -> list[trio.socket.SocketType]:

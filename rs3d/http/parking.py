@@ -47,6 +47,14 @@ LINGER_NS: Final = 5_000_000
 """How long an answer that the kernel has sent may wait to be counted, and its file to be given back. Clients that ask
 again at once do so in a fraction of it, and both take the loop one way."""
 
+Watch = Callable[[int, Callable[[], None]], Callable[[], None]]
+"""Have a function called on the loop whenever something may be read from a descriptor, until the returned one is
+called, which has to be before the descriptor is closed. The function must not raise, and reads: it is called until it
+has."""
+
+Companion = Callable[[Watch], Callable[[], None]]
+"""Whoever wants to be told so while a server runs: given the means, it returns what ends that."""
+
 Arrival = ReceiveBuffer | None
 """What wakes a parked connection: bytes, or None at the end of the stream."""
 
@@ -101,14 +109,19 @@ class Parking:
         find_shortcut: FindShortcut | None,
         may_take: Callable[[], bool],
         is_draining: Callable[[], bool],
+        companion: Companion | None = None,
     ) -> None:
         """Args:
         find_shortcut: None when the application has none.
         may_take: whether shortcuts are taken in this turn (not while overloaded, nor while draining).
         is_draining: whether a connection has to end after the answer that is on its way.
+        companion: whose descriptor is read beside the connections, and before them: what it brings comes to be before
+            their requests are looked at.
         """
         self._sockets = ParkedSockets(LINGER_NS)
         self._parked: dict[int, _Parked] = {}
+        self._beside: dict[int, Callable[[], None]] = {}
+        self._companion = companion
         self._pool = pool
         self._clock = clock
         self._observer = observer
@@ -182,9 +195,21 @@ class Parking:
             self._wake(fd, parked, outcome.Error(trio.BrokenResourceError("the client took too long")))
         return True
 
+    def watch_beside(self, fd: int, come: Callable[[], None]) -> Callable[[], None]:
+        """See `Watch`."""
+        self._sockets.watch(fd)
+        self._beside[fd] = come
+
+        def end() -> None:
+            if self._beside.pop(fd, None) is not None and not self._sockets.closed:
+                self._sockets.look_away(fd)
+
+        return end
+
     async def run(self) -> None:
         """Watch for ever."""
         fd = self._sockets.fileno()
+        leave = self._companion(self.watch_beside) if self._companion is not None else None
         try:
             await wait_readable(fd)
             loop_fd = epoll_watching(fd)
@@ -195,6 +220,8 @@ class Parking:
                 self._turns()
                 await wait_readable(fd)
         finally:
+            if leave is not None:
+                leave()
             if self._loop_wait is not None:
                 with contextlib.suppress(KeyError):  # one that raised is there no more
                     trio.lowlevel.remove_instrument(self._loop_wait)
@@ -214,9 +241,14 @@ class Parking:
                 return
 
     def _turn(self, ready: list[int]) -> None:
+        self._turn_bytes = TURN_BYTES
+        for fd, come in list(self._beside.items()):
+            if fd in ready:
+                come()
+                if len(ready) == 1:
+                    return
         shortcut = self._find_shortcut() if self._find_shortcut is not None and self._may_take() else None
         buffer = self._pool.lease()
-        self._turn_bytes = TURN_BYTES
         if shortcut is not None:
             shortcut.begin()
         try:

@@ -22,7 +22,7 @@ from rs3d.http.filesending import FileSenders
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import Handler, Render
 from rs3d.http.observer import Observer, SilentObserver
-from rs3d.http.parking import Parking
+from rs3d.http.parking import Companion, Parking
 from rs3d.http.refusals import render_plain
 from rs3d.http.shortcut import FindShortcut
 from rs3d.http.tls import TlsTransport, require_modern_tls
@@ -157,6 +157,7 @@ async def serve(
     observer: Observer | None = None,
     clock: Clock | None = None,
     find_shortcut: FindShortcut | None = None,
+    companion: Companion | None = None,
 ) -> None:
     """Serve HTTP/1.1 on listening sockets until the control has drained this server, or the caller cancels.
 
@@ -172,6 +173,7 @@ async def serve(
         observer: told of connections and exchanges.
         clock: for the Date field and durations. Timeouts use trio's clock.
         find_shortcut: the application's shortcut, asked for in each turn; plain connections only.
+        companion: whose descriptor is waited for together with idle connections, for as long as this serves.
 
     Error handling:
         An exception of the handler becomes a response by `render`; one of this package is logged and ends only its
@@ -183,7 +185,14 @@ async def serve(
     clock = clock or SystemClock()
     control = control or ServerControl()
     service = new_service(
-        handler, limits, clock, render=render, observer=observer, load=control._load, find_shortcut=find_shortcut
+        handler,
+        limits,
+        clock,
+        render=render,
+        observer=observer,
+        load=control._load,
+        find_shortcut=find_shortcut,
+        companion=companion,
     )
     serving = _Serving(service, control._board)
     control._enter(serving)
@@ -212,6 +221,7 @@ def new_service(
     observer: Observer | None = None,
     load: Load | None = None,
     find_shortcut: FindShortcut | None = None,
+    companion: Companion | None = None,
 ) -> Service:
     """What the connections of one server share; its watchdog and its parking are still to be run. Within trio."""
     observer = observer or SilentObserver()
@@ -232,6 +242,7 @@ def new_service(
             )
         ),
         is_draining=lambda: service.draining,
+        companion=companion,
     )
     service = Service(
         handler=handler,

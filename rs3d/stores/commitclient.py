@@ -29,6 +29,10 @@ from rs3d.types.operations import Operation, Outcome
 
 _log = logging.getLogger(__name__)
 
+Watch = Callable[[int, Callable[[], None]], Callable[[], None]]
+"""Have a function called on the loop whenever something may be read from a descriptor, until the returned one is
+called, which is before the descriptor is closed."""
+
 DEATHS_SURVIVED = 1
 """Deaths of the committer after which an operation is sent again; at one more it is given up (STORE.md 11)."""
 
@@ -85,6 +89,12 @@ class CommitClient:
         self._unsent: deque[int] = deque()
         self._is_full = False
         """Whether the socket took no more, until it is read again."""
+        self._watch: Watch | None = None
+        self._end_watch: Callable[[], None] | None = None
+        self._woken = trio.Event()
+        """Set when a watch ends."""
+        self._unexpected: Exception | None = None
+        """What an answer that came by a watch was not; raised by `run`."""
         self._gone: str | None = None
         self._closed = False
         self._epoch_known = trio.Event()
@@ -223,14 +233,14 @@ class CommitClient:
         what is to be committed meanwhile. Raises nothing, so that it can be a system task."""
         while not self._closed:
             try:
-                raw = self._socket.recv(messages.MAXIMUM_MESSAGE_BYTES)
-                if raw:
-                    self._take(raw)
+                raw = self._receive()
+                if raw is None or raw:
+                    if raw:
+                        self._take(raw)
+                    # A batch is answered by one packet, and the next one takes a sync: asked again now, the socket
+                    # would have nothing.
+                    await self._readable()
                     continue
-            except BlockingIOError:
-                with contextlib.suppress(trio.ClosedResourceError):
-                    await trio.lowlevel.wait_readable(self._socket.fileno())
-                continue
             except ConnectionResetError:
                 continue  # told once, before what the committer answered in time; then its packets, then the end
             except (OSError, ProtocolMismatch) as error:
@@ -242,6 +252,68 @@ class CommitClient:
                 if not self._attached.is_set():
                     self._refuse_waiting()
                 await self._attached.wait()
+
+    def read_by(self, watch: Watch) -> Callable[[], None]:
+        """Take answers when `watch` tells of them, not in a task that waits for them, until the returned function is
+        called: half of what an answer costs is the way through the scheduler."""
+        self._watch = watch
+        if not self._closed:
+            trio.lowlevel.notify_closing(self._socket.fileno())  # `run` waits for it, and is to wait otherwise
+
+        def end() -> None:
+            self._watch = None
+            self._stop_watching()
+
+        return end
+
+    async def _readable(self) -> None:
+        """Until the channel may be read, was closed, or was taken the place of.
+
+        Raises:
+            Exception: an answer that came meanwhile was none.
+        """
+        if self._closed:
+            return
+        if self._watch is None:
+            with contextlib.suppress(trio.ClosedResourceError):
+                await trio.lowlevel.wait_readable(self._socket.fileno())
+            return
+        self._woken = trio.Event()
+        self._end_watch = self._watch(self._socket.fileno(), self._come)
+        try:
+            await self._woken.wait()
+        finally:
+            self._stop_watching()
+        unexpected, self._unexpected = self._unexpected, None
+        if unexpected is not None:
+            raise unexpected
+
+    def _come(self) -> None:
+        """Something may be read; called by the watch. What is no answer is `run`'s to see to."""
+        try:
+            raw = self._receive()
+            if raw:
+                self._take(raw)
+            if raw is None or raw:
+                return
+        except OSError:
+            pass  # `run` meets it, too
+        except Exception as error:
+            self._unexpected = error  # raised where it belongs: here it would end the watch of others
+        self._stop_watching()
+
+    def _stop_watching(self) -> None:
+        end, self._end_watch = self._end_watch, None
+        if end is not None:
+            end()
+            self._woken.set()
+
+    def _receive(self) -> bytes | None:
+        """The next packet; None when there is none yet, empty when the channel has ended."""
+        try:
+            return self._socket.recv(messages.MAXIMUM_MESSAGE_BYTES)
+        except BlockingIOError:
+            return None
 
     def _take(self, raw: bytes) -> None:
         answer = messages.decode_answer(raw)
@@ -349,6 +421,7 @@ class CommitClient:
     def reattach(self, channel: socket.socket) -> None:
         """Go on with the successor's channel: ask again for everything that has no answer, in order."""
         channel.setblocking(False)
+        self._stop_watching()
         old, self._socket = self._socket, channel
         trio.lowlevel.notify_closing(old.fileno())
         old.close()
@@ -365,6 +438,7 @@ class CommitClient:
             return
         self._closed = True
         self._refusal = _closed
+        self._stop_watching()
         trio.lowlevel.notify_closing(self._socket.fileno())
         self._socket.close()
         self._give_up(lambda _: True)

@@ -20,7 +20,7 @@ from rs3d.http.buffers import ReceiveBuffer, ReceiveBufferPool
 from rs3d.http.deadlines import Deadline, Watchdog
 from rs3d.http.limits import HttpLimits
 from rs3d.http.observer import SilentObserver
-from rs3d.http.parking import TURNS, TURNS_NS, Arrival, Parking
+from rs3d.http.parking import TURNS, TURNS_NS, Arrival, Companion, Parking, Watch
 from rs3d.http.shortcut import FileBody, Incoming, Receive, Taken, Underway
 from rs3d.http.transport import TransportInterrupted
 
@@ -119,7 +119,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(*, may_take: bool = True, body: bytes = b"pong") -> AsyncIterator[World]:
+async def world(
+    *, may_take: bool = True, body: bytes = b"pong", companion: Companion | None = None
+) -> AsyncIterator[World]:
     near, far = socket.socketpair()
     near.setblocking(False)
     far.setblocking(False)
@@ -134,6 +136,7 @@ async def world(*, may_take: bool = True, body: bytes = b"pong") -> AsyncIterato
         find_shortcut=lambda: echo,
         may_take=lambda: may_take,
         is_draining=lambda: bool(draining),
+        companion=companion,
     )
     made = World(parking, clock, pool, observer, echo, near, far, Deadline(), draining)
     with near, far:
@@ -638,3 +641,61 @@ async def test_a_client_that_let_a_thread_wait_gets_no_other() -> None:
         w.near.send(b"BODY\n")
         await w.woken.wait()
         assert len(w.echo.bodies) == 1
+
+
+class Beside:
+    """A companion with a descriptor of its own."""
+
+    def __init__(self) -> None:
+        self.near, self.far = socket.socketpair()
+        self.far.setblocking(False)
+        self.came: list[bytes] = []
+        self.on_come: Callable[[], None] = lambda: None
+        self.has_ended = False
+
+    def __call__(self, watch: Watch) -> Callable[[], None]:
+        end = watch(self.far.fileno(), self.come)
+
+        def leave() -> None:
+            end()
+            end()  # harmless
+            self.has_ended = True
+
+        self.end = end
+        return leave
+
+    def come(self) -> None:
+        self.came.append(self.far.recv(100))
+        self.on_come()
+
+    def close(self) -> None:
+        self.near.close()
+        self.far.close()
+
+
+async def test_what_comes_beside_the_connections_is_read_without_a_turn_of_theirs() -> None:
+    with contextlib.closing(Beside()) as beside:
+        async with world(companion=beside) as w:
+            for number in range(3):
+                beside.near.send(b"%d" % number)
+                await trio.testing.wait_all_tasks_blocked()
+                w.near.send(b"GET\n")
+                assert await w.receive(9) == b"head pong"
+            assert beside.came == [b"0", b"1", b"2"]
+            assert w.echo.turns == ["begin", "answer", "end"] * 3
+            beside.end()
+            beside.near.send(b"unread")
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(beside.came) == 3
+        assert beside.has_ended
+
+
+async def test_what_comes_beside_the_connections_comes_before_their_requests() -> None:
+    """A request that follows from an answer to another connection is decided with what that answer told of."""
+    with contextlib.closing(Beside()) as beside:
+        async with world(companion=beside) as w:
+            beside.on_come = lambda: w.echo.turns.append("beside")
+            w.near.send(b"GET\n")
+            beside.near.send(b"x")
+            assert await w.receive(9) == b"head pong"
+            assert w.echo.turns == ["beside", "begin", "answer", "end"]
