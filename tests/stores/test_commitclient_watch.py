@@ -18,7 +18,8 @@ from rs3d.stores.outcomes import outcome_of_compaction
 from rs3d.types import operations as ops
 from rs3d.types.identifiers import Epoch
 from rs3d.types.names import BucketName
-from tests.stores.test_commitclient import OWNER, put, served
+from tests.stores.committed import OWNER
+from tests.stores.test_commitclient import put, served
 
 
 class Teller:
