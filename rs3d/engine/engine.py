@@ -69,6 +69,7 @@ from rs3d.engine.results import (
     VersionPage,
 )
 from rs3d.engine.runtime import Runtime
+from rs3d.engine.smallputs import put_small
 from rs3d.engine.smallwrites import SmallWrites
 from rs3d.engine.warmreads import WarmReads
 from rs3d.errors import NotImplementedHere
@@ -77,6 +78,7 @@ from rs3d.types.body import BodySource, BytesSource
 from rs3d.types.buckets import Bucket, Versioning
 from rs3d.types.identifiers import BlobId, BucketId
 from rs3d.types.identities import AccessKey, KeyStatus, User
+from rs3d.types.names import check_object_key
 from rs3d.types.objects import CanonicalId, ObjectVersion, Pairs, Upload
 from rs3d.types.operations import Bypass
 
@@ -112,6 +114,7 @@ class StorageEngine:
     def __init__(self, deps: EngineDeps) -> None:
         self._runtime = Runtime(deps)
         self._identities = Identities(self._runtime)
+        self._small_writes = SmallWrites(self._runtime)
 
     @staticmethod
     def open(
@@ -162,6 +165,11 @@ class StorageEngine:
 
     async def put_object(self, bucket: str, key: str, body: Body, request: PutRequest = _PUT) -> PutResult:
         """See `put.put_object`."""
+        if isinstance(body, (bytes, bytearray, memoryview)):
+            check_object_key(key)
+            done = await put_small(self._runtime, self._small_writes, bucket, key, memoryview(body).cast("B"), request)
+            if done is not None:
+                return done
         return await put_object(self._runtime, bucket, key, _source(body), request)
 
     @property

@@ -27,6 +27,7 @@ from rs3d.errors import (
     StaleSource,
     TooManyBuckets,
 )
+from rs3d.kernels.crc import crc32c
 from rs3d.stores.smallput import SmallPut
 from rs3d.stores.smallremoval import SmallRemoval
 from rs3d.types.buckets import Bucket, Versioning
@@ -296,7 +297,7 @@ class MemoryCommitter:
             token=put.token,
             meta=put.meta,
             mutable=put.mutable,
-            placement=Inline(len(put.payload), payload=put.payload),
+            placement=Inline(len(put.payload), payload=put.payload, block_crc32c=crc32c(put.payload)),
         )
         return self._put(whole)
 

@@ -1,0 +1,139 @@
+"""A small body in memory goes the short way where nothing unusual is asked for, and is stored as by the long one."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from rs3d.engine import StorageEngine
+from rs3d.engine.requests import BodyChecks, BucketRequest, EncryptionMode, EncryptionRequest, PutRequest
+from rs3d.engine.results import ObjectHead, PutResult
+from rs3d.errors import BadDigest, InvalidKey, NoSuchBucket, PreconditionFailed, Rs3dError, StoreReadOnly
+from rs3d.types.body import BytesSource
+from rs3d.types.buckets import Versioning
+from rs3d.types.objects import CanonicalId, Inline
+from rs3d.types.operations import Preconditions, PutSmall
+from tests.engine.test_encryption import customer
+from tests.fakes.deps import MemoryWorld
+
+USUAL = [PutRequest(), PutRequest(headers=(("content-type", "text/plain"),))]
+UNUSUAL = [
+    PutRequest(headers=(("cache-control", "no-store"),)),
+    PutRequest(headers=(("content-type", "text/plain"), ("expires", "never"))),
+    PutRequest(headers=(("content-type", "ü"),)),
+    PutRequest(user_metadata=(("a", "b"),)),
+    PutRequest(tags=(("a", "b"),)),
+    PutRequest(owner=CanonicalId("ab" * 32)),
+    PutRequest(checks=BodyChecks(checksum_algorithm="CRC32")),
+    PutRequest(preconditions=Preconditions(if_none_match=("*",))),
+    PutRequest(encryption=EncryptionRequest(EncryptionMode.STORE)),
+    PutRequest(encryption=EncryptionRequest(EncryptionMode.CUSTOMER, customer(1))),
+]
+
+
+def of_put(result: PutResult) -> tuple[object, ...]:
+    """All of an answer that is the same for the same put at another time."""
+    return (
+        *(result.etag, result.size_bytes, result.reports_version, result.checksums, result.part_count),
+        *(result.envelope, result.merkle_root, len(result.version_text)),
+    )
+
+
+def of_head(head: ObjectHead) -> tuple[object, ...]:
+    meta, placement = head.version.meta, head.version.placement
+    inline = placement if isinstance(placement, Inline) else None  # blobs are each their own
+    return (
+        *(meta.size_bytes, meta.etag, meta.owner, meta.headers, meta.user_metadata, meta.checksums, meta.merkle_root),
+        *(head.version.mutable, inline, head.version.is_null, head.version.is_latest),
+    )
+
+
+async def by_both_ways(engine: StorageEngine, body: bytes, request: PutRequest) -> PutResult:
+    """Put twice; what is told and what is found have to be the same."""
+    long = await engine.put_object("bucket", "key", BytesSource(body), request)
+    found = of_head(engine.head_object("bucket", "key"))
+    short = await engine.put_object("bucket", "key", body, request)
+    assert of_put(short) == of_put(long)
+    assert of_head(engine.head_object("bucket", "key")) == found
+    assert short.sequence > long.sequence and short.last_modified_ns >= long.last_modified_ns
+    assert await engine.get_object("bucket", "key") == body
+    return short
+
+
+@pytest.mark.parametrize("request_", USUAL, ids=str)
+@pytest.mark.parametrize("size_bytes", [0, 1, 1000, 1001])
+@pytest.mark.parametrize("versioning", [None, Versioning.ENABLED, Versioning.SUSPENDED])
+async def test_both_ways_store_and_tell_the_same(
+    engine: StorageEngine, request_: PutRequest, size_bytes: int, versioning: Versioning | None
+) -> None:
+    if versioning is not None:
+        await engine.set_versioning("bucket", versioning)
+    await by_both_ways(engine, b"x" * size_bytes, request_)
+
+
+@pytest.mark.parametrize("body", [b"body", bytearray(b"body"), memoryview(b"xbodyx")[1:5]], ids=type)
+async def test_a_usual_small_body_is_a_small_put(world: MemoryWorld, body: bytes | bytearray | memoryview) -> None:
+    for request in USUAL:
+        await world.engine.put_object("bucket", "key", body, request)
+        assert type(world.committer.committed[-1]) is PutSmall
+        assert await world.engine.get_object("bucket", "key") == b"body"
+
+
+@pytest.mark.parametrize("request_", UNUSUAL, ids=str)
+async def test_whoever_asks_for_more_goes_the_long_way(world: MemoryWorld, request_: PutRequest) -> None:
+    await world.engine.put_object("bucket", "key", b"body", request_)
+    assert type(world.committer.committed[-1]) is not PutSmall
+
+
+@pytest.mark.parametrize("key", ["ü", "k" * 463, "k" * 1024])
+async def test_keys_that_a_small_put_does_not_hold_go_the_long_way(world: MemoryWorld, key: str) -> None:
+    await world.engine.put_object("bucket", key, b"body")
+    assert type(world.committer.committed[-1]) is not PutSmall
+    assert await world.engine.get_object("bucket", key) == b"body"
+
+
+@pytest.mark.parametrize(
+    "settings", [(("compression", "lz4"),), (("quota_bytes", "100"),), (("sign", "hmac"),)], ids=str
+)
+async def test_buckets_with_settings_of_their_own_go_the_long_way(
+    world: MemoryWorld, settings: tuple[tuple[str, str], ...]
+) -> None:
+    await world.engine.create_bucket("other", BucketRequest(settings=settings))
+    await world.engine.put_object("other", "key", b"body")
+    assert type(world.committer.committed[-1]) is not PutSmall
+
+
+async def test_refusals_are_those_of_the_long_way(world: MemoryWorld) -> None:
+    engine = world.engine
+    with pytest.raises(NoSuchBucket):
+        await engine.put_object("missing", "key", b"body")
+    with pytest.raises(InvalidKey):
+        await engine.put_object("bucket", "", b"body")
+    with pytest.raises(BadDigest):
+        await engine.put_object("bucket", "key", b"body", PutRequest(checks=BodyChecks(content_md5=bytes(16))))
+    await engine.put_object("bucket", "key", b"body")
+    with pytest.raises(PreconditionFailed):
+        held = PutRequest(preconditions=Preconditions(if_none_match=("*",)))
+        await engine.put_object("bucket", "key", b"other", held)
+
+
+async def test_an_error_of_the_commit_is_the_callers(world: MemoryWorld) -> None:
+    failure: Rs3dError = StoreReadOnly(reason="test")
+    world.committer.fail_next.append(failure)
+    with pytest.raises(StoreReadOnly):
+        await world.engine.put_object("bucket", "key", b"body")
+    await world.engine.put_object("bucket", "key", b"body")
+
+
+async def test_a_cancelled_caller_leaves_when_the_commit_has_ended(world: MemoryWorld) -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await world.engine.put_object("bucket", "key", b"body")
+    assert await world.engine.get_object("bucket", "key") == b"body"
+
+
+async def test_a_committer_without_room_is_waited_for(world: MemoryWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.committer, "submit", lambda operation, settle: False)
+    await world.engine.put_object("bucket", "key", b"body")
+    assert type(world.committer.committed[-1]) is not PutSmall
+    assert await world.engine.get_object("bucket", "key") == b"body"
