@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
@@ -95,17 +96,27 @@ def test_a_unix_socket_behind_a_long_path_can_be_reached(tmp_path: Path) -> None
         accepted.close()
 
 
+def neighbours(one: int, other: int) -> tuple[int, int]:
+    """Copies of two descriptors, with numbers that follow one another and were nobody's."""
+    first = fcntl.fcntl(one, fcntl.F_DUPFD, 100)
+    second = fcntl.fcntl(other, fcntl.F_DUPFD, first + 1)
+    while second != first + 1:
+        os.close(first)
+        first = fcntl.fcntl(one, fcntl.F_DUPFD, second)
+        os.close(second)
+        second = fcntl.fcntl(other, fcntl.F_DUPFD, first + 1)
+    return first, second
+
+
 @pytest.fixture
 def passed(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
     """Two listening sockets on neighbouring descriptors, as systemd passes them."""
     tcp = socket.create_server(("127.0.0.1", 0))
     unix = socket.socket(socket.AF_UNIX)
-    first = tcp.fileno()
-    target = os.dup2(unix.fileno(), first + 1) if unix.fileno() != first + 1 else unix.detach()
+    with tcp, unix:
+        first, second = neighbours(tcp.fileno(), unix.fileno())
     monkeypatch.setattr("rs3d.app.listeners.FIRST_INHERITED", first)
-    unix.close()
-    tcp.detach()
-    return [socket.socket(fileno=os.dup(first)), socket.socket(fileno=os.dup(target))]
+    return [socket.socket(fileno=os.dup(first)), socket.socket(fileno=os.dup(second))]
 
 
 def test_sockets_of_systemd_are_taken_by_name(passed: list[socket.socket]) -> None:
