@@ -203,9 +203,7 @@ class CommitterCore:
 
     def _execute_some(self, batch: Items[Submitted]) -> list[Reply]:
         """Commit the operations at the head of `batch` that fit one transaction and one segment."""
-        checkpoints = self.tables.checkpoints
-        if checkpoints is not None and checkpoints.is_tight:
-            self._free_pages()
+        self._keep_free_pages()
         if self.read_only is not None:
             error = StoreReadOnly(reason=self.read_only)
             return [Reply(submitted.operation.id.counter, None, error) for submitted in batch]

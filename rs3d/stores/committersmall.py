@@ -14,7 +14,7 @@ from rs3d.format.rows import BlobRow
 from rs3d.kernels.smallput import SmallPuts, row_key
 from rs3d.kernels.smallremoval import plain_version, row_keys
 from rs3d.stores.blobput import BlobPut
-from rs3d.stores.catalogreferences import unrefer_blob
+from rs3d.stores.catalogreferences import record_total, unrefer_blob
 from rs3d.stores.catalogwriter import BYTES, OBJECTS, VERSIONS
 from rs3d.stores.committerplan import BLOBS_PER_SEGMENT, Desk, owner_of
 from rs3d.stores.log import LogWriter
@@ -126,7 +126,7 @@ class SmallRun:
         self._answered[put.epoch] = answered_below
         bucket.is_changed = True
         bucket.object_bytes += size_bytes
-        record_bytes = (head_bytes + payload_bytes + 7) & -8  # record_total
+        record_bytes = record_total(head_bytes, payload_bytes)
         if not self._records:
             self._first_sequence = sequence
         self._last_sequence = sequence
