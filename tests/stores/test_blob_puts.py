@@ -4,7 +4,6 @@ What it leaves in log and catalog beside other writes is in test_small_removals.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,6 @@ from tests.stores.bothways import blob_put, bodies, rows
 from tests.stores.committed import CommittedStore
 
 KEYS = ("a", "a", "k" * 462, "k" * 463, "\u00fc", "nul\0nul", "x/y")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[CommittedStore]:
-    made = CommittedStore(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture

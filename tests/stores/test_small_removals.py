@@ -156,13 +156,6 @@ def both(tmp_path: Path) -> Iterator[BothWays]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[CommittedStore]:
-    made = CommittedStore(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> Removals:
     """What the short way said of each removal that it was asked for: an outcome, or None."""
     said: Removals = []
