@@ -31,7 +31,7 @@ from rs3d.format.checkpoint import (
     decode_checkpoint,
     encode_slot,
 )
-from rs3d.format.lmdbpages import META_BYTES, PAGE_HEAD, PageError, decode_meta, renumbered
+from rs3d.format.lmdbpages import META_BYTES, PAGE_HEAD, MetaPage, PageError, decode_meta, decode_metas, renumbered
 from rs3d.stores.catalogpages import FILE
 from rs3d.stores.files import Files, read_whole, write_whole
 
@@ -185,7 +185,9 @@ def settle(catalog_path: str, files: Files, *, is_successor: bool = False) -> Ch
             raise StoreReadOnly(reason=reason)
         if not exists or file.newest.state is CheckpointState.EMPTY:
             _begin_anew(file)
-        elif file.newest.state is CheckpointState.OPEN and not is_successor:
+        elif file.newest.state is CheckpointState.CLOSED:
+            _settle_closed(catalog_path, file.newest.meta)
+        elif not is_successor:
             _go_back(catalog_path, file.newest.meta)
         if has_failed:
             file.unlink_beside(FAILED)
@@ -196,7 +198,7 @@ def settle(catalog_path: str, files: Files, *, is_successor: bool = False) -> Ch
 
 
 def settle_for_reading(catalog_path: str, files: Files) -> None:
-    """`settle` for whoever looks at a store that nobody serves and that nobody else has open."""
+    """`settle` for whoever looks at a store that nobody serves and that nobody else has open. Raises StoreDamaged."""
     if not os.path.isdir(catalog_path):
         return
     file = CheckpointFile.open(catalog_path, files)
@@ -205,6 +207,8 @@ def settle_for_reading(catalog_path: str, files: Files) -> None:
     try:
         if _length(catalog_path) and file.newest.state is CheckpointState.OPEN:
             _go_back(catalog_path, file.newest.meta)
+        elif _length(catalog_path) and file.newest.state is CheckpointState.CLOSED:
+            _settle_closed(catalog_path, file.newest.meta)
     finally:
         file.close()
 
@@ -222,6 +226,44 @@ def _begin_anew(file: CheckpointFile) -> None:
         file.write(CheckpointState.EMPTY, NO_META)
     for name in (FILE, LOCK_FILE):
         file.unlink_beside(name)
+
+
+def _settle_closed(catalog_path: str, meta: bytes) -> None:
+    """Make sure that the newest commit of a catalog that was closed is the one it was closed with: liblmdb follows the
+    page with the highest number, and such a page has no CRC.
+
+    Another number is that of another file (one of the two was put back from a copy) or a bit that flipped: refused. The
+    same number with other pages behind it is a bit that flipped: what was closed is durable, so its name is put back.
+
+    Raises:
+        StoreDamaged: it is another one.
+    """
+    wanted = decode_meta(memoryview(meta), 0)
+    newest, raw = _newest_name(catalog_path, wanted.page_bytes)
+    if newest.commit != wanted.commit:
+        age = "older" if newest.commit < wanted.commit else "newer"
+        raise _damaged(catalog_path, f"catalog/{FILE} is {age} than catalog/{CHECKPOINT}, with which it was closed")
+    if raw[PAGE_HEAD.size :] != meta[PAGE_HEAD.size :]:
+        log.warning("catalog/%s byte %d: the name of the last commit was damaged; mended", FILE, newest.offset)
+        _go_back(catalog_path, meta)
+
+
+def _newest_name(catalog_path: str, page_bytes: int) -> tuple[MetaPage, bytes]:
+    """The page that names the newest commit, decoded, and its first META_BYTES. Raises StoreDamaged."""
+    # Not lock.mdb, whose locks the closing of a second descriptor would drop; and liblmdb has not opened anything yet.
+    descriptor = os.open(os.path.join(catalog_path, FILE), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        pages = os.pread(descriptor, page_bytes + META_BYTES, 0)
+        newest = decode_metas(memoryview(pages))[0]
+        return newest, pages[newest.offset : newest.offset + META_BYTES]
+    except PageError as error:
+        raise _unfollowable(catalog_path, error) from error
+    finally:
+        os.close(descriptor)
+
+
+def _unfollowable(catalog_path: str, error: PageError) -> StoreDamaged:
+    return _damaged(catalog_path, f"the catalog's pages cannot be followed: byte {error.offset}: {error}")
 
 
 def _go_back(catalog_path: str, meta: bytes) -> None:
@@ -248,7 +290,7 @@ def _go_back(catalog_path: str, meta: bytes) -> None:
             os.pwrite(descriptor, named[PAGE_HEAD.size :], number * wanted.page_bytes + PAGE_HEAD.size)
         os.fdatasync(descriptor)
     except PageError as error:
-        raise _damaged(catalog_path, f"the catalog's pages cannot be followed: byte {error.offset}: {error}") from error
+        raise _unfollowable(catalog_path, error) from error
     finally:
         os.close(descriptor)
 

@@ -282,6 +282,59 @@ def test_a_catalogs_file_that_is_older_than_its_checkpoint_is_refused(filled: Fi
         filled.open()
 
 
+def test_a_closed_catalog_whose_file_is_another_is_refused(filled: Filled) -> None:
+    filled.tables.sync()
+    older = data_of(filled).read_bytes()
+    filled.put(filled.bucket_id, "the last one")
+    filled.close()
+    newest = data_of(filled).read_bytes()
+    data_of(filled).write_bytes(older)
+    with pytest.raises(errors.StoreDamaged, match=r"older than.*rs3d check --rebuild"):
+        filled.open()
+    with pytest.raises(errors.StoreDamaged, match="older than"):
+        settle_for_reading(str(filled.root / "catalog"), SYSTEM_FILES)
+    data_of(filled).write_bytes(newest)
+    closed = (filled.root / "catalog" / CHECKPOINT).read_bytes()
+    filled.open()
+    filled.put(filled.bucket_id, "and one more")
+    filled.close()
+    (filled.root / "catalog" / CHECKPOINT).write_bytes(closed)
+    with pytest.raises(errors.StoreDamaged, match="newer than"):
+        filled.open()
+
+
+NAME_OF_A_COMMIT = range(16, 152)
+"""What of the page a CRC elsewhere does not hold: all behind its head."""
+
+
+@pytest.mark.parametrize("which", ["newest", "other"])
+def test_a_bit_that_flips_in_the_name_of_the_last_commit_is_mended_or_refused(filled: Filled, which: str) -> None:
+    filled.close()
+    intact = data_of(filled).read_bytes()
+    newest, other = decode_metas(memoryview(intact))
+    at = (newest if which == "newest" else other).offset
+    mended = refused = 0
+    for bit in range(NAME_OF_A_COMMIT.start * 8, NAME_OF_A_COMMIT.stop * 8, 5):
+        damaged = bytearray(intact)
+        damaged[at + bit // 8] ^= 1 << bit % 8
+        data_of(filled).write_bytes(damaged)
+        try:
+            settle_for_reading(str(filled.root / "catalog"), SYSTEM_FILES)
+        except errors.StoreDamaged:
+            refused += 1
+            continue
+        found = data_of(filled).read_bytes()
+        assert decode_metas(memoryview(found))[0].commit == newest.commit, bit
+        assert found[newest.offset :][16:152] == intact[newest.offset :][16:152], bit
+        mended += found != bytes(damaged)
+    assert refused > 5
+    assert mended > 100 if which == "newest" else mended == 0
+    data_of(filled).write_bytes(intact)
+    assert reopen(filled) == 0
+    assert filled.keys(filled.bucket_id) == filled.expected
+    filled.close()
+
+
 def test_a_failed_sync_ends_all_writing_and_no_successor_believes_the_page_cache(
     filled: Filled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
