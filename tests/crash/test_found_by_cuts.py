@@ -21,6 +21,7 @@ from rs3d.types import operations as ops
 from tests.crash.histories import Life, record
 from tests.crash.recording import replaced
 from tests.crash.recovering import recover
+from tests.stores.catalogcopies import copy_catalog
 from tests.stores.committed import STORE_ID, CommittedStore
 from tests.stores.faultfiles import IO_ERROR, Fault, FaultFiles
 
@@ -82,14 +83,13 @@ def test_the_header_that_the_next_segment_names_is_durable_before_that(tmp_path:
     bucket = store.bucket()
     store.put(bucket, "kept")
     store.reopen()
-    (tmp_path / "aside").mkdir()
     store.close()
-    shutil.copy(tmp_path / "catalog" / "data.mdb", tmp_path / "aside" / "data.mdb")
+    copy_catalog(tmp_path / "catalog", tmp_path / "aside")
     store.clock.advance(1)
     store.open()
     active = f"{store.core.log.number:010d}.meta"
     store.close()
-    shutil.copy(tmp_path / "aside" / "data.mdb", tmp_path / "catalog" / "data.mdb")
+    copy_catalog(tmp_path / "aside", tmp_path / "catalog")
     calls = store.files = Calls()
     store.clock.advance(1)
     store.open()
@@ -146,17 +146,16 @@ def test_d02_the_catalog_is_durable_before_replaced_log_segments_are_unlinked(tm
 def test_the_segment_of_survivors_has_room_for_them_and_their_seal(tmp_path: Path, size: int) -> None:
     store = CommittedStore(tmp_path, segment_bytes=16 << 10)
     bucket = store.bucket()
-    (tmp_path / "aside").mkdir()
     store.reopen()
     store.tables.sync()
-    shutil.copy(tmp_path / "catalog" / "data.mdb", tmp_path / "aside" / "data.mdb")
+    copy_catalog(tmp_path / "catalog", tmp_path / "aside")
     keys: list[str] = []
     number = store.core.log.number
     while store.core.log.number == number:
         keys.append(f"key {len(keys):04d}")
         store.put(bucket, keys[-1], bytes(size))
     store.close()
-    shutil.copy(tmp_path / "aside" / "data.mdb", tmp_path / "catalog" / "data.mdb")
+    copy_catalog(tmp_path / "aside", tmp_path / "catalog")
     store.clock.advance(1)
     store.open()
     store.core.log.rotate(store.core.clock.now_ns())

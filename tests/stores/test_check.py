@@ -29,6 +29,7 @@ from rs3d.stores.replay import Loss
 from rs3d.types.buckets import Versioning
 from rs3d.types.identifiers import BlobId, SegmentId
 from tests.engine.bodies import noise
+from tests.stores.catalogcopies import count_as_it_is
 
 MIB = 1024 * 1024
 REPOSITORY = str(pathlib.Path(__file__).parents[2])
@@ -251,6 +252,7 @@ def test_a_damaged_row_is_found_and_a_rebuild_mends_it(root: str) -> None:
         value[20] ^= 1
         transaction.put(bytes(cursor.key()), bytes(value), db=versions)
     environment.close()
+    count_as_it_is(root)
     report = check_store(root)
     assert any("catalog table versions" in line for line in errors(report))
     assert all(f.command.startswith("rs3d check --rebuild") for f in report.findings if f.severity is Severity.ERROR)

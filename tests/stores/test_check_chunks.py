@@ -21,6 +21,7 @@ from rs3d.stores.checkreport import CheckReport, Severity, no_progress
 from rs3d.stores.chunkmending import mend_chunks
 from rs3d.types.identifiers import BucketId
 from tests.engine.bodies import noise
+from tests.stores.catalogcopies import count_as_it_is
 from tests.stores.chunked import check_counts, chunk, garbage, pin, place, placed, put_body, wanted
 from tests.stores.committed import CommittedStore, rows_without_positions
 
@@ -174,6 +175,7 @@ def test_rs3d_check_repairs_counts_on_disk_and_files_are_those_that_rows_name(tm
         row = CHUNK.unpack(table.unseal(key, sealed))
         transaction.put(key, table.seal(key, CHUNK.pack(*row[:5], 40)), db=handle)
     environment.close()
+    count_as_it_is(root)
     report = check_store(root)
     assert report.worst is Severity.ERROR
     assert [found.command for found in report.findings if found.what == f"chunk {key.hex()}"] == [REPAIR]

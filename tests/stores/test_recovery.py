@@ -20,6 +20,7 @@ from rs3d.stores.logreader import ScanEnd, read_header, scan_records, segment_na
 from rs3d.stores.replay import Loss
 from rs3d.types.identifiers import BucketId
 from rs3d.types.operations import PutSetting
+from tests.stores.catalogcopies import count_as_it_is
 from tests.stores.committed import STORE_ID, CommittedStore, rows_without_positions
 from tests.stores.faultfiles import IO_ERROR, Fault, FaultFiles
 
@@ -47,6 +48,7 @@ def catalog_of_before(store: CommittedStore, bucket: BucketId, *keys: str) -> li
         ends.append(store.core.log.offset)
     store.close()
     shutil.copy(aside / "data.mdb", store.root / "catalog" / "data.mdb")
+    count_as_it_is(store.root)
     return ends
 
 
