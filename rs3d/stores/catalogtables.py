@@ -16,8 +16,9 @@ import lmdb
 
 from rs3d.errors import FormatUnknown, RecordDamaged, StoreDamaged
 from rs3d.kernels.crc import crc32c, is_sound
-from rs3d.stores.catalogcheckpoint import Checkpoints, settle
+from rs3d.stores.catalogcheckpoint import Checkpoints
 from rs3d.stores.catalogpages import require_readable
+from rs3d.stores.catalogsettling import settle
 from rs3d.stores.files import SYSTEM_FILES, Files
 
 MAXIMUM_READERS: Final = 4096

@@ -18,8 +18,8 @@ from rs3d.errors import FormatUnknown, RecordDamaged, Rs3dError, StoreDamaged
 from rs3d.format.storemeta import StoreMeta
 from rs3d.stores.blobs import LocalBlobStore
 from rs3d.stores.catalog import LocalCatalog
-from rs3d.stores.catalogcheckpoint import settle_for_reading
 from rs3d.stores.catalogpages import require_whole
+from rs3d.stores.catalogsettling import settle_for_reading
 from rs3d.stores.catalogtables import Access, Tables, open_tables
 from rs3d.stores.catalogwriter import EMPTY_TAIL
 from rs3d.stores.checkcatalog import check_catalog

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rs3d.errors import Rs3dError
 from rs3d.format.checkpoint import CheckpointState
-from rs3d.stores import catalogcheckpoint, logreader, recovery
+from rs3d.stores import catalogsettling, logreader, recovery
 from rs3d.stores import compaction as compaction_module
 from rs3d.stores import garbage as garbage_module
 from rs3d.stores.blobs import LocalBlobStore
@@ -236,7 +236,7 @@ def _not_taken_back() -> AbstractContextManager[None]:
     def go_back(catalog_path: str, meta: bytes) -> None:
         """Nothing."""
 
-    return replaced((catalogcheckpoint, "_go_back", go_back))
+    return replaced((catalogsettling, "_go_back", go_back))
 
 
 def _half_a_catalog_believed() -> AbstractContextManager[None]:
@@ -245,7 +245,7 @@ def _half_a_catalog_believed() -> AbstractContextManager[None]:
     def begin_anew(file: CheckpointFile) -> None:
         """Nothing."""
 
-    return replaced((catalogcheckpoint, "_begin_anew", begin_anew))
+    return replaced((catalogsettling, "_begin_anew", begin_anew))
 
 
 @dataclass(frozen=True, slots=True)

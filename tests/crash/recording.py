@@ -11,7 +11,7 @@ from typing import Any
 
 import lmdb
 
-from rs3d.stores import catalogcheckpoint
+from rs3d.stores import catalogcheckpoint, catalogsettling
 from rs3d.stores import log as log_module
 from rs3d.stores.catalogcheckpoint import Checkpoints
 from rs3d.stores.catalogwriter import CatalogTransaction
@@ -209,7 +209,7 @@ def inline_preparation() -> Iterator[None]:
 def commits_recorded(files: RecordingFiles) -> Iterator[None]:
     """Note every commit of the catalog in the store at `files.root`, every sync of it, and its going back."""
     path = files.root / CATALOG_FILE
-    commit, go_back = CatalogTransaction.commit, catalogcheckpoint._go_back
+    commit, go_back = CatalogTransaction.commit, catalogsettling._go_back
 
     def noted_commit(self: CatalogTransaction) -> None:
         files.note(CommitBegun())
@@ -229,7 +229,7 @@ def commits_recorded(files: RecordingFiles) -> Iterator[None]:
     with replaced(
         (CatalogTransaction, "commit", noted_commit),
         (catalogcheckpoint, "sync_pages", noted_sync),
-        (catalogcheckpoint, "_go_back", noted_return),
+        (catalogsettling, "_go_back", noted_return),
     ):
         yield
 

@@ -22,7 +22,8 @@ from rs3d.cli.main import main
 from rs3d.format.checkpoint import SLOT_BYTES, Checkpoint, CheckpointState, decode_checkpoint, encode_slot
 from rs3d.format.lmdbpages import decode_meta, decode_metas, named_trees, pages_of
 from rs3d.stores import catalogcheckpoint
-from rs3d.stores.catalogcheckpoint import CHECKPOINT, FAILED, settle, settle_for_reading
+from rs3d.stores.catalogcheckpoint import CHECKPOINT, FAILED
+from rs3d.stores.catalogsettling import settle, settle_for_reading
 from rs3d.stores.committeropen import CommitterSettings, open_committer
 from rs3d.stores.files import SYSTEM_FILES
 from tests.stores.committed import CommittedStore
