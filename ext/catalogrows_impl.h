@@ -16,7 +16,8 @@ enum {
     ALGORITHM_AT = 120,
     TYPE_AT = 121,
     CURRENT_BYTES = 123,
-    CRC_BYTES = 4
+    CRC_BYTES = 4,
+    OWNER_BYTES = 32
 };
 
 enum { ETAG_MD5 = 1, ETAG_SHA256 = 2 };
@@ -27,6 +28,20 @@ static inline uint64_t load_big(const unsigned char *at, int bytes) {
         value = value << 8 | at[i];
     }
     return value;
+}
+
+/* Packed rows, as the catalogwalk kernel hands them out: of each the length of its text (u16, little-endian), the text, the
+ * value without its CRC. */
+enum { PACKED_TEXT_AT = 2 };
+#define NOT_PACKED SIZE_MAX
+
+/* Length of the text of the row at `at`, of which `left` bytes are there; NOT_PACKED where they are no whole row. */
+static inline size_t packed_text_bytes(const unsigned char *at, size_t left) {
+    if (left < PACKED_TEXT_AT + CURRENT_BYTES) {
+        return NOT_PACKED;
+    }
+    const size_t text_bytes = (size_t)at[0] | (size_t)at[1] << 8;
+    return text_bytes <= left - PACKED_TEXT_AT - CURRENT_BYTES ? text_bytes : NOT_PACKED;
 }
 
 /* Lower-case hex digits of `length` bytes, two for each. */

@@ -2,6 +2,7 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcmp
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object, Py_ssize_t *) except NULL
@@ -17,8 +18,18 @@ cdef extern from "listxml_impl.h":
     unsigned char *listxml_number(unsigned char *, uint64_t)
     unsigned char *listxml_time(unsigned char *, int64_t, listxml_day *)
 
+cdef extern from "catalogrows_impl.h":
+    enum:
+        CURRENT_BYTES, SIZE_AT, MODIFIED_AT, ETAG_KIND_AT, ETAG_PARTS_AT, ETAG_AT, CLASS_AT, OWNER_AT, OWNER_BYTES
+        ALGORITHM_AT, TYPE_AT, ETAG_MD5, ETAG_SHA256, PACKED_TEXT_AT
+    size_t NOT_PACKED
+    size_t packed_text_bytes(const unsigned char *, size_t)
+    uint64_t load_big(const unsigned char *, int)
+    void write_hex(unsigned char *, const unsigned char *, size_t)
+
 cdef enum:
     FIRST_BYTES = 64 * 1024
+    ETAG_ROOM = 2 * 32 + 1 + 5  # digits, a hyphen, the number of parts
 
 cdef int64_t NANOSECONDS = 1000000000
 
@@ -138,6 +149,78 @@ def contents(keys, sizes, modified_ns, etags, storage_classes, *, checksums=None
         to = listxml_escape(to, storage_class, class_length)
         to = listxml_copy(to, b"</StorageClass></Contents>", 26)
         out.wrote(to)
+    return out.taken()
+
+
+cdef unsigned char *put_etag(unsigned char *to, const unsigned char *value) noexcept:
+    cdef int digest = 0
+    cdef uint64_t parts = load_big(value + ETAG_PARTS_AT, 2)
+    if value[ETAG_KIND_AT] == ETAG_MD5:
+        digest = 16
+    elif value[ETAG_KIND_AT] == ETAG_SHA256:
+        digest = 32
+    write_hex(to, value + ETAG_AT, digest)
+    to += 2 * digest
+    if parts:
+        to[0] = c"-"
+        to = listxml_number(to + 1, parts)
+    return to
+
+
+cdef bytes named(tuple names, size_t number):
+    if number >= <size_t>len(names):
+        raise IndexError("a row names what this build does not know")
+    return names[number]
+
+
+def packed_contents(bytes packed not None, tuple classes not None, tuple checksums not None, *, owners=None,
+                    str encoding not None="plain"):
+    cdef _Output out = _Output()
+    cdef const unsigned char *at = <const unsigned char *>PyBytes_AS_STRING(packed)
+    cdef const unsigned char *value
+    cdef const unsigned char *owner_id = NULL
+    cdef size_t left = PyBytes_GET_SIZE(packed), text_bytes
+    cdef bint url = is_url(encoding)
+    cdef listxml_day cache
+    cdef bytes storage_class, checksum, owner = b""
+    cdef tuple by_type
+    cdef unsigned char *to
+    cache.day = -1000000000
+    while left:
+        text_bytes = packed_text_bytes(at, left)
+        if text_bytes == NOT_PACKED:
+            raise ValueError(f"no row begins {left} bytes before the end")
+        value = at + PACKED_TEXT_AT + text_bytes
+        storage_class = named(classes, value[CLASS_AT])
+        if value[ALGORITHM_AT] >= len(checksums):
+            raise IndexError("a row names what this build does not know")
+        by_type = checksums[value[ALGORITHM_AT]]
+        checksum = named(by_type, value[TYPE_AT])
+        if owners is not None and (owner_id == NULL or memcmp(owner_id, value + OWNER_AT, OWNER_BYTES) != 0):
+            owner_id = value + OWNER_AT
+            owner = owners(PyBytes_FromStringAndSize(<const char *>owner_id, OWNER_BYTES))
+        to = out.room(LISTXML_FIXED + ETAG_ROOM + LISTXML_GROWTH * text_bytes + len(storage_class) + len(checksum)
+                      + len(owner))
+        to = listxml_copy(to, b"<Contents><Key>", 15)
+        to = (listxml_url(to, at + PACKED_TEXT_AT, text_bytes) if url
+              else listxml_escape(to, at + PACKED_TEXT_AT, text_bytes))
+        to = listxml_copy(to, b"</Key><LastModified>", 20)
+        # 2^64 ns end in the year 2554: no time is refused.
+        to = listxml_time(to, load_big(value + MODIFIED_AT, 8) // <uint64_t>NANOSECONDS, &cache)
+        to = listxml_copy(to, b"</LastModified><ETag>&quot;", 27)
+        to = put_etag(to, value)
+        to = listxml_copy(to, b"&quot;</ETag>", 13)
+        to = listxml_copy(to, PyBytes_AS_STRING(checksum), len(checksum))
+        to = listxml_copy(to, b"<Size>", 6)
+        to = listxml_number(to, load_big(value + SIZE_AT, 8))
+        to = listxml_copy(to, b"</Size>", 7)
+        to = listxml_copy(to, PyBytes_AS_STRING(owner), len(owner))
+        to = listxml_copy(to, b"<StorageClass>", 14)
+        to = listxml_copy(to, PyBytes_AS_STRING(storage_class), len(storage_class))
+        to = listxml_copy(to, b"</StorageClass></Contents>", 26)
+        out.wrote(to)
+        at = value + CURRENT_BYTES
+        left -= PACKED_TEXT_AT + text_bytes + CURRENT_BYTES
     return out.taken()
 
 

@@ -15,8 +15,8 @@ from typing import Literal
 from rs3d.documents.dates import iso8601
 from rs3d.documents.owners import Owner
 from rs3d.documents.xmlwriter import boolean, document_around, element, escape, optional_element, url_encode
-from rs3d.kernels.listxml import common_prefixes, contents
-from rs3d.types.objects import ListedObject, ListedVersion, VersionKind
+from rs3d.kernels.listxml import common_prefixes, contents, packed_contents
+from rs3d.types.objects import ListedObject, ListedVersion, PackedObjects, RowNames, VersionKind
 
 
 class NameEncoding(enum.Enum):
@@ -45,7 +45,7 @@ class ListBucketResult:
     """The answer of ListObjects (version 1): markers are keys."""
 
     bucket: str
-    contents: Sequence[ListedObject]
+    contents: Sequence[ListedObject] | PackedObjects
     common_prefixes: Sequence[str]
     owners: DisplayNames
     max_keys: int
@@ -82,7 +82,7 @@ class ListBucketResultV2:
     """The answer of ListObjectsV2: continued by an opaque token."""
 
     bucket: str
-    contents: Sequence[ListedObject]
+    contents: Sequence[ListedObject] | PackedObjects
     common_prefixes: Sequence[str]
     max_keys: int
     owners: DisplayNames | None = None
@@ -157,7 +157,11 @@ class ListVersionsResult:
         return document_around("ListVersionsResult", [*head, *rows], prefixes)
 
 
-def _contents(rows: Sequence[ListedObject], encoding: NameEncoding, display_names: DisplayNames | None) -> bytes:
+def _contents(
+    rows: Sequence[ListedObject] | PackedObjects, encoding: NameEncoding, display_names: DisplayNames | None
+) -> bytes:
+    if isinstance(rows, PackedObjects):
+        return _packed_contents(rows, encoding, display_names)
     if not rows:
         return b""
     # A row is a tuple: turning a page's rows into columns in one call takes a third of eight comprehensions.
@@ -171,6 +175,27 @@ def _contents(rows: Sequence[ListedObject], encoding: NameEncoding, display_name
         checksums=map(_checksum, algorithms, types) if any(algorithms) else None,
         owners=None if display_names is None else map(_owner_elements(display_names), owners),
         encoding=encoding.kernel_name,
+    )
+
+
+def _packed_contents(rows: PackedObjects, encoding: NameEncoding, display_names: DisplayNames | None) -> bytes:
+    classes, checksums = _elements_of(rows.names)
+    element_of = _owner_elements(display_names)
+    return packed_contents(
+        rows.data,
+        classes,
+        checksums,
+        owners=None if display_names is None else lambda owner: element_of(owner.hex()).encode(),
+        encoding=encoding.kernel_name,
+    )
+
+
+@lru_cache(maxsize=4)
+def _elements_of(names: RowNames) -> tuple[tuple[bytes, ...], tuple[tuple[bytes, ...], ...]]:
+    """What the numbers in packed rows stand for, as XML: storage classes; checksums by algorithm and type."""
+    return tuple(escape(name).encode() for name in names.storage_classes), tuple(
+        tuple(_checksum(algorithm, kind).encode() for kind in names.checksum_types)
+        for algorithm in names.checksum_algorithms
     )
 
 

@@ -137,19 +137,34 @@ def list_objects(runtime: Runtime, bucket: str, request: ListRequest) -> ObjectP
     """
     prefix, delimiter = _encoded("prefix", request.prefix), _encoded("delimiter", request.delimiter)
     start = _objects_start(request, prefix, delimiter)
+    maximum = _page_size(request.maximum)
     with runtime.catalog.snapshot() as view:
         record = find_bucket(view, bucket)
+        if maximum == 0:
+            return ObjectPage()
+
+        walked = view.walk_objects(record.bucket_id, prefix, max(start, prefix), delimiter, maximum)
+        page = ObjectPage(objects=walked.objects, common_prefixes=_texts(walked.common_prefixes))
+        if walked.go_on is None:
+            _end(page, walked.is_truncated, walked.last, walked.last_is_prefix)
+            return page
 
         def seek(position: bytes) -> Iterator[tuple[bytes, ListedObject]]:
             return view.list_objects(record.bucket_id, prefix, max(position, prefix))
 
-        walked = _walk(seek, start, prefix, delimiter, _page_size(request.maximum))
-    page = ObjectPage(entries=walked.rows, common_prefixes=_texts(walked.prefixes), is_truncated=walked.is_truncated)
-    if walked.is_truncated:
-        page.next_marker = walked.last.decode("utf-8")
-        behind = _behind_prefix(walked.last) if walked.last_is_prefix else _behind_key(walked.last)
-        page.next_token = _encode_token(behind)
+        left = maximum - len(walked.objects) - len(walked.common_prefixes)
+        rest = _walk(seek, walked.go_on, prefix, delimiter, left)
+    page = ObjectPage(objects=page.entries + rest.rows, common_prefixes=page.common_prefixes + _texts(rest.prefixes))
+    _end(page, rest.is_truncated, rest.last, rest.last_is_prefix)
     return page
+
+
+def _end(page: ObjectPage, is_truncated: bool, last: bytes, last_is_prefix: bool) -> None:
+    """Say on a page whether it is the last one, and where the next begins."""
+    page.is_truncated = is_truncated
+    if is_truncated:
+        page.next_marker = last.decode("utf-8")
+        page.next_token = _encode_token(_behind_prefix(last) if last_is_prefix else _behind_key(last))
 
 
 def _objects_start(request: ListRequest, prefix: bytes, delimiter: bytes) -> bytes:

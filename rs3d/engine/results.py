@@ -8,14 +8,17 @@ from typing import NamedTuple
 
 from rs3d.engine.requests import EncryptionRequest
 from rs3d.errors import Rs3dError
+from rs3d.kernels.catalogrows import listed_rows, owners_of
 from rs3d.types.buckets import Bucket, BucketCounters
 from rs3d.types.identifiers import Sequence
 from rs3d.types.identities import AccessKey, Identity
 from rs3d.types.objects import (
+    CanonicalId,
     Checksum,
     ListedObject,
     ListedVersion,
     ObjectVersion,
+    PackedObjects,
     Pairs,
     PartEntry,
     Upload,
@@ -140,11 +143,29 @@ class ObjectPage:
     """A page of ListObjects. `next_marker` (V1) is the last key or common prefix; `next_token` (V2) is opaque and
     URL-safe; both are empty on the last page. Entries and prefixes are each in byte order."""
 
-    entries: list[ListedObject] = field(default_factory=list)
+    objects: PackedObjects | list[ListedObject] = field(default_factory=list)
+    """What `entries` are made of when they are first asked for: an answer in XML does without them."""
+    _entries: list[ListedObject] | None = field(default=None, init=False, repr=False, compare=False)
     common_prefixes: list[str] = field(default_factory=list)
     is_truncated: bool = False
     next_marker: str = ""
     next_token: str = ""
+
+    @property
+    def entries(self) -> list[ListedObject]:
+        """The objects. Some 0.3 µs each the first time."""
+        if self._entries is None:
+            made = self.objects
+            self._entries = (
+                listed_rows(made.data, ListedObject, *made.names) if isinstance(made, PackedObjects) else made
+            )
+        return self._entries
+
+    def owners(self) -> set[CanonicalId]:
+        """Who owns an object of the page."""
+        if isinstance(self.objects, PackedObjects):
+            return {CanonicalId(owner) for owner in owners_of(self.objects.data)}
+        return {entry.owner for entry in self.objects}
 
 
 @dataclass(slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from rs3d.errors import InvalidArgument, RecordDamaged
 from rs3d.types.identifiers import BlobId, Sequence
-from rs3d.types.objects import Checksum, ChecksumType, Extent, ListedObject, PartEntry
+from rs3d.types.objects import Checksum, ChecksumType, Extent, ListedObject, PartEntry, RowNames
 
 STORAGE_CLASSES: Final = (
     "STANDARD",
@@ -33,6 +33,7 @@ CHECKSUM_ALGORITHMS: Final = (
     "", "CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128",
 )  # fmt: skip
 CHECKSUM_TYPES: Final = ("", "FULL_OBJECT", "COMPOSITE")
+ROW_NAMES: Final = RowNames(STORAGE_CLASSES, CHECKSUM_ALGORITHMS, CHECKSUM_TYPES)
 _CLASS_CODES = {name: code for code, name in enumerate(STORAGE_CLASSES)}
 _ALGORITHM_CODES = {name: code for code, name in enumerate(CHECKSUM_ALGORITHMS)}
 _TYPE_CODES = {name: code for code, name in enumerate(CHECKSUM_TYPES)}

@@ -19,6 +19,7 @@ KERNELS: tuple[str, ...] = (
     "blobfiles",
     "bodyhash",
     "catalogrows",
+    "catalogwalk",
     "cdc",
     "crc",
     "directio",

@@ -8,7 +8,7 @@ Loop-safe: well under a microsecond a row; holds the GIL. Source: S3 API referen
 Oracle: `tests/oracles/listxml.py`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 def contents(
@@ -35,6 +35,27 @@ def contents(
         ValueError: a column has another length than `keys`, or a time is outside the years 1 to 9999.
         OverflowError: a size is negative or beyond 64 bits.
         UnicodeEncodeError: a str holds a lone surrogate.
+    """
+
+def packed_contents(
+    packed: bytes,
+    classes: tuple[bytes, ...],
+    checksums: tuple[tuple[bytes, ...], ...],
+    *,
+    owners: Callable[[bytes], bytes] | None = None,
+    encoding: Literal["plain", "url"] = "plain",
+) -> bytes:
+    """What `contents` writes, from rows as the catalog stores them (`rs3d.kernels.catalogwalk` says how they lie),
+    whose CRCs have been checked. Some 0.1 µs a row.
+
+    Args:
+        classes: the storage classes behind their numbers, as XML.
+        checksums: ready XML, or empty, by the numbers of algorithm and type.
+        owners: gives the XML of an owner by its 32 bytes; asked where a row has another than the row before.
+
+    Raises:
+        ValueError: they do not end where a row ends.
+        IndexError: a row holds a number without a name.
     """
 
 def common_prefixes(prefixes: Iterable[str | bytes], *, encoding: Literal["plain", "url"] = "plain") -> bytes:

@@ -15,6 +15,7 @@ from rs3d.errors import SlowDown
 from rs3d.format.rows import Place
 from rs3d.stores.catalogsnapshot import Snapshot
 from rs3d.stores.catalogtables import Tables, unfollowable
+from rs3d.stores.catalogwalk import CatalogPages
 from rs3d.stores.logreader import LogReader
 from rs3d.types.buckets import Bucket
 from rs3d.types.objects import ObjectVersion
@@ -36,6 +37,7 @@ class LocalCatalog:
         """The newest versions of keys by the keys of their rows, valid only for exactly these stored rows: a row holds
         the sequence and the places of all that a version is made of, so what is remembered is never stale."""
         self.in_memory = log.in_memory
+        self.pages = CatalogPages(tables.environment, log.in_memory)
         self._idle: list[Snapshot] = []
         self._busy: dict[int, Snapshot] = {}
         self._closed = False
@@ -101,4 +103,5 @@ class LocalCatalog:
     def close(self) -> None:
         """No more views; close the log's descriptors. The environment is its opener's."""
         self._closed = True
+        self.pages.close()
         self.log.close()

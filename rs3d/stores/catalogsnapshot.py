@@ -42,7 +42,7 @@ from rs3d.stores.catalogchunkview import ChunkView
 from rs3d.stores.catalogtables import PACK_CRC, Tables, unfollowable
 from rs3d.stores.catalogtrie import walk
 from rs3d.stores.cataloguploads import UPLOAD_DECODER, UploadRow, part_key
-from rs3d.stores.interfaces import PayloadPlace
+from rs3d.stores.interfaces import PayloadPlace, WalkedObjects
 from rs3d.stores.logreader import LogReader
 from rs3d.types.buckets import Bucket, BucketCounters
 from rs3d.types.identifiers import (
@@ -317,6 +317,12 @@ class Snapshot(ChunkView):
         return ListedRows(
             rows, table.seed, ListedObject, STORAGE_CLASSES, CHECKSUM_ALGORITHMS, CHECKSUM_TYPES, table.damaged
         )
+
+    def walk_objects(
+        self, bucket: BucketId, prefix: bytes, start: bytes, delimiter: bytes, maximum: int
+    ) -> WalkedObjects:
+        pages = self._catalog.pages
+        return pages.walk_objects(self._lmdb, self._tables.current, bucket, prefix, start, delimiter, maximum)
 
     def list_versions(
         self, bucket: BucketId, prefix: bytes, start: bytes, after_version: VersionId | str | None = None

@@ -20,7 +20,7 @@ from rs3d.types.buckets import Bucket, BucketCounters
 from rs3d.types.chunks import ChunkPlace, DedupTotals, PackUse, PinBatch
 from rs3d.types.identifiers import BlobId, BucketId, LogPosition, OperationId, SegmentId, Sequence, UploadId, VersionId
 from rs3d.types.identities import AccessKey, User
-from rs3d.types.objects import CanonicalId, ListedObject, ListedVersion, ObjectVersion, PartEntry, Upload
+from rs3d.types.objects import CanonicalId, ListedObject, ListedVersion, ObjectVersion, PackedObjects, PartEntry, Upload
 from rs3d.types.operations import Operation, Outcome
 from rs3d.types.recipe import Recipe
 
@@ -34,6 +34,20 @@ class PayloadPlace(NamedTuple):
 
     place: Place
     crc: int
+
+
+class WalkedObjects(NamedTuple):
+    """A page of a LIST, or its beginning. Objects and common prefixes are each in byte order."""
+
+    objects: PackedObjects
+    common_prefixes: list[bytes]
+    is_truncated: bool
+    """There is one more. Never with `go_on`."""
+    last: bytes
+    """The last key or common prefix."""
+    last_is_prefix: bool
+    go_on: bytes | None
+    """Where the rest of the page begins, which is for `list_objects`; None where this is all of it."""
 
 
 class CatalogSnapshot(Protocol):
@@ -76,6 +90,13 @@ class CatalogSnapshot(Protocol):
 
     def list_objects(self, bucket: BucketId, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, ListedObject]]:
         """Live objects whose key has `prefix`, from the first key ≥ `start`. Lazy: a page takes what it needs."""
+        ...
+
+    def walk_objects(
+        self, bucket: BucketId, prefix: bytes, start: bytes, delimiter: bytes, maximum: int
+    ) -> WalkedObjects:
+        """A page of what `list_objects` gives, in one call, as far as it goes: up to `maximum` (at least 1) objects and
+        common prefixes."""
         ...
 
     def list_versions(

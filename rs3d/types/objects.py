@@ -187,6 +187,27 @@ class ListedObject(NamedTuple):
     checksum_type: str = ""
 
 
+class RowNames(NamedTuple):
+    """The names behind the numbers in a packed row."""
+
+    storage_classes: tuple[str, ...]
+    checksum_algorithms: tuple[str, ...]
+    checksum_types: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedObjects:
+    """Rows of a LIST as the catalog stores them, one behind the other (`kernels.catalogwalk` says how): some 150 bytes
+    and the key each. Kernels make `ListedObject`s or XML of them."""
+
+    data: bytes
+    count: int
+    names: RowNames
+
+    def __len__(self) -> int:
+        return self.count
+
+
 @dataclass(frozen=True, slots=True)
 class ListedVersion:
     """One row of a ListObjectVersions."""

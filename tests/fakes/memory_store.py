@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
-from rs3d.stores.interfaces import PayloadPlace
+from rs3d.format.rows import ROW_NAMES
+from rs3d.stores.interfaces import PayloadPlace, WalkedObjects
 from rs3d.types.buckets import Bucket, BucketCounters
 from rs3d.types.chunks import ChunkPlace, DedupTotals, PackUse, PinBatch
 from rs3d.types.identifiers import BlobId, BucketId, LogPosition, Sequence, UploadId, VersionId
@@ -26,6 +27,7 @@ from rs3d.types.objects import (
     ListedObject,
     ListedVersion,
     ObjectVersion,
+    PackedObjects,
     PartEntry,
     Upload,
     VersionKind,
@@ -166,6 +168,11 @@ class MemorySnapshot:
             row = self._state.versions[bucket, key][0]
             if row.kind is VersionKind.OBJECT:
                 yield key, _listed_object(row)
+
+    def walk_objects(
+        self, bucket: BucketId, prefix: bytes, start: bytes, delimiter: bytes, maximum: int
+    ) -> WalkedObjects:
+        return WalkedObjects(PackedObjects(b"", 0, ROW_NAMES), [], False, b"", False, start)
 
     def list_versions(
         self, bucket: BucketId, prefix: bytes, start: bytes, after_version: VersionId | str | None = None

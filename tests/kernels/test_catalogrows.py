@@ -14,7 +14,7 @@ from rs3d.format.rows import (
     STORAGE_CLASSES,
     listed_object,
 )
-from rs3d.kernels.catalogrows import ListedRows, selftest
+from rs3d.kernels.catalogrows import ListedRows, listed_rows, owners_of, selftest
 from rs3d.kernels.crc import crc32c
 from rs3d.types.objects import ListedObject
 
@@ -24,7 +24,7 @@ SEED = crc32c(b"current")
 def sealed_row(key: bytes, chance: random.Random) -> bytes:
     value = CURRENT.pack(
         chance.getrandbits(64),
-        chance.getrandbits(64),
+        chance.getrandbits(63),
         chance.getrandbits(64),
         *(chance.getrandbits(32) for _ in range(7)),
         chance.choice((0, 1, 1, 1, 2)),
@@ -53,6 +53,39 @@ def test_rows_read_as_the_format_reads_them() -> None:
     found = listed(rows)
     assert found == expected
     assert {type(row) for _, row in found} == {ListedObject}
+
+
+def packed_rows(texts: list[bytes], chance: random.Random) -> bytes:
+    """Rows as the catalogwalk kernel packs them."""
+    return b"".join(len(text).to_bytes(2, "little") + text + sealed_row(text, chance)[: CURRENT.size] for text in texts)
+
+
+def test_packed_rows_are_read_as_rows_one_by_one() -> None:
+    chance = random.Random(21)
+    texts = [f"schlüssel/{number}".encode() * chance.randrange(9) for number in range(500)]
+    packed = packed_rows(texts, chance)
+    expected, at = [], 0
+    for text in texts:
+        at += 2 + len(text)
+        expected.append(listed_object(text.decode(), CURRENT.unpack_from(packed, at)))
+        at += CURRENT.size
+    found = listed_rows(packed, ListedObject, STORAGE_CLASSES, CHECKSUM_ALGORITHMS, CHECKSUM_TYPES)
+    assert found == expected and {type(row) for row in found} == {ListedObject}
+    assert owners_of(packed) == {row.owner for row in found}
+    assert listed_rows(b"", ListedObject, (), (), ()) == [] and owners_of(b"") == set()
+
+
+def test_packed_rows_that_do_not_end_are_refused() -> None:
+    packed = packed_rows([b"one", b"two"], random.Random(22))
+    for end in (1, 2, 60, len(packed) // 2 + 1, len(packed) - 1):
+        with pytest.raises(ValueError, match="no row"):
+            listed_rows(packed[:end], ListedObject, STORAGE_CLASSES, CHECKSUM_ALGORITHMS, CHECKSUM_TYPES)
+        with pytest.raises(ValueError, match="no row"):
+            owners_of(packed[:end])
+    with pytest.raises(IndexError):
+        listed_rows(packed, ListedObject, (), CHECKSUM_ALGORITHMS, CHECKSUM_TYPES)
+    with pytest.raises(TypeError):
+        listed_rows(packed, dict, (), (), ())  # type: ignore[type-var]
 
 
 def test_any_flipped_bit_of_key_or_value_is_damage() -> None:

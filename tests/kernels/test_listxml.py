@@ -8,8 +8,11 @@ from typing import Literal, cast
 import pytest
 
 from rs3d.documents.listings import ListBucketResultV2, NameEncoding
+from rs3d.format.rows import ROW_NAMES
 from rs3d.kernels import listxml
-from rs3d.types.objects import CanonicalId, ListedObject
+from rs3d.kernels.catalogrows import listed_rows, owners_of
+from rs3d.types.objects import CanonicalId, ListedObject, PackedObjects
+from tests.kernels.test_catalogrows import packed_rows
 from tests.oracles import listxml as oracle
 
 Encoding = Literal["plain", "url"]
@@ -98,6 +101,38 @@ def test_a_page_rendered_by_the_documents_package_holds_these_rows(
         owners=["<Owner><ID>id</ID><DisplayName>name &amp; co</DisplayName></Owner>" if owners else ""] * 50,
     )  # fmt: skip
     assert made + listxml.common_prefixes(["p/<&>/", "é "], encoding=name) in document
+
+
+@pytest.mark.parametrize("encoding", list(NameEncoding))
+@pytest.mark.parametrize("shows_owners", [True, False])
+def test_packed_rows_are_written_as_what_is_made_of_them(encoding: NameEncoding, shows_owners: bool) -> None:
+    chance = random.Random(14)
+    packed = packed_rows([_name(chance).encode() for _ in range(800)], chance)
+    rows = listed_rows(packed, ListedObject, *ROW_NAMES)
+    owners = {owner: f"name & {owner[:3]}" for owner in owners_of(packed)} if shows_owners else None
+    documents = [
+        ListBucketResultV2(
+            bucket="b", contents=each, common_prefixes=["p/"], max_keys=800, owners=owners, encoding=encoding
+        ).render()
+        for each in (rows, PackedObjects(packed, len(rows), ROW_NAMES))
+    ]
+    assert documents[0] == documents[1]
+    assert documents[0].count(b"<Contents>") == 800 and (b"<Owner>" in documents[0]) == shows_owners
+
+
+def test_packed_rows_that_do_not_end_are_refused() -> None:
+    packed = packed_rows([b"one", b"two"], random.Random(15))
+    classes, checksums = (b"S",) * 256, ((b"",) * 256,) * 256
+    assert listxml.packed_contents(packed, classes, checksums).count(b"<Contents>") == 2
+    assert listxml.packed_contents(b"", (), ()) == b""
+    for end in (1, 2, 60, len(packed) // 2 + 1, len(packed) - 1):
+        with pytest.raises(ValueError, match="no row"):
+            listxml.packed_contents(packed[:end], classes, checksums)
+    for few in (((), checksums), (classes, ()), (classes, ((),) * 256)):
+        with pytest.raises(IndexError):
+            listxml.packed_contents(packed, *few)
+    with pytest.raises(ValueError, match="neither"):
+        listxml.packed_contents(packed, classes, checksums, encoding="base64")  # type: ignore[arg-type]
 
 
 def test_output_grows_beyond_its_first_memory() -> None:

@@ -50,9 +50,9 @@ async def list_objects(call: Call) -> Response:
     page = await call.engine.looked_up(lambda: call.engine.list_objects(bucket.name, request))
     document = ListBucketResult(
         bucket=bucket.name,
-        contents=page.entries,
+        contents=page.objects,
         common_prefixes=page.common_prefixes,
-        owners=display_names(call, (entry.owner for entry in page.entries)),
+        owners=display_names(call, page.owners()),
         max_keys=maximum,
         prefix=request.prefix,
         marker=request.marker,
@@ -82,10 +82,10 @@ async def list_objects_v2(call: Call) -> Response:
     wants_owner = query.get("fetch-owner", "").lower() == "true"
     document = ListBucketResultV2(
         bucket=bucket.name,
-        contents=page.entries,
+        contents=page.objects,
         common_prefixes=page.common_prefixes,
         max_keys=maximum,
-        owners=display_names(call, (entry.owner for entry in page.entries)) if wants_owner else None,
+        owners=display_names(call, page.owners()) if wants_owner else None,
         prefix=request.prefix,
         delimiter=request.delimiter,
         start_after=request.start_after,

@@ -31,7 +31,17 @@ READS = [
     ("GET", "?uploads"),
 ]
 ATTRIBUTES = [("x-amz-object-attributes", "ETag,ObjectSize")]
-LOOKUPS = ("latest", "_latest", "version", "list_objects", "list_versions", "list_uploads", "upload", "parts")
+LOOKUPS = (
+    "latest",
+    "_latest",
+    "version",
+    "list_objects",
+    "walk_objects",
+    "list_versions",
+    "list_uploads",
+    "upload",
+    "parts",
+)
 
 
 def without_id(answer: Answer) -> tuple[int, list[tuple[str, str]], bytes]:
