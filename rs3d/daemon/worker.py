@@ -151,7 +151,7 @@ class Worker:
             control=self._control,
             observer=self._observer,
             find_shortcut=lambda: serving.shortcut,
-            companion=None if encrypted else parts.committer.read_by,
+            companions=() if encrypted else (parts.committer.read_by, parts.engine.read_arrivals_by),
         )
 
     def _listeners(self, name: str) -> list[trio.socket.SocketType]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from rs3d.crypto.providers.directory import KeyDirectory
 from rs3d.engine import buckets, get, listing, multipart, rekeying, resealing, uploads, versions
 from rs3d.engine.attributes import blob_info, object_attributes, placed_object
+from rs3d.engine.blobarrivals import Watch
 from rs3d.engine.configuration import EngineConfig, EngineDeps
 from rs3d.engine.copying import copy_object
 from rs3d.engine.decodedbodies import DecodedBodies
@@ -142,6 +143,7 @@ class StorageEngine:
         """End the engine's threads when their jobs are done. Blocks that long."""
         self._runtime.open_files.let_go_all()
         self._runtime.arrivals.stop()
+        self._runtime.blob_arrivals.close()
         self._runtime.threads.stop()
         self._runtime.body_threads.stop()
         self._runtime.lookup_threads.stop()
@@ -184,6 +186,10 @@ class StorageEngine:
     def large_writes(self) -> LargeWrites:
         """See `largewrites.LargeWrites`."""
         return LargeWrites(self._runtime)
+
+    def read_arrivals_by(self, watch: Watch) -> Callable[[], None]:
+        """See `blobarrivals.BlobArrivals.read_by`."""
+        return self._runtime.blob_arrivals.read_by(watch)
 
     def small_writes(self) -> SmallWrites:
         """See `smallwrites.SmallWrites`."""

@@ -10,78 +10,120 @@ trouble and says so. For one loop.
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, Protocol
 
 from rs3d.engine.bodies import LEAF_BYTES
-from rs3d.engine.buffers import Lease
 from rs3d.engine.etags import EtagAlgorithm
 from rs3d.engine.plan import BodyPlan
-from rs3d.engine.put import put_result
-from rs3d.engine.results import PutResult
 from rs3d.engine.runtime import Runtime
+from rs3d.engine.smallwrites import Tokens
 from rs3d.engine.threads import Job
 from rs3d.errors import CommitterGone, OutcomeUnknown, Rs3dError
+from rs3d.format.sidecar import plain_body_form
+from rs3d.kernels.blobarrivals import Arrival, State
 from rs3d.kernels.bodyhash import BodyHash
-from rs3d.stores.interfaces import BlobWriter
+from rs3d.stores.blobput import BLOB, MOST_KEY_BYTES, MOST_TYPE_BYTES, blob_put_message
+from rs3d.stores.interfaces import BlobPlace, BlobWriter
+from rs3d.stores.smallput import ETAG_MD5, ETAG_SHA256
 from rs3d.types.blobs import BlobInfo, BlobOrigin
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import TOKEN_BYTES, BlobId
 from rs3d.types.objects import Extent, MutablePart, ObjectMeta, Pairs
-from rs3d.types.operations import NewBlob, Outcome, PutVersion
+from rs3d.types.operations import NewBlob, Outcome, PutBlob, PutVersion
 from rs3d.types.recipe import PLAIN
 
 _NO_TAGS: Final = MutablePart()
+MD5_BYTES: Final = 16
 
 _log = logging.getLogger(__name__)
 
-Receive = Callable[[memoryview], int]
-"""Fill the buffer with what comes; the number of bytes, fewer than it holds where the rest does not come soon enough.
-Called in a thread, blocks, does not raise."""
 
-Done = Callable[[PutResult | None, memoryview], None]
-"""Told once, on the loop: durable and visible; or None with what was received of the body, which is valid in the call
-alone, and of which nothing is stored, or nobody knows what is."""
+class Source(Protocol):
+    """Where the rest of a body comes from."""
+
+    patience_ns: int
+    """How long it may be waited for in all."""
+
+    def receive(self, buffer: memoryview) -> int:
+        """Fill the buffer with what comes; the number of bytes, fewer than it holds where the rest does not come soon
+        enough. Called in a thread, blocks, does not raise."""
+        ...
+
+    def lend(self, stop: Callable[[], None]) -> int:
+        """The descriptor of a non-blocking socket, for a kernel to receive from in the place of `receive`. `stop` makes
+        it end soon; it may be called on the loop until `give_back`."""
+        ...
+
+    def give_back(self, *, is_slow: bool) -> None:
+        """The kernel has ended; `is_slow` where the socket was waited for too long."""
+        ...
 
 
-class _Wanted(NamedTuple):
-    """One put, as it was asked for."""
-
-    bucket: Bucket
-    plan: BodyPlan
-    key: str
-    headers: Pairs
-    payload_sha256: bytes | None
-    length: int
+Done = Callable[[Outcome | None, bytes, memoryview], None]
+"""Told once, on the loop: the outcome of a put that is durable and visible, and the Merkle root; or None, nothing, and
+what was received of the body, which is valid in the call alone, and of which nothing is stored, or nobody knows what
+is."""
 
 
 class _Arriving:
-    """One body on its way from the socket to its commit."""
+    """One body on its way from the socket to its commit, by a thread of Python's, for stores that look at each call on
+    a file, or have none."""
 
-    __slots__ = ("_blob", "_done", "_lease", "_receive", "_runtime", "_wanted", "filled")
+    __slots__ = (
+        *("_blob", "_bucket", "_buffer", "_content_type", "_done", "_key", "_length", "_payload_sha256", "_plan"),
+        *("_root", "_runtime", "_source", "filled"),
+    )
 
     def __init__(
-        self, runtime: Runtime, wanted: _Wanted, blob: BlobId, lease: Lease, filled: int, receive: Receive, done: Done
+        self,
+        runtime: Runtime,
+        bucket: Bucket,
+        plan: BodyPlan,
+        key: bytes,
+        content_type: bytes | None,
+        payload_sha256: bytes | None,
+        length: int,
+        blob: BlobId,
+        buffer: memoryview,
+        filled: int,
+        source: Source,
+        done: Done,
     ) -> None:
         self._runtime = runtime
-        self._wanted = wanted
+        self._bucket = bucket
+        self._plan = plan
+        self._key = key
+        self._content_type = content_type
+        self._payload_sha256 = payload_sha256
+        self._length = length
         self._blob = blob
-        self._lease = lease
-        self._receive = receive
-        self._done = done
+        self._buffer = buffer
         self.filled = filled
+        self._source = source
+        self._done = done
+        self._root = b""
+
+    def start(self) -> None:
+        job = self._runtime.arrivals.start(self.store)
+        job.on_done(lambda: self.stored(job))
+
+    @property
+    def _headers(self) -> Pairs:
+        return () if self._content_type is None else (("content-type", self._content_type.decode("ascii")),)
 
     # -- in a thread
 
     def store(self) -> tuple[BlobInfo, str] | None:
         """Receive the rest, hash, write, sync: what was stored, and its ETag. None when the body did not come whole,
         or is not what was declared, or could not be written: nothing is left behind."""
-        view = self._lease.view[: self._wanted.length]
-        self.filled += self._receive(view[self.filled :])
+        view = self._buffer[: self._length]
+        self.filled += self._source.receive(view[self.filled :])
         if self.filled < len(view):
             return None
-        has_md5 = self._wanted.plan.etag is not EtagAlgorithm.SHA256
+        has_md5 = self._plan.etag is not EtagAlgorithm.SHA256
         stream = BodyHash(md5=has_md5)
         hashing = self._runtime.hashing.join(stream, view)
         writer: BlobWriter | None = None
@@ -92,7 +134,7 @@ class _Arriving:
             finally:
                 hashing.wait()
             sha256 = stream.leaves()
-            if self._wanted.payload_sha256 is None or self._wanted.payload_sha256 == sha256:
+            if self._payload_sha256 is None or self._payload_sha256 == sha256:
                 md5 = stream.digest() if has_md5 else b""
                 info = writer.finish(client_bytes=len(view), recipe=PLAIN, md5=md5, origin=self._origin())
                 writer = None
@@ -105,9 +147,9 @@ class _Arriving:
         return None
 
     def _origin(self) -> BlobOrigin:
-        wanted = self._wanted
         now_ns = self._runtime.clock.wall_ns()
-        return BlobOrigin(bucket=wanted.bucket.name, key=wanted.key, headers=wanted.headers, written_ns=now_ns)
+        key = self._key.decode("ascii")
+        return BlobOrigin(bucket=self._bucket.name, key=key, headers=self._headers, written_ns=now_ns)
 
     # -- on the loop
 
@@ -132,30 +174,31 @@ class _Arriving:
             self._unlink_and_give_back()
 
     def _submit(self, info: BlobInfo, etag: str) -> bool:
-        wanted = self._wanted
+        self._root = info.merkle_root
         meta = ObjectMeta(
             size_bytes=info.client_bytes,
             etag=etag,
-            owner=wanted.bucket.owner,
-            headers=wanted.headers,
+            owner=self._bucket.owner,
+            headers=self._headers,
             merkle_root=info.merkle_root,
         )
         committer = self._runtime.committer
         operation = PutVersion(
             id=committer.next_id(),
-            bucket=wanted.bucket.bucket_id,
-            key=wanted.key,
+            bucket=self._bucket.bucket_id,
+            key=self._key.decode("ascii"),
             token=secrets.token_bytes(TOKEN_BYTES),
             meta=meta,
             mutable=_NO_TAGS,
             placement=Extent(info.blob, 0, info.client_bytes),
             new_blobs=(NewBlob(info.blob, info.stored_bytes, info.stored_bytes),),
         )
-        return committer.submit(operation, lambda settled: self._settle(settled, meta))
+        return committer.submit(operation, self.settle)
 
-    def _settle(self, settled: Outcome | Rs3dError, meta: ObjectMeta) -> None:
+    def settle(self, settled: Outcome | Rs3dError) -> None:
+        """The committer's word."""
         if not isinstance(settled, Rs3dError):
-            self._end(put_result(settled, meta))
+            self._end(settled)
         elif isinstance(settled, OutcomeUnknown | CommitterGone):
             self._runtime.numbers.retire(self._blob.segment)  # STORE.md 13: nothing is unlinked
             self._give_back()
@@ -179,25 +222,90 @@ class _Arriving:
     def _give_back(self) -> None:
         self._end(None)
 
-    def _end(self, result: PutResult | None) -> None:
+    def _end(self, outcome: Outcome | None) -> None:
         done, self._done = self._done, _nobody
         try:
-            done(result, self._lease.view[: self.filled])
+            done(outcome, self._root, self._buffer[: self.filled])
         finally:
-            self._lease.release()
+            self._runtime.buffers.take_back(self._buffer)
 
 
-def _nobody(result: PutResult | None, received: memoryview) -> None:
+class _ArrivingByKernel(_Arriving):
+    """By a thread without Python, through all of it (`Runtime.blob_arrivals`). What is run here is run for each body,
+    out of cold caches: few functions, and long ones."""
+
+    __slots__ = ("_tokens",)
+
+    def begin(self, tokens: Tokens, arrival: Arrival, place: BlobPlace) -> None:
+        """Begin it with an `arrival` that is free."""
+        runtime, source, blob, length = self._runtime, self._source, self._blob, self._length
+        self._tokens = tokens
+        has_md5 = self._plan.etag is not EtagAlgorithm.SHA256
+        content_type = self._content_type
+        body, root_at, md5_at = plain_body_form(
+            length,
+            MD5_BYTES if has_md5 else 0,
+            self._bucket.name,
+            self._key.decode("ascii"),
+            () if content_type is None else (("content-type", content_type.decode("ascii")),),
+            runtime.clock.wall_ns(),
+        )
+        top, segment_name, align_bytes = place
+        arrival.owner = self
+        arrival.aim(source.lend(arrival.stop), self._buffer, length, self.filled, source.patience_ns)
+        arrival.place(top, segment_name, blob.segment, blob.number, align_bytes)
+        arrival.describe(body, root_at, md5_at if has_md5 else None, self._payload_sha256)
+        runtime.blob_arrivals.begin(arrival)
+
+    def arrived(self, arrival: Arrival) -> None:
+        """See `blobarrivals.Arriving`."""
+        state, self.filled = arrival.state, arrival.filled_bytes
+        self._source.give_back(is_slow=arrival.is_slow)
+        if state is State.STORED:
+            try:
+                is_submitted = self._submit_arrived(arrival)
+            except Exception:
+                _log.exception("a body that is stored could not be committed")
+                is_submitted = False
+            if not is_submitted:
+                self._unlink_and_give_back()
+            return
+        if state is State.FAILED:
+            _log.info("a body could not be stored by the short way", extra={"error": os.strerror(arrival.error)})
+        self._give_back()
+
+    def _submit_arrived(self, arrival: Arrival) -> bool:
+        blob, bucket, length, committer = self._blob, self._bucket, self._length, self._runtime.committer
+        md5 = arrival.md5
+        root = self._root = arrival.merkle_root
+        id = committer.next_id()
+        message = blob_put_message(
+            id.epoch,
+            bucket.bucket_id,
+            self._key,
+            self._tokens.next(),
+            ETAG_MD5 if md5 else ETAG_SHA256,
+            md5 or arrival.sha256,
+            root,
+            bytes.fromhex(bucket.owner),
+            self._content_type or b"",
+            BLOB.pack(blob.segment, blob.number, length, length, length),
+        )
+        return committer.submit(PutBlob(id, message), self.settle)
+
+
+def _nobody(outcome: Outcome | None, merkle_root: bytes, received: memoryview) -> None:
     raise RuntimeError("a write that has ended already")
 
 
 class LargeWrites:
     """Puts of one engine that end in a callback instead of being awaited, and receive their bodies themselves."""
 
-    __slots__ = ("_runtime",)
+    __slots__ = ("_runtime", "_tokens")
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._tokens = Tokens()
 
     def takes(self, plan: BodyPlan, length: int) -> bool:
         """Whether a body of that length goes this way, by `plan` of `SmallWrites.plan`."""
@@ -213,7 +321,7 @@ class LargeWrites:
         content_type: bytes | None,
         payload_sha256: bytes | None,
         first: memoryview,
-        receive: Receive,
+        source: Source,
         done: Done,
     ) -> bool:
         """Begin to store a body as the latest version of `key`.
@@ -223,7 +331,7 @@ class LargeWrites:
             key, content_type: ASCII; no content type where none was given.
             payload_sha256: what it has to be, if that was declared.
             first: what has come of the body; not needed any more when this returns.
-            receive: for the rest.
+            source: of the rest.
 
         Returns:
             False when nothing was begun: it would have had to wait.
@@ -234,19 +342,26 @@ class LargeWrites:
         runtime = self._runtime
         if runtime.deps.space is not None:
             runtime.deps.space.require(length)
-        if runtime.arrivals.is_full:
-            return False
-        lease = runtime.buffers.try_large()
-        if lease is None:
+        buffers = runtime.buffers
+        buffer = buffers.take_large()
+        if buffer is None:
             return False
         blob = runtime.numbers.take_now()
         if blob is None:
-            lease.release()
+            buffers.take_back(buffer)
             return False
-        lease.view[: len(first)] = first
-        headers = () if content_type is None else (("content-type", content_type.decode("ascii")),)
-        wanted = _Wanted(bucket, plan, key.decode("ascii"), headers, payload_sha256, length)
-        arriving = _Arriving(runtime, wanted, blob, lease, len(first), receive, done)
-        job = runtime.arrivals.start(arriving.store)
-        job.on_done(lambda: arriving.stored(job))
+        place, arrival = runtime.blobs.place(blob, length), None
+        # What a PutBlob cannot say goes by a writer.
+        if place is not None and len(key) <= MOST_KEY_BYTES and 0 < len(content_type or b"-") <= MOST_TYPE_BYTES:
+            arrival = runtime.blob_arrivals.take()
+        if runtime.arrivals.is_full if place is None else arrival is None:
+            buffers.take_back(buffer)
+            return False
+        filled = len(first)
+        buffer[:filled] = first
+        told = (bucket, plan, key, content_type, payload_sha256, length, blob, buffer, filled, source, done)
+        if arrival is not None and place is not None:
+            _ArrivingByKernel(runtime, *told).begin(self._tokens, arrival, place)
+        else:
+            _Arriving(runtime, *told).start()
         return True

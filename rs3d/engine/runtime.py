@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 import trio
 
 from rs3d.crypto.providers.directory import KeyElsewhere
+from rs3d.engine.blobarrivals import BlobArrivals
 from rs3d.engine.bucketkeys import BucketKeys
 from rs3d.engine.buffers import BufferPool, ChunkMemory
 from rs3d.engine.chunksharing import ChunkSharing
@@ -55,6 +56,9 @@ a core. Beside an upload of 64 MiB, over and over, on two cores, small GETs have
 alone (with 5 steps, 1.95 to 2.1), and the upload a seventh to a quarter less speed than with 5. What a core has to
 spare they get all the same: an upload alone is as fast as before."""
 
+MOST_ARRIVALS: Final = 64
+"""Threads that the kernel `blobarrivals` makes at most."""
+
 TURN_BYTES: Final = 2 * MIB
 """Bytes that are copied and checked on the loop before its other tasks have their turn: some 0.3 ms."""
 
@@ -95,6 +99,7 @@ class Runtime:
         self.body_threads = Threads(deps.config.threads, "bodies", steps_behind=BODIES_BEHIND)
         self.arrivals = Threads(deps.config.threads, "arrivals", steps_behind=BODIES_BEHIND)
         """For those that receive their bodies themselves: what waits for a client keeps nobody else waiting."""
+        self.blob_arrivals = BlobArrivals(min(deps.config.threads, MOST_ARRIVALS), BODIES_BEHIND, deps.committer)
         self.lookup_threads = Threads(deps.config.threads, "lookups")
         """Of their own: pieces of cold bodies take longer, and lookups would wait behind them."""
         self.lookups = Lookups(deps.catalog, self.lookup_threads)

@@ -42,7 +42,7 @@ _CRC32C: Final = slice(48, 52)
 """Of what `bodyhash.whole` gives."""
 
 
-class _Tokens:
+class Tokens:
     """Random tokens of versions, drawn from the system by the page: a call for each costs more than the token."""
 
     __slots__ = ("_at", "_drawn")
@@ -67,7 +67,7 @@ class SmallWrites:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._tokens = _Tokens()
+        self._tokens = Tokens()
 
     def plan(self, bucket: Bucket) -> BodyPlan | None:
         """How small bodies are stored in the bucket as it is; None where that needs more than the bytes and the

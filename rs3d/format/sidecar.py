@@ -22,6 +22,7 @@ from rs3d.format.recipe import LayerRow, recipe_of, recipe_rows
 from rs3d.kernels.crc import crc32c
 from rs3d.types.blobs import BlobInfo, BlobOrigin
 from rs3d.types.identifiers import BlobId, SegmentId
+from rs3d.types.objects import Pairs
 
 MAGIC: Final = b"rs3dblob"
 MAJOR: Final = 1
@@ -196,6 +197,38 @@ def encode_sidecar(info: BlobInfo, origin: BlobOrigin, block_crcs: bytes, leaves
             raw = rows[begin : begin + span.rows * ROW_BYTES[table]]
             pieces += [raw, _page_crc(head, table, page, raw).to_bytes(CRC_BYTES, "big")]
     return b"".join(pieces) * head.copies
+
+
+_NO_ROOT: Final = bytes(DIGEST_BYTES)
+_ROOT_FIELD: Final = b"\xabmerkle_root\xc4\x20"
+_MD5_FIELD: Final = b"\xa3md5\xc4"
+_MD5_HEAD_BYTES: Final = len(_MD5_FIELD) + 1
+
+
+BodyForm = tuple[bytes, int, int]
+"""The msgpack of a sidecar whose digests are still to be put in their places, and where these are: of the Merkle root,
+and of the MD5 (without meaning where there is none)."""
+
+
+def plain_body_form(client_bytes: int, md5_bytes: int, bucket: str, key: str, headers: Pairs, now_ns: int) -> BodyForm:
+    """The body of a sidecar of a plain blob, as `encode_sidecar` makes it, with zeros for Merkle root and MD5.
+
+    Args:
+        md5_bytes: 16; or 0 where there is none.
+    """
+    origin = _Origin(bucket=bucket, key=key, upload="", part_number=0, headers=list(headers), written_ns=now_ns)
+    body = _encoder.encode(
+        _Body(
+            client_bytes=client_bytes,
+            recipe=[],
+            merkle_root=_NO_ROOT,
+            md5=bytes(md5_bytes),
+            wrapped_key=b"",
+            origin=origin,
+        )
+    )
+    root_at = body.index(_ROOT_FIELD) + len(_ROOT_FIELD)  # what a client said stands behind both
+    return body, root_at, root_at + DIGEST_BYTES + _MD5_HEAD_BYTES
 
 
 def encode_head(blob: BlobId, stored_bytes: int, body: bytes, features: int = 0) -> bytes:

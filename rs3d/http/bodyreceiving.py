@@ -6,6 +6,7 @@ many receive as may, the loop does, as it always can. So nobody waits for a thre
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from rs3d.kernels.receive import BodyReceiver, Ending
@@ -20,15 +21,16 @@ PATIENCE_S: Final = 0.5
 class Receiver:
     """Receives one body at a time from a socket that stays open meanwhile. Made and kept by `Receivers`."""
 
-    __slots__ = ("_kernel", "_patience_ns", "_socket_fd", "was_slow")
+    __slots__ = ("_kernel", "_socket_fd", "_stop", "patience_ns", "was_slow")
 
     def __init__(self, patience_s: float) -> None:
         """Raises:
         OSError: the process has too many descriptors.
         """
         self._kernel = BodyReceiver()
-        self._patience_ns = int(patience_s * 1e9)
+        self.patience_ns = int(patience_s * 1e9)
         self._socket_fd = -1
+        self._stop: Callable[[], None] | None = None
         self.was_slow = False
 
     def aim(self, socket_fd: int) -> None:
@@ -38,19 +40,31 @@ class Receiver:
         self.was_slow = False
 
     def receive(self, buffer: memoryview) -> int:
-        """See `shortcut.Receive`."""
+        """See `shortcut.Source`."""
         if not len(buffer):
             return 0
         try:
-            received = self._kernel.receive(self._socket_fd, buffer, self._patience_ns)
+            received = self._kernel.receive(self._socket_fd, buffer, self.patience_ns)
         except OSError:
             return 0  # the long way meets the end of the stream behind it
         self.was_slow = received.ending is Ending.SLOW
         return received.received_bytes
 
+    def lend(self, stop: Callable[[], None]) -> int:
+        """See `shortcut.Source`."""
+        self._stop = stop
+        return self._socket_fd
+
+    def give_back(self, *, is_slow: bool) -> None:
+        """See `shortcut.Source`."""
+        self._stop = None
+        self.was_slow = is_slow
+
     def stop(self) -> None:
-        """Make `receive` return soon, that to come as well. For the loop."""
+        """Make `receive` return soon, that to come as well, or who was lent the socket. For the loop."""
         self._kernel.stop()
+        if self._stop is not None:
+            self._stop()
 
 
 class Receivers:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -109,19 +109,19 @@ class Parking:
         find_shortcut: FindShortcut | None,
         may_take: Callable[[], bool],
         is_draining: Callable[[], bool],
-        companion: Companion | None = None,
+        companions: Sequence[Companion] = (),
     ) -> None:
         """Args:
         find_shortcut: None when the application has none.
         may_take: whether shortcuts are taken in this turn (not while overloaded, nor while draining).
         is_draining: whether a connection has to end after the answer that is on its way.
-        companion: whose descriptor is read beside the connections, and before them: what it brings comes to be before
-            their requests are looked at.
+        companions: whose descriptors are read beside the connections, and before them: what they bring comes to be
+            before their requests are looked at.
         """
         self._sockets = ParkedSockets(LINGER_NS)
         self._parked: dict[int, _Parked] = {}
         self._beside: dict[int, Callable[[], None]] = {}
-        self._companion = companion
+        self._companions = companions
         self._pool = pool
         self._clock = clock
         self._observer = observer
@@ -209,7 +209,7 @@ class Parking:
     async def run(self) -> None:
         """Watch for ever."""
         fd = self._sockets.fileno()
-        leave = self._companion(self.watch_beside) if self._companion is not None else None
+        leave = [companion(self.watch_beside) for companion in self._companions]
         try:
             await wait_readable(fd)
             loop_fd = epoll_watching(fd)
@@ -220,8 +220,8 @@ class Parking:
                 self._turns()
                 await wait_readable(fd)
         finally:
-            if leave is not None:
-                leave()
+            for end in leave:
+                end()
             if self._loop_wait is not None:
                 with contextlib.suppress(KeyError):  # one that raised is there no more
                     trio.lowlevel.remove_instrument(self._loop_wait)
@@ -242,11 +242,13 @@ class Parking:
 
     def _turn(self, ready: list[int]) -> None:
         self._turn_bytes = TURN_BYTES
+        others = len(ready)
         for fd, come in list(self._beside.items()):
             if fd in ready:
                 come()
-                if len(ready) == 1:
-                    return
+                others -= 1
+        if not others:
+            return
         shortcut = self._find_shortcut() if self._find_shortcut is not None and self._may_take() else None
         buffer = self._pool.lease()
         if shortcut is not None:
@@ -288,7 +290,7 @@ class Parking:
         if shortcut is not None:
             started_ns = self._clock.boot_ns()
             taken = ask(shortcut, buffer.data, count)
-            if type(taken) is Incoming:
+            if isinstance(taken, Incoming):
                 buffer.end = count
                 if self._receive(fd, parked, taken, buffer, started_ns):
                     return self._pool.lease()
@@ -321,16 +323,16 @@ class Parking:
         receiver = self._receivers.take(fd) if not parked.deadline.lags else None
         if receiver is None:
             return False
-        if not incoming.begin(incoming, request.view[incoming.body : request.end], receiver.receive):
+        if not incoming.begin(request.view[incoming.body : request.end], receiver):
             self._receivers.put_back(receiver)
             return False
         self._expect(fd, parked, incoming, request, started_ns)
-        incoming.finish = lambda taken: self._received(fd, parked, incoming, taken, started_ns)
+        incoming.finish = partial(self._received, fd, parked, incoming, started_ns)
         parked.receiver = receiver
         self._look_away(fd, parked)
         return True
 
-    def _received(self, fd: int, parked: _Parked, incoming: Incoming, taken: Taken | None, started_ns: int) -> None:
+    def _received(self, fd: int, parked: _Parked, incoming: Incoming, started_ns: int, taken: Taken | None) -> None:
         """The thread has ended, and the answer is there, or else the long way's to make of the same bytes."""
         receiver, parked.receiver = parked.receiver, None
         if receiver is not None:

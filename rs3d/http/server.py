@@ -157,7 +157,7 @@ async def serve(
     observer: Observer | None = None,
     clock: Clock | None = None,
     find_shortcut: FindShortcut | None = None,
-    companion: Companion | None = None,
+    companions: Sequence[Companion] = (),
 ) -> None:
     """Serve HTTP/1.1 on listening sockets until the control has drained this server, or the caller cancels.
 
@@ -173,7 +173,7 @@ async def serve(
         observer: told of connections and exchanges.
         clock: for the Date field and durations. Timeouts use trio's clock.
         find_shortcut: the application's shortcut, asked for in each turn; plain connections only.
-        companion: whose descriptor is waited for together with idle connections, for as long as this serves.
+        companions: whose descriptors are waited for together with idle connections, for as long as this serves.
 
     Error handling:
         An exception of the handler becomes a response by `render`; one of this package is logged and ends only its
@@ -192,7 +192,7 @@ async def serve(
         observer=observer,
         load=control._load,
         find_shortcut=find_shortcut,
-        companion=companion,
+        companions=companions,
     )
     serving = _Serving(service, control._board)
     control._enter(serving)
@@ -221,7 +221,7 @@ def new_service(
     observer: Observer | None = None,
     load: Load | None = None,
     find_shortcut: FindShortcut | None = None,
-    companion: Companion | None = None,
+    companions: Sequence[Companion] = (),
 ) -> Service:
     """What the connections of one server share; its watchdog and its parking are still to be run. Within trio."""
     observer = observer or SilentObserver()
@@ -242,7 +242,7 @@ def new_service(
             )
         ),
         is_draining=lambda: service.draining,
-        companion=companion,
+        companions=companions,
     )
     service = Service(
         handler=handler,

@@ -59,9 +59,25 @@ class Underway:
         self.finish: Callable[[Taken | None], None] = _nobody
 
 
-Receive = Callable[[memoryview], int]
-"""Fill the buffer with what comes from the client; the number of bytes, fewer than it holds where the rest does not
-come soon enough. For one thread, once; blocks, does not raise."""
+class Source(Protocol):
+    """What comes from a client, for one body, once."""
+
+    patience_ns: int
+    """How long it may be waited for in all."""
+
+    def receive(self, buffer: memoryview) -> int:
+        """Fill the buffer; the number of bytes, fewer than it holds where the rest does not come soon enough. For one
+        thread, once; blocks, does not raise."""
+        ...
+
+    def lend(self, stop: Callable[[], None]) -> int:
+        """The descriptor of the client's socket, for somebody who receives in the place of `receive`, and whom `stop`
+        makes end soon: called on the loop, perhaps, until `give_back`."""
+        ...
+
+    def give_back(self, *, is_slow: bool) -> None:
+        """Of the socket that was lent; `is_slow` where the client was waited for too long. On the loop."""
+        ...
 
 
 class Incoming(Underway):
@@ -71,16 +87,19 @@ class Incoming(Underway):
     returns; where it answers False, nothing was begun, and the long way takes the request. A `finish(None)` hands over
     what was received in `received`, which the server copies: the long way gets it as if it had just come."""
 
-    __slots__ = ("begin", "body", "received")
+    __slots__ = ("body", "received")
 
-    def __init__(self, body: int, begin: Callable[[Incoming, memoryview, Receive], bool]) -> None:
+    def __init__(self, body: int) -> None:
         """Args:
         body: where it begins in the bytes received.
         """
         super().__init__()
         self.body = body
-        self.begin = begin
         self.received: Buffer = b""
+
+    def begin(self, first: memoryview, source: Source) -> bool:
+        """Begin, with what has come of the body; False when nothing was begun."""
+        raise NotImplementedError
 
 
 class Shortcut(Protocol):

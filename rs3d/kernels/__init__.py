@@ -16,6 +16,7 @@ from typing import Protocol, cast, runtime_checkable
 
 KERNELS: tuple[str, ...] = (
     "awschunked",
+    "blobarrivals",
     "blobfiles",
     "bodyhash",
     "catalogrows",

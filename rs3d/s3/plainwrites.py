@@ -15,10 +15,9 @@ from functools import partial
 from typing import Final
 
 from rs3d.engine.plan import BodyPlan
-from rs3d.engine.results import PutResult
 from rs3d.errors import Rs3dError
 from rs3d.format.keys import CHUNK_BYTES
-from rs3d.http.shortcut import Incoming, Receive, Taken, Underway
+from rs3d.http.shortcut import Incoming, Source, Taken, Underway
 from rs3d.kernels.plainrequest import write as recognise_write
 from rs3d.s3.plaincallers import PlainCallers
 from rs3d.types.buckets import Bucket
@@ -73,7 +72,63 @@ class _Write(Underway):
         self.finish(_TAKEN(([head], self._stop, 0, "DeleteObject", 204, None, 0, None)))
 
 
-def _lines_of_put(found: Outcome | PutResult, merkle_root: bytes) -> str:
+class _LargePut(Incoming):
+    """A put whose body has not arrived, or goes to a file, and the answer to it."""
+
+    __slots__ = ("_bucket", "_callers", "_content_type", "_key", "_length", "_payload_hash", "_plan")
+
+    def __init__(
+        self,
+        callers: PlainCallers,
+        bucket: Bucket,
+        plan: BodyPlan,
+        key: bytes,
+        body: int,
+        length: int,
+        content_type: bytes | None,
+        payload_hash: bytes,
+    ) -> None:
+        # As for _Write, the base's own beginning is left out.
+        self.body = body
+        self.received = b""
+        self._callers = callers
+        self._bucket = bucket
+        self._plan = plan
+        self._key = key
+        self._length = length
+        self._content_type = content_type
+        self._payload_hash = payload_hash
+
+    def begin(self, first: memoryview, source: Source) -> bool:
+        """See `Incoming.begin`."""
+        hashed = self._payload_hash
+        try:
+            return self._callers.large_writes.put(
+                self._bucket,
+                self._plan,
+                self._key,
+                self._length,
+                self._content_type,
+                None if hashed == _UNSIGNED else _declared(hashed),
+                first,
+                source,
+                self.done,
+            )
+        except Rs3dError:
+            return False
+
+    def done(self, outcome: Outcome | None, merkle_root: bytes, received: memoryview) -> None:
+        """See `largewrites.Done`."""
+        if outcome is None:
+            self.received = received
+            self.finish(None)
+            return
+        head = self._callers.head_of_now(_OK, _lines_of_put(outcome, merkle_root))
+        stop = self.body + self._length
+        self.finish(_TAKEN(([head], stop, 0, "PutObject", 200, None, self._length, None)))
+
+
+def _lines_of_put(found: Outcome, merkle_root: bytes) -> str:
     lines = f'Content-Length: 0\r\nETag: "{found.etag}"\r\n'
     if merkle_root:
         lines += f"x-rs3d-merkle-root: {merkle_root.hex()}\r\n"
@@ -144,19 +199,4 @@ class PlainWrites:
         if not writes.takes(plan, length):
             return None
 
-        def begin(incoming: Incoming, first: memoryview, receive: Receive) -> bool:
-            def done(result: PutResult | None, received: memoryview) -> None:
-                incoming.received = received
-                if result is None:
-                    incoming.finish(None)
-                    return
-                head = self._callers.head_of_now(_OK, _lines_of_put(result, result.merkle_root))
-                incoming.finish(Taken([head], body + length, 0, "PutObject", 200, None, length))
-
-            declared = _declared(payload_hash)
-            try:
-                return writes.put(bucket, plan, key, length, content_type, declared, first, receive, done)
-            except Rs3dError:
-                return False
-
-        return Incoming(body, begin)
+        return _LargePut(self._callers, bucket, plan, key, body, length, content_type, payload_hash)

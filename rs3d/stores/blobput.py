@@ -95,8 +95,33 @@ def encode_blob_put(put: PutVersion) -> bytes | None:
         return None
     if not 0 < len(key) <= MOST_KEY_BYTES or len(content_type) > MOST_TYPE_BYTES:
         return None
-    crc = crc32c(placed).to_bytes(4, "big")
-    fixed = BODY.pack(
-        put.id.epoch, put.bucket, put.token, kind, etag, meta.merkle_root, owner, crc, len(key), len(content_type)
+    return blob_put_message(
+        put.id.epoch, put.bucket, key, put.token, kind, etag, meta.merkle_root, owner, content_type, placed
     )
+
+
+def blob_put_message(
+    epoch: int,
+    bucket: int,
+    key: bytes,
+    token: bytes,
+    etag_kind: int,
+    etag: bytes,
+    merkle_root: bytes,
+    owner: bytes,
+    content_type: bytes,
+    placed: bytes,
+) -> bytes:
+    """The message of a put by its fields.
+
+    Args:
+        key: UTF-8 without zero bytes, 1 to MOST_KEY_BYTES.
+        token: TOKEN_BYTES.
+        etag_kind, etag: ETAG_MD5 and 16 bytes, or ETAG_SHA256 and 32.
+        merkle_root, owner: 32 bytes; the owner's are those of the canonical id.
+        content_type: UTF-8, at most MOST_TYPE_BYTES; empty where none was given.
+        placed: by `BLOB`.
+    """
+    crc = crc32c(placed).to_bytes(4, "big")
+    fixed = BODY.pack(epoch, bucket, token, etag_kind, etag, merkle_root, owner, crc, len(key), len(content_type))
     return b"".join((fixed, key, content_type, placed))

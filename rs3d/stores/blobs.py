@@ -16,6 +16,7 @@ from typing import Final
 
 from rs3d.clock import Clock, SystemClock
 from rs3d.errors import BlobDamaged, FormatUnknown, RecordDamaged, Rs3dError, StoreDamaged
+from rs3d.kernels import blobfiles, directio
 from rs3d.kernels.bodyhash import BodyHash
 from rs3d.stores.blobfaults import blob_fault
 from rs3d.stores.blobheads import EntryCache, SidecarEntry, damage_reason, read_entry
@@ -24,6 +25,7 @@ from rs3d.stores.blobreader import LocalBlobReader
 from rs3d.stores.blobtables import BlobTables
 from rs3d.stores.blobwriter import LocalBlobWriter, Place
 from rs3d.stores.files import SYSTEM_FILES, Files
+from rs3d.stores.interfaces import BlobPlace
 from rs3d.stores.layout import (
     BLOBS,
     MAXIMUM_BLOBS_PER_SEGMENT,
@@ -157,6 +159,12 @@ class LocalBlobStore:
             tables=made,
             begins=begins,
         )
+
+    def place(self, blob: BlobId, length: int) -> BlobPlace | None:
+        if self._files is not SYSTEM_FILES or length >= self.config.reserve_from_bytes:
+            return None
+        is_direct = length >= self.config.past_cache_bytes and directio.variant() != "buffered"
+        return self._blobs, segment_name(blob.segment), blobfiles.ALIGN_BYTES if is_direct else 0
 
     # -- reading
 

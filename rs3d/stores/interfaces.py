@@ -344,6 +344,12 @@ class BlobReader(Protocol):
     def close(self) -> None: ...
 
 
+BlobPlace = tuple[int, str, int]
+"""Where the kernel `blobarrivals` makes a blob's two files: descriptor of the directory of all segments, which is the
+store's, name of the segment's directory in it, and `align_bytes` as of `blobfiles.begin`. A bare tuple, for one is made
+for each request."""
+
+
 class BlobStore(Protocol):
     """Bodies of blobs by id. Local directories first; other bodies pass the same conformance suite."""
 
@@ -354,6 +360,11 @@ class BlobStore(Protocol):
             tables: the caller's, who adds all stored bytes to it before `finish`, in a better place or in company;
                 None: the writer makes the tables.
         """
+        ...
+
+    def place(self, blob: BlobId, length: int) -> BlobPlace | None:
+        """Where a blob of `length` bytes, at most a leaf, may be made without a writer; None where each of its bytes
+        has to come by one. Does not block."""
         ...
 
     def open(self, blob: BlobId) -> BlobReader:

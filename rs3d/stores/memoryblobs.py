@@ -58,6 +58,9 @@ class MemoryBlobStore:
             made = members[blob.number] = _Blob(os.memfd_create(f"blob-{blob.number}", os.MFD_CLOEXEC))
         return MemoryBlobWriter(self, blob, made, its_tables)
 
+    def place(self, blob: BlobId, length: int) -> None:
+        """As the interface: none has a place on a disk."""
+
     def open(self, blob: BlobId) -> MemoryBlobReader:
         with self._lock:
             found = self._segments.get(blob.segment, {}).get(blob.number)

@@ -27,7 +27,7 @@ from rs3d.stores.smallput import SmallPut
 from rs3d.stores.smallremoval import SmallRemoval
 from rs3d.types import operations as ops
 from rs3d.types.objects import Inline
-from rs3d.types.operations import Operation, PutSmall, PutVersion, RemoveSmall
+from rs3d.types.operations import Operation, PutBlob, PutSmall, PutVersion, RemoveSmall
 
 MAXIMUM_MESSAGE_BYTES: Final = 128 << 10
 MAXIMUM_MEMFD_BYTES: Final = 4 << 20
@@ -108,6 +108,9 @@ def encode_operation(operation: Operation, answered_below: int) -> tuple[bytes, 
     if type(operation) is RemoveSmall:
         message = operation.message
         return HEAD.pack(OPERATION, _SMALL_REMOVAL, 0, len(message), operation.id.counter, answered_below), message
+    if type(operation) is PutBlob:
+        message = operation.message
+        return HEAD.pack(OPERATION, _BLOB_PUT, 0, len(message), operation.id.counter, answered_below), message
     if isinstance(operation, PutVersion):
         plain = encode_blob_put(operation)
         if plain is not None:

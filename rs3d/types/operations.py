@@ -97,6 +97,15 @@ class PutSmall:
     """All of it, payload included: `stores.smallput.encode_small_put`."""
 
 
+@dataclass(slots=True)
+class PutBlob:
+    """PutVersion of an object that is one new blob as it came, nothing said of it but a content type. As PutSmall."""
+
+    id: OperationId
+    message: bytes
+    """All of it: `stores.blobput.blob_put_message`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveVersion:
     """DeleteObject. `version` None: S3's delete without version id (removes the null version when unversioned, else
@@ -404,6 +413,7 @@ class CompactLog:
 Operation = (
     PutVersion
     | PutSmall
+    | PutBlob
     | RemoveVersion
     | RemoveSmall
     | PatchVersion

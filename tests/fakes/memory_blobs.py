@@ -62,6 +62,9 @@ class WatchedBlobStore:
             if not self.fail_write_number:
                 raise OSError(5, "this write fails")
 
+    def place(self, blob: BlobId, length: int) -> None:
+        """None has one."""
+
     def open(self, blob: BlobId) -> MemoryBlobReader:
         reader = self._store.open(blob)
         self.readers.append(reader)

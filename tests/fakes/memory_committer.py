@@ -28,6 +28,7 @@ from rs3d.errors import (
     TooManyBuckets,
 )
 from rs3d.kernels.crc import crc32c
+from rs3d.stores.blobput import BlobPut
 from rs3d.stores.smallput import SmallPut
 from rs3d.stores.smallremoval import SmallRemoval
 from rs3d.types.buckets import Bucket, Versioning
@@ -62,6 +63,7 @@ from rs3d.types.operations import (
     PinChunks,
     Preconditions,
     PutAccessKey,
+    PutBlob,
     PutPart,
     PutSetting,
     PutSmall,
@@ -298,6 +300,22 @@ class MemoryCommitter:
             meta=put.meta,
             mutable=put.mutable,
             placement=Inline(len(put.payload), payload=put.payload, block_crc32c=crc32c(put.payload)),
+        )
+        return self._put(whole)
+
+    @_apply.register
+    def _put_blob(self, operation: PutBlob) -> Outcome:
+        put = BlobPut(operation.id.counter, operation.message).message()
+        assert put.extent is not None
+        whole = PutVersion(
+            id=put.id,
+            bucket=put.bucket,
+            key=put.key,
+            token=put.token,
+            meta=put.meta,
+            mutable=put.mutable,
+            placement=put.extent,
+            new_blobs=put.new_blobs,
         )
         return self._put(whole)
 

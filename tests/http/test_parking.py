@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from rs3d.http.deadlines import Deadline, Watchdog
 from rs3d.http.limits import HttpLimits
 from rs3d.http.observer import SilentObserver
 from rs3d.http.parking import TURNS, TURNS_NS, Arrival, Companion, Parking, Watch
-from rs3d.http.shortcut import FileBody, Incoming, Receive, Taken, Underway
+from rs3d.http.shortcut import FileBody, Incoming, Source, Taken, Underway
 from rs3d.http.transport import TransportInterrupted
 
 LIMITS = HttpLimits()
@@ -40,6 +40,18 @@ class Counter(SilentObserver):
         self.cut.append(taken)
 
 
+class Body(Incoming):
+    """The body of a request that begins with BODY."""
+
+    def __init__(self, echo: Echo) -> None:
+        super().__init__(5)
+        self._echo = echo
+
+    def begin(self, first: memoryview, source: Source) -> bool:
+        self._echo.bodies.append((self, bytes(first), source))
+        return self._echo.begins
+
+
 @dataclass
 class Echo:
     """A shortcut that answers what begins with GET by `body`, NEW when it is told to, BODY when one was received, and
@@ -53,7 +65,7 @@ class Echo:
     after_turn: Callable[[], object] = lambda: None
     begins: bool = True
     """Whether the body of a request is received by whoever makes the answer."""
-    bodies: list[tuple[Incoming, bytes, Receive]] = field(default_factory=list)
+    bodies: list[tuple[Incoming, bytes, Source]] = field(default_factory=list)
 
     def begin(self) -> None:
         self.turns.append("begin")
@@ -65,7 +77,7 @@ class Echo:
             self.underway.append(Underway())
             return self.underway[-1]
         if data.startswith(b"BODY", start, end):
-            return Incoming(5, self.receive)
+            return Body(self)
         if not data.startswith(b"GET", start, end):
             return None
         self.turns.append("answer")
@@ -73,10 +85,6 @@ class Echo:
         if self.file is not None:
             return Taken([b"head "], stop, self.file.length, "GetObject", 200, self.file, release=self.release)
         return Taken([b"head ", self.body], stop, len(self.body), "GetObject", 200, release=self.release)
-
-    def receive(self, incoming: Incoming, first: memoryview, receive: Receive) -> bool:
-        self.bodies.append((incoming, bytes(first), receive))
-        return self.begins
 
     def end(self) -> None:
         self.turns.append("end")
@@ -120,7 +128,7 @@ class World:
 
 @asynccontextmanager
 async def world(
-    *, may_take: bool = True, body: bytes = b"pong", companion: Companion | None = None
+    *, may_take: bool = True, body: bytes = b"pong", companions: Sequence[Companion] = ()
 ) -> AsyncIterator[World]:
     near, far = socket.socketpair()
     near.setblocking(False)
@@ -136,7 +144,7 @@ async def world(
         find_shortcut=lambda: echo,
         may_take=lambda: may_take,
         is_draining=lambda: bool(draining),
-        companion=companion,
+        companions=companions,
     )
     made = World(parking, clock, pool, observer, echo, near, far, Deadline(), draining)
     with near, far:
@@ -531,23 +539,23 @@ async def test_a_draining_server_ends_the_connection_behind_an_answer_that_was_u
         assert w.arrivals == [None]
 
 
-async def incoming(w: World, sent: bytes) -> tuple[Incoming, Receive]:
+async def incoming(w: World, sent: bytes) -> tuple[Incoming, Source]:
     """A body on its way, of which some has come."""
     w.near.send(b"BODY\n" + sent)
     await trio.testing.wait_all_tasks_blocked()
-    begun, first, receive = w.echo.bodies[-1]
+    begun, first, source = w.echo.bodies[-1]
     assert first == sent
     assert w.parking.answering == 1 and w.parking.is_answering(w.far.fileno())
-    return begun, receive
+    return begun, source
 
 
 async def test_a_body_is_received_by_whoever_makes_the_answer_and_the_connection_stays_parked() -> None:
     async with world() as w:
         for number in range(2):
-            begun, receive = await incoming(w, b"some")
+            begun, source = await incoming(w, b"some")
             w.near.send(b" more")
             rest = bytearray(5)
-            assert receive(memoryview(rest)) == 5 and rest == b" more"
+            assert source.receive(memoryview(rest)) == 5 and rest == b" more"
             w.near.send(b"GET\n")  # seen by nobody before the answer
             await trio.testing.wait_all_tasks_blocked()
             begun.finish(STORED)
@@ -578,11 +586,11 @@ async def test_what_was_received_of_a_body_goes_the_long_way_as_if_it_had_just_c
         release(pool, buffer)
 
     async with world() as w:
-        begun, receive = await incoming(w, b"some")
+        begun, source = await incoming(w, b"some")
         w.near.send(b" more")
         rest = bytearray(100_000)
         w.near.shutdown(socket.SHUT_WR)
-        assert receive(memoryview(rest)) == 5
+        assert source.receive(memoryview(rest)) == 5
         begun.received = b"some" + rest[:5]
         monkeypatch.setattr(ReceiveBufferPool, "release", seen)
         begun.finish(None)
@@ -593,14 +601,27 @@ async def test_what_was_received_of_a_body_goes_the_long_way_as_if_it_had_just_c
 
 async def test_an_interrupt_stops_a_receiving_and_lets_the_long_way_say_why() -> None:
     async with world() as w:
-        begun, receive = await incoming(w, b"some")
+        begun, source = await incoming(w, b"some")
         assert w.parking.interrupt(w.far.fileno())
-        assert receive(memoryview(bytearray(5))) == 0
+        assert source.receive(memoryview(bytearray(5))) == 0
         assert not w.woken.is_set()
         begun.received = b"some"
         begun.finish(None)
         await w.woken.wait()
         assert isinstance(w.arrivals[0], ReceiveBuffer)
+
+
+async def test_an_interrupt_stops_whom_the_socket_was_lent_to() -> None:
+    async with world() as w:
+        stops: list[None] = []
+        begun, source = await incoming(w, b"some")
+        assert source.lend(lambda: stops.append(None)) == w.far.fileno()
+        assert w.parking.interrupt(w.far.fileno()) and len(stops) == 1
+        source.give_back(is_slow=True)
+        assert w.parking.interrupt(w.far.fileno()) and len(stops) == 1
+        begun.finish(STORED)
+        assert await w.receive(6) == b"stored"
+        assert w.deadline.lags and not w.woken.is_set()
 
 
 @pytest.mark.parametrize("answer", [None, STORED])
@@ -621,12 +642,12 @@ async def test_a_cancelled_connection_waits_for_the_thread_that_receives_from_it
                 await trio.testing.wait_all_tasks_blocked()
                 other.send(b"BODY\n")
                 await trio.testing.wait_all_tasks_blocked()
-                begun, _, receive = w.echo.bodies[-1]
+                begun, _, source = w.echo.bodies[-1]
                 nursery.cancel_scope.cancel()
                 with trio.CancelScope(shield=True):
                     await trio.testing.wait_all_tasks_blocked()
                 assert w.parking.is_answering(peer.fileno())
-                assert receive(memoryview(bytearray(5))) == 0
+                assert source.receive(memoryview(bytearray(5))) == 0
                 begun.finish(answer)
         assert not w.parking.is_answering(peer.fileno()) and w.parking.answering == 0
         assert len(w.parking) == 1
@@ -675,7 +696,7 @@ class Beside:
 
 async def test_what_comes_beside_the_connections_is_read_without_a_turn_of_theirs() -> None:
     with contextlib.closing(Beside()) as beside:
-        async with world(companion=beside) as w:
+        async with world(companions=(beside,)) as w:
             for number in range(3):
                 beside.near.send(b"%d" % number)
                 await trio.testing.wait_all_tasks_blocked()
@@ -693,7 +714,7 @@ async def test_what_comes_beside_the_connections_is_read_without_a_turn_of_their
 async def test_what_comes_beside_the_connections_comes_before_their_requests() -> None:
     """A request that follows from an answer to another connection is decided with what that answer told of."""
     with contextlib.closing(Beside()) as beside:
-        async with world(companion=beside) as w:
+        async with world(companions=(beside,)) as w:
             beside.on_come = lambda: w.echo.turns.append("beside")
             w.near.send(b"GET\n")
             beside.near.send(b"x")

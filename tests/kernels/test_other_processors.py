@@ -25,6 +25,7 @@ AVX2 = {
     "reedsolomon": ["avx2", "scalar"],
 }
 WIDE = {
+    "blobarrivals": "avx512",
     "bodyhash": "avx512",
     "cdc": "avx512",
     "crc": "avx512",

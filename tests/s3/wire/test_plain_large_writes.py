@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from rs3d.engine.largewrites import LargeWrites
-from rs3d.engine.results import PutResult
 from rs3d.errors import NoSuchBucket, Rs3dError, StoreFull
-from rs3d.http import bodyreceiving
 from rs3d.http.bodyreceiving import Receiver
 from rs3d.types.operations import Operation, Outcome
 from tests.s3.wire.client import Caller, Connection, head_bytes
@@ -33,11 +31,11 @@ def stored(monkeypatch: pytest.MonkeyPatch, root: Caller, bucket: str) -> Iterat
     put = LargeWrites.put
 
     def watched(*arguments: object) -> bool:
-        done: Callable[[PutResult | None, memoryview], None] = arguments[-1]  # type: ignore[assignment]
+        done: Callable[[Outcome | None, bytes, memoryview], None] = arguments[-1]  # type: ignore[assignment]
 
-        def ended(result: PutResult | None, received: memoryview) -> None:
-            ends.append(result is not None)
-            done(result, received)
+        def ended(outcome: Outcome | None, merkle_root: bytes, received: memoryview) -> None:
+            ends.append(outcome is not None)
+            done(outcome, merkle_root, received)
 
         return put(*arguments[:-1], ended)  # type: ignore[arg-type, call-arg]
 
@@ -117,15 +115,18 @@ def test_a_slow_client_is_served_by_the_loop_and_gets_no_other_thread(
     root: Caller, bucket: str, stored: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gave_up = threading.Event()
-    receive = Receiver.receive
+    lend, give_back = Receiver.lend, Receiver.give_back
 
-    def impatient(self: Receiver, buffer: memoryview) -> int:
-        self._patience_ns = 0
-        count = receive(self, buffer)
+    def impatient(self: Receiver, stop: Callable[[], None]) -> int:
+        self.patience_ns = 0
+        return lend(self, stop)
+
+    def given_back(self: Receiver, *, is_slow: bool) -> None:
+        give_back(self, is_slow=is_slow)
         gave_up.set()
-        return count
 
-    monkeypatch.setattr(bodyreceiving.Receiver, "receive", impatient)
+    monkeypatch.setattr(Receiver, "lend", impatient)
+    monkeypatch.setattr(Receiver, "give_back", given_back)
     target = f"/{bucket}/k"
     with Connection(root.address) as connection:
         connection.send(put_head(root, target, LARGE) + LARGE[:100_000])
@@ -162,7 +163,10 @@ def test_a_full_disk_is_told_as_ever(
     def full(*_: object, **__: object) -> None:
         raise StoreFull(what="the disk", free_bytes=1, needed_bytes=2)
 
-    monkeypatch.setattr(wire.running.engine._runtime.blobs, "create", full)
+    blobs = wire.running.engine._runtime.blobs
+    monkeypatch.setattr(blobs, "create", full)
+    # The kernel meets another error of the disk's, before it has made anything.
+    monkeypatch.setattr(blobs, "place", lambda *_: (-1, "nowhere", 4096))
     answers = [shown(root.put(f"/{bucket}/k", LARGE, *way)) for way in ((), (THE_LONG_WAY,))]
     assert stored == [False]
     for status, headers, body in answers:

@@ -1,0 +1,344 @@
+/* Whole blobs from their sockets to the disk, each in one visit of a thread that knows no interpreter. */
+#ifndef RS3D_BLOBARRIVALS_IMPL_H
+#define RS3D_BLOBARRIVALS_IMPL_H
+
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "blobfiles_impl.h"
+#include "bodygang_impl.h"
+#include "leafsidecar_impl.h"
+#include "receive_impl.h"
+
+enum { RS3D_ARRIVAL_BODY_BYTES = 2048 /* of a sidecar's msgpack at most */ };
+
+/* What became of an arrival. Unless it is stored, none of its files is left, as far as that could be done. */
+enum {
+    RS3D_ARRIVAL_STORED,
+    RS3D_ARRIVAL_CUT,    /* the body did not come whole: `ending` says why */
+    RS3D_ARRIVAL_OTHER,  /* its SHA-256 is not the one that was declared */
+    RS3D_ARRIVAL_FAILED, /* a call on its files did: `error` is errno */
+};
+
+struct rs3d_arrival {
+    /* What is to be done; whoever starts it owns all memory, and touches none of it until it has ended. */
+    struct rs3d_receiving from; /* `data` and `length` are set below */
+    char *data;
+    int64_t length, filled;     /* bytes of the body; and those that are in `data` already */
+    int top;                    /* see rs3d_begin_blob */
+    const char *segment_name;
+    uint64_t segment;
+    uint32_t number;
+    size_t align;
+    int wants_md5, is_declared;
+    unsigned char declared[32]; /* SHA-256 */
+    unsigned char sidecar_body[RS3D_ARRIVAL_BODY_BYTES];
+    size_t sidecar_body_bytes;
+    size_t root_at, md5_at;     /* where the Merkle root and the MD5 go in it */
+    /* What was done. */
+    int state, ending, error;
+    unsigned char md5[16], sha256[32], root[32];
+    /* In between. */
+    struct rs3d_arrival *next;
+    void *owner; /* the caller's, never looked at */
+    rs3d_body body;
+    unsigned char leaf[32], blocks[4 * RS3D_LEAF_BLOCKS];
+};
+
+typedef struct {
+    pthread_mutex_t lock; /* over all that follows but the gang */
+    pthread_cond_t waits;
+    struct rs3d_arrival *first, **end; /* begun, in order */
+    struct rs3d_arrival *ended, **ended_end;
+    int is_closing;
+    int ended_fd;     /* an eventfd, readable while there are any that have ended */
+    int steps_behind; /* see blobarrivals.pyi */
+    int64_t company_ns; /* see blobarrivals.pyi */
+    int variant, crc_variant; /* bodyhash_impl.h's, which is merkle_impl.h's, too; and crc_impl.h's */
+    rs3d_gang gang;
+    pthread_cond_t company; /* with the gang's lock: a piece was announced, or nobody comes any more */
+    int coming;             /* arrivals that are being received; under that lock, too */
+} rs3d_arrivals;
+
+/* Nothing of the blob is left: what was opened is closed, what was made unlinked. */
+static inline void rs3d_unmake_blob(int directory, int file, const char *data_name, const char *meta_name)
+{
+    if (file >= 0) { /* else a file of that name is another's */
+        unlinkat(directory, data_name, 0);
+        unlinkat(directory, meta_name, 0);
+        close(file);
+    }
+    if (directory >= 0)
+        close(directory);
+}
+
+/* Digests and sidecar of a body that was hashed, then its end. 0, or -1 with errno. */
+static inline int rs3d_end_arrival(const rs3d_arrivals *pool, struct rs3d_arrival *it, int directory, int file,
+                                   const char *meta_name)
+{
+    unsigned char sidecar[RS3D_SIDECAR_HEAD_BYTES + RS3D_ARRIVAL_BODY_BYTES + RS3D_LEAF_TABLES_BYTES];
+    size_t bytes;
+
+    if (it->body.bytes % RS3D_BLOCK_BYTES) {
+        unsigned char *row = it->blocks + 4 * (it->body.bytes / RS3D_BLOCK_BYTES);
+        for (int i = 0; i < 4; i++)
+            row[i] = (unsigned char)(it->body.crc >> 8 * i);
+    }
+    rs3d_root_of_leaf(pool->variant, it->sha256, (uint64_t)it->length, it->root);
+    memcpy(it->sidecar_body + it->root_at, it->root, sizeof it->root);
+    if (it->wants_md5) {
+        rs3d_md5_digest(&it->body.md5, it->md5);
+        memcpy(it->sidecar_body + it->md5_at, it->md5, sizeof it->md5);
+    }
+    bytes = rs3d_leaf_sidecar(sidecar, pool->crc_variant, it->segment, it->number, (uint64_t)it->length,
+                              it->sidecar_body, it->sidecar_body_bytes, it->blocks, it->sha256);
+    return rs3d_finish_blob(file, -1, 0, directory, meta_name, (const char *)sidecar, bytes);
+}
+
+static inline void rs3d_hashed(rs3d_arrivals *pool, struct rs3d_arrival *it)
+{
+    if (it->length == RS3D_LEAF_BYTES)
+        memcpy(it->sha256, it->leaf, sizeof it->sha256);
+    else
+        rs3d_body_open_leaf(pool->variant, &it->body, it->sha256);
+}
+
+static inline void rs3d_start_body(struct rs3d_arrival *it)
+{
+    memset(&it->body, 0, sizeof it->body);
+    it->body.wants_md5 = it->wants_md5;
+    it->body.wants_tables = 1;
+    it->body.leaf_bytes = RS3D_LEAF_BYTES;
+    it->body.block_bytes = RS3D_BLOCK_BYTES;
+    it->body.leaf_rows = it->leaf;
+    it->body.block_rows = it->blocks;
+    rs3d_md5_start(&it->body.md5);
+    rs3d_sha256_start(&it->body.leaf);
+}
+
+/* `change` more are being received; with a `piece`, one has come and is announced. */
+static inline void rs3d_count_coming(rs3d_arrivals *pool, int change, rs3d_piece *piece)
+{
+    if (piece)
+        rs3d_gang_announce(&pool->gang, piece);
+    pthread_mutex_lock(&pool->gang.lock);
+    pool->coming += change;
+    if (change < 0)
+        pthread_cond_broadcast(&pool->company);
+    pthread_mutex_unlock(&pool->gang.lock);
+}
+
+/* A piece alone takes the processor two thirds more than one of two. So who has written waits until there is another,
+ * while one comes, but not longer than `company_ns`. */
+static inline void rs3d_await_company(rs3d_arrivals *pool, const rs3d_piece *piece)
+{
+    const rs3d_gang *gang = &pool->gang;
+    struct timespec until;
+
+    pthread_mutex_lock(&pool->gang.lock);
+    if (gang->first == piece && !piece->next && pool->coming) {
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += (time_t)((until.tv_nsec + pool->company_ns) / 1000000000);
+        until.tv_nsec = (long)((until.tv_nsec + pool->company_ns) % 1000000000);
+        while (gang->first == piece && !piece->next && pool->coming)
+            if (pthread_cond_timedwait(&pool->company, &pool->gang.lock, &until) != 0)
+                break;
+    }
+    pthread_mutex_unlock(&pool->gang.lock);
+}
+
+/* Receive, write, hash, sync: all of it. */
+static inline void rs3d_arrive(rs3d_arrivals *pool, struct rs3d_arrival *it)
+{
+    rs3d_piece piece = {.job = {&it->body, (const unsigned char *)it->data, (size_t)it->length}};
+    char data_name[16], meta_name[16];
+    int directory, file, answer;
+
+    it->from.data = it->data + it->filled;
+    it->from.length = it->length - it->filled;
+    it->from.received = it->from.waited_ns = 0;
+    it->error = 0;
+    it->state = RS3D_ARRIVAL_CUT;
+    rs3d_count_coming(pool, 1, NULL);
+    it->ending = rs3d_receive(&it->from);
+    it->filled += it->from.received;
+    if (it->ending != RS3D_RECEIVE_DONE) {
+        rs3d_count_coming(pool, -1, NULL);
+        return;
+    }
+    snprintf(data_name, sizeof data_name, "%08x.data", it->number);
+    snprintf(meta_name, sizeof meta_name, "%08x.meta", it->number);
+    rs3d_start_body(it);
+    rs3d_count_coming(pool, -1, &piece);
+    answer = rs3d_begin_blob(it->top, it->segment_name, data_name, it->data, (size_t)it->length, it->align, &directory,
+                             &file);
+    it->error = answer != 0 ? errno : 0;
+    rs3d_await_company(pool, &piece);
+    rs3d_gang_hash(&pool->gang, &piece, pool->variant, pool->crc_variant);
+    it->state = RS3D_ARRIVAL_FAILED;
+    if (answer == 0) {
+        rs3d_hashed(pool, it);
+        if (it->is_declared && memcmp(it->declared, it->sha256, sizeof it->sha256) != 0)
+            it->state = RS3D_ARRIVAL_OTHER;
+        else if (rs3d_end_arrival(pool, it, directory, file, meta_name) == 0)
+            it->state = RS3D_ARRIVAL_STORED;
+        else
+            it->error = errno;
+    }
+    if (it->state != RS3D_ARRIVAL_STORED)
+        rs3d_unmake_blob(directory, file, data_name, meta_name);
+}
+
+/* The next that was begun; NULL when the pool is closed and none is left. */
+static inline struct rs3d_arrival *rs3d_next_arrival(rs3d_arrivals *pool)
+{
+    struct rs3d_arrival *found;
+
+    pthread_mutex_lock(&pool->lock);
+    while (!pool->first && !pool->is_closing)
+        pthread_cond_wait(&pool->waits, &pool->lock);
+    found = pool->first;
+    if (found) {
+        pool->first = found->next;
+        if (!pool->first)
+            pool->end = &pool->first;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return found;
+}
+
+static inline void rs3d_tell_ended(rs3d_arrivals *pool, struct rs3d_arrival *it)
+{
+    int is_first;
+
+    it->next = NULL;
+    pthread_mutex_lock(&pool->lock);
+    is_first = !pool->ended;
+    *pool->ended_end = it;
+    pool->ended_end = &it->next;
+    pthread_mutex_unlock(&pool->lock);
+    if (is_first) {
+        const uint64_t one = 1;
+        ssize_t told = write(pool->ended_fd, &one, sizeof one);
+        (void)told; /* it has room for more than there are arrivals */
+    }
+}
+
+/* A thread of the pool. */
+static inline void *rs3d_arrivals_thread(void *given)
+{
+    rs3d_arrivals *pool = given;
+    struct rs3d_arrival *it;
+
+    if (pool->steps_behind) {
+        int now = nice(pool->steps_behind); /* of this thread alone, on Linux; harmless where it is refused */
+        (void)now;
+    }
+    while ((it = rs3d_next_arrival(pool))) {
+        rs3d_arrive(pool, it);
+        rs3d_tell_ended(pool, it);
+    }
+    return NULL;
+}
+
+static inline int rs3d_arrivals_open(rs3d_arrivals *pool)
+{
+    pthread_condattr_t monotonic;
+
+    pool->first = pool->ended = NULL;
+    pool->end = &pool->first;
+    pool->ended_end = &pool->ended;
+    pool->is_closing = pool->coming = 0;
+    if (pthread_mutex_init(&pool->lock, NULL) != 0)
+        return -1;
+    if (pthread_cond_init(&pool->waits, NULL) != 0)
+        goto no_waits;
+    if (pthread_condattr_init(&monotonic) != 0)
+        goto no_company;
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    if (pthread_cond_init(&pool->company, &monotonic) != 0) {
+        pthread_condattr_destroy(&monotonic);
+        goto no_company;
+    }
+    pthread_condattr_destroy(&monotonic);
+    if (rs3d_gang_open(&pool->gang) == 0)
+        return 0;
+    pthread_cond_destroy(&pool->company);
+no_company:
+    pthread_cond_destroy(&pool->waits);
+no_waits:
+    pthread_mutex_destroy(&pool->lock);
+    return -1;
+}
+
+/* No thread may be left. */
+static inline void rs3d_arrivals_close(rs3d_arrivals *pool)
+{
+    rs3d_gang_close(&pool->gang);
+    pthread_cond_destroy(&pool->company);
+    pthread_cond_destroy(&pool->waits);
+    pthread_mutex_destroy(&pool->lock);
+}
+
+static inline void rs3d_begin_arrival(rs3d_arrivals *pool, struct rs3d_arrival *it)
+{
+    it->next = NULL;
+    pthread_mutex_lock(&pool->lock);
+    *pool->end = it;
+    pool->end = &it->next;
+    pthread_cond_signal(&pool->waits);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* All that have ended since the last time. */
+static inline struct rs3d_arrival *rs3d_take_ended(rs3d_arrivals *pool)
+{
+    struct rs3d_arrival *found;
+    uint64_t count;
+    ssize_t told = read(pool->ended_fd, &count, sizeof count); /* before the list, so that none is missed */
+
+    (void)told;
+    pthread_mutex_lock(&pool->lock);
+    found = pool->ended;
+    pool->ended = NULL;
+    pool->ended_end = &pool->ended;
+    pthread_mutex_unlock(&pool->lock);
+    return found;
+}
+
+/* A thread, with every signal blocked: those are the interpreter's. 0, or an error number. */
+static inline int rs3d_arrivals_add_thread(rs3d_arrivals *pool, pthread_t *made)
+{
+    enum { STACK_BYTES = 256 * 1024 };
+    sigset_t all, before;
+    pthread_attr_t attributes;
+    int answer = pthread_attr_init(&attributes);
+
+    if (answer != 0)
+        return answer;
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    answer = pthread_create(made, &attributes, rs3d_arrivals_thread, pool);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return answer;
+}
+
+static inline void rs3d_arrivals_end_threads(rs3d_arrivals *pool, const pthread_t *threads, int count)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->is_closing = 1;
+    pthread_cond_broadcast(&pool->waits);
+    pthread_mutex_unlock(&pool->lock);
+    for (int i = 0; i < count; i++)
+        pthread_join(threads[i], NULL);
+}
+
+#endif

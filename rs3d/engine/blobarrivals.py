@@ -1,0 +1,125 @@
+"""Bodies that threads without Python bring from their sockets to the disk (kernel `blobarrivals`), and the loop's end
+of it: who started one is told when it has ended, by a descriptor that is waited for beside idle connections where a
+server does that, else by a task. A word from a thread of Python's costs the loop a turn of its scheduler.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from rs3d.kernels.blobarrivals import Arrival, Arrivals
+from rs3d.stores.interfaces import Committer
+
+_log = logging.getLogger(__name__)
+
+Watch = Callable[[int, Callable[[], None]], Callable[[], None]]
+"""Have a function called on the loop whenever something may be read from a descriptor, until the returned one is
+called, which is before the descriptor is closed."""
+
+
+class Arriving(Protocol):
+    """The owner of an arrival."""
+
+    def arrived(self, arrival: Arrival) -> None:
+        """It has ended; it is another's when this returns. Must not raise."""
+        ...
+
+
+class BlobArrivals:
+    """The threads of one engine, made when they are needed. For one loop."""
+
+    def __init__(self, count: int, steps_behind: int, committer: Committer) -> None:
+        """Args:
+        count: of threads, at most.
+        committer: told when all that have ended at one time were submitted to it.
+        """
+        self._count = count
+        self._steps_behind = steps_behind
+        self._committer = committer
+        self._kernel: Arrivals | None = None
+        self._free: list[Arrival] = []
+        self._watch: Watch | None = None
+        self._woken = trio.Event()
+        """Set when a watch ends."""
+        self._is_closed = False
+
+    def take(self) -> Arrival | None:
+        """One that is free, and a thread for it; None when there is none. To be begun at once, or forgotten."""
+        if self._is_closed:
+            return None
+        try:
+            kernel = self._kernel
+            if kernel is None:
+                kernel = self._kernel = Arrivals(self._count, steps_behind=self._steps_behind)
+                trio.lowlevel.spawn_system_task(self._run, kernel)
+            if kernel.is_full:
+                return None
+            return self._free.pop() if self._free else Arrival()
+        except OSError:  # the process has too many descriptors
+            return None
+
+    def begin(self, arrival: Arrival) -> None:
+        """Begin what was aimed, placed and described. Its owner is an `Arriving`."""
+        if self._kernel is None:
+            raise RuntimeError("an arrival that was not taken here")
+        self._kernel.start(arrival)
+
+    def read_by(self, watch: Watch) -> Callable[[], None]:
+        """Hear of ends when `watch` tells of them, not in a task that waits for them, until the returned function is
+        called."""
+        self._watch = watch
+        self._wake()
+
+        def end() -> None:
+            self._watch = None
+            self._wake()
+
+        return end
+
+    def _wake(self) -> None:
+        self._woken.set()
+        if self._kernel is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                trio.lowlevel.notify_closing(self._kernel.fileno())
+
+    async def _run(self, kernel: Arrivals) -> None:
+        while not self._is_closed:
+            self._woken = trio.Event()
+            if self._watch is None:
+                with contextlib.suppress(trio.ClosedResourceError):
+                    await trio.lowlevel.wait_readable(kernel.fileno())
+                    self._come()
+                continue
+            end = self._watch(kernel.fileno(), self._come)
+            try:
+                await self._woken.wait()
+            finally:
+                end()
+
+    def _come(self) -> None:
+        if self._kernel is None:
+            return
+        for arrival in self._kernel.ended():
+            owner: Arriving = arrival.owner  # type: ignore[assignment]
+            try:
+                owner.arrived(arrival)
+            except Exception:
+                _log.exception("a body that has arrived was not taken")
+            arrival.let_go()
+            arrival.owner = None
+            self._free.append(arrival)
+        self._committer.send_submitted()
+
+    def close(self) -> None:
+        """Let all end, then the threads. Blocks that long. Nobody is told any more."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._wake()
+        if self._kernel is not None:
+            self._kernel.close()

@@ -1,0 +1,183 @@
+"""Blobs of one leaf from their sockets to the disk, each by one visit of a thread that knows no interpreter.
+
+Such a thread receives the body, makes the data file and writes it, hashes it together with others' (MD5, leaf, blocks),
+makes the sidecar and syncs, and tells the loop through a descriptor. A thread of Python's that does the same takes the
+GIL some ten times for it, and each of its functions costs several times what it does in a loop, for a body leaves
+nothing in the caches. Variants as of `bodyhash`. Oracle: `LocalBlobWriter` (`tests/kernels/test_blobarrivals.py`).
+"""
+
+import enum
+from typing import Final, final
+
+from _typeshed import WriteableBuffer
+
+LEAF_BYTES: Final[int]
+"""Longest body."""
+
+MOST_BODY_BYTES: Final[int]
+"""Of a sidecar's msgpack."""
+
+COMPANY_NS: Final[int]
+MOST_COMPANY_NS: Final[int]
+
+class State(enum.Enum):
+    """What became of an arrival. Where nothing is stored, its files are unlinked; one that cannot be, stays."""
+
+    STORED = "stored"
+    """Data, sidecar and both names are on stable storage."""
+    CUT = "cut"
+    """The body did not come whole."""
+    OTHER = "other"
+    """Its SHA-256 is not the one that was declared."""
+    FAILED = "failed"
+    """A call on its files failed."""
+
+@final
+class Arrival:
+    """One body at a time; made once and used again. For one thread. Holds one descriptor until the object's end.
+
+    While a pool has it, all but `stop` raise RuntimeError, or say what is not settled yet.
+
+    Raises:
+        OSError: no descriptors are left.
+    """
+
+    owner: object
+    """The caller's; None at first."""
+
+    def aim(self, socket_fd: int, buffer: WriteableBuffer, length: int, filled: int, patience_ns: int) -> None:
+        """Say where the body comes from.
+
+        Args:
+            socket_fd: non-blocking, and open until the arrival has ended.
+            buffer: of at least `length` bytes; the first `filled` of the body are in it. Held until `let_go`. Best on
+                pages.
+            length: of the body, 1 to LEAF_BYTES.
+            patience_ns: how long the socket may be waited for in all.
+
+        Raises:
+            ValueError: they do not fit each other.
+        """
+
+    def place(self, top: int, segment_name: str, segment: int, number: int, align_bytes: int) -> None:
+        """Say where it goes: the segment's directory beneath the descriptor `top`, which stays open, the blob's id, and
+        `align_bytes` as of `blobfiles.begin`.
+
+        Raises:
+            ValueError: the name is none, or the alignment no power of two.
+        """
+
+    def describe(self, body: bytes, root_at: int, md5_at: int | None, sha256: bytes | None) -> None:
+        """Say what it is.
+
+        Args:
+            body: the sidecar's msgpack, with any 32 bytes at `root_at` and any 16 at `md5_at` in the place of its
+                Merkle root and MD5.
+            md5_at: None where no MD5 is wanted.
+            sha256: what the body's has to be, if that was declared.
+
+        Raises:
+            ValueError: it is too long, or has not these places.
+        """
+
+    def stop(self) -> None:
+        """Make the receiving end soon, if it is under way; without effect on a later one. Any thread."""
+
+    def let_go(self) -> None:
+        """Let the buffer go."""
+
+    @property
+    def state(self) -> State: ...
+    @property
+    def filled_bytes(self) -> int:
+        """Of the body, in the buffer."""
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it was cut because the socket was waited for too long."""
+
+    @property
+    def error(self) -> int:
+        """0, or errno of the first call on its files that failed."""
+
+    @property
+    def md5(self) -> bytes:
+        """Of one that is stored; empty where it was not wanted."""
+
+    @property
+    def sha256(self) -> bytes:
+        """Of one that is stored, or is another than was declared."""
+
+    @property
+    def merkle_root(self) -> bytes:
+        """Of one that is stored."""
+
+@final
+class Arrivals:
+    """A pool of threads, made when they are needed. For one thread of the caller's. Holds one descriptor.
+
+    Raises:
+        ValueError: `threads` is not 1 to 64, `steps_behind` is negative, or `company_ns` not 0 to MOST_COMPANY_NS.
+        OSError: no descriptors are left.
+    """
+
+    most_threads: int
+    """As given; 0 once it is closed."""
+    outstanding: int
+    """Arrivals that `ended` has not told of."""
+
+    def __init__(self, threads: int, *, steps_behind: int = 0, company_ns: int = COMPANY_NS) -> None:
+        """Args:
+        steps_behind: by how much the threads let others go before them (nice).
+        company_ns: how long a body that was written waits for another to be hashed with, while one is being received:
+            two together take a third less of the processor.
+        """
+
+    def fileno(self) -> int:
+        """Readable while `ended` has something to tell."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no thread is free."""
+
+    @property
+    def rounds(self) -> int:
+        """Of hashing, so far; for measurements."""
+
+    @property
+    def pieces(self) -> int:
+        """Bodies hashed in these."""
+
+    def start(self, arrival: Arrival) -> None:
+        """Begin one that was aimed, placed and described.
+
+        Raises:
+            ValueError: it was not. RuntimeError: it is under way, no thread is free, or the pool is closed.
+            OSError: there is no thread, and none can be made.
+        """
+
+    def ended(self) -> list[Arrival]:
+        """Those that have ended since the last time, in order. Does not wait."""
+
+    def close(self) -> None:
+        """Let all end, then the threads. Blocks that long. Twice is harmless."""
+
+def variant() -> str:
+    """The active implementation."""
+
+def variants() -> tuple[str, ...]:
+    """Those that this machine runs, widest first."""
+
+def use_variant(name: str) -> None:
+    """Switch, for pools that are made from then on. For tests.
+
+    Raises:
+        ValueError: unknown. RuntimeError: this machine cannot run it.
+    """
+
+def selftest() -> int:
+    """Two bodies that cannot be stored. Returns the number of checks.
+
+    Raises:
+        RuntimeError: an answer is wrong.
+    """
