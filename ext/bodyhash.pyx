@@ -606,7 +606,7 @@ def selftest():
                     raise RuntimeError(f"kernel bodyhash ({name}): a wrong {algorithm} of a known message")
                 checks += 1
             checks += 2
-            # One, a pair, pairs and lanes, each over ends of leaves and blocks, against the plain code.
+            # One, a pair, columns and lanes, each over ends of leaves and blocks, against the plain code.
             for count in (1, 2, 3, 4, 5, 18):
                 bodies = [BodyHash(leaf_bytes=512, block_bytes=192) for _ in range(count)]
                 update_many(zip(bodies, pieces))

@@ -2,8 +2,9 @@
  *
  * MD5 is one chain: it leaves most of a core idle while it waits for itself. The SHA unit is idle then, too. So where
  * there is one, both hashes of a body go through its blocks together, a few steps of one and four rounds of the other
- * in turn: SHA-256 costs next to nothing beside MD5. Two bodies share the wait of both. From five bodies on, the lanes
- * of md5_impl.c are ahead, with the leaves apart.
+ * in turn: SHA-256 costs next to nothing beside MD5. Two bodies share the wait of both. Three or four have their MD5
+ * in the columns of one set of registers, and their SHA-256 in pairs among its steps. From five bodies on, the lanes of
+ * md5_impl.c are ahead, with the leaves apart.
  *
  * A kernel is a leaf: it carries its own copies rather than import others'.
  */
@@ -19,7 +20,10 @@
 
 #include "directio_impl.c" /* for bodyintake_impl.h */
 
-enum { PAIRS_LIMIT = 4 /* bodies that go in pairs rather than in lanes */ };
+enum {
+    COLUMNS = 4,     /* bodies of which both hashes go side by side: more are faster in lanes */
+    COLUMNS_FROM = 3 /* fewer are faster in pairs */
+};
 
 static int md5_variant(int variant)
 {
@@ -103,6 +107,70 @@ SHANI static void both_blocks_2(uint32_t *md5, uint32_t *sha, const unsigned cha
     tmd5[0] = ta; tmd5[1] = tb; tmd5[2] = tc; tmd5[3] = td;
     shani_store(sha, x, y);
     shani_store(tsha, tx, ty);
+}
+
+/* What three or four bodies have in registers, between stretches. */
+typedef struct {
+    __m128i md5[4];          /* word i of each body */
+    __m128i sha[COLUMNS][2]; /* ABEF and CDGH */
+    const unsigned char *at[COLUMNS];
+} columns;
+
+typedef uint32_t word4 __attribute__((vector_size(16)));
+
+/* AVX's forms of the instructions, which name their result apart, but of 128 bits all of them: those of the SHA unit
+ * have no such form, and where the upper half of a register is in use each of them takes a hundred times as long (eight
+ * bodies in 256 bits took 110 ms a MiB). */
+#define COLUMNS_CODE __attribute__((target("avx,sha,sse4.1,ssse3")))
+
+/* Four rounds of two bodies' SHA-256, the first of a block and the last of one included: step `i` of sixteen. */
+#define PAIR_ROUNDS(one, other, i) \
+    if ((i) == 0) { \
+        x = g->sha[one][0]; y = g->sha[one][1]; \
+        tx = g->sha[other][0]; ty = g->sha[other][1]; \
+        for (int j = 0; j < 4; j++) { \
+            m[j] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(g->at[one] + offset + 16 * j)), BYTE_SWAP); \
+            n[j] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(g->at[other] + offset + 16 * j)), BYTE_SWAP); \
+        } \
+    } \
+    FOUR_ROUNDS(x, y, m, i); \
+    FOUR_ROUNDS(tx, ty, n, i); \
+    if ((i) == 15) { \
+        g->sha[one][0] = _mm_add_epi32(g->sha[one][0], x); g->sha[one][1] = _mm_add_epi32(g->sha[one][1], y); \
+        g->sha[other][0] = _mm_add_epi32(g->sha[other][0], tx); \
+        g->sha[other][1] = _mm_add_epi32(g->sha[other][1], ty); \
+    }
+
+/* Both hashes of all columns: at every other step of MD5 four rounds of one pair, in the second half of the other. */
+COLUMNS_CODE static void columns_blocks(columns *g, size_t blocks)
+{
+    OPAQUE_SINES;
+    word4 a = (word4)g->md5[0], b = (word4)g->md5[1], c = (word4)g->md5[2], d = (word4)g->md5[3];
+    __m128i x, y, m[4], tx, ty, n[4];
+
+    for (size_t offset = 0; offset < 64 * blocks; offset += 64) {
+        word4 w[16], a0 = a, b0 = b, c0 = c, d0 = d;
+        for (int i = 0; i < 4; i++) {
+            __m128i r[COLUMNS], low[2], high[2];
+            for (int l = 0; l < COLUMNS; l++)
+                r[l] = _mm_loadu_si128((const __m128i *)(g->at[l] + offset + 16 * i));
+            low[0] = _mm_unpacklo_epi32(r[0], r[1]);
+            low[1] = _mm_unpacklo_epi32(r[2], r[3]);
+            high[0] = _mm_unpackhi_epi32(r[0], r[1]);
+            high[1] = _mm_unpackhi_epi32(r[2], r[3]);
+            w[4 * i] = (word4)_mm_unpacklo_epi64(low[0], low[1]);
+            w[4 * i + 1] = (word4)_mm_unpackhi_epi64(low[0], low[1]);
+            w[4 * i + 2] = (word4)_mm_unpacklo_epi64(high[0], high[1]);
+            w[4 * i + 3] = (word4)_mm_unpackhi_epi64(high[0], high[1]);
+        }
+#define X(f, a, b, c, d, word, s, k) \
+        STEP(f, a, b, c, d, w[word], s, (word4)_mm_set1_epi32((int)sines[k])) \
+        if ((k) % 2) { PAIR_ROUNDS((k) / 32 * 2, (k) / 32 * 2 + 1, (k) / 2 % 16) }
+        STEPS(X)
+#undef X
+        a += a0; b += b0; c += c0; d += d0;
+    }
+    g->md5[0] = (__m128i)a; g->md5[1] = (__m128i)b; g->md5[2] = (__m128i)c; g->md5[3] = (__m128i)d;
 }
 
 #endif /* x86-64 */
@@ -206,6 +274,62 @@ static void by_both_2(int variant, int crc_variant, rs3d_body_job *one, rs3d_bod
     by_both(variant, crc_variant, other);
 }
 
+static void by_pairs(int variant, int crc_variant, rs3d_body_job *jobs, size_t count)
+{
+    for (size_t i = 0; i + 1 < count; i += 2)
+        by_both_2(variant, crc_variant, &jobs[i], &jobs[i + 1]);
+    if (count & 1)
+        by_both(variant, crc_variant, &jobs[count - 1]);
+}
+
+/* `bytes`, a multiple of 64, of each of COLUMNS_FROM to COLUMNS jobs. */
+SHANI static void columns_step(rs3d_body_job *jobs, size_t count, size_t bytes)
+{
+    uint32_t words[4][COLUMNS];
+    columns g;
+
+    for (size_t l = 0; l < COLUMNS; l++) {
+        /* A column that is left over reads along with the first; what it computes is not looked at. */
+        const rs3d_body_job *job = &jobs[l < count ? l : 0];
+        for (size_t i = 0; i < 4; i++)
+            words[i][l] = job->body->md5.h[i];
+        shani_load(job->body->leaf.h, &g.sha[l][0], &g.sha[l][1]);
+        g.at[l] = job->data;
+    }
+    memcpy(g.md5, words, sizeof words);
+    columns_blocks(&g, bytes / 64);
+    memcpy(words, g.md5, sizeof words);
+    for (size_t l = 0; l < count; l++) {
+        for (size_t i = 0; i < 4; i++)
+            jobs[l].body->md5.h[i] = words[i][l];
+        shani_store(jobs[l].body->leaf.h, g.sha[l][0], g.sha[l][1]);
+    }
+}
+
+/* Up to COLUMNS jobs. A body that ends leaves the others fewer. */
+static void by_columns(int variant, int crc_variant, rs3d_body_job *jobs, size_t count)
+{
+    while (count >= COLUMNS_FROM) {
+        size_t bytes = SIZE_MAX;
+        for (size_t l = 0; l < count; l++) {
+            size_t own = both_stretch(&jobs[l]);
+            bytes = own < bytes ? own : bytes;
+        }
+        if (bytes) {
+            columns_step(jobs, count, bytes);
+            for (size_t l = 0; l < count; l++)
+                both_done(variant, crc_variant, &jobs[l], bytes);
+        }
+        for (size_t l = count; l-- > 0;) {
+            if (both_stretch(&jobs[l]))
+                continue;
+            alone(variant, crc_variant, &jobs[l]);
+            jobs[l] = jobs[--count];
+        }
+    }
+    by_pairs(variant, crc_variant, jobs, count);
+}
+
 #endif /* x86-64 */
 
 /* Leaves that lie whole in the jobs, side by side, as many as go at once; what they do not cover is left in the jobs.
@@ -264,7 +388,7 @@ void rs3d_body_update_many(int variant, int crc_variant, rs3d_body_job *jobs, si
 #if defined(__x86_64__)
     size_t together = 0;
 
-    if (variant <= RS3D_BODY_SHANI && count <= PAIRS_LIMIT) {
+    if (variant <= RS3D_BODY_SHANI && count <= COLUMNS) {
         /* To the front those that can be hashed so; the others, if any, as they would be in lanes. */
         for (size_t i = 0; i < count; i++) {
             if (in_step(jobs[i].body)) {
@@ -273,10 +397,7 @@ void rs3d_body_update_many(int variant, int crc_variant, rs3d_body_job *jobs, si
                 jobs[i] = moved;
             }
         }
-        for (size_t i = 0; i + 1 < together; i += 2)
-            by_both_2(variant, crc_variant, &jobs[i], &jobs[i + 1]);
-        if (together & 1)
-            by_both(variant, crc_variant, &jobs[together - 1]);
+        by_columns(variant, crc_variant, jobs, together);
         jobs += together;
         count -= together;
     }
