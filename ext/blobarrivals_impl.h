@@ -83,6 +83,7 @@ static inline int rs3d_end_arrival(const rs3d_arrivals *pool, struct rs3d_arriva
                                    const char *meta_name)
 {
     unsigned char sidecar[RS3D_SIDECAR_HEAD_BYTES + RS3D_ARRIVAL_BODY_BYTES + RS3D_LEAF_TABLES_BYTES];
+    const int is_clean = it->align && (size_t)it->length % it->align == 0; /* past the page cache, all of it */
     size_t bytes;
 
     if (it->body.bytes % RS3D_BLOCK_BYTES) {
@@ -98,7 +99,7 @@ static inline int rs3d_end_arrival(const rs3d_arrivals *pool, struct rs3d_arriva
     }
     bytes = rs3d_leaf_sidecar(sidecar, pool->crc_variant, it->segment, it->number, (uint64_t)it->length,
                               it->sidecar_body, it->sidecar_body_bytes, it->blocks, it->sha256);
-    return rs3d_finish_blob(file, -1, 0, directory, meta_name, (const char *)sidecar, bytes);
+    return rs3d_finish_blob(file, -1, is_clean ? -1 : 0, directory, meta_name, (const char *)sidecar, bytes);
 }
 
 static inline void rs3d_hashed(rs3d_arrivals *pool, struct rs3d_arrival *it)

@@ -55,13 +55,16 @@ def begin(int top, str segment not None, str name not None, data, *, uint32_t al
     return file, directory
 
 
-def finish(int data, int directory, str name not None, sidecar, *, int64_t dirty_from=0, int64_t cut_to=KEEP_LENGTH):
+def finish(int data, int directory, str name not None, sidecar, *, int64_t dirty_from=0, bint is_clean=False,
+           int64_t cut_to=KEEP_LENGTH):
     cdef Py_buffer view
     cdef bytes encoded = name_of(name)
     cdef const char *path = encoded
     cdef int answer
     if dirty_from < 0:
         raise ValueError(f"offset {dirty_from} is negative")
+    if is_clean:
+        dirty_from = -1
     open_readable(sidecar, &view)
     try:
         with nogil:

@@ -100,9 +100,16 @@ static inline int rs3d_begin_blob(int top, const char *segment, const char *name
     return rs3d_write_new(*file, data, bytes, 0, align);
 }
 
-/* Both files' dirty pages are sent to the disk before any is waited for; a sync is never tried again. */
+/* `dirty_from` below 0: the data has no dirty pages. Else both files' are sent to the disk before any are waited for; a
+ * sync is never tried again.
+ *
+ * Data without dirty pages leaves the sidecar's page alone, and its sync goes first: it waits for that page, then commits
+ * what the file system has to say of both files and their names. Sent out beforehand, the page would be noted in the
+ * journal behind the data's sync, for a second commit. */
 static inline int rs3d_write_out_and_sync(int data, int64_t dirty_from, int meta, int directory)
 {
+    if (dirty_from < 0)
+        return fdatasync(meta) != 0 || fdatasync(data) != 0 ? -1 : fsync(directory);
     if (sync_file_range(data, dirty_from, 0, SYNC_FILE_RANGE_WRITE) != 0)
         return -1;
     if (sync_file_range(meta, 0, 0, SYNC_FILE_RANGE_WRITE) != 0)

@@ -7,6 +7,9 @@ Why it is cheap: both files' dirty pages are sent to the disk first, without wai
 and lengths, and the names of both, join one journal transaction: the first sync commits it, the others find it done.
 Measured on journaled ext4, alone, 4 KiB and 1 MiB: 1.1 and 2.2 ms, against 2.4 and 3.1 ms when each file is synced as
 it is written; the directory first, or syncfs, was slower alone and no surer.
+Data that went past the page cache has no dirty pages. Nothing is sent out beforehand then, and the sidecar's sync goes
+first: ext4 notes in its journal when a new page has been written, and the sidecar's, sent out early, was noted behind
+the commit of the data's sync, for a second one.
 """
 
 from __future__ import annotations
@@ -57,6 +60,7 @@ class LocalBlobWriter:
         "_data",
         "_directory",
         "_files",
+        "_is_clean",
         "_length",
         "_past_cache_bytes",
         "_reserved",
@@ -95,6 +99,7 @@ class LocalBlobWriter:
         self._write_out_bytes = write_out_bytes
         self._past_cache_bytes = past_cache_bytes
         self._length = 0
+        self._is_clean = True  # all that was written went past the page cache
         self._started = 0
         self._reserved = 0
         self._data = -1
@@ -116,6 +121,7 @@ class LocalBlobWriter:
 
     def write(self, stored: memoryview) -> None:
         view = stored.cast("B")
+        self._note_clean(len(view), self._align_bytes(len(view)))
         try:
             if self._begins is not None:
                 self._begin(self._begins, view)
@@ -133,15 +139,23 @@ class LocalBlobWriter:
     def append_by(self, append: Append) -> bool:
         if self._files is not SYSTEM_FILES:
             return False
+        align_bytes = self._align_bytes(self._past_cache_bytes)
         try:
             if self._begins is not None:
                 self._begin(self._begins, memoryview(b""))
-            self._length += append(self._data, self._length, self._align_bytes(self._past_cache_bytes))
+            appended_bytes = append(self._data, self._length, align_bytes)
+            self._note_clean(appended_bytes, align_bytes)
+            self._length += appended_bytes
             if self._length - self._started >= self._write_out_bytes:
                 self._begin_write_out()
         except OSError as error:
             raise self._fault(error, "writing data", 0) from error
         return True
+
+    def _note_clean(self, length: int, align_bytes: int) -> None:
+        """So many bytes go past the page cache, all of them if they are whole pages; or not, without `align_bytes`."""
+        if not align_bytes or length % align_bytes:
+            self._is_clean = False
 
     def _align_bytes(self, length: int) -> int:
         """For a piece of this length."""
@@ -193,7 +207,15 @@ class LocalBlobWriter:
         if self._files is SYSTEM_FILES:
             name = file_name(self.blob, BlobFile.META)
             cut_to = self._length if self._reserved > self._length else blobfiles.KEEP_LENGTH
-            blobfiles.finish(self._data, self._directory, name, sidecar, dirty_from=self._started, cut_to=cut_to)
+            blobfiles.finish(
+                self._data,
+                self._directory,
+                name,
+                sidecar,
+                dirty_from=self._started,
+                is_clean=self._is_clean,
+                cut_to=cut_to,
+            )
             self._data = self._directory = -1  # closed
         else:
             self._make_durable_by_calls(sidecar)
@@ -206,10 +228,14 @@ class LocalBlobWriter:
         meta = files.create(file_name(self.blob, BlobFile.META), directory=self._directory)
         try:
             write_whole(files, meta, sidecar, 0)
-            files.begin_write_out(self._data, self._started, 0)
-            files.begin_write_out(meta, 0, 0)
-            files.sync_data(self._data)
-            files.sync_data(meta)
+            if self._is_clean:
+                files.sync_data(meta)
+                files.sync_data(self._data)
+            else:
+                files.begin_write_out(self._data, self._started, 0)
+                files.begin_write_out(meta, 0, 0)
+                files.sync_data(self._data)
+                files.sync_data(meta)
             files.sync(self._directory)
         finally:
             files.close(meta)

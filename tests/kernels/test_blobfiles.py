@@ -60,6 +60,9 @@ def test_a_sidecar_is_made_and_the_data_cut_where_that_is_asked(
     assert (tmp_path / "1.data").read_bytes() == b"0123456789"
     finish(data, directory, "2.meta", memoryview(b"x"), dirty_from=3, cut_to=4)
     assert (tmp_path / "1.data").read_bytes() == b"0123"
+    finish(data, directory, "3.meta", b"y", is_clean=True, cut_to=2)
+    assert (tmp_path / "1.data").read_bytes() == b"01"
+    assert (tmp_path / "3.meta").read_bytes() == b"y"
 
 
 def test_no_descriptor_is_left_open(directory: int, data: int) -> None:

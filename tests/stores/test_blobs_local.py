@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rs3d.clock import ManualClock
 from rs3d.errors import BlobDamaged, Rs3dError, SlowDown, StoreDamaged, StoreFull, StoreReadOnly
 from rs3d.format.quarantinenote import decode_note
-from rs3d.kernels import mapped
+from rs3d.kernels import directio, mapped
 from rs3d.kernels.directio import AlignedBuffer
 from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
 from rs3d.stores.files import SystemFiles
@@ -66,6 +66,32 @@ def test_data_sidecar_and_directory_are_synced_once_each_before_finish_returns(r
         ("pwrite", "00000001.meta"),
         ("sync_data", "00000001.data"),
         ("sync_data", "00000001.meta"),
+        ("sync", f"{SEGMENT:016x}"),
+    ]
+    store.close()
+
+
+def test_after_data_past_the_page_cache_the_sidecar_is_synced_first_and_nothing_is_sent_out_before(
+    root: pathlib.Path,
+) -> None:
+    if directio.variant() == "buffered":
+        pytest.skip("nothing goes past the page cache here")
+    files = FaultFiles()
+    store = LocalBlobStore(str(root), files=files.as_files())
+    store.make_segment(SEGMENT)
+    files.calls.clear()
+    put(store, 1, body(262_144), piece=262_144)
+    assert files.order("sync_data", "sync", "begin_write_out") == [
+        ("sync_data", "00000001.meta"),
+        ("sync_data", "00000001.data"),
+        ("sync", f"{SEGMENT:016x}"),
+    ]
+    put(store, 2, body(262_144 + 100), piece=262_144)
+    assert files.order("sync_data", "sync", "begin_write_out")[3:] == [
+        ("begin_write_out", "00000002.data"),
+        ("begin_write_out", "00000002.meta"),
+        ("sync_data", "00000002.data"),
+        ("sync_data", "00000002.meta"),
         ("sync", f"{SEGMENT:016x}"),
     ]
     store.close()
