@@ -8,7 +8,10 @@
 
 #include "bodyhash_impl.h"
 
-enum { RS3D_GANG_LANES = 32 /* pieces of one round at most: one that ends early leaves its lane to another */ };
+enum {
+    RS3D_GANG_LANES = 32, /* pieces of one round at most: one that ends early leaves its lane to another */
+    RS3D_GANG_ROUNDS = 2  /* at once: what comes during a round need not wait for its end where there is a core free */
+};
 
 /* A piece to be hashed, its body's only one: neither is touched until it has `ended`. Its memory is the caller's. */
 typedef struct rs3d_piece {
@@ -21,7 +24,7 @@ typedef struct {
     pthread_mutex_t lock; /* over all that follows, and over `ended` of the pieces */
     pthread_cond_t round_ended;
     rs3d_piece *first, **end; /* announced, in order */
-    int hashing;              /* a thread is at a round */
+    int hashing;              /* threads that are at rounds */
     uint64_t rounds, pieces;
 } rs3d_gang;
 
@@ -58,13 +61,13 @@ static inline int rs3d_gang_is_idle(rs3d_gang *g)
     return answer;
 }
 
-/* As if a round were under way, after that which may be: none begins until rs3d_gang_resume. */
+/* As if all rounds that may be were under way, after those that are: none begins until rs3d_gang_resume. */
 static inline void rs3d_gang_pause(rs3d_gang *g)
 {
     pthread_mutex_lock(&g->lock);
     while (g->hashing)
         pthread_cond_wait(&g->round_ended, &g->lock);
-    g->hashing = 1;
+    g->hashing = RS3D_GANG_ROUNDS;
     pthread_mutex_unlock(&g->lock);
 }
 
@@ -102,24 +105,25 @@ static inline void rs3d_gang_round(rs3d_gang *g, int variant, int crc_variant)
     }
     if (!g->first)
         g->end = &g->first;
-    g->hashing = 1;
+    g->hashing++;
     pthread_mutex_unlock(&g->lock);
     rs3d_body_update_many(variant, crc_variant, jobs, count, scratch);
     pthread_mutex_lock(&g->lock);
     for (size_t i = 0; i < count; i++)
         taken[i]->ended = 1;
-    g->hashing = 0;
+    g->hashing--;
     g->rounds++;
     g->pieces += count;
     pthread_cond_broadcast(&g->round_ended);
 }
 
-/* Hash what has been announced, or wait for who does, until that includes `piece`. */
+/* Hash what has been announced, or wait for who does, until that includes `piece`. A piece that is in none of the
+ * rounds is still in the list. */
 static inline void rs3d_gang_hash(rs3d_gang *g, rs3d_piece *piece, int variant, int crc_variant)
 {
     pthread_mutex_lock(&g->lock);
     while (!piece->ended) {
-        if (g->hashing)
+        if (!g->first || g->hashing == RS3D_GANG_ROUNDS)
             pthread_cond_wait(&g->round_ended, &g->lock);
         else
             rs3d_gang_round(g, variant, crc_variant);

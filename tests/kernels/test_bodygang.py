@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import threading
+import time
 
 import pytest
 
@@ -51,6 +53,22 @@ def test_what_is_announced_while_nobody_may_hash_goes_together() -> None:
         thread.join()
     assert (gang.rounds, gang.pieces) == (1, 8)
     assert {stream.digest() for stream in streams} == {hashlib.md5(PIECE).digest()}
+
+
+def test_what_comes_during_a_long_round_does_not_wait_for_its_end() -> None:
+    gang = Gang()
+    long = gang.announce(BodyHash(), mmap.mmap(-1, 256 * 1024 * 1024))  # a quarter of a second and more
+    thread = threading.Thread(target=long.wait)
+    thread.start()
+    while not gang.is_idle:
+        time.sleep(0.001)
+    stream = BodyHash()
+    gang.announce(stream, b"short").wait()
+    assert not long.ended
+    assert stream.digest() == hashlib.md5(b"short").digest()
+    thread.join()
+    assert long.ended
+    assert (gang.rounds, gang.pieces) == (2, 2)
 
 
 def test_a_piece_that_is_dropped_has_been_hashed_all_the_same() -> None:
