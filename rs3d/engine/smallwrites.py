@@ -116,15 +116,16 @@ class SmallWrites:
         if len(key) > MOST_KEY_BYTES or (content_type is not None and not 0 < len(content_type) <= MOST_TYPE_BYTES):
             return None
         runtime = self._runtime
-        if runtime.deps.space is not None:
-            runtime.deps.space.require(len(data))
+        space, committer = runtime.deps.space, runtime.committer
+        if space is not None:
+            space.require(len(data))
         digests = bodyhash.whole(data)
         sha256 = digests[_SHA256]
         if payload_sha256 is not None and sha256 != payload_sha256:
             return None
         root = merkle.root(sha256, len(data))
         operation = encode_small_put(
-            runtime.committer.next_id(),
+            committer.next_id(),
             bucket.bucket_id,
             key,
             self._tokens.next(),
@@ -135,7 +136,7 @@ class SmallWrites:
             digests[_CRC32C],
             data,
         )
-        return root if runtime.committer.submit(operation, settle) else None
+        return root if committer.submit(operation, settle) else None
 
     def delete(self, bucket: Bucket, key: bytes, settle: Callable[[Outcome | Rs3dError], None]) -> bool:
         """Begin to delete the latest version of `key` (ASCII) as `delete_object` does; `settle` as for `put`. False

@@ -65,6 +65,14 @@ class WarmReads:
         self._runtime.note_sequence(view.sequence)
         return view
 
+    def row_of_bucket(self, name: bytes) -> tuple[bytes | None, int]:
+        """The stored row of a bucket, and the generation of identities, in a view of this moment; `begin` is not due.
+
+        Raises:
+            SlowDown, RecordDamaged
+        """
+        return self._runtime.catalog.row_of_bucket(name)
+
     def end(self) -> None:
         """Let the view go; harmless without one."""
         self._in_memory.__exit__(None, None, None)

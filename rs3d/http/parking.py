@@ -290,22 +290,21 @@ class Parking:
         if shortcut is not None:
             started_ns = self._clock.boot_ns()
             taken = ask(shortcut, buffer.data, count)
-            if isinstance(taken, Incoming):
-                buffer.end = count
-                if self._receive(fd, parked, taken, buffer, started_ns):
-                    return self._pool.lease()
-                taken = None
-            if isinstance(taken, Underway):
-                buffer.end = count
-                self._expect(fd, parked, taken, buffer, started_ns)
-                return self._pool.lease()
-            if taken is not None:
+            if type(taken) is Taken:
                 if taken.stop == count:
                     self._begin(fd, parked, taken, started_ns)
                     return buffer
                 # What is pipelined behind it goes the long way with it: answers keep their order.
                 if taken.release is not None:
                     taken.release()
+            elif isinstance(taken, Incoming):
+                buffer.end = count
+                if self._receive(fd, parked, taken, buffer, started_ns):
+                    return self._pool.lease()
+            elif isinstance(taken, Underway):
+                buffer.end = count
+                self._expect(fd, parked, taken, buffer, started_ns)
+                return self._pool.lease()
         buffer.end = count
         self._wake(fd, parked, outcome.Value(buffer))
         return self._pool.lease()
@@ -376,7 +375,22 @@ class Parking:
     def _begin(self, fd: int, parked: _Parked, taken: Taken, started_ns: int) -> None:
         if self._loop_wait is not None:
             self._loop_wait.is_worthwhile = True
-        if self._send(fd, parked, Answer(taken, started_ns)):
+        buffers, answer = taken.buffers, None
+        if taken.file is None and len(buffers) == 1 and taken.release is None:
+            # As most are, of writes all; and the socket takes it whole.
+            head = buffers[0]
+            try:
+                count = parked.socket.send(head)
+            except OSError:
+                count = 0  # is met again
+            self._turn_bytes -= count
+            if count == len(head):
+                self._watchdog.fix(parked.deadline, parked.limits.idle_timeout_s)
+                self._observer.shortcut_taken(taken, self._clock.boot_ns() - started_ns)
+                return
+            answer = Answer(taken, started_ns)
+            answer.rest = rest_of(buffers, count)
+        if self._send(fd, parked, answer or Answer(taken, started_ns)):
             self._watchdog.fix(parked.deadline, parked.limits.idle_timeout_s)
             self._observer.shortcut_taken(taken, self._clock.boot_ns() - started_ns)
 

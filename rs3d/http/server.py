@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import secrets
@@ -330,13 +331,7 @@ def format_address(address: SocketAddress) -> str:
 def request_ids() -> Callable[[], str]:
     """A source of request ids: 16 hexadecimal digits, distinct within the source for 2**64 calls, and in practice among
     all workers. They look random, but are no secret."""
-    state = secrets.randbits(64)
     # An odd step visits all 64-bit values; the golden ratio's spreads neighbours far apart (Weyl sequence).
-    step = 0x9E3779B97F4A7C15
-
-    def next_id() -> str:
-        nonlocal state
-        state = (state + step) & 0xFFFFFFFFFFFFFFFF
-        return f"{state:016X}"
-
-    return next_id
+    states = itertools.count(secrets.randbits(64), 0x9E3779B97F4A7C15)
+    # Functions of C throughout: one is made for each request.
+    return map("{:016X}".format, map((0xFFFFFFFFFFFFFFFF).__and__, states)).__next__

@@ -75,13 +75,17 @@ class PlainCallers:
         self._authorizer = authorizer
         self._keys = keys
         self._next_request_id = next_request_id
-        self._domains = config.domains
+        self.domains = config.domains
         self._region = config.region if config.region_check is RegionCheck.STRICT else None
         self._generation = -1
         self._buckets: dict[bytes, KnownBucket] = {}
+        self.of_turn: dict[bytes, KnownBucket] = {}
+        """Buckets by names, as a view of this turn has them."""
         self.second = -1
         """Wall clock, in seconds since 1970; as old as the last `look_at_clock`."""
         self._date = b""
+        self._has_begun = False
+        """Whether there is a view to let go."""
         self._tail = b"\r\nx-amz-id-2: %b\r\n\r\n" % config.host_id.encode("ascii")
 
     def look_at_clock(self) -> None:
@@ -112,6 +116,7 @@ class PlainCallers:
     def begin(self) -> None:
         """Before a request is looked at while there is no view: now there is one, and nobody is known who is not known
         to it."""
+        self._has_begun = True
         view = self.warm.begin()
         if view.identity_generation != self._generation:
             self._forget_who(view.identity_generation)
@@ -142,10 +147,11 @@ class PlainCallers:
         signer may do `action` on any key of the bucket."""
         if head_bytes > self.limits.head_bytes or len(path) > self.limits.uri_bytes:
             return None
-        if self._domains and bucket_of_host(host, self._domains):
+        if self.domains and self.is_named_by(host):
             return None
         view = self.warm.view
-        if view is None:  # a signer was met on the way
+        if view is None:  # a signer was met on the way, or only writes came before
+            self._has_begun = True
             view = self.warm.begin()
             if view.identity_generation != self._generation:
                 self.warm.end()  # it changed meanwhile: the next request begins with a view of its own
@@ -164,8 +170,57 @@ class PlainCallers:
                 return None
         permitted = bucket.permitted.get((signer, action))
         if permitted is None:
-            permitted = bucket.permitted[signer, action] = self._may(signer.owner, action, bucket.bucket)
+            permitted = self.may(bucket, signer, action)
         return (bucket, path[slash + 1 :]) if permitted else None
+
+    def is_named_by(self, host: bytes) -> bool:
+        """Whether that Host names a bucket; to be asked where there are `domains`."""
+        return bool(bucket_of_host(host, self.domains))
+
+    def look_up(self, name: bytes) -> KnownBucket | None:
+        """The bucket as it is now, for all writes of this turn; None where the long way has to look, or somebody's
+        rights have changed: then who signed is to be recognised anew.
+
+        Raises:
+            Rs3dError: the long way meets it, too.
+        """
+        stored, generation = self.warm.row_of_bucket(name)
+        if generation != self._generation:
+            self._forget_who(generation)
+            return None
+        if stored is None:
+            return None
+        bucket = self._buckets.get(name)
+        if bucket is None or bucket.stored != stored:
+            bucket = self._look_up_anew(name)
+            if bucket is None:
+                return None
+        self.of_turn[name] = bucket
+        return bucket
+
+    def _look_up_anew(self, name: bytes) -> KnownBucket | None:
+        """`look_up` of one that is not known as it is."""
+        view = self.warm.view
+        if view is None:
+            self._has_begun = True
+            view = self.warm.begin()
+            if view.identity_generation != self._generation:
+                self._forget_who(view.identity_generation)
+                return None
+        stored = view.stored_bucket(name)
+        return None if stored is None else self._meet_bucket(view, name, stored)
+
+    def may(self, bucket: KnownBucket, signer: Signer, action: str) -> bool:
+        """Whether the signer may do that with every key of the bucket. Remembered."""
+        permitted = bucket.permitted[signer, action] = self._may(signer.owner, action, bucket.bucket)
+        return permitted
+
+    def end(self) -> None:
+        """The turn is over."""
+        self.of_turn.clear()
+        if self._has_begun:
+            self._has_begun = False
+            self.warm.end()
 
     def _meet_signer(self, before_signature: bytes) -> Signer | None:
         """Who signs with this beginning of an Authorization header; None where the long way has to look."""
@@ -186,6 +241,7 @@ class PlainCallers:
         """A user or key has changed, or there are too many: nobody is known, and nothing of who may do what."""
         self.signers.clear()
         self._buckets.clear()
+        self.of_turn.clear()
         self._generation = generation
 
     def _meet_bucket(self, view: CatalogSnapshot, name: bytes, stored: bytes) -> KnownBucket | None:

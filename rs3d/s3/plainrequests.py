@@ -29,16 +29,16 @@ class PlainRequests:
 
     def end(self) -> None:
         """See `Shortcut.end`."""
-        self._callers.warm.end()
-        self._callers.writes.send()
+        self._callers.end()
+        self._writes.end()
 
     def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | None:
         """See `Shortcut.answer`."""
         try:
-            if self._warm.view is None:
-                self._callers.begin()
             if data[start] in _WRITES:
                 return self._writes.answer(data, start, end)
+            if self._warm.view is None:
+                self._callers.begin()
             return self._reads.answer(data, start, end)
         except TooLongForLoop:
             return None  # the long way asks in a thread

@@ -41,22 +41,26 @@ def _declared(payload_hash: bytes) -> bytes | None:
 class _Write(Underway):
     """A small put or a delete on its way to the committer, and the answer to it."""
 
-    __slots__ = ("_callers", "_received_bytes", "_stop", "merkle_root")
+    __slots__ = ("callers", "merkle_root", "received_bytes", "stop")
 
-    def __init__(self, callers: PlainCallers, stop: int, received_bytes: int = 0) -> None:
-        # `finish` is set by the server, as for any Underway; the base's own beginning costs a microsecond each.
-        self._callers = callers
-        self._stop = stop
-        self._received_bytes = received_bytes
-        self.merkle_root = b""
+    # `finish` is set by the server, as for any Underway, and the rest by whoever makes one: a function to do so costs
+    # a microsecond each.
+    callers: PlainCallers
+    stop: int
+    received_bytes: int
+    merkle_root: bytes
+    __init__ = object.__init__
 
     def stored(self, found: Outcome | Rs3dError) -> None:
         """The committer's word on a put."""
         if isinstance(found, Rs3dError):
             self.finish(None)
             return
-        head = self._callers.head_of_now(_OK, _lines_of_put(found, self.merkle_root))
-        self.finish(_TAKEN(([head], self._stop, 0, "PutObject", 200, None, self._received_bytes, None)))
+        lines = f'Content-Length: 0\r\nETag: "{found.etag}"\r\nx-rs3d-merkle-root: {self.merkle_root.hex()}\r\n'
+        if found.reports_version and found.version_text != NULL_VERSION:
+            lines += f"x-amz-version-id: {found.version_text}\r\n"
+        head = self.callers.head_of_now(_OK, lines)
+        self.finish(_TAKEN(([head], self.stop, 0, "PutObject", 200, None, self.received_bytes, None)))
 
     def deleted(self, found: Outcome | Rs3dError) -> None:
         """The committer's word on a delete."""
@@ -68,8 +72,8 @@ class _Write(Underway):
             lines += f"x-amz-version-id: {found.version_text}\r\n"
         if found.delete_marker:
             lines += "x-amz-delete-marker: true\r\n"
-        head = self._callers.head_of_now(_NO_CONTENT, lines)
-        self.finish(_TAKEN(([head], self._stop, 0, "DeleteObject", 204, None, 0, None)))
+        head = self.callers.head_of_now(_NO_CONTENT, lines)
+        self.finish(_TAKEN(([head], self.stop, 0, "DeleteObject", 204, None, 0, None)))
 
 
 class _LargePut(Incoming):
@@ -142,43 +146,60 @@ class PlainWrites:
 
     def __init__(self, callers: PlainCallers) -> None:
         self._callers = callers
+        self._has_begun = False
+        """Whether something is to be sent to the committer."""
+
+    def end(self) -> None:
+        """The turn is over."""
+        if self._has_begun:
+            self._has_begun = False
+            self._callers.writes.send()
 
     def answer(self, data: bytearray, start: int, end: int) -> Underway | None:
         """See `Shortcut.answer`; raises any Rs3dError."""
-        callers = self._callers
-        found = recognise_write(data, start, end, callers.signers, callers.second, callers.limits.header_count)
+        callers, limits = self._callers, self._callers.limits
+        found = recognise_write(data, start, end, callers.signers, callers.second, limits.header_count)
         if isinstance(found, bytes):
+            callers.begin()
             found = callers.meet(recognise_write, data, start, end, found)
         if found is None:
             return None
         is_delete, path, signer, body, stop, content_type, payload_hash, host = found
         if stop < end:
             return None  # what is pipelined behind it is answered after it, by the long way
-        addressed = callers.find(body - start, host, path, signer, _DELETE if is_delete else _PUT)
-        if addressed is None:
+        if body - start > limits.head_bytes or len(path) > limits.uri_bytes:
             return None
-        known, key = addressed
+        if callers.domains and callers.is_named_by(host):
+            return None
+        slash = path.find(b"/", 1)
+        if slash < 0:
+            return None
+        name, key = path[1:slash], path[slash + 1 :]
+        known = callers.of_turn.get(name) or callers.look_up(name)
+        if known is None:
+            return None
+        action = _DELETE if is_delete else _PUT
+        permitted = known.permitted.get((signer, action))
+        if not (callers.may(known, signer, action) if permitted is None else permitted):
+            return None
         if not 0 < len(key) <= CHUNK_BYTES:
             return None
         bucket = known.bucket
+        write: _Write = _Write()
+        write.callers, write.stop = callers, stop
         if is_delete:
-            write = _Write(callers, stop)
+            self._has_begun = True
             return write if callers.writes.delete(bucket, key, write.deleted) else None
         plan, length = known.write_plan, stop - body
-        if plan is None or length > callers.limits.body_bytes:
+        if plan is None or length > limits.body_bytes:
             return None
         if stop > end or length > plan.inline_limit_bytes:
             return self._large(bucket, plan, key, body, length, content_type, payload_hash)
-        write = _Write(callers, stop, length)
-        root = callers.writes.put(
-            bucket,
-            plan,
-            key,
-            memoryview(data)[body:stop],
-            content_type,
-            None if payload_hash == _UNSIGNED else _declared(payload_hash),
-            write.stored,
-        )
+        self._has_begun = True
+        write.received_bytes = length
+        declared = None if payload_hash == _UNSIGNED else bytes.fromhex(payload_hash.decode("ascii"))
+        view = memoryview(data)[body:stop]
+        root = callers.writes.put(bucket, plan, key, view, content_type, declared, write.stored)
         if root is None:
             return None
         write.merkle_root = root

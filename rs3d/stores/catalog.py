@@ -12,10 +12,12 @@ import threading
 import lmdb
 
 from rs3d.errors import SlowDown
-from rs3d.format.rows import Place
+from rs3d.format.rows import TAIL, Place
+from rs3d.kernels.crc import is_sound
 from rs3d.stores.catalogsnapshot import Snapshot
 from rs3d.stores.catalogtables import Tables, unfollowable
 from rs3d.stores.catalogwalk import CatalogPages
+from rs3d.stores.catalogwriter import EMPTY_TAIL, TAIL_KEY
 from rs3d.stores.logreader import LogReader
 from rs3d.types.buckets import Bucket
 from rs3d.types.objects import ObjectVersion
@@ -42,7 +44,7 @@ class LocalCatalog:
         self._busy: dict[int, Snapshot] = {}
         self._closed = False
         self._begin = tables.environment.begin
-        self._buckets, self._current = tables.buckets.handle, tables.current.handle
+        self._buckets, self._current, self._state = tables.buckets.handle, tables.current.handle, tables.state
 
     def snapshot(self) -> Snapshot:
         """Open a view, for `with`. It never crosses an await and lives at most 50 ms.
@@ -74,6 +76,27 @@ class LocalCatalog:
             raise unfollowable(error) from error
         finally:
             view.abort()
+
+    def row_of_bucket(self, name: bytes) -> tuple[bytes | None, int]:
+        """See `interfaces.Catalog`."""
+        if self._closed:
+            raise RuntimeError("the catalog is closed")
+        try:
+            view = self._begin()
+        except lmdb.ReadersFullError as error:
+            raise SlowDown(what="the catalog's reader slots") from error
+        try:
+            stored: bytes | None = view.get(name, None, self._buckets)
+            tail: bytes | None = view.get(TAIL_KEY, None, self._state.handle)
+        except lmdb.Error as error:
+            raise unfollowable(error) from error
+        finally:
+            view.abort()
+        if tail is None:
+            return stored, EMPTY_TAIL.identity_generation
+        if not is_sound(tail, TAIL_KEY, self._state.seed):
+            raise self._state.damaged(TAIL_KEY)
+        return stored, TAIL.unpack_from(tail)[4]
 
     def begun(self, view: Snapshot) -> None:
         """Called by the view when its `with` has begun."""

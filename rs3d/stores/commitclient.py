@@ -16,6 +16,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 import outcome
 import trio
@@ -32,6 +33,9 @@ _log = logging.getLogger(__name__)
 Watch = Callable[[int, Callable[[], None]], Callable[[], None]]
 """Have a function called on the loop whenever something may be read from a descriptor, until the returned one is
 called, which is before the descriptor is closed."""
+
+_OPERATION_ID: Final[Callable[[tuple[int, int]], OperationId]] = partial(tuple.__new__, OperationId)
+"""Without the function that its name is: one is made for each write."""
 
 DEATHS_SURVIVED = 1
 """Deaths of the committer after which an operation is sent again; at one more it is given up (STORE.md 11)."""
@@ -134,7 +138,7 @@ class CommitClient:
     def next_id(self) -> OperationId:
         counter = self._next_counter
         self._next_counter = counter + 1
-        return OperationId(Epoch(self._epoch) if self._epoch else self.epoch, counter)
+        return _OPERATION_ID((self._epoch or self.epoch, counter))
 
     async def commit(self, operation: Operation) -> Outcome:
         """Durable when it returns. See `interfaces.Committer.commit` for what it raises."""
@@ -159,14 +163,27 @@ class CommitClient:
         """See `interfaces.Committer.submit`."""
         if self._closed or self._gone is not None or self._queue or self._is_full:
             return False
-        if len(self._waiting) >= messages.OUTSTANDING_OPERATIONS:
+        waiting = self._waiting
+        if len(waiting) >= messages.OUTSTANDING_OPERATIONS:
             return False
         counter = operation.id.counter
-        parts = messages.encode_operation(operation, self._answered_below(counter))
+        # Written out where others call functions: small writes come by the thousand, each in a cache that others used.
+        if waiting and not self._are_in_order:
+            answered_below = self._answered_below(counter)
+        else:
+            answered_below = min(counter, next(iter(waiting), counter))
+        parts = messages.encode_operation(operation, answered_below)
         size_bytes = len(parts[0]) + len(parts[1])
-        if self._waiting and self._outstanding_bytes + size_bytes > messages.OUTSTANDING_BYTES:
-            return False
-        self._enter(counter, _Waiting(parts, size_bytes, settle))
+        if waiting:
+            if self._outstanding_bytes + size_bytes > messages.OUTSTANDING_BYTES:
+                return False
+            if counter < self._last_entered:
+                self._are_in_order = False
+        else:
+            self._are_in_order = True
+        self._last_entered = counter
+        waiting[counter] = _Waiting(parts, size_bytes, settle)
+        self._outstanding_bytes += size_bytes
         self._unsent.append(counter)
         return True
 
@@ -329,13 +346,16 @@ class CommitClient:
             if waiting is None:
                 continue
             self._outstanding_bytes -= waiting.size_bytes
-            if reply.outcome is not None:
-                result = decode_outcome(reply.outcome)
-                if result.sequence > self._last_sequence:
-                    self._last_sequence = result.sequence
-                _settle(waiting, result)
-            else:
+            if reply.outcome is None:
                 _settle(waiting, reply.exception())
+                continue
+            result = decode_outcome(reply.outcome)
+            if result.sequence > self._last_sequence:
+                self._last_sequence = result.sequence
+            try:
+                waiting.settle(result)
+            except Exception:
+                _log.exception(_SETTLING_FAILED)
         if self._queue:
             self._admit()
         if self._unsent:
@@ -445,12 +465,15 @@ class CommitClient:
         self._attached.set()
 
 
+_SETTLING_FAILED: Final = "the answer to a write failed"
+"""A mistake of whoever submitted it; the committer's answers to others are not to suffer from it."""
+
+
 def _settle(waiting: _Waiting, settled: Outcome | Rs3dError) -> None:
     try:
         waiting.settle(settled)
     except Exception:
-        # A mistake of whoever submitted it; the committer's answers to others are not to suffer from it.
-        _log.exception("the answer to a write failed")
+        _log.exception(_SETTLING_FAILED)
 
 
 def _resume(task: trio.lowlevel.Task, settled: Outcome | Rs3dError) -> None:

@@ -87,10 +87,9 @@ class PutVersion:
     preconditions: Preconditions = NO_PRECONDITIONS
 
 
-@dataclass(slots=True)
-class PutSmall:
+class PutSmall(Struct, gc=False):
     """PutVersion of a small object as most are: stored as it comes, inlined, nothing said of it but a content type.
-    Made once a request and not frozen, which costs as much as filling it."""
+    Made once a request, so by C. Nobody changes it."""
 
     id: OperationId
     message: bytes
@@ -122,9 +121,8 @@ class RemoveVersion:
     bypass: Bypass = Bypass.NO
 
 
-@dataclass(slots=True)
-class RemoveSmall:
-    """RemoveVersion as most are: of the latest version, without conditions. Not frozen, as PutSmall."""
+class RemoveSmall(Struct, gc=False):
+    """RemoveVersion as most are: of the latest version, without conditions. Made by C, as PutSmall."""
 
     id: OperationId
     message: bytes
