@@ -3,7 +3,7 @@ cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memchr, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
 from recordfields cimport (
     load_big, put_big, put_raw, put_zeros, put_uint, put_text_head, put_text, put_name, put_bin, put_hex,
@@ -93,6 +93,42 @@ def row_key(bytes message not None):
     cdef unsigned char *at = put_raw(<unsigned char *>PyBytes_AS_STRING(made), m + BUCKET_AT, 8)
     put_zeros(put_raw(at, m + FIXED_BYTES, key_bytes), 2)
     return made
+
+
+cdef inline bint is_sound(uint32_t seed, const unsigned char *key, size_t key_bytes, bytes sealed) noexcept:
+    """Whether a value as it is stored ends in the CRC of its key and itself."""
+    cdef const unsigned char *value = <const unsigned char *>PyBytes_AS_STRING(sealed)
+    cdef Py_ssize_t length = PyBytes_GET_SIZE(sealed) - CRC_BYTES
+    return length >= 0 and crc32c(crc32c(seed, key, key_bytes), value, length) == load_big(value + length, CRC_BYTES)
+
+
+cdef int beside(object cursor, bytes row_key, uint32_t seed, tuple item, bint follows) except -1:
+    """1 where the row that the cursor is at lies on that side of the key's place and is sound, else 0."""
+    cdef bytes key = item[0], sealed = item[1]
+    cdef size_t bytes_there = PyBytes_GET_SIZE(key), wanted = PyBytes_GET_SIZE(row_key)
+    cdef const unsigned char *at = <const unsigned char *>PyBytes_AS_STRING(key)
+    cdef int order = memcmp(at, PyBytes_AS_STRING(row_key), bytes_there if bytes_there < wanted else wanted)
+    if order == 0:
+        order = -1 if bytes_there < wanted else 1
+    return (order > 0) == follows and is_sound(seed, at, bytes_there, sealed)
+
+
+def first_row(cursor, bytes row_key not None, uint32_t seed):
+    cdef bint is_there = cursor.set_range(row_key)
+    cdef tuple item
+    cdef bytes key
+    if is_there:
+        item = cursor.item()
+        key = item[0]
+        if PyBytes_GET_SIZE(key) >= PyBytes_GET_SIZE(row_key) and memcmp(
+                PyBytes_AS_STRING(key), PyBytes_AS_STRING(row_key), PyBytes_GET_SIZE(row_key)) == 0:
+            return item
+        if not beside(cursor, row_key, seed, item, True):
+            return False
+    if cursor.prev() if is_there else cursor.last():
+        if not beside(cursor, row_key, seed, cursor.item(), False):
+            return False
+    return None
 
 
 @cython.final
@@ -256,6 +292,25 @@ cdef inline unsigned char *put_etag(unsigned char *at, const unsigned char *mess
     return put_zeros(at, DIGEST_BYTES - length)
 
 
+class _OneRow:
+    """A cursor of a table with one row."""
+
+    def __init__(self, key, value):
+        self._row = (key, value)
+
+    def set_range(self, key):
+        return self._row[0] >= key
+
+    def item(self):
+        return self._row
+
+    def prev(self):
+        return False
+
+    def last(self):
+        return True
+
+
 def selftest():
     """See the .pyi."""
     # 0xE3069283 is the CRC32C of "123456789" (RFC 3720, B.4).
@@ -285,6 +340,14 @@ def selftest():
         raise RuntimeError("smallput: a record of a blob was built wrongly")
     if made[5][136:149] != b"\x02" + placed[:BLOB_ID_BYTES]:
         raise RuntimeError("smallput: a row of a blob was built wrongly")
+    cursor = _OneRow(version_key, version)
+    if first_row(cursor, version_key[:-8], 0) != (version_key, version):
+        raise RuntimeError("smallput: a row was not found")
+    after, before = version_key[:-9] + b"\x01", bytes(8) + b"j"
+    if first_row(cursor, after, 0) is not None or first_row(cursor, before, 0) is not None:
+        raise RuntimeError("smallput: a row was found that is not there")
+    if first_row(cursor, after, 1) is not False or first_row(cursor, before, 1) is not False:
+        raise RuntimeError("smallput: a damaged row beside a key was taken")
     message[FIXED_BYTES] = 0xC3
     if row_key(bytes(message)) is not None:
         raise RuntimeError("smallput: a key that is not ASCII got a key of rows")
@@ -292,5 +355,5 @@ def selftest():
     try:
         SmallPuts(0, 0, b"\x80").append(log, message, 1, 1, 2, 3, True, False, 0, 0, 1, 4096, False)
     except ValueError:
-        return 10
+        return 15
     raise RuntimeError("smallput: a changed payload passed")

@@ -34,8 +34,6 @@ _NEW: Final = MutablePart()
 class BlobPut(SmallMessage):
     """Such a put that came."""
 
-    __slots__ = ()
-
     def new_blob(self) -> tuple[bytes, int, int, int, int]:
         """The blob's id as a key, its segment and number, its stored and disk bytes; of a message that the kernel
         takes.
@@ -53,7 +51,7 @@ class BlobPut(SmallMessage):
         Raises:
             InvalidArgument: it is cut, or a text of it is none.
         """
-        put = SmallPut(self.counter, self.body).message()
+        put = SmallPut(self.counter, self.body, self.epoch, self.bucket).message()
         try:
             segment, number, size_bytes, stored_bytes, disk_bytes = BLOB.unpack(put.payload)
         except struct.error as error:

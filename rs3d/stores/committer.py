@@ -240,14 +240,19 @@ class CommitterCore:
         needed_bytes = 0
         finished = False
         try:
-            for submitted in batch:
+            while len(replies) < len(batch):
                 if replies and self.log.batch_bytes > BATCH_BYTES:
                     break
+                submitted = batch[len(replies)]
                 try:
                     if one_by_one:
                         replies.append(self._run_in_child(desk, transaction, submitted))
-                    else:
-                        replies.append(self._run_one(desk, submitted))
+                        continue
+                    if isinstance(submitted.operation, SmallMessage):
+                        if not self._run_small_ones(desk, batch, replies):
+                            continue
+                        submitted = batch[len(replies)]
+                    replies.append(self._run_one(desk, submitted))
                 except _SegmentFull as full:
                     needed_bytes = full.needed_bytes
                     break
@@ -275,10 +280,6 @@ class CommitterCore:
 
     def _run_one(self, desk: Desk, submitted: Submitted) -> Reply:
         operation = submitted.operation
-        if isinstance(operation, SmallMessage):
-            outcome = self._run_small(desk, operation, submitted)
-            if outcome is not None:
-                return _REPLY((operation.counter, outcome, None))
         self._settle_small()
         epoch, counter = operation.id
         if epoch:
@@ -308,28 +309,48 @@ class CommitterCore:
             raise _ApplyFailed(error) from error
         return Reply(counter, outcome, None)
 
-    def _run_small(
-        self, desk: Desk, operation: SmallPut | SmallRemoval | BlobPut, submitted: Submitted
-    ) -> bytes | None:
-        """The outcome of a small put or removal, or of a plain put of a blob, as most are; None where it goes the way
-        of all operations, which knows what to say of whatever is unusual about it."""
-        epoch = submitted.epoch
-        if not epoch or operation.epoch != epoch or epoch not in desk.open_epochs or self.damage:
-            return None
+    def _run_small_ones(self, desk: Desk, batch: Items[Submitted], replies: list[Reply]) -> bool:
+        """Carry out small puts and removals, and plain puts of blobs, from the first operation on that has no reply,
+        as long as such follow one another and the batch is not full. True when one of them has to go the way of all
+        operations, which knows what to say of whatever is unusual about it: it is the first without a reply then.
+
+        Raises:
+            _ApplyFailed. _SegmentFull: those before it have their replies.
+        """
+        if self.damage:
+            return True
         run = self._small_run
         if run is None:
             may_add = self.space.refusal() is None
             run = self._small_run = SmallRun(desk, self.log, self._small_puts, may_add=may_add)
-        if len(operation.body) > run.room_bytes:
-            raise _SegmentFull(len(operation.body) + MOST_BODY_BYTES)
+        open_epochs = desk.open_epochs
+        spare_bytes = BATCH_BYTES - self.log.batch_bytes
         try:
-            if isinstance(operation, SmallRemoval):
-                return run.remove(operation, submitted.answered_below)
-            return run.put(operation, submitted.answered_below) if run.may_add else None
+            for index in range(len(replies), len(batch)):
+                submitted = batch[index]
+                operation, epoch = submitted.operation, submitted.epoch
+                if not isinstance(operation, SmallMessage) or spare_bytes < 0:
+                    return False
+                if not epoch or operation.epoch != epoch or epoch not in open_epochs:
+                    return True
+                body_bytes = len(operation.body)
+                if body_bytes > run.room_bytes:
+                    raise _SegmentFull(body_bytes + MOST_BODY_BYTES)
+                if isinstance(operation, SmallRemoval):
+                    outcome = run.remove(operation, submitted.answered_below)
+                elif run.may_add:
+                    outcome = run.put(operation, submitted.answered_below)
+                else:
+                    return True
+                if outcome is None:
+                    return True
+                replies.append(_REPLY((operation.counter, outcome, None)))
+                spare_bytes -= body_bytes + MOST_BODY_BYTES  # at most; how full the batch is, the caller looks
         except Rs3dError:
-            return None
+            return True  # nothing was done of the one at hand
         except _UNUSABLE as error:
             raise _ApplyFailed(error) from error
+        return False
 
     def _settle_small(self) -> None:
         run, self._small_run = self._small_run, None
@@ -361,7 +382,11 @@ class CommitterCore:
         desk.transaction = child
         merged = False
         try:
-            reply = self._run_one(desk, submitted)
+            replies: list[Reply] = []
+            is_small = isinstance(submitted.operation, SmallMessage)
+            if not is_small or self._run_small_ones(desk, (submitted,), replies):
+                replies.append(self._run_one(desk, submitted))
+            (reply,) = replies
             self._settle_small()
             transaction.merge(child)
             merged = True

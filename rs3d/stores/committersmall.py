@@ -11,17 +11,17 @@ from typing import Final
 
 from rs3d.format.logsegment import INDEX_ENTRY
 from rs3d.format.rows import BlobRow
-from rs3d.kernels.smallput import SmallPuts, row_key
+from rs3d.kernels.smallput import SmallPuts, first_row, row_key
 from rs3d.kernels.smallremoval import plain_version, row_keys
 from rs3d.stores.blobput import BlobPut
-from rs3d.stores.catalogreferences import record_total, unrefer_blob
+from rs3d.stores.catalogreferences import unrefer_blob
 from rs3d.stores.catalogwriter import BYTES, OBJECTS, VERSIONS
 from rs3d.stores.committerplan import BLOBS_PER_SEGMENT, Desk, owner_of
 from rs3d.stores.log import LogWriter
 from rs3d.stores.smallput import SmallPut
 from rs3d.stores.smallremoval import SmallRemoval
 from rs3d.types.buckets import Versioning
-from rs3d.types.identifiers import BucketId
+from rs3d.types.identifiers import BucketId, Sequence
 
 MOST_BODY_BYTES: Final = 1024
 """Of the record, beside key and content type: names, numbers and digests take some 660, of a removal some 160."""
@@ -48,14 +48,21 @@ class SmallRun:
     __slots__ = (
         "_answered",
         "_buckets",
+        "_current",
+        "_cursor",
         "_desk",
+        "_epoch",
         "_first_sequence",
         "_last_sequence",
         "_live_bytes",
         "_log",
+        "_outcomes",
+        "_put_row",
         "_puts",
         "_record_bytes",
         "_records",
+        "_versions",
+        "_versions_seed",
         "may_add",
         "room_bytes",
     )
@@ -65,6 +72,14 @@ class SmallRun:
         self._desk = desk
         self._log = log
         self._puts = puts
+        transaction, tables = desk.transaction, desk.tables
+        self._put_row = transaction.lmdb.put
+        self._cursor = transaction.lmdb.cursor(tables.versions.handle)
+        self._versions, self._current = tables.versions.handle, tables.current.handle
+        self._versions_seed = tables.versions.seed
+        self._epoch = 0
+        """Whose outcomes were asked for last; 0 is nobody's."""
+        self._outcomes: dict[int, bytes] = {}
         self._buckets: dict[int, _SmallBucket | None] = {}
         self._answered: dict[int, int] = {}
         self._records = self._record_bytes = self._live_bytes = self._first_sequence = self._last_sequence = 0
@@ -85,18 +100,20 @@ class SmallRun:
                 holds half of it.
         """
         desk, log = self._desk, self._log
-        t, tables = desk.transaction, desk.tables
+        t = desk.transaction
         number = put.bucket
         bucket = self._buckets[number] if number in self._buckets else self._meet(number)
-        outcomes = t.outcomes(put.epoch)
+        outcomes = self._outcomes if put.epoch == self._epoch else self._outcomes_of(put.epoch)
         if bucket is None or put.counter in outcomes:
             return None
         rows_from = row_key(put.body)
         if rows_from is None:
             return None
-        found, replaced, released, blob = t.first_row(rows_from), None, None, b""
+        found, replaced, released, blob = first_row(self._cursor, rows_from, self._versions_seed), None, None, b""
+        if found is False:
+            found = t.first_row(rows_from)
         if found is not None:
-            replaced = plain_version(tables.versions.seed, rows_from, *found)
+            replaced = plain_version(self._versions_seed, rows_from, *found)
             if replaced is None or not bucket.null:
                 return None
             released = t.blob(replaced[5]) if replaced[5] else None
@@ -104,13 +121,13 @@ class SmallRun:
             blob, owner_segment, blob_number, stored_bytes, disk_bytes = put.new_blob()
             if not self._is_new(put.epoch, blob, owner_segment, blob_number):
                 return None
-        sequence = desk.clock.next(desk.now_ns)
-        made = log.add_small(
-            self._puts, put, answered_below, sequence, desk.now_ns, bucket.null, bucket.reports_version
-        )
+        now_ns, clock = desk.now_ns, desk.clock
+        # As `HybridClock.next`.
+        sequence = clock.last = Sequence(now_ns if now_ns > clock.last else clock.last + 1)
+        made = log.add_small(self._puts, put, answered_below, sequence, now_ns, bucket.null, bucket.reports_version)
         _, head_bytes, payload_bytes, size_bytes, version_key, version, current_key, current, outcome = made
         if found is not None and replaced is not None:
-            t.lmdb.delete(found[0], db=tables.versions.handle)
+            t.lmdb.delete(found[0], b"", self._versions)
             _, _, replaced_bytes, dead_segment, dead_bytes, released_blob = replaced
             t.dies(dead_segment, dead_bytes)
             if released is not None:
@@ -118,15 +135,16 @@ class SmallRun:
             bucket.object_bytes -= replaced_bytes
         else:
             bucket.keys += 1
-        t.lmdb.put(version_key, version, db=tables.versions.handle)
-        t.lmdb.put(current_key, current, db=tables.current.handle)
+        # The binding takes twice as long to sort out names as places, which are: dupdata, overwrite, append, db.
+        self._put_row(version_key, version, True, True, False, self._versions)
+        self._put_row(current_key, current, True, True, False, self._current)
         if blob:
             t.put_blob(blob, BlobRow(1, stored_bytes, disk_bytes))
         outcomes[put.counter] = outcome
         self._answered[put.epoch] = answered_below
         bucket.is_changed = True
         bucket.object_bytes += size_bytes
-        record_bytes = record_total(head_bytes, payload_bytes)
+        record_bytes = (head_bytes + payload_bytes + 7) & -8  # as `record_total`
         if not self._records:
             self._first_sequence = sequence
         self._last_sequence = sequence
@@ -145,10 +163,10 @@ class SmallRun:
                 half of it.
         """
         desk = self._desk
-        t, tables = desk.transaction, desk.tables
+        t = desk.transaction
         number = removal.bucket
         bucket = self._buckets[number] if number in self._buckets else self._meet(number)
-        outcomes = t.outcomes(removal.epoch)
+        outcomes = self._outcomes if removal.epoch == self._epoch else self._outcomes_of(removal.epoch)
         if bucket is None or bucket.reports_version or removal.counter in outcomes:
             return None
         keys = row_keys(removal.body)
@@ -158,15 +176,17 @@ class SmallRun:
         found = t.only_row(rows_from)
         if found is None:
             return None
-        plain = plain_version(tables.versions.seed, rows_from, *found)
+        plain = plain_version(self._versions_seed, rows_from, *found)
         if plain is None:
             return None
         version, token, size_bytes, segment, dead_bytes, blob = plain
         released = t.blob(blob) if blob else None
-        sequence = desk.clock.next(desk.now_ns)
+        now_ns, clock = desk.now_ns, desk.clock
+        # As `HybridClock.next`.
+        sequence = clock.last = Sequence(now_ns if now_ns > clock.last else clock.last + 1)
         record_bytes, outcome = self._log.add_small_removal(removal, answered_below, sequence, version, token)
-        t.lmdb.delete(found[0], db=tables.versions.handle)
-        t.lmdb.delete(current_key, db=tables.current.handle)
+        t.lmdb.delete(found[0], b"", self._versions)
+        t.lmdb.delete(current_key, b"", self._current)
         t.dies(segment, dead_bytes)
         if released is not None:
             unrefer_blob(t, blob, released, sequence)
@@ -202,6 +222,10 @@ class SmallRun:
         t.forget_key_state()
         for epoch, answered in self._answered.items():
             t.forget_answered(epoch, answered)
+
+    def _outcomes_of(self, epoch: int) -> dict[int, bytes]:
+        self._epoch, self._outcomes = epoch, self._desk.transaction.outcomes(epoch)
+        return self._outcomes
 
     def _is_new(self, epoch: int, blob: bytes, segment: int, number: int) -> bool:
         """Whether the blob is the sender's, and was never committed: see `committerplan.check_new_blobs`."""

@@ -23,6 +23,7 @@ import msgspec
 from rs3d.errors import OutcomeUnknown, ProtocolMismatch, Rs3dError, WireValue, from_wire, to_wire
 from rs3d.stores.blobput import BlobPut, encode_blob_put
 from rs3d.stores.putmessage import PutMessage, put_message
+from rs3d.stores.smallmessage import IDS
 from rs3d.stores.smallput import SmallPut
 from rs3d.stores.smallremoval import SmallRemoval
 from rs3d.types import operations as ops
@@ -37,6 +38,7 @@ _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 HEAD: Final = struct.Struct(">BBHIQQ")
 """type, operation kind, reserved, body bytes, counter, answered below."""
+_KIND_AT: Final = 1
 
 OPERATION: Final = 1
 OPERATION_IN_MEMFD: Final = 2
@@ -85,6 +87,12 @@ _SMALL_REMOVAL: Final = _KIND_NUMBERS[ops.RemoveSmall]
 _BLOB_PUT: Final = len(_KINDS)
 """A PutVersion in the form of its own."""
 
+_SMALL_KINDS: Final[dict[int, type[SmallPut] | type[SmallRemoval] | type[BlobPut]]] = {
+    _SMALL_PUT: SmallPut,
+    _SMALL_REMOVAL: SmallRemoval,
+    _BLOB_PUT: BlobPut,
+}
+
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _PUT_DECODER: Final = msgspec.msgpack.Decoder(PutMessage)
 _DECODERS: Final[tuple[Any, ...]] = (_PUT_DECODER, *(msgspec.msgpack.Decoder(kind) for kind in _KINDS[1:_SMALL_PUT]))
@@ -132,12 +140,9 @@ def decode_operation(raw: memoryview) -> Frame:
     """
     try:
         _, kind, _, body_bytes, counter, answered_below = HEAD.unpack_from(raw)
-        if kind == _SMALL_PUT:
-            return Frame(SmallPut(counter, bytes(raw[HEAD.size :])), answered_below)
-        if kind == _SMALL_REMOVAL:
-            return Frame(SmallRemoval(counter, bytes(raw[HEAD.size :])), answered_below)
-        if kind == _BLOB_PUT:
-            return Frame(BlobPut(counter, bytes(raw[HEAD.size :])), answered_below)
+        small = _SMALL_KINDS.get(kind)
+        if small is not None:
+            return Frame(small.of(counter, bytes(raw[HEAD.size :])), answered_below)
         body = raw[HEAD.size : HEAD.size + body_bytes]
         payload = raw[HEAD.size + body_bytes :]
         if len(body) != body_bytes:
@@ -168,16 +173,25 @@ def decode_operations(raw: memoryview) -> list[Frame]:
     if not raw or raw[0] != OPERATIONS:
         return [decode_operation(raw)]
     frames = []
-    start = 1
-    while start < len(raw):
-        if len(raw) - start < _LENGTH.size:
+    start, end, smallest = 1, len(raw), HEAD.size + IDS.size
+    while start < end:
+        if end - start < GATHERED_BYTES:
             raise ProtocolMismatch(what="a packet of several operations is cut")
         (length,) = _LENGTH.unpack_from(raw, start)
-        start += _LENGTH.size
-        if len(raw) - start < length:
+        start += GATHERED_BYTES
+        stop = start + length
+        if stop > end:
             raise ProtocolMismatch(what="a packet of several operations is cut")
-        frames.append(decode_operation(raw[start : start + length]))
-        start += length
+        # As `decode_operation`, written out for what comes by the thousand.
+        small = _SMALL_KINDS.get(raw[start + _KIND_AT]) if length >= smallest else None
+        if small is None:
+            frames.append(decode_operation(raw[start:stop]))
+        else:
+            _, _, _, _, counter, answered_below = HEAD.unpack_from(raw, start)
+            start += HEAD.size
+            epoch, bucket = IDS.unpack_from(raw, start)
+            frames.append(Frame(small(counter, bytes(raw[start:stop]), epoch, bucket), answered_below))
+        start = stop
     return frames
 
 

@@ -4,28 +4,31 @@
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Final, Self
+
+from msgspec import Struct
 
 from rs3d.types.identifiers import BucketId, Epoch, OperationId
 
-_IDS: Final = struct.Struct(">QQ")
+IDS: Final = struct.Struct(">QQ")
+"""epoch and bucket, with which each message begins."""
 
 
-class SmallMessage:
-    """`body` is the message without the head of its packet; it begins with epoch and bucket."""
+class SmallMessage(Struct, gc=False):
+    """`body` is the message without the head of its packet; it begins with epoch and bucket. Made by C, once a write."""
 
-    __slots__ = ("body", "bucket", "counter", "epoch")
+    counter: int
+    body: bytes
+    epoch: int
+    bucket: BucketId
 
-    def __init__(self, counter: int, body: bytes) -> None:
+    @classmethod
+    def of(cls, counter: int, body: bytes) -> Self:
         """
         Raises:
             struct.error: it is cut.
         """
-        self.counter = counter
-        self.body = body
-        epoch, bucket = _IDS.unpack_from(body)
-        self.epoch: int = epoch
-        self.bucket: BucketId = bucket
+        return cls(counter, body, *IDS.unpack_from(body))
 
     @property
     def id(self) -> OperationId:

@@ -29,8 +29,6 @@ _NEW: Final = MutablePart()
 class SmallPut(SmallMessage):
     """A PutSmall that came."""
 
-    __slots__ = ()
-
     def message(self) -> PutMessage:
         """The same put as a PutVersion's message.
 

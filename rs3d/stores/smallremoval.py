@@ -24,8 +24,6 @@ OWNER_BYTES: Final = 64
 class SmallRemoval(SmallMessage):
     """A RemoveSmall that came."""
 
-    __slots__ = ()
-
     def operation(self) -> RemoveVersion:
         """The same removal as a RemoveVersion.
 

@@ -291,7 +291,7 @@ class MemoryCommitter:
 
     @_apply.register
     def _put_small(self, operation: PutSmall) -> Outcome:
-        put = SmallPut(operation.id.counter, operation.message).message()
+        put = SmallPut.of(operation.id.counter, operation.message).message()
         whole = PutVersion(
             id=put.id,
             bucket=put.bucket,
@@ -361,7 +361,7 @@ class MemoryCommitter:
 
     @_apply.register
     def _remove_small(self, operation: RemoveSmall) -> Outcome:
-        return self._remove(SmallRemoval(operation.id.counter, operation.message).operation())
+        return self._remove(SmallRemoval.of(operation.id.counter, operation.message).operation())
 
     @_apply.register
     def _patch(self, operation: PatchVersion) -> Outcome:

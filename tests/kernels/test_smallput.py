@@ -142,7 +142,7 @@ def test_a_put_becomes_the_record_rows_and_outcome_of_the_slow_modules(is_blob: 
             sealed(CURRENT, current_key, pack_current(sequence, row)),
             put_outcome(sequence, put.token, null, reports, now, etag),
         )
-        received = (BlobPut if is_blob else SmallPut)(put.id.counter, put.message)
+        received = (BlobPut if is_blob else SmallPut).of(put.id.counter, put.message)
         if isinstance(received, BlobPut):
             assert received.new_blob() == (blob.to_bytes(), *blob, stored_bytes, disk_bytes)
         message = received.message()

@@ -58,7 +58,7 @@ def test_a_removal_becomes_the_record_and_outcome_of_the_slow_modules() -> None:
         token, seed, before = chance.randbytes(16), chance.getrandbits(32), chance.getrandbits(32)
         made = append(ours, message, counter, answered, sequence, version, token, seed, before)
 
-        operation = SmallRemoval(counter, message).operation()
+        operation = SmallRemoval.of(counter, message).operation()
         body = VersionRemoved(
             operation=(operation.id.epoch, counter, answered),
             bucket=operation.bucket,
@@ -88,7 +88,7 @@ def test_rows_of_a_key_are_named_as_the_slow_modules_name_them() -> None:
     chance = random.Random(8)
     for _ in range(200):
         message = message_of(chance)
-        operation = SmallRemoval(1, message).operation()
+        operation = SmallRemoval.of(1, message).operation()
         bucket, key = operation.bucket, operation.key.encode()
         assert row_keys(message) == (suffixed_path(bucket, key).row_key, bucket_prefix(bucket) + key)
 
