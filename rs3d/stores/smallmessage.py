@@ -15,7 +15,8 @@ IDS: Final = struct.Struct(">QQ")
 
 
 class SmallMessage(Struct, gc=False):
-    """`body` is the message without the head of its packet; it begins with epoch and bucket. Made by C, once a write."""
+    """`body` is the message without the head of its packet; it begins with epoch and bucket. Made by C, once a
+    write."""
 
     counter: int
     body: bytes
@@ -24,7 +25,8 @@ class SmallMessage(Struct, gc=False):
 
     @classmethod
     def of(cls, counter: int, body: bytes) -> Self:
-        """
+        """One that has just come.
+
         Raises:
             struct.error: it is cut.
         """

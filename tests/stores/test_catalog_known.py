@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import lmdb
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rs3d.errors import OutcomeUnknown
+from rs3d.errors import OutcomeUnknown, RecordDamaged
 from rs3d.format.rows import LogSegmentRow, Tail
-from rs3d.stores.catalogwriter import OBJECTS, CatalogTransaction, Known
+from rs3d.kernels.smallput import first_row
+from rs3d.stores.catalogwriter import OBJECTS, TAIL_KEY, CatalogTransaction, Known
+from rs3d.types import operations as ops
 from rs3d.types.identifiers import BucketId
+from rs3d.types.identities import User
+from rs3d.types.objects import CanonicalId
 from tests.stores.committed import CommittedStore
 
 EPOCH = 77
@@ -147,3 +154,58 @@ def test_tail_and_active_row_are_read_again_after_what_was_undone(store: Committ
     found = transaction.tail
     transaction.abort()
     assert found == before
+
+
+def test_a_buckets_row_is_found_with_the_generation_of_identities(store: CommittedStore) -> None:
+    catalog = store.catalog
+    assert catalog.row_of_bucket(b"bucket") == (None, 0)
+    store.bucket("bucket")
+    store.commit(ops.PutUser(id=store.id(), user=User(name="n", canonical_id=CanonicalId("ab" * 32), display_name="n")))
+    with store.view() as view:
+        # While this thread has a view open, too.
+        found = catalog.row_of_bucket(b"bucket")
+        assert found == (view.stored_bucket(b"bucket"), view.identity_generation)
+    assert found[0] is not None and found[1] > 0
+
+
+def test_a_generation_in_a_damaged_row_is_not_believed(store: CommittedStore) -> None:
+    store.bucket("bucket")
+    state = store.tables.state
+    with store.tables.environment.begin(write=True) as transaction:
+        sealed = transaction.get(TAIL_KEY, db=state.handle)
+        assert sealed is not None
+        changed = bytearray(sealed)
+        changed[20] ^= 1  # of the generation
+        transaction.put(TAIL_KEY, bytes(changed), db=state.handle)
+    with pytest.raises(RecordDamaged, match="state"):
+        store.catalog.row_of_bucket(b"bucket")
+
+
+@given(
+    keys=st.lists(st.binary(min_size=1, max_size=3), min_size=1, max_size=8, unique=True),
+    sought=st.binary(min_size=1, max_size=3),
+    flipped=st.none() | st.integers(0, 7),
+)
+@settings(max_examples=300, deadline=None)
+def test_the_rows_beside_a_key_are_met_by_the_kernel_as_by_the_transaction(
+    keys: list[bytes], sought: bytes, flipped: int | None
+) -> None:
+    """Any rows, one of which may be damaged: the same row, none at all, or damage, on both ways."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = CommittedStore(Path(folder))
+        try:
+            transaction = CatalogTransaction(store.tables)
+            versions = store.tables.versions
+            for number, key in enumerate(sorted(keys)):
+                value = versions.seal(key, b"value")
+                if number == flipped:
+                    value = value[:-1] + bytes((value[-1] ^ 1,))
+                transaction.lmdb.put(key, value, db=versions.handle)
+            met = first_row(transaction.lmdb.cursor(versions.handle), sought, versions.seed)
+            try:
+                assert met == transaction.first_row(sought)
+            except RecordDamaged:
+                assert met is False
+            transaction.abort()
+        finally:
+            store.close()
