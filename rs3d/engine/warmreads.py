@@ -21,6 +21,7 @@ from rs3d.errors import DamageError
 from rs3d.rio.keys import EncryptionKey
 from rs3d.stores.interfaces import BlobReader, CatalogSnapshot
 from rs3d.types.buckets import Bucket
+from rs3d.types.identifiers import Sequence
 from rs3d.types.objects import Extent, ObjectVersion
 from rs3d.types.recipe import Recipe
 
@@ -71,7 +72,9 @@ class WarmReads:
         Raises:
             SlowDown, RecordDamaged
         """
-        return self._runtime.catalog.row_of_bucket(name)
+        stored, generation, sequence = self._runtime.catalog.row_of_bucket(name)
+        self._runtime.note_sequence(Sequence(sequence))
+        return stored, generation
 
     def end(self) -> None:
         """Let the view go; harmless without one."""

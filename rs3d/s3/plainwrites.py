@@ -160,7 +160,6 @@ class PlainWrites:
         callers, limits = self._callers, self._callers.limits
         found = recognise_write(data, start, end, callers.signers, callers.second, limits.header_count)
         if isinstance(found, bytes):
-            callers.begin()
             found = callers.meet(recognise_write, data, start, end, found)
         if found is None:
             return None

@@ -77,7 +77,7 @@ class LocalCatalog:
         finally:
             view.abort()
 
-    def row_of_bucket(self, name: bytes) -> tuple[bytes | None, int]:
+    def row_of_bucket(self, name: bytes) -> tuple[bytes | None, int, int]:
         """See `interfaces.Catalog`."""
         if self._closed:
             raise RuntimeError("the catalog is closed")
@@ -93,10 +93,11 @@ class LocalCatalog:
         finally:
             view.abort()
         if tail is None:
-            return stored, EMPTY_TAIL.identity_generation
+            return stored, EMPTY_TAIL.identity_generation, EMPTY_TAIL.sequence
         if not is_sound(tail, TAIL_KEY, self._state.seed):
             raise self._state.damaged(TAIL_KEY)
-        return stored, TAIL.unpack_from(tail)[4]
+        _, _, _, sequence, identity_generation, _, _ = TAIL.unpack_from(tail)
+        return stored, identity_generation, sequence
 
     def begun(self, view: Snapshot) -> None:
         """Called by the view when its `with` has begun."""

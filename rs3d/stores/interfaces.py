@@ -213,9 +213,9 @@ class Catalog(Protocol):
         """
         ...
 
-    def row_of_bucket(self, name: bytes) -> tuple[bytes | None, int]:
-        """`stored_bucket` in a view of this moment, and the generation of identities there: for those who want no more
-        of the view. Permitted while this thread has a view open.
+    def row_of_bucket(self, name: bytes) -> tuple[bytes | None, int, int]:
+        """`stored_bucket` in a view of this moment, and the generation of identities and the last sequence there: for
+        those who want no more of the view. Permitted while this thread has a view open.
 
         Raises:
             SlowDown, RecordDamaged: as `snapshot`.

@@ -333,8 +333,8 @@ class MemoryCatalog:
     def rows_are(self, bucket_name: bytes, bucket_row: bytes, row_key: bytes, row: bytes) -> bool:
         return False
 
-    def row_of_bucket(self, name: bytes) -> tuple[bytes | None, int]:
-        return None, self._state.identity_generation
+    def row_of_bucket(self, name: bytes) -> tuple[bytes | None, int, int]:
+        return None, self._state.identity_generation, self._state.sequence
 
     def close(self) -> None:
         return None

@@ -158,13 +158,13 @@ def test_tail_and_active_row_are_read_again_after_what_was_undone(store: Committ
 
 def test_a_buckets_row_is_found_with_the_generation_of_identities(store: CommittedStore) -> None:
     catalog = store.catalog
-    assert catalog.row_of_bucket(b"bucket") == (None, 0)
+    assert catalog.row_of_bucket(b"bucket")[0] is None
     store.bucket("bucket")
     store.commit(ops.PutUser(id=store.id(), user=User(name="n", canonical_id=CanonicalId("ab" * 32), display_name="n")))
     with store.view() as view:
         # While this thread has a view open, too.
         found = catalog.row_of_bucket(b"bucket")
-        assert found == (view.stored_bucket(b"bucket"), view.identity_generation)
+        assert found == (view.stored_bucket(b"bucket"), view.identity_generation, view.sequence)
     assert found[0] is not None and found[1] > 0
 
 
