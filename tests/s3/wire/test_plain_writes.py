@@ -186,6 +186,30 @@ def test_a_key_that_was_switched_off_is_refused_with_the_next_request(
     assert shortcuts == ["P"]
 
 
+def test_a_writer_may_be_met_behind_a_read_of_the_same_turn(
+    wire: WireServer, anna: Caller, shortcuts: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    target = f"/{make_bucket(anna)}/k"
+    assert anna.put(target, b"x").status == anna.get(target).status == 200
+    newcomer = Caller(wire.address, wire.add_restricted_key("anna", "PLAINWRITES3"))
+    get = head_bytes("GET", target, anna.headers("GET", target))
+    put = head_bytes("PUT", target, [*newcomer.headers("PUT", target, (), b"y"), ("content-length", "1")]) + b"y"
+    shortcuts.clear()
+    with Connection(wire.address) as reading, Connection(wire.address) as writing:
+        for connection in (reading, writing):
+            connection.send(get)
+            assert connection.receive("GET").status == 200
+
+        def send() -> None:
+            reading.send(get)
+            writing.send(put)
+
+        wire.call(send)  # by the loop itself, which looks at both afterwards
+        assert reading.receive("GET").status == writing.receive("PUT").status == 200
+    assert shortcuts == ["P"]
+    assert "a shortcut failed" not in caplog.text
+
+
 def test_a_missing_bucket_has_the_usual_answer(root: Caller, shortcuts: list[str]) -> None:
     assert root.put("/no-such-bucket-at-all/k", b"x").code == "NoSuchBucket"
     assert root.delete("/no-such-bucket-at-all/k").code == "NoSuchBucket"
