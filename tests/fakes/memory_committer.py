@@ -305,7 +305,7 @@ class MemoryCommitter:
 
     @_apply.register
     def _put_blob(self, operation: PutBlob) -> Outcome:
-        put = BlobPut(operation.id.counter, operation.message).message()
+        put = BlobPut.of(operation.id.counter, operation.message).message()
         assert put.extent is not None
         whole = PutVersion(
             id=put.id,
