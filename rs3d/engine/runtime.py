@@ -50,11 +50,11 @@ PARTS_ON_LOOP: Final = 200
 """A table of more parts is read in a thread: 10,000 take 100 ms and more, and a view lives at most 50 ms on the
 loop."""
 
-BODIES_BEHIND: Final = 8
-"""How far the threads that hash and write bodies stay behind the loop: they get a sixth of its weight where both want
-a core. Beside an upload of 64 MiB, over and over, on two cores, small GETs have 1.8 to 1.9 times the p99 that they have
-alone (with 5 steps, 1.95 to 2.1), and the upload a seventh to a quarter less speed than with 5. What a core has to
-spare they get all the same: an upload alone is as fast as before."""
+BODIES_BEHIND: Final = 10
+"""How far the threads that hash and write bodies stay behind the loop: they get a tenth of its weight where both want
+a core. Beside an upload of 64 MiB, over and over, on two cores, small GETs have 1.45 to 1.65 times the p99 that they
+have alone (with 8 steps 1.7 to 2.1, with 5 1.95 to 2.1), and the upload a fifth less speed than with 8. What a core has
+to spare they get all the same: an upload alone is as fast as before."""
 
 MOST_ARRIVALS: Final = 64
 """Threads that the kernel `blobarrivals` makes at most."""
