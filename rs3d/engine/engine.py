@@ -70,7 +70,7 @@ from rs3d.engine.results import (
     VersionPage,
 )
 from rs3d.engine.runtime import Runtime
-from rs3d.engine.smallputs import put_small
+from rs3d.engine.shortputs import ShortPuts
 from rs3d.engine.smallwrites import SmallWrites
 from rs3d.engine.warmreads import WarmReads
 from rs3d.errors import NotImplementedHere
@@ -115,7 +115,7 @@ class StorageEngine:
     def __init__(self, deps: EngineDeps) -> None:
         self._runtime = Runtime(deps)
         self._identities = Identities(self._runtime)
-        self._small_writes = SmallWrites(self._runtime)
+        self._short_puts = ShortPuts(self._runtime, SmallWrites(self._runtime), LargeWrites(self._runtime))
 
     @staticmethod
     def open(
@@ -169,7 +169,7 @@ class StorageEngine:
         """See `put.put_object`."""
         if isinstance(body, (bytes, bytearray, memoryview)):
             check_object_key(key)
-            done = await put_small(self._runtime, self._small_writes, bucket, key, memoryview(body).cast("B"), request)
+            done = await self._short_puts.put(bucket, key, memoryview(body).cast("B"), request)
             if done is not None:
                 return done
         return await put_object(self._runtime, bucket, key, _source(body), request)

@@ -307,9 +307,14 @@ class LargeWrites:
         self._runtime = runtime
         self._tokens = Tokens()
 
+    @property
+    def most_bytes(self) -> int:
+        """Of a body that goes this way."""
+        return min(self._runtime.buffers.size_bytes, LEAF_BYTES)
+
     def takes(self, plan: BodyPlan, length: int) -> bool:
         """Whether a body of that length goes this way, by `plan` of `SmallWrites.plan`."""
-        most_bytes = min(self._runtime.buffers.size_bytes, plan.maximum_bytes, LEAF_BYTES)
+        most_bytes = min(self.most_bytes, plan.maximum_bytes)
         return plan.inline_limit_bytes < length <= most_bytes and not plan.layers.deduplicates(length)
 
     def put(
