@@ -331,12 +331,13 @@ cdef class Arrivals:
             raise ValueError("nobody has said where it comes from, where it goes, or what it is")
         if self.outstanding >= self.most_threads:
             raise RuntimeError("all threads are busy")
-        if self.made <= self.outstanding:
+        while self.made < MOST_THREADS and self.made < self.outstanding + 2:  # one more, for a body that is alone
             answer = rs3d_arrivals_add_thread(&self.pool, &self.threads[self.made])
-            if answer == 0:
-                self.made += 1
-            elif self.made == 0:
-                raise OSError(answer, os.strerror(answer))
+            if answer != 0:
+                if self.made == 0:
+                    raise OSError(answer, os.strerror(answer))
+                break
+            self.made += 1
         if arrival.stopped:
             os.eventfd_read(arrival.it.source.stop_fd)
             arrival.stopped = False

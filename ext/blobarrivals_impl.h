@@ -56,6 +56,7 @@ typedef struct {
     pthread_cond_t waits;
     struct rs3d_arrival *first, **end; /* begun, in order */
     struct rs3d_arrival *ended, **ended_end;
+    int wants_help; /* a body is alone: who has nothing else to do hashes it while it is written */
     int is_closing;
     int ended_fd;     /* an eventfd, readable while there are any that have ended */
     int steps_behind; /* see blobarrivals.pyi */
@@ -123,16 +124,29 @@ static inline void rs3d_start_body(struct rs3d_arrival *it)
     rs3d_sha256_start(&it->body.leaf);
 }
 
-/* `change` more are being received; with a `piece`, one has come and is announced. */
-static inline void rs3d_count_coming(rs3d_arrivals *pool, int change, rs3d_piece *piece)
+/* `change` more are being received; with a `piece`, one has come and is announced. Whether nobody else is under way. */
+static inline int rs3d_count_coming(rs3d_arrivals *pool, int change, rs3d_piece *piece)
 {
+    int is_alone;
+
     if (piece)
         rs3d_gang_announce(&pool->gang, piece);
     pthread_mutex_lock(&pool->gang.lock);
     pool->coming += change;
     if (change < 0)
         pthread_cond_broadcast(&pool->company);
+    is_alone = !pool->coming && !pool->gang.hashing && pool->gang.first == piece && piece && !piece->next;
     pthread_mutex_unlock(&pool->gang.lock);
+    return is_alone;
+}
+
+/* Have a thread that is idle hash what was announced. */
+static inline void rs3d_ask_for_help(rs3d_arrivals *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->wants_help = 1;
+    pthread_cond_signal(&pool->waits);
+    pthread_mutex_unlock(&pool->lock);
 }
 
 /* A piece alone takes the processor two thirds more than one of two. So who has written waits until there is another,
@@ -176,7 +190,8 @@ static inline void rs3d_arrive(rs3d_arrivals *pool, struct rs3d_arrival *it)
     snprintf(data_name, sizeof data_name, "%08x.data", it->number);
     snprintf(meta_name, sizeof meta_name, "%08x.meta", it->number);
     rs3d_start_body(it);
-    rs3d_count_coming(pool, -1, &piece);
+    if (rs3d_count_coming(pool, -1, &piece))
+        rs3d_ask_for_help(pool);
     answer = rs3d_begin_blob(it->top, it->segment_name, data_name, it->data, (size_t)it->length, it->align, &directory,
                              &file);
     it->error = answer != 0 ? errno : 0;
@@ -196,19 +211,23 @@ static inline void rs3d_arrive(rs3d_arrivals *pool, struct rs3d_arrival *it)
         rs3d_unmake_blob(directory, file, data_name, meta_name);
 }
 
-/* The next that was begun; NULL when the pool is closed and none is left. */
-static inline struct rs3d_arrival *rs3d_next_arrival(rs3d_arrivals *pool)
+/* The next that was begun. NULL when there is none: then `*helps`, or the pool is closed. */
+static inline struct rs3d_arrival *rs3d_next_arrival(rs3d_arrivals *pool, int *helps)
 {
     struct rs3d_arrival *found;
 
     pthread_mutex_lock(&pool->lock);
-    while (!pool->first && !pool->is_closing)
+    while (!pool->first && !pool->wants_help && !pool->is_closing)
         pthread_cond_wait(&pool->waits, &pool->lock);
     found = pool->first;
     if (found) {
         pool->first = found->next;
         if (!pool->first)
             pool->end = &pool->first;
+        *helps = 0;
+    } else {
+        *helps = pool->wants_help;
+        pool->wants_help = 0;
     }
     pthread_mutex_unlock(&pool->lock);
     return found;
@@ -236,14 +255,19 @@ static inline void *rs3d_arrivals_thread(void *given)
 {
     rs3d_arrivals *pool = given;
     struct rs3d_arrival *it;
+    int helps;
 
     if (pool->steps_behind) {
         int now = nice(pool->steps_behind); /* of this thread alone, on Linux; harmless where it is refused */
         (void)now;
     }
-    while ((it = rs3d_next_arrival(pool))) {
-        rs3d_arrive(pool, it);
-        rs3d_tell_ended(pool, it);
+    while ((it = rs3d_next_arrival(pool, &helps)) || helps) {
+        if (it) {
+            rs3d_arrive(pool, it);
+            rs3d_tell_ended(pool, it);
+        } else {
+            rs3d_gang_help(&pool->gang, pool->variant, pool->crc_variant);
+        }
     }
     return NULL;
 }
@@ -255,7 +279,7 @@ static inline int rs3d_arrivals_open(rs3d_arrivals *pool)
     pool->first = pool->ended = NULL;
     pool->end = &pool->first;
     pool->ended_end = &pool->ended;
-    pool->is_closing = pool->coming = 0;
+    pool->is_closing = pool->coming = pool->wants_help = 0;
     if (pthread_mutex_init(&pool->lock, NULL) != 0)
         return -1;
     if (pthread_cond_init(&pool->waits, NULL) != 0)

@@ -117,6 +117,15 @@ static inline void rs3d_gang_round(rs3d_gang *g, int variant, int crc_variant)
     pthread_cond_broadcast(&g->round_ended);
 }
 
+/* Hash what has been announced, if anything has and a round may begin. */
+static inline void rs3d_gang_help(rs3d_gang *g, int variant, int crc_variant)
+{
+    pthread_mutex_lock(&g->lock);
+    if (g->first && g->hashing < RS3D_GANG_ROUNDS)
+        rs3d_gang_round(g, variant, crc_variant);
+    pthread_mutex_unlock(&g->lock);
+}
+
 /* Hash what has been announced, or wait for who does, until that includes `piece`. A piece that is in none of the
  * rounds is still in the list. */
 static inline void rs3d_gang_hash(rs3d_gang *g, rs3d_piece *piece, int variant, int crc_variant)

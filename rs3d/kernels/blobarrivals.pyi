@@ -114,7 +114,8 @@ class Arrival:
 
 @final
 class Arrivals:
-    """A pool of threads, made when they are needed. For one thread of the caller's. Holds one descriptor.
+    """A pool of threads, made when they are needed: one for each body under way, and one more, which hashes a body that
+    is alone while it is written. For one thread of the caller's. Holds one descriptor.
 
     Raises:
         ValueError: `threads` is not 1 to 64, `steps_behind` is negative, or `company_ns` not 0 to MOST_COMPANY_NS.

@@ -1,6 +1,10 @@
-"""A small body in memory goes the short way where nothing unusual is asked for, and is stored as by the long one."""
+"""A body in memory goes the short way where nothing unusual is asked for, and is stored as by the long one."""
 
 from __future__ import annotations
+
+import contextlib
+import hashlib
+from pathlib import Path
 
 import pytest
 import trio
@@ -13,9 +17,12 @@ from rs3d.types.body import BytesSource
 from rs3d.types.buckets import Versioning
 from rs3d.types.objects import CanonicalId, Inline
 from rs3d.types.operations import Preconditions, PutSmall
+from tests.engine.bodies import noise
 from tests.engine.test_encryption import customer
 from tests.fakes.deps import MemoryWorld
 
+LARGE = 40_000
+"""More than is stored in a record here."""
 USUAL = [PutRequest(), PutRequest(headers=(("content-type", "text/plain"),))]
 UNUSUAL = [
     PutRequest(headers=(("cache-control", "no-store"),)),
@@ -61,14 +68,14 @@ async def by_both_ways(engine: StorageEngine, body: bytes, request: PutRequest) 
 
 
 @pytest.mark.parametrize("request_", USUAL, ids=str)
-@pytest.mark.parametrize("size_bytes", [0, 1, 1000, 1001])
+@pytest.mark.parametrize("size_bytes", [0, 1, 1000, 1001, LARGE, 1 << 20])
 @pytest.mark.parametrize("versioning", [None, Versioning.ENABLED, Versioning.SUSPENDED])
 async def test_both_ways_store_and_tell_the_same(
     engine: StorageEngine, request_: PutRequest, size_bytes: int, versioning: Versioning | None
 ) -> None:
     if versioning is not None:
         await engine.set_versioning("bucket", versioning)
-    await by_both_ways(engine, b"x" * size_bytes, request_)
+    await by_both_ways(engine, noise(size_bytes), request_)
 
 
 @pytest.mark.parametrize("body", [b"body", bytearray(b"body"), memoryview(b"xbodyx")[1:5]], ids=type)
@@ -137,3 +144,58 @@ async def test_a_committer_without_room_is_waited_for(world: MemoryWorld, monkey
     await world.engine.put_object("bucket", "key", b"body")
     assert type(world.committer.committed[-1]) is not PutSmall
     assert await world.engine.get_object("bucket", "key") == b"body"
+
+
+async def test_a_usual_large_body_goes_by_the_kernel_once_and_as_it_is(tmp_path: Path) -> None:
+    body = bytearray(noise(1 << 20))
+    async with StorageEngine.open(tmp_path / "store") as engine:
+        await engine.create_bucket("bucket")
+        await engine.put_object("bucket", "first", body)  # waits for a segment
+        put = await engine.put_object("bucket", "key", body)
+        kernel = engine._runtime.blob_arrivals._kernel
+        assert kernel is not None and kernel.pieces == 1 and engine._runtime.buffers.leased == 0
+        assert put.etag == hashlib.md5(body).hexdigest()
+        for request in UNUSUAL[:-2]:
+            with contextlib.suppress(PreconditionFailed):
+                await engine.put_object("bucket", "key", body, request)
+        await engine.put_object("bucket", "k" * 1000, body)
+        await engine.put_object("bucket", "longer", body + b"x")
+        assert kernel.pieces == 1
+    async with StorageEngine.open(tmp_path / "store") as engine:
+        for key, size in (("key", 0), ("k" * 1000, 0), ("longer", 1)):
+            assert await engine.get_object("bucket", key) == body + b"x" * size
+
+
+async def test_large_bodies_at_the_same_time_are_each_their_own(tmp_path: Path) -> None:
+    async with StorageEngine.open(tmp_path / "store") as engine:
+        await engine.create_bucket("bucket")
+        await engine.put_object("bucket", "first", noise(LARGE))  # waits for a segment
+
+        async def put(number: int) -> None:
+            body = noise(1_000_000 + number, number)
+            assert (await engine.put_object("bucket", f"key {number}", body)).etag == hashlib.md5(body).hexdigest()
+            assert await engine.get_object("bucket", f"key {number}") == body
+
+        async with trio.open_nursery() as nursery:
+            for number in range(24):
+                nursery.start_soon(put, number)
+        kernel = engine._runtime.blob_arrivals._kernel
+        assert kernel is not None and 0 < kernel.pieces <= 24
+
+
+async def test_a_large_body_that_is_refused_leaves_nothing_and_the_long_way_says_why(world: MemoryWorld) -> None:
+    await world.engine.put_object("bucket", "first", noise(LARGE))  # opens a segment
+    failure: Rs3dError = StoreReadOnly(reason="test")
+    world.committer.fail_next += [failure, failure]  # of either way
+    with pytest.raises(StoreReadOnly):
+        await world.engine.put_object("bucket", "key", noise(LARGE))
+    await world.engine.put_object("bucket", "key", noise(LARGE))
+    assert await world.engine.get_object("bucket", "key") == noise(LARGE)
+
+
+async def test_a_cancelled_caller_of_a_large_body_leaves_when_the_commit_has_ended(world: MemoryWorld) -> None:
+    await world.engine.put_object("bucket", "first", noise(LARGE))  # opens a segment
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await world.engine.put_object("bucket", "key", noise(LARGE))
+    assert await world.engine.get_object("bucket", "key") == noise(LARGE)
