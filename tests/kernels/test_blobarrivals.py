@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import gc
 import hashlib
 import os
 import select
 import socket
+import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -95,6 +98,14 @@ class Sender:
 
     def send(self, start: int, end: int | None = None) -> None:
         self.near.sendall(self.data[start:end])
+
+    def begin(self, end: int) -> None:
+        """Send the first of it, and see that its thread has taken that: it is one that comes."""
+        self.send(0, end)
+        until = time.monotonic() + 30
+        while any(fcntl.ioctl(self.far, termios.FIONREAD, bytes(4))):
+            assert time.monotonic() < until
+            time.sleep(0.001)
 
 
 @pytest.fixture
@@ -184,7 +195,7 @@ def test_a_body_that_was_written_waits_for_one_that_comes(place: Place) -> None:
     pool = Arrivals(2, company_ns=blobarrivals.MOST_COMPANY_NS)
     first, second = Sender(place, 1, noise(70_000)), Sender(place, 2, noise(80_000))
     pool.start(second.arrival)
-    second.send(0, 1000)
+    second.begin(1000)
     pool.start(first.arrival)
     first.send(0)
     assert not select.select([pool], [], [], 0.05)[0]
@@ -199,12 +210,12 @@ def test_nobody_waits_for_one_that_comes_no_more(place: Place) -> None:
     pool = Arrivals(2, company_ns=blobarrivals.MOST_COMPANY_NS)
     first, second = Sender(place, 1, noise(70_000)), Sender(place, 2, noise(80_000))
     pool.start(second.arrival)
-    second.send(0, 1000)
+    second.begin(1000)
     pool.start(first.arrival)
     first.send(0)
     assert not select.select([pool], [], [], 0.05)[0]
     second.arrival.stop()
-    assert wait(pool, 2) == [second.arrival, first.arrival]
+    assert set(wait(pool, 2)) == {second.arrival, first.arrival}
     assert (first.arrival.state, pool.rounds) == (State.STORED, 1)
     assert store(place, pool, Sender(place, 3, noise(1000))) is State.STORED  # alone
     pool.close()
@@ -214,7 +225,7 @@ def test_nobody_waits_for_a_slow_one(place: Place) -> None:
     pool = Arrivals(2, company_ns=1)
     first, second = Sender(place, 1, noise(70_000)), Sender(place, 2, noise(80_000))
     pool.start(second.arrival)
-    second.send(0, 1000)
+    second.begin(1000)
     assert store(place, pool, first) is State.STORED
     second.arrival.stop()
     pool.close()
