@@ -131,7 +131,7 @@ def wait(pool: Arrivals, count: int = 1) -> list[Arrival]:
     while len(ended) < count:
         assert select.select([pool], [], [], 30)[0]
         ended += pool.ended()
-    assert not select.select([pool], [], [], 0)[0] and pool.ended() == []
+    assert pool.ended() == []  # the word of one that was taken along with another may come later
     return ended
 
 
