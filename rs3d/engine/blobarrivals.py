@@ -14,12 +14,9 @@ import trio
 
 from rs3d.kernels.blobarrivals import Arrival, Arrivals
 from rs3d.stores.interfaces import Committer
+from rs3d.types.watching import Watch
 
 _log = logging.getLogger(__name__)
-
-Watch = Callable[[int, Callable[[], None]], Callable[[], None]]
-"""Have a function called on the loop whenever something may be read from a descriptor, until the returned one is
-called, which is before the descriptor is closed."""
 
 
 class Arriving(Protocol):

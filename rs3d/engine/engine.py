@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from rs3d.crypto.providers.directory import KeyDirectory
 from rs3d.engine import buckets, get, listing, multipart, rekeying, resealing, uploads, versions
 from rs3d.engine.attributes import blob_info, object_attributes, placed_object
-from rs3d.engine.blobarrivals import Watch
 from rs3d.engine.configuration import EngineConfig, EngineDeps
 from rs3d.engine.copying import copy_object
 from rs3d.engine.decodedbodies import DecodedBodies
@@ -82,6 +81,7 @@ from rs3d.types.identities import AccessKey, KeyStatus, User
 from rs3d.types.names import check_object_key
 from rs3d.types.objects import CanonicalId, ObjectVersion, Pairs, Upload
 from rs3d.types.operations import Bypass
+from rs3d.types.watching import Watch
 
 if TYPE_CHECKING:
     from rs3d.engine.library import StoreOptions

@@ -34,6 +34,7 @@ from rs3d.http.observer import Observer
 from rs3d.http.shortcut import FindShortcut, Incoming, Shortcut, Taken, Underway
 from rs3d.http.transport import TransportInterrupted, rest_of
 from rs3d.kernels.parkedsockets import ParkedSockets
+from rs3d.types.watching import Watch
 
 TURNS: Final = 32
 TURNS_NS: Final = 400_000
@@ -46,11 +47,6 @@ TURN_BYTES: Final = 4 << 20
 LINGER_NS: Final = 5_000_000
 """How long an answer that the kernel has sent may wait to be counted, and its file to be given back. Clients that ask
 again at once do so in a fraction of it, and both take the loop one way."""
-
-Watch = Callable[[int, Callable[[], None]], Callable[[], None]]
-"""Have a function called on the loop whenever something may be read from a descriptor, until the returned one is
-called, which has to be before the descriptor is closed. The function must not raise, and reads: it is called until it
-has."""
 
 Companion = Callable[[Watch], Callable[[], None]]
 """Whoever wants to be told so while a server runs: given the means, it returns what ends that."""

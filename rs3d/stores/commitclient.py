@@ -27,12 +27,9 @@ from rs3d.stores import messages
 from rs3d.stores.outcomes import decode_outcome
 from rs3d.types.identifiers import Epoch, OperationId, Sequence
 from rs3d.types.operations import Operation, Outcome
+from rs3d.types.watching import Watch
 
 _log = logging.getLogger(__name__)
-
-Watch = Callable[[int, Callable[[], None]], Callable[[], None]]
-"""Have a function called on the loop whenever something may be read from a descriptor, until the returned one is
-called, which is before the descriptor is closed."""
 
 _OPERATION_ID: Final[Callable[[tuple[int, int]], OperationId]] = partial(tuple.__new__, OperationId)
 """Without the function that its name is: one is made for each write."""

@@ -311,8 +311,9 @@ class CommitterCore:
 
     def _run_small_ones(self, desk: Desk, batch: Items[Submitted], replies: list[Reply]) -> bool:
         """Carry out small puts and removals, and plain puts of blobs, from the first operation on that has no reply,
-        as long as such follow one another and the batch is not full. True when one of them has to go the way of all
-        operations, which knows what to say of whatever is unusual about it: it is the first without a reply then.
+        which is one, as long as such follow one another and the batch is not full. True when one of them has to go the
+        way of all operations, which knows what to say of whatever is unusual about it: it is the first without a reply
+        then.
 
         Raises:
             _ApplyFailed. _SegmentFull: those before it have their replies.
@@ -323,13 +324,13 @@ class CommitterCore:
         if run is None:
             may_add = self.space.refusal() is None
             run = self._small_run = SmallRun(desk, self.log, self._small_puts, may_add=may_add)
-        open_epochs = desk.open_epochs
+        open_epochs, begun = desk.open_epochs, len(replies)
         spare_bytes = BATCH_BYTES - self.log.batch_bytes
         try:
-            for index in range(len(replies), len(batch)):
+            for index in range(begun, len(batch)):
                 submitted = batch[index]
                 operation, epoch = submitted.operation, submitted.epoch
-                if not isinstance(operation, SmallMessage) or spare_bytes < 0:
+                if not isinstance(operation, SmallMessage) or (spare_bytes < 0 and index > begun):
                     return False
                 if not epoch or operation.epoch != epoch or epoch not in open_epochs:
                     return True

@@ -20,9 +20,10 @@ from rs3d.http.buffers import ReceiveBuffer, ReceiveBufferPool
 from rs3d.http.deadlines import Deadline, Watchdog
 from rs3d.http.limits import HttpLimits
 from rs3d.http.observer import SilentObserver
-from rs3d.http.parking import TURNS, TURNS_NS, Arrival, Companion, Parking, Watch
+from rs3d.http.parking import TURNS, TURNS_NS, Arrival, Companion, Parking
 from rs3d.http.shortcut import FileBody, Incoming, Source, Taken, Underway
 from rs3d.http.transport import TransportInterrupted
+from rs3d.types.watching import Watch
 
 LIMITS = HttpLimits()
 IDLE_S = LIMITS.idle_timeout_s
