@@ -7,23 +7,16 @@ laid out in `rs3d.stores.smallput` and `rs3d.stores.blobput`. Oracle: the module
 `tests/kernels/test_smallput.py`.
 """
 
-from typing import Literal, Protocol, final
+from typing import Literal, final
 
 from _typeshed import ReadableBuffer
+from lmdb import Cursor
 
 def row_key(message: bytes) -> bytes | None:
     """What the rows of the message's key begin with in `versions`; None where key or content type are not ASCII, hold
     a zero byte or are longer than `SmallPuts.append` takes, or the message is cut."""
 
-class _Cursor(Protocol):
-    """What is needed of lmdb.Cursor."""
-
-    def set_range(self, key: bytes, /) -> bool: ...
-    def item(self) -> tuple[bytes, bytes]: ...
-    def prev(self) -> bool: ...
-    def last(self) -> bool: ...
-
-def first_row(cursor: _Cursor, row_key: bytes, seed: int) -> tuple[bytes, bytes] | Literal[False] | None:
+def first_row(cursor: Cursor[bytes], row_key: bytes, seed: int) -> tuple[bytes, bytes] | Literal[False] | None:
     """The first row of a key whose rows begin with `row_key`, and its value as it is stored; None where it has none and
     the rows on both sides of its place are sound and on their sides; False where they are not: `CatalogTransaction.
     first_row` says what is damaged.
