@@ -193,7 +193,9 @@ class PlainWrites:
         if plan is None or length > limits.body_bytes:
             return None
         if stop > end or length > plan.inline_limit_bytes:
-            return self._large(bucket, plan, key, body, length, content_type, payload_hash)
+            if not callers.large_writes.takes(plan, length):
+                return None
+            return _LargePut(callers, bucket, plan, key, body, length, content_type, payload_hash)
         self._has_begun = True
         write.received_bytes = length
         declared = None if payload_hash == _UNSIGNED else bytes.fromhex(payload_hash.decode("ascii"))
@@ -203,20 +205,3 @@ class PlainWrites:
             return None
         write.merkle_root = root
         return write
-
-    def _large(
-        self,
-        bucket: Bucket,
-        plan: BodyPlan,
-        key: bytes,
-        body: int,
-        length: int,
-        content_type: bytes | None,
-        payload_hash: bytes,
-    ) -> Incoming | None:
-        """The answer to a PUT whose body has not arrived, or goes to a file; None where that is the long way's."""
-        writes = self._callers.large_writes
-        if not writes.takes(plan, length):
-            return None
-
-        return _LargePut(self._callers, bucket, plan, key, body, length, content_type, payload_hash)
