@@ -24,7 +24,7 @@ from rs3d.types.objects import Extent
 from tests.engine.bodies import noise
 from tests.engine.conftest import SMALL_LIMITS, SMALL_STORE
 from tests.engine.test_layers import text_of
-from tests.stores.test_blobs_local import descriptors
+from tests.stores.blobfolder import descriptors
 
 LIMITS = replace(SMALL_LIMITS, piece_bytes=1024 * 1024)
 BODY = noise(100_000)

@@ -19,8 +19,8 @@ from rs3d.rio.keys import EncryptionKey
 from rs3d.types.objects import Extent, ObjectVersion
 from tests.engine.conftest import SMALL_LIMITS, SMALL_STORE
 from tests.engine.test_layers import text_of
+from tests.stores.blobfolder import descriptors
 from tests.stores.nowait import reads_without_waiting
-from tests.stores.test_blobs_local import descriptors
 
 DATA = text_of(300_000)
 SETTINGS = {

@@ -111,7 +111,7 @@ DATA: dict[str, Line] = {
     "D11": covered(
         "Abort racing Complete: listed, HEAD right, GET 404",
         "engine/test_races.py::test_d11_complete_abort_and_a_part_leave_one_legal_outcome",
-        "stores/test_committer_operations.py::test_pitfall_d11_abort_and_complete_leave_one_outcome",
+        "stores/test_committer_uploads.py::test_pitfall_d11_abort_and_complete_leave_one_outcome",
     ),
     "D12": covered(
         "garbage collection removed live data",
@@ -121,14 +121,14 @@ DATA: dict[str, Line] = {
         "engine/test_chunk_races.py::test_pitfall_d12_a_reader_that_comes_between_the_look_and_the_deed_reads_to_the_end",
         "engine/test_pack_rewriting.py::test_pitfall_d12_chunks_that_die_between_the_copy_and_the_move_stay_dead",
         "crash/test_crash_states.py::test_d12_chunks_that_bodies_share_outlive_a_cut_at_any_event_and_no_body",
-        "stores/test_committer_operations.py::test_store_rule_14_zero_is_final",
+        "stores/test_committer_epochs.py::test_store_rule_14_zero_is_final",
         "stores/test_garbage.py::test_store_rule_15_a_reader_that_appears_after_the_rows_were_read_is_seen",
         "stores/test_garbage.py::test_store_rule_10_an_upload_in_flight_is_never_an_orphan",
         "system/test_races.py::test_an_object_overwritten_during_a_slow_get_arrives_whole",
     ),
     "D13": covered(
         "ETags from time, inode and size collided: lost updates",
-        "stores/test_committer_operations.py::test_pitfall_d13_of_many_equal_replacements_one_wins",
+        "stores/test_committer_puts.py::test_pitfall_d13_of_many_equal_replacements_one_wins",
         "engine/test_library.py::test_d14_increments_by_compare_and_swap_lose_none",
     ),
     "D14": covered(
@@ -151,7 +151,7 @@ DATA: dict[str, Line] = {
         "stores/test_catalog_order.py::test_d15_a_list_that_is_led_back_is_damage_and_not_its_end",
         "stores/test_flipped_keys.py::test_d15_a_flipped_key_is_damage_or_hides_nothing_from_lists_and_look_ups",
         "stores/test_unreadable_stripe.py::test_every_page_that_cannot_be_read_is_restored_as_far_as_parity_covers_it",
-        "stores/test_blobs_local.py::test_pitfall_d15_any_flip_or_loss_in_a_sidecar_is_damage_and_never_absence",
+        "stores/test_blobs_damage.py::test_pitfall_d15_any_flip_or_loss_in_a_sidecar_is_damage_and_never_absence",
         "format/test_sidecar.py::test_pitfall_d15_a_flip_of_any_byte_is_found",
     ),
     "D16": absent(
@@ -213,7 +213,7 @@ DATA: dict[str, Line] = {
         "s3/wire/test_operations.py::test_d24_a_repeated_complete_answers_the_same",
         "s3/wire/test_kept_alive.py::test_d24_blanks_come_while_it_works_and_the_connection_lives_on",
         "system/test_kept_alive.py::test_d24_a_complete_is_kept_alive_while_the_committer_hangs",
-        "stores/test_committer_operations.py::test_pitfall_d24_a_complete_is_answered_again_while_its_version_exists",
+        "stores/test_committer_uploads.py::test_pitfall_d24_a_complete_is_answered_again_while_its_version_exists",
     ),
 }
 
@@ -239,7 +239,7 @@ SECURITY: dict[str, Line] = {
         "s3/wire/test_keys_and_pages.py::test_s4_a_traversal_is_a_key_like_any_other",
         "s3/wire/test_keys_and_pages.py::test_s4_an_upload_id_is_never_a_path",
         "s3/wire/test_keys_and_pages.py::test_s4_a_bucket_name_outside_the_rules_is_refused",
-        "stores/test_blobs_local.py::test_evil_things_in_the_place_of_a_blob_are_damage",
+        "stores/test_blobs_damage.py::test_evil_things_in_the_place_of_a_blob_are_damage",
     ),
     "S5": covered(
         "copies and versions skipped the source's authorization; headers added to presigned URLs",
@@ -257,9 +257,9 @@ SECURITY: dict[str, Line] = {
     ),
     "S7": covered(
         "object lock bypassed; Deny ignored",
-        "stores/test_committer_operations.py::test_a_locked_version_is_not_removed_before_its_time",
-        "stores/test_committer_operations.py::test_retention_is_shortened_only_by_bypass_and_never_in_compliance",
-        "stores/test_committer_operations.py::test_store_rule_19_a_clock_that_jumped_opens_no_lock",
+        "stores/test_committer_locks.py::test_a_locked_version_is_not_removed_before_its_time",
+        "stores/test_committer_locks.py::test_retention_is_shortened_only_by_bypass_and_never_in_compliance",
+        "stores/test_committer_locks.py::test_store_rule_19_a_clock_that_jumped_opens_no_lock",
         "access/test_bucket_policy.py::test_s7_an_explicit_deny_beats_every_allow_in_any_order",
     ),
     "S8": absent(
@@ -379,7 +379,7 @@ EARLIER_PROJECTS: dict[str, Line] = {
         "stores/test_committer_chunks.py::"
         "test_pitfall_p8_two_equal_bodies_share_chunks_and_the_death_of_one_leaves_the_other",
         "stores/test_check_chunks.py::test_pitfall_p8_a_wrong_count_is_named_and_set_to_what_pins_the_chunk",
-        "stores/test_committer_operations.py::test_store_rule_14_zero_is_final",
+        "stores/test_committer_epochs.py::test_store_rule_14_zero_is_final",
     ),
     "P9": absent(
         "an audit chain that could be broken unseen",

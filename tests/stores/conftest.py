@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from rs3d.stores.layout import make_directories
+from rs3d.types.identifiers import BucketId
 from tests.stores.committed import CommittedStore
 
 
@@ -15,3 +17,15 @@ def store(tmp_path: Path) -> Iterator[CommittedStore]:
     made = CommittedStore(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def bucket(store: CommittedStore) -> BucketId:
+    return store.bucket()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The folders of a store without a catalog."""
+    make_directories(str(tmp_path / "store"))
+    return tmp_path / "store"
