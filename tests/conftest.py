@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+"""Some containers set it. Without bytecode each process of each daemon compiles rs3d anew: half of its start."""
+
 PROGRAMS = {
     "mkfs.ext4": "e2fsprogs",
     "openssl": "openssl",

@@ -15,14 +15,16 @@ import stat
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from rs3d.engine import StorageEngine
 from rs3d.engine.requests import KeyRequest, UserRequest
 from rs3d.errors import ConfigurationError
 from rs3d.stores.interfaces import Catalog, Committer
 from rs3d.types.identities import User, UserRole
 from rs3d.types.operations import PutSetting
+
+if TYPE_CHECKING:
+    from rs3d.engine import StorageEngine
 
 ACCESS_VARIABLE: Final = "RS3D_ROOT_ACCESS_KEY"
 SECRET_VARIABLE: Final = "RS3D_ROOT_SECRET_KEY"

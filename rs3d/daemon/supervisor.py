@@ -52,7 +52,7 @@ from rs3d.daemon.reloadround import ReloadRound
 from rs3d.errors import ConfigurationError, ProtocolMismatch, RetryLater, Rs3dError, WireValue, from_wire
 from rs3d.http.balance import SLOTS, clear_slot, make_board
 from rs3d.services.healthcodes import HealthCode, command_for
-from rs3d.stores.committerlocal import channel_pair
+from rs3d.stores.committerchannel import channel_pair
 from rs3d.stores.horizon import clear_horizon_page, make_horizon_page
 from rs3d.telemetry.logs import fields
 

@@ -57,7 +57,26 @@ May import ranks 0 to 6. Where the truth is written: the S3 API reference for be
 bytes.
 """
 
-from rs3d.engine.configuration import EngineConfig, EngineDeps
-from rs3d.engine.engine import StorageEngine
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rs3d.engine.configuration import EngineConfig, EngineDeps
+    from rs3d.engine.engine import StorageEngine
+
+
+def __getattr__(name: str) -> object:
+    # The engine is imported when it is first asked for: the supervisor and the committer only read its configuration.
+    if name == "StorageEngine":
+        from rs3d.engine.engine import StorageEngine
+
+        return StorageEngine
+    if name in ("EngineConfig", "EngineDeps"):
+        from rs3d.engine import configuration
+
+        return getattr(configuration, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = ["EngineConfig", "EngineDeps", "StorageEngine"]

@@ -16,14 +16,13 @@ from rs3d.clock import Clock
 from rs3d.errors import StoreReadOnly
 from rs3d.stores.catalog import LocalCatalog
 from rs3d.stores.commitclient import CommitClient
+from rs3d.stores.committerchannel import channel_pair
 from rs3d.stores.committeropen import LOG_DIRECTORY, CommitterSettings, OpenedCommitter, open_committer
 from rs3d.stores.committerservice import CommitterService
 from rs3d.stores.files import SYSTEM_FILES, Files
 from rs3d.stores.logreader import LogReader
 
 log = logging.getLogger(__name__)
-
-SOCKET_BUFFER_BYTES = 4 << 20
 
 
 @dataclass(slots=True)
@@ -34,15 +33,6 @@ class LocalStore:
     committer: CommitClient
     opened: OpenedCommitter
     service: CommitterService
-
-
-def channel_pair() -> tuple[socket.socket, socket.socket]:
-    """A SEQPACKET pair for one worker: (its end, the committer's end), with buffers for what may be outstanding."""
-    worker, committer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for end in (worker, committer):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
-    return worker, committer
 
 
 @asynccontextmanager

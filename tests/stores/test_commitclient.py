@@ -19,7 +19,8 @@ import trio.testing
 from rs3d import errors
 from rs3d.stores import messages
 from rs3d.stores.commitclient import CommitClient
-from rs3d.stores.committerlocal import LocalStore, channel_pair, open_local
+from rs3d.stores.committerchannel import channel_pair
+from rs3d.stores.committerlocal import LocalStore, open_local
 from rs3d.stores.committeropen import CommitterSettings, open_committer
 from rs3d.stores.committerservice import CommitterService
 from rs3d.stores.outcomes import outcome_of_compaction, put_outcome

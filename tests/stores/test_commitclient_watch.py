@@ -13,7 +13,7 @@ import trio.testing
 from rs3d import errors
 from rs3d.stores import messages
 from rs3d.stores.commitclient import CommitClient
-from rs3d.stores.committerlocal import channel_pair
+from rs3d.stores.committerchannel import channel_pair
 from rs3d.stores.outcomes import outcome_of_compaction
 from rs3d.types import operations as ops
 from rs3d.types.identifiers import Epoch
