@@ -20,6 +20,7 @@ import time
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import quote
 from xml.sax.saxutils import unescape
 
@@ -37,12 +38,14 @@ PART_BYTES = (5 * MIB, 5 * MIB, 6 * MIB)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server under test."""
+    """A server under test. `files`: the folder in which it keeps each object as a file BUCKET/KEY and nothing else,
+    where it is such a one and takes long to be filled by requests."""
 
     name: str
     host: str
     port: int
     identity: SigningIdentity
+    files: Path | None = None
 
     @property
     def endpoint(self) -> tuple[str, int]:
@@ -336,6 +339,12 @@ def populate(target: Target, jobs: Collection[Job], listed: int) -> None:
 def populate_list(target: Target, count: int) -> None:
     """The bucket that LIST walks: `count` empty objects."""
     fetch(target.endpoint, target.prepare("PUT", f"/{BUCKET}list"))
+    if target.files is not None:
+        folder = target.files / f"{BUCKET}list" / "k"
+        folder.mkdir()
+        for i in range(count):
+            (folder / f"{i:07}").touch()
+        return
     fetch(target.endpoint, target.prepare("PUT", f"/{BUCKET}list/k/{0:07}"))  # alone: see `_make_prefix`
     puts = (target.prepare("PUT", f"/{BUCKET}list/k/{i:07}") for i in range(1, count))
     run(target.endpoint, puts, connections=16, seconds=3_600, most=count)

@@ -97,7 +97,7 @@ class _Connection:
         "started",
     )
 
-    def __init__(self, endpoint: tuple[str, int], buffer: memoryview) -> None:
+    def __init__(self, endpoint: tuple[str, int], buffer: bytearray) -> None:
         self.endpoint = endpoint
         self.buffer = buffer
         self.sock = self._connect()
@@ -192,21 +192,35 @@ class _Connection:
                 raise _ClosedBeforeAnswer
             if count == 0:
                 raise WrongAnswer(f"the server closed the connection inside an answer to {_named(prepared)}")
-            piece = self.buffer[:count]
+            begin = 0
             if self.body_left < 0:
-                self.head += piece
-                end = self.head.find(b"\r\n\r\n")
-                if end < 0:
+                begin = self._take_head(prepared, count)
+                if self.body_left < 0:
                     continue
-                self._read_head(prepared, end)
-                piece = memoryview(self.head)[end + 4 :]
-            self._take(prepared, piece)
+            if begin < count or self.chunks is not None:
+                self._take(prepared, memoryview(self.buffer)[begin:count])
             if self.body_left == 0:
                 self._finish(prepared)
                 return True
 
-    def _read_head(self, prepared: Prepared, end: int) -> None:
-        lowered = self.head[:end].lower()
+    def _take_head(self, prepared: Prepared, count: int) -> int:
+        """Take the head, or what there is of it, from `count` bytes received; where the body begins in them. What
+        follows a head that is complete (up to a whole buffer of a body) is not copied."""
+        before = len(self.head)
+        if before == 0:
+            end = self.buffer.find(b"\r\n\r\n", 0, count)
+            self.head = bytes(memoryview(self.buffer)[: count if end < 0 else end + 4])
+        else:
+            self.head += memoryview(self.buffer)[:count]
+            end = self.head.find(b"\r\n\r\n")
+            self.head = self.head if end < 0 else self.head[: end + 4]
+        if end < 0:
+            return count
+        self._read_head(prepared)
+        return len(self.head) - before
+
+    def _read_head(self, prepared: Prepared) -> None:
+        lowered = self.head[:-4].lower()
         status = int(lowered[9:12])
         if status != prepared.status:
             raise WrongAnswer(f"{_named(prepared)}: {self.head[:400]!r}")
@@ -275,7 +289,7 @@ def run(
     Raises:
         WrongAnswer: or no answer for `patience_s`.
     """
-    shared = memoryview(bytearray(1 << 20))
+    shared = bytearray(1 << 20)
     links: list[_Connection] = []
     with select.epoll() as poll:
         try:
