@@ -45,6 +45,7 @@ cdef extern from "receive_impl.h" nogil:
         int socket_fd, stop_fd
         int64_t patience_ns, waited_ns
         const int *stop
+    void rs3d_receive_stop(int *stop)
 
 cdef extern from "blobarrivals_impl.h" nogil:
     enum:
@@ -210,7 +211,7 @@ cdef class Arrival:
 
     def stop(self):
         if not self.stopped:
-            self.stopped = True
+            rs3d_receive_stop(&self.stopped)
             os.eventfd_write(self.it.source.stop_fd, 1)
 
     def let_go(self):

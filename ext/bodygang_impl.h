@@ -21,7 +21,7 @@ typedef struct rs3d_piece {
 } rs3d_piece;
 
 typedef struct {
-    pthread_mutex_t lock; /* over all that follows, and over `ended` of the pieces */
+    pthread_mutex_t lock; /* over all that follows, and `ended` of pieces is set under it */
     pthread_cond_t round_ended;
     rs3d_piece *first, **end; /* announced, in order */
     int hashing;              /* threads that are at rounds */
@@ -90,6 +90,12 @@ static inline void rs3d_gang_announce(rs3d_gang *g, rs3d_piece *piece)
     pthread_mutex_unlock(&g->lock);
 }
 
+/* Whether a round with it has ended; without the lock. */
+static inline int rs3d_gang_has_hashed(const rs3d_piece *piece)
+{
+    return __atomic_load_n(&piece->ended, __ATOMIC_ACQUIRE);
+}
+
 /* One round of what has been announced, with the lock held, and given up meanwhile. */
 static inline void rs3d_gang_round(rs3d_gang *g, int variant, int crc_variant)
 {
@@ -110,7 +116,7 @@ static inline void rs3d_gang_round(rs3d_gang *g, int variant, int crc_variant)
     rs3d_body_update_many(variant, crc_variant, jobs, count, scratch);
     pthread_mutex_lock(&g->lock);
     for (size_t i = 0; i < count; i++)
-        taken[i]->ended = 1;
+        __atomic_store_n(&taken[i]->ended, 1, __ATOMIC_RELEASE);
     g->hashing--;
     g->rounds++;
     g->pieces += count;

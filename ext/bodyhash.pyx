@@ -65,13 +65,13 @@ cdef extern from "bodygang_impl.h" nogil:
         uint64_t rounds, pieces
     ctypedef struct rs3d_piece:
         rs3d_body_job job
-        int ended
     int rs3d_gang_open(rs3d_gang *g)
     void rs3d_gang_close(rs3d_gang *g)
     int rs3d_gang_is_idle(rs3d_gang *g)
     void rs3d_gang_pause(rs3d_gang *g)
     void rs3d_gang_resume(rs3d_gang *g)
     void rs3d_gang_announce(rs3d_gang *g, rs3d_piece *piece)
+    int rs3d_gang_has_hashed(const rs3d_piece *piece)
     void rs3d_gang_hash(rs3d_gang *g, rs3d_piece *piece, int variant, int crc_variant)
 
 cdef extern from "receive_impl.h" nogil:
@@ -372,7 +372,7 @@ cdef class Piece:
 
     @property
     def ended(self):
-        return self.stream is None or bool(self.piece.ended)
+        return self.stream is None or bool(rs3d_gang_has_hashed(&self.piece))
 
     def __dealloc__(self):
         if self.stream is not None:

@@ -21,6 +21,7 @@ cdef extern from "receive_impl.h" nogil:
         int64_t length, patience_ns, received, waited_ns
         const int *stop
     int rs3d_receive(rs3d_receiving *)
+    void rs3d_receive_stop(int *stop)
 
 
 class Ending(enum.Enum):
@@ -53,7 +54,7 @@ cdef class BodyReceiver:
 
     def stop(self):
         if not self.stopped:
-            self.stopped = True
+            rs3d_receive_stop(&self.stopped)
             os.eventfd_write(self.stop_fd, 1)
 
     def rearm(self):

@@ -25,6 +25,12 @@ struct rs3d_receiving {
     const int *stop;     /* set by another thread, before it makes stop_fd readable */
 };
 
+/* Another thread's word that it is to end: the flag that `stop` points at. It makes stop_fd readable afterwards. */
+static inline void rs3d_receive_stop(int *stop)
+{
+    __atomic_store_n(stop, 1, __ATOMIC_RELEASE);
+}
+
 static inline int rs3d_receive(struct rs3d_receiving *it)
 {
     while (it->received < it->length) {
