@@ -55,6 +55,7 @@ cdef extern from "blobarrivals_impl.h" nogil:
     cdef struct rs3d_arrival:
         rs3d_receiving source "from"
         char *data
+        const char *given
         int64_t length, filled
         int top
         const char *segment_name
@@ -137,6 +138,7 @@ cdef class Arrival:
     cdef bint aimed
     cdef bytes segment_name
     cdef Py_buffer view     # held while it is busy
+    cdef bytes given        # the body, where it lies elsewhere
     cdef public object owner
 
     def __cinit__(self):
@@ -159,11 +161,20 @@ cdef class Arrival:
             free(self.it)
 
     def aim(self, int socket_fd, buffer, int64_t length, int64_t filled, int64_t patience_ns):
+        if patience_ns < 0:
+            raise ValueError(f"{patience_ns} ns: not a time to wait")
+        self.hold(buffer, length, filled)
+        self.given, self.it.given = None, NULL
+        self.it.source.socket_fd, self.it.source.patience_ns = socket_fd, patience_ns
+
+    def give(self, bytes body not None, buffer):
+        self.hold(buffer, len(body), 0)
+        self.given, self.it.given = body, <const char *>body
+
+    cdef int hold(self, buffer, int64_t length, int64_t filled) except -1:
         cdef Py_buffer view
         if self.busy:
             raise RuntimeError("an arrival is under way")
-        if patience_ns < 0:
-            raise ValueError(f"{patience_ns} ns: not a time to wait")
         if not 0 < length <= RS3D_LEAF_BYTES or not 0 <= filled <= length:
             raise ValueError(f"{filled} of {length} bytes: no body of one leaf")
         open_writable(buffer, &view)
@@ -175,7 +186,7 @@ cdef class Arrival:
         self.aimed = True
         self.it.data = <char *>view.buf
         self.it.length, self.it.filled = length, filled
-        self.it.source.socket_fd, self.it.source.patience_ns = socket_fd, patience_ns
+        return 0
 
     def place(self, int top, str segment_name not None, uint64_t segment, uint32_t number, size_t align_bytes):
         cdef bytes name = segment_name.encode("ascii")
@@ -218,6 +229,7 @@ cdef class Arrival:
         if self.busy:
             raise RuntimeError("an arrival is under way")
         self.aimed = False
+        self.given, self.it.given = None, NULL
         PyBuffer_Release(&self.view)
 
     @property

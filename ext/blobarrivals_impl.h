@@ -16,7 +16,10 @@
 #include "leafsidecar_impl.h"
 #include "receive_impl.h"
 
-enum { RS3D_ARRIVAL_BODY_BYTES = 2048 /* of a sidecar's msgpack at most */ };
+enum {
+    RS3D_ARRIVAL_BODY_BYTES = 2048, /* of a sidecar's msgpack at most */
+    RS3D_ARRIVAL_SIDECAR_BYTES = RS3D_SIDECAR_HEAD_BYTES + RS3D_ARRIVAL_BODY_BYTES + RS3D_LEAF_TABLES_BYTES
+};
 
 /* What became of an arrival. Unless it is stored, none of its files is left, as far as that could be done. */
 enum {
@@ -30,6 +33,7 @@ struct rs3d_arrival {
     /* What is to be done; whoever starts it owns all memory, and touches none of it until it has ended. */
     struct rs3d_receiving from; /* `data` and `length` are set below */
     char *data;
+    const char *given;          /* all of the body, in memory that nobody changes; NULL: `data` has its first bytes */
     int64_t length, filled;     /* bytes of the body; and those that are in `data` already */
     int top;                    /* see rs3d_begin_blob */
     const char *segment_name;
@@ -67,6 +71,12 @@ typedef struct {
     int coming;             /* arrivals that are being received; under that lock, too */
 } rs3d_arrivals;
 
+/* Whether no byte of the data is in the page cache. */
+static inline int rs3d_is_past_cache(const struct rs3d_arrival *it)
+{
+    return it->align && (size_t)it->length % it->align == 0;
+}
+
 /* Nothing of the blob is left: what was opened is closed, what was made unlinked. */
 static inline void rs3d_unmake_blob(int directory, int file, const char *data_name, const char *meta_name)
 {
@@ -79,12 +89,39 @@ static inline void rs3d_unmake_blob(int directory, int file, const char *data_na
         close(directory);
 }
 
-/* Digests and sidecar of a body that was hashed, then its end. 0, or -1 with errno. */
-static inline int rs3d_end_arrival(const rs3d_arrivals *pool, struct rs3d_arrival *it, int directory, int file,
-                                   const char *meta_name)
+/* Both files and their names to stable storage, with as many zeros in the sidecar as it will have bytes: what is left
+ * to be synced then is bytes written over bytes, which says nothing new to the file system. 0 and the sidecar's
+ * descriptor, or -1 with errno. */
+static inline int rs3d_sync_ahead(const struct rs3d_arrival *it, int directory, int file, const char *meta_name,
+                                  int *meta)
 {
-    unsigned char sidecar[RS3D_SIDECAR_HEAD_BYTES + RS3D_ARRIVAL_BODY_BYTES + RS3D_LEAF_TABLES_BYTES];
-    const int is_clean = it->align && (size_t)it->length % it->align == 0; /* past the page cache, all of it */
+    static const char zeros[RS3D_ARRIVAL_SIDECAR_BYTES];
+    const size_t bytes = rs3d_leaf_sidecar_bytes((uint64_t)it->length, it->sidecar_body_bytes);
+
+    *meta = rs3d_create_new(directory, meta_name);
+    if (*meta < 0)
+        return -1;
+    if (rs3d_write_all(*meta, zeros, bytes, 0) != 0)
+        return -1;
+    return rs3d_write_out_and_sync(file, rs3d_is_past_cache(it) ? -1 : 0, *meta, directory);
+}
+
+/* The end of a blob that was synced ahead: as rs3d_finish_blob, but for `meta`, which stays open. */
+static inline int rs3d_finish_ahead(int file, int meta, int directory, const unsigned char *sidecar, size_t bytes)
+{
+    if (rs3d_write_all(meta, (const char *)sidecar, bytes, 0) != 0 || fdatasync(meta) != 0)
+        return -1;
+    close(file);
+    close(directory);
+    return 0;
+}
+
+/* Digests and sidecar of a body that was hashed, then its end. `meta` is that of rs3d_sync_ahead, or -1. 0, or -1 with
+ * errno. */
+static inline int rs3d_end_arrival(const rs3d_arrivals *pool, struct rs3d_arrival *it, int directory, int file,
+                                   int meta, const char *meta_name)
+{
+    unsigned char sidecar[RS3D_ARRIVAL_SIDECAR_BYTES];
     size_t bytes;
 
     if (it->body.bytes % RS3D_BLOCK_BYTES) {
@@ -100,7 +137,10 @@ static inline int rs3d_end_arrival(const rs3d_arrivals *pool, struct rs3d_arriva
     }
     bytes = rs3d_leaf_sidecar(sidecar, pool->crc_variant, it->segment, it->number, (uint64_t)it->length,
                               it->sidecar_body, it->sidecar_body_bytes, it->blocks, it->sha256);
-    return rs3d_finish_blob(file, -1, is_clean ? -1 : 0, directory, meta_name, (const char *)sidecar, bytes);
+    if (meta >= 0)
+        return rs3d_finish_ahead(file, meta, directory, sidecar, bytes);
+    return rs3d_finish_blob(file, -1, rs3d_is_past_cache(it) ? -1 : 0, directory, meta_name, (const char *)sidecar,
+                            bytes);
 }
 
 static inline void rs3d_hashed(rs3d_arrivals *pool, struct rs3d_arrival *it)
@@ -168,32 +208,55 @@ static inline void rs3d_await_company(rs3d_arrivals *pool, const rs3d_piece *pie
     pthread_mutex_unlock(&pool->gang.lock);
 }
 
-/* Receive, write, hash, sync: all of it. */
-static inline void rs3d_arrive(rs3d_arrivals *pool, struct rs3d_arrival *it)
+/* Receive it, unless it is all there, and announce `piece` of it: 0, or -1 where it did not come whole. Then
+ * *is_alone says whether nobody else is under way. */
+static inline int rs3d_bring(rs3d_arrivals *pool, struct rs3d_arrival *it, rs3d_piece *piece, int *is_alone)
 {
-    rs3d_piece piece = {.job = {&it->body, (const unsigned char *)it->data, (size_t)it->length}};
-    char data_name[16], meta_name[16];
-    int directory, file, answer;
-
+    it->state = RS3D_ARRIVAL_CUT;
+    if (it->given) {
+        rs3d_start_body(it);
+        *is_alone = rs3d_count_coming(pool, 0, piece);
+        return 0;
+    }
     it->from.data = it->data + it->filled;
     it->from.length = it->length - it->filled;
     it->from.received = it->from.waited_ns = 0;
-    it->error = 0;
-    it->state = RS3D_ARRIVAL_CUT;
     rs3d_count_coming(pool, 1, NULL);
     it->ending = rs3d_receive(&it->from);
     it->filled += it->from.received;
     if (it->ending != RS3D_RECEIVE_DONE) {
         rs3d_count_coming(pool, -1, NULL);
+        return -1;
+    }
+    rs3d_start_body(it);
+    *is_alone = rs3d_count_coming(pool, -1, piece);
+    return 0;
+}
+
+/* Bring, write, hash, sync: all of it. */
+static inline void rs3d_arrive(rs3d_arrivals *pool, struct rs3d_arrival *it)
+{
+    rs3d_piece piece = {
+        .job = {&it->body, (const unsigned char *)(it->given ? it->given : it->data), (size_t)it->length}};
+    char data_name[16], meta_name[16];
+    int directory, file, meta = -1, is_alone, answer;
+
+    it->error = 0;
+    if (rs3d_bring(pool, it, &piece, &is_alone) != 0)
         return;
+    if (is_alone)
+        rs3d_ask_for_help(pool);
+    if (it->given) {
+        memcpy(it->data, it->given, (size_t)it->length);
+        it->filled = it->length;
     }
     snprintf(data_name, sizeof data_name, "%08x.data", it->number);
     snprintf(meta_name, sizeof meta_name, "%08x.meta", it->number);
-    rs3d_start_body(it);
-    if (rs3d_count_coming(pool, -1, &piece))
-        rs3d_ask_for_help(pool);
     answer = rs3d_begin_blob(it->top, it->segment_name, data_name, it->data, (size_t)it->length, it->align, &directory,
                              &file);
+    /* Where the disk has taken longer than the hashes, one sync more is nothing but longer. */
+    if (answer == 0 && is_alone && !rs3d_gang_has_ended(&pool->gang, &piece))
+        answer = rs3d_sync_ahead(it, directory, file, meta_name, &meta);
     it->error = answer != 0 ? errno : 0;
     rs3d_await_company(pool, &piece);
     rs3d_gang_hash(&pool->gang, &piece, pool->variant, pool->crc_variant);
@@ -202,11 +265,13 @@ static inline void rs3d_arrive(rs3d_arrivals *pool, struct rs3d_arrival *it)
         rs3d_hashed(pool, it);
         if (it->is_declared && memcmp(it->declared, it->sha256, sizeof it->sha256) != 0)
             it->state = RS3D_ARRIVAL_OTHER;
-        else if (rs3d_end_arrival(pool, it, directory, file, meta_name) == 0)
+        else if (rs3d_end_arrival(pool, it, directory, file, meta, meta_name) == 0)
             it->state = RS3D_ARRIVAL_STORED;
         else
             it->error = errno;
     }
+    if (meta >= 0)
+        close(meta);
     if (it->state != RS3D_ARRIVAL_STORED)
         rs3d_unmake_blob(directory, file, data_name, meta_name);
 }

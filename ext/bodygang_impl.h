@@ -61,6 +61,17 @@ static inline int rs3d_gang_is_idle(rs3d_gang *g)
     return answer;
 }
 
+/* Whether `piece`, which was announced, has been hashed. */
+static inline int rs3d_gang_has_ended(rs3d_gang *g, const rs3d_piece *piece)
+{
+    int answer;
+
+    pthread_mutex_lock(&g->lock);
+    answer = piece->ended;
+    pthread_mutex_unlock(&g->lock);
+    return answer;
+}
+
 /* As if all rounds that may be were under way, after those that are: none begins until rs3d_gang_resume. */
 static inline void rs3d_gang_pause(rs3d_gang *g)
 {

@@ -55,6 +55,14 @@ static inline unsigned char *rs3d_put_page(unsigned char *to, int crc_variant, u
     return rs3d_put_big(to + bytes, crc, 4);
 }
 
+/* How long the sidecar of `length` bytes is, 1 to RS3D_LEAF_BYTES of them. */
+static inline size_t rs3d_leaf_sidecar_bytes(uint64_t length, size_t body_bytes)
+{
+    size_t block_rows = (size_t)((length + RS3D_BLOCK_BYTES - 1) / RS3D_BLOCK_BYTES);
+
+    return RS3D_SIDECAR_HEAD_BYTES + body_bytes + 4 * block_rows + 4 + 32 + 4;
+}
+
 /* The sidecar to `out`, which has room for head, body and tables. `blocks` are the rows of `length` bytes, 1 to
  * RS3D_LEAF_BYTES of them. Returns how long it is. */
 static inline size_t rs3d_leaf_sidecar(unsigned char *out, int crc_variant, uint64_t segment, uint32_t number,

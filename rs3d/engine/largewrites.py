@@ -236,8 +236,8 @@ class _ArrivingByKernel(_Arriving):
 
     __slots__ = ("_tokens",)
 
-    def begin(self, tokens: Tokens, arrival: Arrival, place: BlobPlace) -> None:
-        """Begin it with an `arrival` that is free."""
+    def begin(self, tokens: Tokens, arrival: Arrival, place: BlobPlace, given: bytes | None) -> None:
+        """Begin it with an `arrival` that is free; `given` is the body where it is all there, and not in the buffer."""
         runtime, source, blob, length = self._runtime, self._source, self._blob, self._length
         self._tokens = tokens
         has_md5 = self._plan.etag is not EtagAlgorithm.SHA256
@@ -252,7 +252,10 @@ class _ArrivingByKernel(_Arriving):
         )
         top, segment_name, align_bytes = place
         arrival.owner = self
-        arrival.aim(source.lend(arrival.stop), self._buffer, length, self.filled, source.patience_ns)
+        if given is None:
+            arrival.aim(source.lend(arrival.stop), self._buffer, length, self.filled, source.patience_ns)
+        else:
+            arrival.give(given, self._buffer)
         arrival.place(top, segment_name, blob.segment, blob.number, align_bytes)
         arrival.describe(body, root_at, md5_at if has_md5 else None, self._payload_sha256)
         runtime.blob_arrivals.begin(arrival)
@@ -335,7 +338,7 @@ class LargeWrites:
             plan, length: that `takes`.
             key, content_type: ASCII; no content type where none was given.
             payload_sha256: what it has to be, if that was declared.
-            first: what has come of the body; not needed any more when this returns.
+            first: what has come of the body; not needed any more when this returns, unless it is all, in `bytes`.
             source: of the rest.
 
         Returns:
@@ -362,11 +365,14 @@ class LargeWrites:
         if runtime.arrivals.is_full if place is None else arrival is None:
             buffers.take_back(buffer)
             return False
-        filled = len(first)
-        buffer[:filled] = first
+        filled, given = len(first), None
+        if arrival is not None and filled == length and type(first.obj) is bytes and len(first.obj) == length:
+            given = first.obj  # nobody changes it
+        else:
+            buffer[:filled] = first
         told = (bucket, plan, key, content_type, payload_sha256, length, blob, buffer, filled, source, done)
         if arrival is not None and place is not None:
-            _ArrivingByKernel(runtime, *told).begin(self._tokens, arrival, place)
+            _ArrivingByKernel(runtime, *told).begin(self._tokens, arrival, place, given)
         else:
             _Arriving(runtime, *told).start()
         return True

@@ -59,6 +59,14 @@ class Arrival:
             ValueError: they do not fit each other.
         """
 
+    def give(self, body: bytes, buffer: WriteableBuffer) -> None:
+        """Say that the body is all there, and held until `let_go`: it is hashed where it lies, and moved to `buffer`
+        (as of `aim`) by the thread, for its file.
+
+        Raises:
+            ValueError: they do not fit each other.
+        """
+
     def place(self, top: int, segment_name: str, segment: int, number: int, align_bytes: int) -> None:
         """Say where it goes: the segment's directory beneath the descriptor `top`, which stays open, the blob's id, and
         `align_bytes` as of `blobfiles.begin`.

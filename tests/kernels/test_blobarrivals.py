@@ -9,6 +9,7 @@ import hashlib
 import os
 import select
 import socket
+import sys
 import termios
 import threading
 import time
@@ -172,6 +173,36 @@ def test_a_body_that_is_there_already_needs_no_socket(place: Place, pool: Arriva
     data = noise(50_000)
     assert store(place, pool, Sender(place, 1, data, len(data)), len(data)) is State.STORED
     assert place.of("kernel", 1)[file_name(BlobId(SEGMENT, 1), BlobFile.DATA)] == data
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_body_that_is_given_is_hashed_where_it_lies(place: Place, pool: Arrivals, size: int) -> None:
+    data = noise(size)
+    sender = Sender(place, 1, data)
+    for _ in range(2):  # with another before it, of which nothing is left
+        sender.arrival.give(data, sender.buffer)
+        assert store(place, pool, sender, size) is State.STORED
+        place.write(1, data)
+        assert place.of("kernel", 1) == place.of("writer", 1)
+        assert sender.arrival.filled_bytes == size and sender.buffer[:size] == data
+        for name in ("kernel", "writer"):
+            for file in place.of(name, 1):
+                (place.root / name / BLOBS / segment_name(SEGMENT) / file).unlink()
+    held = sys.getrefcount(data)
+    sender.arrival.let_go()
+    assert sys.getrefcount(data) == held - 1
+
+
+def test_what_cannot_be_given_is_refused(place: Place, pool: Arrivals) -> None:
+    sender = Sender(place, 1, noise(1000))
+    for length, room in ((0, 1), (LEAF_BYTES + 1, LEAF_BYTES + 1), (2, 1)):
+        with pytest.raises(ValueError, match=r"no body of one leaf|do not fit"):
+            sender.arrival.give(bytes(length), bytearray(room))
+    pool.start(sender.arrival)
+    with pytest.raises(RuntimeError, match="under way"):
+        sender.arrival.give(b"ab", bytearray(2))
+    sender.send(0)
+    wait(pool)
 
 
 def test_many_at_once_are_hashed_together_and_each_is_itself(place: Place, pool: Arrivals) -> None:

@@ -155,11 +155,16 @@ def test_syncs_out_of_order_and_too_late_are_found_out() -> None:
         f"8 fdatasync({sidecar}) = 0",
         f"8 fdatasync({log}) = -1 EIO (Input/output error)",
         answer,
+        f"8 fdatasync({sidecar}) = 0",
+        f'8 pwrite64({sidecar}, "rs3dblob"..., 300, 0) = 300',
+        f"8 fdatasync({log}) = 0",
+        answer,
     ]
     steps = steps_of(lines)
-    wrong = judge([(str(number), (Sync.SIDECAR, Sync.LOG)) for number in range(3)], steps)
+    wrong = judge([(str(number), (Sync.SIDECAR, Sync.LOG)) for number in range(4)], steps)
     assert wrong == {
         "0": "log was synced before sidecar: log → sidecar",
         "1": "answered 200 without a sync of log: sidecar",
         "2": "log was synced before sidecar: log → sidecar",
+        "3": "answered 200 without a sync of sidecar: log",
     }

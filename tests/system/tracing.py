@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ STRACE = (
     "--seccomp-bpf",
     "--decode-fds=path,socket",
     "--string-limit=16",
-    "--trace=fsync,fdatasync,msync,syncfs,sendto,sendmsg,write,writev",
+    "--trace=fsync,fdatasync,msync,syncfs,sendto,sendmsg,write,writev,pwrite64",
 )
 """Without `--output`, which the caller adds."""
 
@@ -45,7 +44,8 @@ _SYNCS = ("fsync", "fdatasync")
 
 @dataclass(frozen=True)
 class Step:
-    """What happened before one answer: the syncs that had *ended* when its sending *began*, in the order they ended."""
+    """What happened before one answer: the syncs that had *ended* when its sending *began*, in the order they ended; of
+    a blob's files those that no write came after."""
 
     status: int
     syncs: tuple[Sync, ...]
@@ -77,6 +77,11 @@ def steps_of(lines: Iterable[str]) -> list[Step]:
                 pending[call["pid"]] = path
             elif call["rest"].endswith("= 0"):
                 _note(path, ended)
+        elif call["name"] == "pwrite64":
+            written = _PATH.match(call["rest"])
+            kind = kind_of(written["path"]) if written is not None else None
+            if kind in (Sync.DATA, Sync.SIDECAR):
+                ended[:] = [earlier for earlier in ended if earlier is not kind]
         else:
             answer = _ANSWER.match(call["rest"])
             if answer is not None and answer["status"] != "100":
@@ -97,8 +102,8 @@ def read_steps(record: Path) -> list[Step]:
 
 SMALL = (Sync.LOG,)
 """A change of state alone, a small body included: it travels in the log record, which the catalog is made from."""
-LARGE = (Sync.SIDECAR, Sync.DATA, Sync.DIRECTORY, Sync.LOG)
-"""A body in a file of its own, written past the page cache: the order that measured cheapest (`stores.blobwriter`)."""
+LARGE = (Sync.DATA, Sync.SIDECAR, Sync.DIRECTORY, Sync.LOG)
+"""A body in a file of its own. A sidecar may be synced before it has its contents, too: that sync does not count."""
 
 
 def _without_commits_before(syncs: Sequence[Sync]) -> list[Sync]:
@@ -110,8 +115,9 @@ def _without_commits_before(syncs: Sequence[Sync]) -> list[Sync]:
 
 
 def check_order(step: Step, wanted: Sequence[Sync]) -> None:
-    """Each of `wanted` was synced before the answer, and the last sync of each before the first of the next. A service
-    may commit something of its own before it: a sync of the log that another one follows is set aside.
+    """Each of `wanted` was synced before the answer, and all of them before the last one, the log, which is the commit
+    point; among themselves in any order (FORMAT.md, write order: nothing refers to a blob's files before it). A service
+    may commit something of its own before: a sync of the log that another one follows is set aside.
 
     Raises:
         AssertionError: with what is missing, or out of order.
@@ -120,9 +126,12 @@ def check_order(step: Step, wanted: Sequence[Sync]) -> None:
     if missing:
         raise AssertionError(f"answered {step.status} without a sync of {', '.join(missing)}: {_shown(step)}")
     syncs = _without_commits_before(step.syncs)
-    for earlier, later in itertools.pairwise(wanted):
+    if not wanted:
+        return
+    *before, later = wanted
+    first = min(place for place, kind in enumerate(syncs) if kind is later)
+    for earlier in before:
         last = max(place for place, kind in enumerate(syncs) if kind is earlier)
-        first = min(place for place, kind in enumerate(syncs) if kind is later)
         if last > first:
             raise AssertionError(f"{later.value} was synced before {earlier.value}: {_shown(step)}")
 
