@@ -173,7 +173,7 @@ static inline int rs3d_count_coming(rs3d_arrivals *pool, int change, rs3d_piece 
         rs3d_gang_announce(&pool->gang, piece);
     pthread_mutex_lock(&pool->gang.lock);
     pool->coming += change;
-    if (change < 0)
+    if (change <= 0)
         pthread_cond_broadcast(&pool->company);
     is_alone = !pool->coming && !pool->gang.hashing && pool->gang.first == piece && piece && !piece->next;
     pthread_mutex_unlock(&pool->gang.lock);
