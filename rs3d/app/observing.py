@@ -13,6 +13,7 @@ from rs3d.app import metrics
 from rs3d.http.messages import Request, SendOutcome
 from rs3d.http.observer import Exchange
 from rs3d.http.shortcut import Taken
+from rs3d.kernels.smallwrites import SmallWrite
 from rs3d.telemetry import logs
 from rs3d.telemetry.logs import fields
 from rs3d.telemetry.metrics import DURATION_BOUNDS_S, Instrument
@@ -39,6 +40,8 @@ class RequestRecord:
 
 
 _BOUNDS_NS: Final = tuple(round(bound_s * 1e9) for bound_s in DURATION_BOUNDS_S)
+_PUT: Final = ("PutObject", 200)
+_DELETE: Final = ("DeleteObject", 204)
 _KNOWN_SERIES: Final = 1024
 """Remembered (operation, status) pairs; some 110 operations meet a handful of statuses each."""
 
@@ -114,6 +117,17 @@ class WorkerObserver:
         cells[histogram + self._sum_offset] += duration_ns // 1000
         cells[self._received] += taken.received_bytes
         cells[self._sent] += taken.body_bytes
+
+    def writes_taken(self, writes: list[SmallWrite], now_ns: int) -> None:
+        cells, known = self._cells, self._series
+        for write in writes:
+            label = _PUT if write.is_put else _DELETE
+            counter, histogram = known.get(label) or self._find_series(*label)
+            duration_ns = now_ns - write.started_ns
+            cells[counter] += 1
+            cells[histogram + bisect_left(_BOUNDS_NS, duration_ns)] += 1
+            cells[histogram + self._sum_offset] += duration_ns // 1000
+            cells[self._received] += write.body_bytes
 
     def shortcut_cut(self, taken: Taken, duration_ns: int) -> None:
         self._cut.add(1)

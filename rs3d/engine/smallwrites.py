@@ -19,9 +19,11 @@ from rs3d.engine.requests import NO_CHECKS, PutRequest
 from rs3d.engine.runtime import Runtime
 from rs3d.errors import Rs3dError
 from rs3d.format.rows import pack_owner
-from rs3d.kernels import bodyhash, merkle
+from rs3d.kernels import bodyhash, merkle, smallwrites
+from rs3d.kernels.smallwrites import SmallWrite
+from rs3d.stores.messages import SMALL_PUT, SMALL_REMOVAL
 from rs3d.stores.smallput import encode_small_put
-from rs3d.stores.smallremoval import OWNER_BYTES, encode_small_removal
+from rs3d.stores.smallremoval import OWNER_BYTES
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import TOKEN_BYTES
 from rs3d.types.operations import Outcome
@@ -138,14 +140,66 @@ class SmallWrites:
         )
         return root if committer.submit(operation, settle) else None
 
-    def delete(self, bucket: Bucket, key: bytes, settle: Callable[[Outcome | Rs3dError], None]) -> bool:
-        """Begin to delete the latest version of `key` (ASCII) as `delete_object` does; `settle` as for `put`. False
-        when nothing was begun: it would have had to wait, or `delete_object` alone can say it."""
-        runtime, owner = self._runtime, bucket.owner.encode("utf-8")
-        if len(key) > MOST_KEY_BYTES or len(owner) != OWNER_BYTES:
-            return False
-        operation = encode_small_removal(runtime.committer.next_id(), bucket.bucket_id, key, self._tokens.next(), owner)
-        return runtime.committer.submit(operation, settle)
+    def put_received(
+        self,
+        bucket: Bucket,
+        plan: BodyPlan,
+        owner: bytes,
+        key: bytes,
+        received: bytearray,
+        start: int,
+        stop: int,
+        content_type: bytes | None,
+        payload_sha256: bytes | None,
+        settle: Callable[[list[SmallWrite]], None],
+    ) -> SmallWrite | None:
+        """`put` of `received[start:stop]`.
+
+        Args:
+            owner: the bucket's, packed.
+            settle: see `SmallWrite.settle`.
+
+        Returns:
+            The write under way, or None.
+
+        Raises:
+            StoreFull: nothing was begun.
+        """
+        if len(key) > MOST_KEY_BYTES or (content_type is not None and not 0 < len(content_type) <= MOST_TYPE_BYTES):
+            return None
+        runtime, length = self._runtime, stop - start
+        space = runtime.deps.space
+        if space is not None:
+            space.require(length)
+        digests = bodyhash.whole(memoryview(received)[start:stop])
+        sha256 = digests[_SHA256]
+        if payload_sha256 is not None and sha256 != payload_sha256:
+            return None
+        write = smallwrites.put(
+            SMALL_PUT,
+            bucket.bucket_id,
+            key,
+            self._tokens.next(),
+            digests,
+            plan.etag is EtagAlgorithm.SHA256,
+            merkle.root(sha256, length),
+            owner,
+            content_type,
+            received,
+            start,
+            stop,
+            settle,
+        )
+        return write if runtime.committer.submit_write(write) else None
+
+    def delete(self, bucket: Bucket, key: bytes, settle: Callable[[list[SmallWrite]], None]) -> SmallWrite | None:
+        """Begin to delete the latest version of `key` (ASCII) as `delete_object` does; `settle` as for `put_received`.
+        None when nothing was begun: it would have had to wait, or `delete_object` alone can say it."""
+        owner = bucket.owner.encode("utf-8")
+        if len(key) > MOST_KEY_BYTES or len(owner) != OWNER_BYTES or not owner.isascii():
+            return None
+        write = smallwrites.delete(SMALL_REMOVAL, bucket.bucket_id, key, self._tokens.next(), owner, settle)
+        return write if self._runtime.committer.submit_write(write) else None
 
     def send(self) -> None:
         """Send what was begun since the last time; owed before other tasks run."""

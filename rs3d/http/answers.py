@@ -6,6 +6,7 @@ import logging
 
 from rs3d.http.messages import Buffer
 from rs3d.http.shortcut import Shortcut, Taken, Underway
+from rs3d.kernels.smallwrites import SmallWrite
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,13 @@ class Answer:
         """Whether the deadline bounds the pace of that file already."""
 
 
-def ask(shortcut: Shortcut, data: bytearray, count: int) -> Taken | Underway | None:
+def taken_of(write: SmallWrite) -> Taken:
+    """The answer to a small write, as any other."""
+    operation, status = ("PutObject", 200) if write.is_put else ("DeleteObject", 204)
+    return Taken([write.answer or b""], len(write.request), 0, operation, status, received_bytes=write.body_bytes)
+
+
+def ask(shortcut: Shortcut, data: bytearray, count: int) -> Taken | Underway | SmallWrite | None:
     """What the shortcut has to say to the request in the first `count` bytes."""
     try:
         return shortcut.answer(data, 0, count)

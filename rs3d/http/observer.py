@@ -8,6 +8,7 @@ from typing import Protocol
 
 from rs3d.http.messages import Request, SendOutcome
 from rs3d.http.shortcut import Taken
+from rs3d.kernels.smallwrites import SmallWrite
 
 
 @dataclass(slots=True)
@@ -57,6 +58,10 @@ class Observer(Protocol):
         """A request was answered by a shortcut, whole; none of the other calls was made for it."""
         ...
 
+    def writes_taken(self, writes: list[SmallWrite], now_ns: int) -> None:
+        """As `shortcut_taken`, for small writes that were answered at that moment of the boot clock."""
+        ...
+
     def shortcut_cut(self, taken: Taken, duration_ns: int) -> None:
         """The connection was lost before a shortcut's answer was sent whole."""
         ...
@@ -85,6 +90,9 @@ class SilentObserver:
         return
 
     def shortcut_taken(self, taken: Taken, duration_ns: int) -> None:
+        return
+
+    def writes_taken(self, writes: list[SmallWrite], now_ns: int) -> None:
         return
 
     def shortcut_cut(self, taken: Taken, duration_ns: int) -> None:

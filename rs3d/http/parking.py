@@ -24,7 +24,7 @@ import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, reschedule, wait_readable, wait_task_rescheduled
 
 from rs3d.clock import Clock
-from rs3d.http.answers import Answer, ask
+from rs3d.http.answers import Answer, ask, taken_of
 from rs3d.http.bodyreceiving import Receiver, Receivers
 from rs3d.http.buffers import ReceiveBuffer, ReceiveBufferPool
 from rs3d.http.deadlines import Deadline, Watchdog
@@ -34,6 +34,7 @@ from rs3d.http.observer import Observer
 from rs3d.http.shortcut import FindShortcut, Incoming, Shortcut, Taken, Underway
 from rs3d.http.transport import TransportInterrupted, rest_of
 from rs3d.kernels.parkedsockets import ParkedSockets
+from rs3d.kernels.smallwrites import SmallWrite, send_answers
 from rs3d.types.watching import Watch
 
 TURNS: Final = 32
@@ -68,6 +69,7 @@ class _Parked:
         "socket",
         "takes_shortcuts",
         "task",
+        "write",
     )
 
     def __init__(
@@ -83,6 +85,8 @@ class _Parked:
         """What the socket has not taken yet: until it has, no request of this connection is looked at."""
         self.request: ReceiveBuffer | None = None
         """A request whose answer is under way; neither is one behind it looked at."""
+        self.write: SmallWrite | None = None
+        """The same, where it is a small write."""
         self.receiver: Receiver | None = None
         """What a thread receives the request's body with: until the answer is made, the socket has to stay open."""
         self.is_cancelled = False
@@ -90,6 +94,11 @@ class _Parked:
         self.is_watched = True
         """Whether the epoll has it: not from when something arrives behind a request that is under way, nor while a
         thread receives."""
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether an answer to it is on its way."""
+        return self.answer is not None or self.request is not None or self.write is not None
 
 
 class Parking:
@@ -175,7 +184,7 @@ class Parking:
     def is_answering(self, fd: int) -> bool:
         """Whether an answer to this connection is on its way."""
         parked = self._parked.get(fd)
-        return parked is not None and (parked.answer is not None or parked.request is not None)
+        return parked is not None and parked.is_answering
 
     def interrupt(self, fd: int) -> bool:
         """Make the wait of this descriptor raise TransportInterrupted, or trio.BrokenResourceError where an answer is
@@ -185,7 +194,7 @@ class Parking:
             return False
         if parked.receiver is not None:
             parked.receiver.stop()
-        elif parked.answer is None and parked.request is None:
+        elif not parked.is_answering:
             self._wake(fd, parked, outcome.Error(TransportInterrupted()))
         else:
             self._wake(fd, parked, outcome.Error(trio.BrokenResourceError("the client took too long")))
@@ -260,7 +269,7 @@ class Parking:
                         self._go_on(fd, parked, answer)
                     else:
                         self._end(fd, parked, answer, answer.began_in_ns)
-                elif parked.request is not None:
+                elif parked.request is not None or parked.write is not None:
                     self._look_away(fd, parked)
                 else:
                     buffer = self._arrived(fd, parked, buffer, shortcut if parked.takes_shortcuts else None)
@@ -286,6 +295,12 @@ class Parking:
         if shortcut is not None:
             started_ns = self._clock.boot_ns()
             taken = ask(shortcut, buffer.data, count)
+            if type(taken) is SmallWrite:
+                taken.park(fd, parked, self._wrote, started_ns, buffer.data, count)
+                parked.write = taken
+                parked.deadline.lift()
+                self.answering += 1
+                return buffer
             if type(taken) is Taken:
                 if taken.stop == count:
                     self._begin(fd, parked, taken, started_ns)
@@ -366,6 +381,40 @@ class Parking:
         if parked.answer is None and self._parked.get(fd) is parked and self._is_draining():
             self._wake(fd, parked, outcome.Value(None))
 
+    def _wrote(self, writes: list[SmallWrite]) -> None:
+        """Small writes were committed, or failed, which the long way has to tell."""
+        if self._loop_wait is not None:
+            self._loop_wait.is_worthwhile = True
+        send_answers(writes)
+        done = []
+        for write in writes:
+            parked: _Parked = write.connection
+            if parked.write is not write:
+                continue  # the connection was lost meanwhile
+            parked.write = None
+            self.answering -= 1
+            if not parked.is_watched and not self._sockets.closed:
+                parked.is_watched = True
+                self._sockets.watch(write.fd)
+            if write.is_sent:
+                self._watchdog.fix(parked.deadline, parked.limits.idle_timeout_s)
+                done.append(write)
+            elif write.answer is None:
+                request = self._pool.lease_filled(bytearray(write.request))
+                request.end = len(write.request)
+                self._wake(write.fd, parked, outcome.Value(request))
+            else:
+                answer = Answer(taken_of(write), write.started_ns)
+                answer.rest = rest_of(answer.rest, write.taken_bytes)
+                self._send_first(write.fd, parked, answer)
+        self._turn_bytes -= sum([write.taken_bytes for write in done])
+        self._observer.writes_taken(done, self._clock.boot_ns())
+        if self._is_draining():
+            for write in writes:
+                parked = write.connection
+                if parked.answer is None and self._parked.get(write.fd) is parked:
+                    self._wake(write.fd, parked, outcome.Value(None))
+
     # ------------------------------------------------------------------------------------------------------ answers
 
     def _begin(self, fd: int, parked: _Parked, taken: Taken, started_ns: int) -> None:
@@ -386,9 +435,12 @@ class Parking:
                 return
             answer = Answer(taken, started_ns)
             answer.rest = rest_of(buffers, count)
-        if self._send(fd, parked, answer or Answer(taken, started_ns)):
+        self._send_first(fd, parked, answer or Answer(taken, started_ns))
+
+    def _send_first(self, fd: int, parked: _Parked, answer: Answer) -> None:
+        if self._send(fd, parked, answer):
             self._watchdog.fix(parked.deadline, parked.limits.idle_timeout_s)
-            self._observer.shortcut_taken(taken, self._clock.boot_ns() - started_ns)
+            self._observer.shortcut_taken(answer.taken, self._clock.boot_ns() - answer.started_ns)
 
     def _go_on(self, fd: int, parked: _Parked, answer: Answer) -> None:
         """The socket takes bytes again."""
@@ -491,6 +543,10 @@ class Parking:
         if request is not None:  # what becomes of it, nobody hears
             self.answering -= 1
             self._pool.release(request)
+        write, parked.write = parked.write, None
+        if write is not None:
+            self.answering -= 1
+            write.fd = -1
         answer = parked.answer
         if answer is not None:  # cut
             self._sockets.forget(fd)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from rs3d.http.messages import Buffer
+from rs3d.kernels.smallwrites import SmallWrite
 
 
 class FileBody(NamedTuple):
@@ -109,10 +110,11 @@ class Shortcut(Protocol):
         """A turn begins, after the bytes it is about have arrived."""
         ...
 
-    def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | None:
+    def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | SmallWrite | None:
         """The answer to the request in `data[start:end]`, or None for the long way. Waits for nobody, though a cold
-        page of the catalog may cost a disk access; never raises for anything a client sent. With Underway,
-        the request is all of `data[start:end]`; its bytes are not needed any more."""
+        page of the catalog may cost a disk access; never raises for anything a client sent. With Underway and
+        SmallWrite, the request is all of `data[start:end]`; its bytes are not needed any more. A SmallWrite is for the
+        server to `park`; whoever made it calls its `finish`, once, later, from the same loop."""
         ...
 
     def end(self) -> None:

@@ -40,6 +40,7 @@ KERNELS: tuple[str, ...] = (
     "sigv4",
     "smallput",
     "smallremoval",
+    "smallwrites",
     "splice",
     "uring",
 )

@@ -17,8 +17,11 @@ from rs3d.engine.engine import StorageEngine
 from rs3d.engine.plan import BodyPlan
 from rs3d.engine.smallwrites import SmallWrites
 from rs3d.format.keys import bucket_prefix
+from rs3d.format.rows import pack_owner
 from rs3d.http.limits import HttpLimits
+from rs3d.kernels import smallwrites
 from rs3d.kernels.plainrequest import Signer
+from rs3d.kernels.smallwrites import SmallWrite
 from rs3d.s3.authorization import Authorizer
 from rs3d.s3.configuration import RegionCheck, S3Config
 from rs3d.s3.request import bucket_of_host
@@ -37,7 +40,7 @@ T = TypeVar("T", bound=tuple[object, ...])
 class KnownBucket:
     """A bucket by its stored row, and who may do what with every key of it."""
 
-    __slots__ = ("bucket", "permitted", "prefix", "stored", "write_plan")
+    __slots__ = ("bucket", "owner", "permitted", "prefix", "stored", "write_plan")
 
     def __init__(self, stored: bytes, bucket: Bucket, write_plan: BodyPlan | None) -> None:
         self.stored = stored
@@ -45,6 +48,7 @@ class KnownBucket:
         self.prefix = bucket_prefix(bucket.bucket_id)
         self.write_plan = write_plan
         """How small bodies are stored; None where writes go the long way."""
+        self.owner = b"" if write_plan is None else pack_owner(bucket.owner)
         self.permitted: dict[tuple[Signer, str], bool] = {}
 
 
@@ -112,6 +116,11 @@ class PlainCallers:
             request_id,
             self._tail,
         )
+
+    def answer(self, writes: list[SmallWrite]) -> None:
+        """Make the heads of the answers to writes that have been committed."""
+        self.look_at_clock()
+        smallwrites.answer(writes, self._date, self._next_request_id, self._tail)
 
     def begin(self) -> None:
         """Before a request is looked at while there is no view: now there is one, and nobody is known who is not known

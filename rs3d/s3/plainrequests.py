@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from rs3d.errors import Rs3dError
 from rs3d.http.shortcut import Taken, Underway
+from rs3d.kernels.smallwrites import SmallWrite
 from rs3d.s3.plaincallers import PlainCallers
 from rs3d.s3.plainreads import PlainReads
 from rs3d.s3.plainwrites import PlainWrites
@@ -32,7 +33,7 @@ class PlainRequests:
         self._callers.end()
         self._writes.end()
 
-    def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | None:
+    def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | SmallWrite | None:
         """See `Shortcut.answer`."""
         try:
             if data[start] in _WRITES:

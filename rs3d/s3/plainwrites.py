@@ -12,13 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 from rs3d.engine.plan import BodyPlan
 from rs3d.errors import Rs3dError
 from rs3d.format.keys import CHUNK_BYTES
-from rs3d.http.shortcut import Incoming, Source, Taken, Underway
+from rs3d.http.shortcut import Incoming, Source, Taken
 from rs3d.kernels.plainrequest import write as recognise_write
+from rs3d.kernels.smallwrites import SmallWrite
 from rs3d.s3.plaincallers import PlainCallers
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import NULL_VERSION
@@ -27,53 +30,16 @@ from rs3d.types.operations import Outcome
 _PUT: Final = "s3:PutObject"
 _DELETE: Final = "s3:DeleteObject"
 _OK: Final = b"HTTP/1.1 200 OK\r\n"
-_NO_CONTENT: Final = b"HTTP/1.1 204 No Content\r\n"
 _UNSIGNED: Final = b"UNSIGNED-PAYLOAD"
 _TAKEN: Final[Callable[[tuple[object, ...]], Taken]] = partial(tuple.__new__, Taken)
 """`Taken` of all its fields, without the Python function that its name is."""
+
+_FINISH_OF: Final = attrgetter("finish")
 
 
 def _declared(payload_hash: bytes) -> bytes | None:
     """The SHA-256 that x-amz-content-sha256 says, if it says one."""
     return None if payload_hash == _UNSIGNED else bytes.fromhex(payload_hash.decode("ascii"))
-
-
-class _Write(Underway):
-    """A small put or a delete on its way to the committer, and the answer to it."""
-
-    __slots__ = ("callers", "merkle_root", "received_bytes", "stop")
-
-    # `finish` is set by the server, as for any Underway, and the rest by whoever makes one: a function to do so costs
-    # a microsecond each.
-    callers: PlainCallers
-    stop: int
-    received_bytes: int
-    merkle_root: bytes
-    __init__ = object.__init__
-
-    def stored(self, found: Outcome | Rs3dError) -> None:
-        """The committer's word on a put."""
-        if isinstance(found, Rs3dError):
-            self.finish(None)
-            return
-        lines = f'Content-Length: 0\r\nETag: "{found.etag}"\r\nx-rs3d-merkle-root: {self.merkle_root.hex()}\r\n'
-        if found.reports_version and found.version_text != NULL_VERSION:
-            lines += f"x-amz-version-id: {found.version_text}\r\n"
-        head = self.callers.head_of_now(_OK, lines)
-        self.finish(_TAKEN(([head], self.stop, 0, "PutObject", 200, None, self.received_bytes, None)))
-
-    def deleted(self, found: Outcome | Rs3dError) -> None:
-        """The committer's word on a delete."""
-        if isinstance(found, Rs3dError):
-            self.finish(None)
-            return
-        lines = ""
-        if found.version_text and found.reports_version:
-            lines += f"x-amz-version-id: {found.version_text}\r\n"
-        if found.delete_marker:
-            lines += "x-amz-delete-marker: true\r\n"
-        head = self.callers.head_of_now(_NO_CONTENT, lines)
-        self.finish(_TAKEN(([head], self.stop, 0, "DeleteObject", 204, None, 0, None)))
 
 
 class _LargePut(Incoming):
@@ -149,13 +115,19 @@ class PlainWrites:
         self._has_begun = False
         """Whether something is to be sent to the committer."""
 
+    def settled(self, writes: list[SmallWrite]) -> None:
+        """See `SmallWrite.settle`."""
+        self._callers.answer(writes)
+        for finish, some in groupby(writes, _FINISH_OF):
+            finish(list(some))
+
     def end(self) -> None:
         """The turn is over."""
         if self._has_begun:
             self._has_begun = False
             self._callers.writes.send()
 
-    def answer(self, data: bytearray, start: int, end: int) -> Underway | None:
+    def answer(self, data: bytearray, start: int, end: int) -> SmallWrite | Incoming | None:
         """See `Shortcut.answer`; raises any Rs3dError."""
         callers, limits = self._callers, self._callers.limits
         found = recognise_write(data, start, end, callers.signers, callers.second, limits.header_count)
@@ -184,11 +156,9 @@ class PlainWrites:
         if not 0 < len(key) <= CHUNK_BYTES:
             return None
         bucket = known.bucket
-        write: _Write = _Write()
-        write.callers, write.stop = callers, stop
         if is_delete:
             self._has_begun = True
-            return write if callers.writes.delete(bucket, key, write.deleted) else None
+            return callers.writes.delete(bucket, key, self.settled)
         plan, length = known.write_plan, stop - body
         if plan is None or length > limits.body_bytes:
             return None
@@ -197,11 +167,7 @@ class PlainWrites:
                 return None
             return _LargePut(callers, bucket, plan, key, body, length, content_type, payload_hash)
         self._has_begun = True
-        write.received_bytes = length
         declared = None if payload_hash == _UNSIGNED else bytes.fromhex(payload_hash.decode("ascii"))
-        view = memoryview(data)[body:stop]
-        root = callers.writes.put(bucket, plan, key, view, content_type, declared, write.stored)
-        if root is None:
-            return None
-        write.merkle_root = root
-        return write
+        return callers.writes.put_received(
+            bucket, plan, known.owner, key, data, body, stop, content_type, declared, self.settled
+        )

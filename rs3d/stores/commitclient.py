@@ -16,6 +16,8 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 import outcome
@@ -23,6 +25,8 @@ import trio
 from msgspec import Struct
 
 from rs3d.errors import CommitterGone, OutcomeUnknown, ProtocolMismatch, Rs3dError, StoreReadOnly
+from rs3d.kernels import smallwrites
+from rs3d.kernels.smallwrites import SmallWrite
 from rs3d.stores import messages
 from rs3d.stores.outcomes import decode_outcome
 from rs3d.types.identifiers import Epoch, OperationId, Sequence
@@ -81,7 +85,7 @@ class CommitClient:
         self._epoch = 0
         self._last_sequence = 0
         self._next_counter = 1
-        self._waiting: dict[int, _Waiting] = {}
+        self._waiting: dict[int, _Waiting | SmallWrite] = {}
         self._outstanding_bytes = 0
         self._last_entered = 0
         self._are_in_order = True
@@ -180,6 +184,29 @@ class CommitClient:
             self._are_in_order = True
         self._last_entered = counter
         waiting[counter] = _Waiting(parts, size_bytes, settle)
+        self._outstanding_bytes += size_bytes
+        self._unsent.append(counter)
+        return True
+
+    def submit_write(self, write: SmallWrite) -> bool:
+        """See `interfaces.Committer.submit_write`."""
+        if self._closed or self._gone is not None or self._queue or self._is_full:
+            return False
+        waiting, counter, size_bytes = self._waiting, self._next_counter, write.size_bytes
+        answered_below = counter
+        if waiting:
+            if (
+                len(waiting) >= messages.OUTSTANDING_OPERATIONS
+                or self._outstanding_bytes + size_bytes > messages.OUTSTANDING_BYTES
+            ):
+                return False
+            answered_below = next(iter(waiting)) if self._are_in_order else self._answered_below(counter)
+        else:
+            self._are_in_order = True
+        write.number(self._epoch or self.epoch, counter, answered_below)
+        self._next_counter = counter + 1
+        self._last_entered = counter  # none that was entered is younger
+        waiting[counter] = write
         self._outstanding_bytes += size_bytes
         self._unsent.append(counter)
         return True
@@ -330,6 +357,21 @@ class CommitClient:
             return None
 
     def _take(self, raw: bytes) -> None:
+        settled = smallwrites.settle(raw, self._waiting)
+        if settled is not None:  # nearly always: nothing but small writes, all of which succeeded
+            writes, size_bytes, sequence = settled
+            self._outstanding_bytes -= size_bytes
+            if sequence > self._last_sequence:
+                self._last_sequence = sequence
+            _settle_writes(writes)
+        else:
+            self._take_one_by_one(raw)
+        if self._queue:
+            self._admit()
+        if self._unsent:
+            self._send_waiting()
+
+    def _take_one_by_one(self, raw: bytes) -> None:
         answer = messages.decode_answer(raw)
         if isinstance(answer, messages.HelloMessage):
             if self._epoch and answer.epoch != self._epoch:
@@ -349,14 +391,14 @@ class CommitClient:
             result = decode_outcome(reply.outcome)
             if result.sequence > self._last_sequence:
                 self._last_sequence = result.sequence
+            if isinstance(waiting, SmallWrite):
+                waiting.take(reply.outcome)
+                _settle_writes([waiting])
+                continue
             try:
                 waiting.settle(result)
             except Exception:
                 _log.exception(_SETTLING_FAILED)
-        if self._queue:
-            self._admit()
-        if self._unsent:
-            self._send_waiting()
 
     def _send_waiting(self) -> None:
         """Send what the socket takes, several operations a packet; the rest goes out when answers have made room."""
@@ -376,10 +418,10 @@ class CommitClient:
                 waiting.sent = True
                 self._unsent.popleft()
 
-    def _next_packet(self) -> list[tuple[int, _Waiting]]:
+    def _next_packet(self) -> list[tuple[int, _Waiting | SmallWrite]]:
         """The operations that go out next: as many as fit a packet, at least one, by counter; none when there is
         none."""
-        packet: list[tuple[int, _Waiting]] = []
+        packet: list[tuple[int, _Waiting | SmallWrite]] = []
         size_bytes = 1
         for counter in self._unsent:
             waiting = self._waiting[counter]
@@ -389,7 +431,7 @@ class CommitClient:
             packet.append((counter, waiting))
         return packet
 
-    def _send(self, packet: list[tuple[int, _Waiting]]) -> None:
+    def _send(self, packet: list[tuple[int, _Waiting | SmallWrite]]) -> None:
         counter, first = packet[0]
         if len(packet) > 1:
             self._socket.sendmsg(messages.gather([waiting.parts for _, waiting in packet]))
@@ -423,7 +465,7 @@ class CommitClient:
         self._refusal = lambda: StoreReadOnly(reason=reason)
         self._give_up(lambda _: True)
 
-    def _give_up(self, is_lost: Callable[[_Waiting], bool]) -> None:
+    def _give_up(self, is_lost: Callable[[_Waiting | SmallWrite], bool]) -> None:
         for counter in [counter for counter, waiting in self._waiting.items() if is_lost(waiting)]:
             waiting = self._waiting.pop(counter)
             self._outstanding_bytes -= waiting.size_bytes
@@ -462,15 +504,27 @@ class CommitClient:
         self._attached.set()
 
 
+_SETTLE_OF: Final = attrgetter("settle")
 _SETTLING_FAILED: Final = "the answer to a write failed"
 """A mistake of whoever submitted it; the committer's answers to others are not to suffer from it."""
 
 
-def _settle(waiting: _Waiting, settled: Outcome | Rs3dError) -> None:
+def _settle(waiting: _Waiting | SmallWrite, settled: Outcome | Rs3dError) -> None:
+    if isinstance(waiting, SmallWrite):
+        _settle_writes([waiting])  # it has taken no outcome, which says it all
+        return
     try:
         waiting.settle(settled)
     except Exception:
         _log.exception(_SETTLING_FAILED)
+
+
+def _settle_writes(writes: list[SmallWrite]) -> None:
+    for settle, some in groupby(writes, _SETTLE_OF):
+        try:
+            settle(list(some))
+        except Exception:
+            _log.exception(_SETTLING_FAILED)
 
 
 def _resume(task: trio.lowlevel.Task, settled: Outcome | Rs3dError) -> None:

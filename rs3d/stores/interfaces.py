@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from rs3d.errors import Rs3dError
 from rs3d.format.rows import Place
 from rs3d.kernels.bodyhash import BodyHash
+from rs3d.kernels.smallwrites import SmallWrite
 from rs3d.types.blobs import BlobInfo as BlobInfo
 from rs3d.types.blobs import BlobOrigin as BlobOrigin
 from rs3d.types.buckets import Bucket, BucketCounters
@@ -247,6 +248,11 @@ class Committer(Protocol):
         to wait for room or for a committer.
 
         It goes out with `send_submitted`, which the caller owes it before it gives way to other tasks."""
+        ...
+
+    def submit_write(self, write: SmallWrite) -> bool:
+        """`submit` for a write that has no number yet: it is given one, and `write.settle` is called with it, and with
+        those that are answered together with it, when it has taken its outcome, or has failed."""
         ...
 
     def send_submitted(self) -> None:

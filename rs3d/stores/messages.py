@@ -82,20 +82,20 @@ _KINDS: Final[tuple[type, ...]] = (
     ops.RemoveSmall,
 )
 _KIND_NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
-_SMALL_PUT: Final = _KIND_NUMBERS[ops.PutSmall]
-_SMALL_REMOVAL: Final = _KIND_NUMBERS[ops.RemoveSmall]
+SMALL_PUT: Final = _KIND_NUMBERS[ops.PutSmall]
+SMALL_REMOVAL: Final = _KIND_NUMBERS[ops.RemoveSmall]
 _BLOB_PUT: Final = len(_KINDS)
 """A PutVersion in the form of its own."""
 
 _SMALL_KINDS: Final[dict[int, type[SmallPut] | type[SmallRemoval] | type[BlobPut]]] = {
-    _SMALL_PUT: SmallPut,
-    _SMALL_REMOVAL: SmallRemoval,
+    SMALL_PUT: SmallPut,
+    SMALL_REMOVAL: SmallRemoval,
     _BLOB_PUT: BlobPut,
 }
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _PUT_DECODER: Final = msgspec.msgpack.Decoder(PutMessage)
-_DECODERS: Final[tuple[Any, ...]] = (_PUT_DECODER, *(msgspec.msgpack.Decoder(kind) for kind in _KINDS[1:_SMALL_PUT]))
+_DECODERS: Final[tuple[Any, ...]] = (_PUT_DECODER, *(msgspec.msgpack.Decoder(kind) for kind in _KINDS[1:SMALL_PUT]))
 """By kind number; PutSmall and RemoveSmall are no msgpack."""
 
 
@@ -112,10 +112,10 @@ def encode_operation(operation: Operation, answered_below: int) -> tuple[bytes, 
     payload = b""
     if type(operation) is PutSmall:
         message = operation.message
-        return HEAD.pack(OPERATION, _SMALL_PUT, 0, len(message), operation.id.counter, answered_below), message
+        return HEAD.pack(OPERATION, SMALL_PUT, 0, len(message), operation.id.counter, answered_below), message
     if type(operation) is RemoveSmall:
         message = operation.message
-        return HEAD.pack(OPERATION, _SMALL_REMOVAL, 0, len(message), operation.id.counter, answered_below), message
+        return HEAD.pack(OPERATION, SMALL_REMOVAL, 0, len(message), operation.id.counter, answered_below), message
     if type(operation) is PutBlob:
         message = operation.message
         return HEAD.pack(OPERATION, _BLOB_PUT, 0, len(message), operation.id.counter, answered_below), message

@@ -36,6 +36,8 @@ from rs3d.engine.requests import (
     UserRequest,
 )
 from rs3d.errors import Rs3dError
+from rs3d.format.rows import pack_owner
+from rs3d.kernels.smallwrites import SmallWrite
 from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
 from rs3d.stores.committerlocal import LocalStore, open_local
 from rs3d.stores.horizon import Horizon
@@ -54,7 +56,7 @@ from tests.crash.recording import (
 from tests.crash.recovering import SETTINGS, Contents, contents_of
 from tests.stores.committed import STORE_ID
 
-Settle = Callable[[ops.Outcome | Rs3dError], None]
+Settle = Callable[[list[SmallWrite]], None]
 ENGINE: Final = EngineConfig(inline_limit_bytes=1000, minimum_part_bytes=100, threads=2, piece_bytes=65536)
 SEALER: Final = MasterKey(bytes(range(32)), "crash tests").sealer(STORE_ID)
 
@@ -185,9 +187,9 @@ class Life:
         if record is None or plan is None:
             raise RuntimeError(f"{bucket} takes no small puts")
 
-        def begin(settle: Settle) -> bool:
-            data = memoryview(body)
-            return writes.put(record, plan, key.encode("ascii"), data, b"text/plain", None, settle) is not None
+        def begin(settle: Settle) -> SmallWrite | None:
+            owner, text, received = pack_owner(record.owner), key.encode("ascii"), bytearray(body)
+            return writes.put_received(record, plan, owner, text, received, 0, size, b"text/plain", None, settle)
 
         await self.step(kind, lambda: self._small_write(begin))
         if await self.engine.get_object(bucket, key) != body:
@@ -204,22 +206,15 @@ class Life:
             kind, lambda: self._small_write(lambda settle: writes.delete(record, key.encode("ascii"), settle))
         )
 
-    async def _small_write(self, begin: Callable[[Settle], bool]) -> None:
+    async def _small_write(self, begin: Callable[[Settle], SmallWrite | None]) -> None:
         """Begin a small write, send it, and wait until it is settled."""
         ended = trio.Event()
-        failures: list[Rs3dError] = []
-
-        def settle(found: ops.Outcome | Rs3dError) -> None:
-            if isinstance(found, Rs3dError):
-                failures.append(found)
-            ended.set()
-
-        is_begun = begin(settle)
+        write = begin(lambda _: ended.set())
         self.engine.small_writes().send()
-        if is_begun:
+        if write is not None:
             await ended.wait()
-        if not is_begun or failures:
-            raise RuntimeError(f"a small write was not done: {failures}")
+        if write is None or write.answer is None:
+            raise RuntimeError("a small write was not done")
 
     async def delete(self, bucket: str, key: str, kind: str = "delete", **fields: Any) -> None:
         await self.step(kind, lambda: self.engine.delete_object(bucket, key, DeleteRequest(**fields)))

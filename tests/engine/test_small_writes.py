@@ -8,7 +8,9 @@ import trio
 from rs3d.engine import StorageEngine
 from rs3d.engine.plan import BodyPlan
 from rs3d.errors import NoSuchBucket, NoSuchKey, OutcomeUnknown, Rs3dError
+from rs3d.format.rows import pack_owner
 from rs3d.kernels import merkle
+from rs3d.kernels.smallwrites import SmallWrite
 from rs3d.types.operations import Outcome
 from tests.fakes.deps import MemoryWorld
 
@@ -30,6 +32,32 @@ class Begun:
         if isinstance(outcome, Rs3dError):
             raise outcome
         return outcome
+
+
+class Ended:
+    """Small writes that have ended."""
+
+    def __init__(self) -> None:
+        self._ended = trio.Event()
+        self._writes: list[SmallWrite] = []
+
+    def settle(self, writes: list[SmallWrite]) -> None:
+        self._writes += writes
+        self._ended.set()
+
+    async def wait(self) -> list[SmallWrite]:
+        await self._ended.wait()
+        return self._writes
+
+
+def received(engine: StorageEngine, data: bytes, sha256: bytes | None) -> tuple[SmallWrite | None, Ended]:
+    """A put of "key", of what lies in `data` behind two bytes and before two others, that was sent."""
+    ended, writes, bucket = Ended(), engine.small_writes(), engine.bucket("bucket")
+    buffer, stop, owner = bytearray(data), len(data) - 2, pack_owner(bucket.owner)
+    plan, settle = plan_of(engine), ended.settle
+    write = writes.put_received(bucket, plan, owner, b"key", buffer, 2, stop, b"text/plain", sha256, settle)
+    writes.send()
+    return write, ended
 
 
 def plan_of(engine: StorageEngine) -> BodyPlan:
@@ -78,18 +106,39 @@ async def test_a_body_that_is_not_what_was_declared_is_not_begun(engine: Storage
 
 async def test_a_small_delete_removes_the_latest_version(engine: StorageEngine) -> None:
     await engine.put_object("bucket", "key", b"body")
-    begun, writes = Begun(), engine.small_writes()
-    assert writes.delete(engine.bucket("bucket"), b"key", begun.settle)
+    ended, writes = Ended(), engine.small_writes()
+    write = writes.delete(engine.bucket("bucket"), b"key", ended.settle)
     writes.send()
-    await begun.end()
+    assert write is not None and await ended.wait() == [write] and write.answer == b""
     with pytest.raises(NoSuchKey):
         engine.head_object("bucket", "key")
 
 
 async def test_a_delete_of_a_key_that_is_too_long_for_a_small_one_is_not_begun(engine: StorageEngine) -> None:
-    begun = Begun()
-    assert not engine.small_writes().delete(engine.bucket("bucket"), b"k" * 463, begun.settle)
-    assert not begun.outcomes
+    assert engine.small_writes().delete(engine.bucket("bucket"), b"k" * 463, lambda _: None) is None
+
+
+async def test_received_bytes_are_stored_as_the_long_way_stores_them(engine: StorageEngine) -> None:
+    write, writes = received(engine, b"..body..", merkle.sha256(b"body"))
+    assert write is not None and await writes.wait() == [write]
+    known = await engine.put_object("bucket", "other", b"body")
+    found = engine.head_object("bucket", "key").version
+    assert await engine.get_object("bucket", "key") == b"body"
+    assert (found.meta.etag, found.meta.size_bytes) == (known.etag, 4)
+    assert found.meta.merkle_root == known.merkle_root and found.meta.owner == engine.bucket("bucket").owner
+    assert found.meta.headers == (("content-type", "text/plain"),)
+    assert (write.sequence, write.answer) == (found.version.sequence, b"")
+
+
+async def test_received_bytes_that_are_not_those_declared_are_not_begun(engine: StorageEngine) -> None:
+    assert received(engine, b"..body..", bytes(32))[0] is None
+
+
+async def test_a_write_whose_commit_fails_has_no_answer(world: MemoryWorld) -> None:
+    world.committer.fail_next.append(OutcomeUnknown(reason="test"))
+    write, writes = received(world.engine, b"..body..", None)
+    assert write is not None and await writes.wait() == [write]
+    assert write.answer is None and write.sequence == 0
 
 
 async def test_a_put_into_a_bucket_that_went_meanwhile_is_refused(engine: StorageEngine) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import singledispatchmethod
 
+import msgspec
 import trio
 
 from rs3d.errors import (
@@ -28,6 +29,8 @@ from rs3d.errors import (
     TooManyBuckets,
 )
 from rs3d.kernels.crc import crc32c
+from rs3d.kernels.smallwrites import SmallWrite
+from rs3d.stores import messages
 from rs3d.stores.blobput import BlobPut
 from rs3d.stores.smallput import SmallPut
 from rs3d.stores.smallremoval import SmallRemoval
@@ -124,6 +127,21 @@ class MemoryCommitter:
 
         trio.lowlevel.current_trio_token().run_sync_soon(lambda: settle(commit()))
         return True
+
+    def submit_write(self, write: SmallWrite) -> bool:
+        id = self.next_id()
+        write.number(id.epoch, id.counter, id.counter)
+        message = write.parts[0][messages.HEAD.size :]
+        operation = PutSmall(id, message) if write.is_put else RemoveSmall(id, message)
+
+        def settle(found: Outcome | Rs3dError) -> None:
+            if isinstance(found, Outcome):
+                told = (found.sequence, found.version_text, found.reports_version, found.delete_marker)
+                fields = (*told, found.last_modified_ns, found.etag) if write.is_put else told
+                write.take(msgspec.msgpack.encode(fields))
+            write.settle([write])
+
+        return self.submit(operation, settle)
 
     def send_submitted(self) -> None:
         """Sent already."""

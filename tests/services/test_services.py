@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from rs3d.errors import CommitterGone, Rs3dError
+from rs3d.kernels.smallwrites import SmallWrite
 from rs3d.services.compaction import CompactionService
 from rs3d.services.readers import ReaderCheck
 from rs3d.services.running import FIRST_PAUSE_S, LONGEST_PAUSE_S, ServiceState, run_service
@@ -87,6 +88,9 @@ class Committer:
         return self._answer(operation)
 
     def submit(self, operation: Operation, settle: Callable[[Outcome | Rs3dError], None]) -> bool:
+        raise AssertionError("a service waits for its commits")
+
+    def submit_write(self, write: SmallWrite) -> bool:
         raise AssertionError("a service waits for its commits")
 
     def send_submitted(self) -> None:

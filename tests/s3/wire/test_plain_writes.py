@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from rs3d.engine.requests import BucketChange
-from rs3d.engine.smallwrites import SmallWrites
-from rs3d.errors import Rs3dError, SlowDown
-from rs3d.http.shortcut import Underway
+from rs3d.http.shortcut import Incoming
+from rs3d.kernels import smallwrites
+from rs3d.kernels.smallwrites import SmallWrite
 from rs3d.s3.plainwrites import PlainWrites
+from rs3d.stores import messages
 from rs3d.types.identities import BucketGrant, KeyStatus
-from rs3d.types.operations import Outcome
 from tests.s3.wire.client import Answer, Caller, Connection, head_bytes
 from tests.s3.wire.conftest import make_bucket
 from tests.s3.wire.server import WireServer
@@ -35,7 +35,7 @@ def shortcuts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     taken: list[str] = []
     answer = PlainWrites.answer
 
-    def watched(self: PlainWrites, data: bytearray, start: int, end: int) -> Underway | None:
+    def watched(self: PlainWrites, data: bytearray, start: int, end: int) -> SmallWrite | Incoming | None:
         found = answer(self, data, start, end)
         if found is not None:
             taken.append(chr(data[start]))
@@ -219,13 +219,17 @@ def test_a_missing_bucket_has_the_usual_answer(root: Caller, shortcuts: list[str
 def test_a_write_that_the_commit_refuses_is_run_again_the_long_way(
     root: Caller, bucket: str, shortcuts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put = SmallWrites.put
 
-    def refused(*arguments: object) -> bytes | None:
-        settle: Callable[[Outcome | Rs3dError], None] = arguments[-1]  # type: ignore[assignment]
-        return put(*arguments[:-1], lambda _: settle(SlowDown(what="a test")))  # type: ignore[arg-type, call-arg]
+    def without_outcome(raw: bytes, waiting: dict[int, object]) -> None:
+        if packet := messages.decode_answer(raw):
+            assert isinstance(packet, list)
+            for reply in packet:
+                write = waiting.get(reply.counter)
+                if isinstance(write, SmallWrite):
+                    del waiting[reply.counter]
+                    write.settle([write])
 
-    monkeypatch.setattr(SmallWrites, "put", refused)
+    monkeypatch.setattr(smallwrites, "settle", without_outcome)
     with Connection(root.address) as connection:
         for body in (b"first", b"second"):
             headers = [*root.headers("PUT", f"/{bucket}/k", (), body), ("content-length", str(len(body)))]
