@@ -9,6 +9,8 @@ from rs3d.app import metrics
 from rs3d.app.observing import RequestRecord, WorkerObserver
 from rs3d.http.messages import Head, Request, Scheme, SendOutcome
 from rs3d.http.observer import Exchange
+from rs3d.http.shortcut import Taken
+from rs3d.kernels import smallwrites
 from rs3d.telemetry import logs
 from rs3d.telemetry.metrics import MetricsPage, render
 
@@ -117,3 +119,18 @@ def test_successes_are_logged_only_when_asked(observer: WorkerObserver, caplog: 
         observer.log_requests = True
         serve(observer, "GetObject", exchange(200))
     assert len(caplog.records) == 1
+
+
+def test_small_writes_are_counted_as_other_answers_of_a_shortcut(page: MetricsPage) -> None:
+    pages = [page, MetricsPage()]
+    one, other = (WorkerObserver(found.install(metrics.WORKER_FAMILIES), log_requests=False) for found in pages)
+    fields = (27, 1, b"k", bytes(16), bytes(52), False, bytes(32), bytes(32), None)
+    put = smallwrites.put(*fields, b"body", 0, 4, lambda _: None)
+    removal = smallwrites.delete(28, 1, b"k", bytes(16), bytes(64), lambda _: None)
+    for write, started_ns in ((put, 1_000_000), (removal, 4_000_000)):
+        write.park(3, None, lambda _: None, started_ns, bytearray(4), 4)
+    one.writes_taken([put, removal], 9_000_000)
+    other.shortcut_taken(Taken([], 4, 0, "PutObject", 200, received_bytes=4), 8_000_000)
+    other.shortcut_taken(Taken([], 4, 0, "DeleteObject", 204), 5_000_000)
+    told = [render([found.sample()]) for found in pages]
+    assert told[0] == told[1] and 'operation="PutObject"' in told[0]

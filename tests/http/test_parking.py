@@ -23,6 +23,8 @@ from rs3d.http.observer import SilentObserver
 from rs3d.http.parking import TURNS, TURNS_NS, Arrival, Companion, Parking
 from rs3d.http.shortcut import FileBody, Incoming, Source, Taken, Underway
 from rs3d.http.transport import TransportInterrupted
+from rs3d.kernels import smallwrites
+from rs3d.kernels.smallwrites import SmallWrite
 from rs3d.types.watching import Watch
 
 LIMITS = HttpLimits()
@@ -32,10 +34,14 @@ IDLE_S = LIMITS.idle_timeout_s
 class Counter(SilentObserver):
     def __init__(self) -> None:
         self.taken: list[Taken] = []
+        self.written: list[SmallWrite] = []
         self.cut: list[Taken] = []
 
     def shortcut_taken(self, taken: Taken, duration_ns: int) -> None:
         self.taken.append(taken)
+
+    def writes_taken(self, writes: list[SmallWrite], now_ns: int) -> None:
+        self.written += writes
 
     def shortcut_cut(self, taken: Taken, duration_ns: int) -> None:
         self.cut.append(taken)
@@ -55,14 +61,15 @@ class Body(Incoming):
 
 @dataclass
 class Echo:
-    """A shortcut that answers what begins with GET by `body`, NEW when it is told to, BODY when one was received, and
-    fails on BUG."""
+    """A shortcut that answers what begins with GET by `body`, NEW and DEL (a small write) when it is told to, BODY when
+    one was received, and fails on BUG."""
 
     body: bytes = b"pong"
     turns: list[str] = field(default_factory=list)
     file: FileBody | None = None
     release: Callable[[], None] | None = None
     underway: list[Underway] = field(default_factory=list)
+    writes: list[SmallWrite] = field(default_factory=list)
     after_turn: Callable[[], object] = lambda: None
     begins: bool = True
     """Whether the body of a request is received by whoever makes the answer."""
@@ -71,9 +78,12 @@ class Echo:
     def begin(self) -> None:
         self.turns.append("begin")
 
-    def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | None:
+    def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | SmallWrite | None:
         if data.startswith(b"BUG", start, end):
             raise ZeroDivisionError
+        if data.startswith(b"DEL", start, end):
+            self.writes.append(smallwrites.delete(28, 1, b"k", bytes(16), bytes(64), lambda _: None))
+            return self.writes[-1]
         if data.startswith(b"NEW", start, end):
             self.underway.append(Underway())
             return self.underway[-1]
