@@ -15,7 +15,7 @@ from rs3d.kernels import smallwrites
 from rs3d.kernels.smallwrites import SmallWrite
 from rs3d.stores import messages
 from rs3d.stores.commitclient import CommitClient
-from rs3d.stores.committerlocal import channel_pair
+from rs3d.stores.committerchannel import channel_pair
 from rs3d.stores.outcomes import nothing_done
 from rs3d.types.identifiers import BucketId
 from tests.stores.test_commitclient import put
