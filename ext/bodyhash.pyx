@@ -37,10 +37,10 @@ cdef extern from "bodyhash_impl.h" nogil:
     ctypedef struct rs3d_sha256:
         uint64_t bytes
     ctypedef struct rs3d_body:
-        int wants_md5, wants_tables
+        int wants_md5, wants_tables, wants_sha256
         rs3d_md5 md5
         uint64_t leaf_bytes, block_bytes, bytes
-        rs3d_sha256 leaf
+        rs3d_sha256 leaf, whole
         uint32_t crc
         unsigned char *leaf_rows
         unsigned char *block_rows
@@ -82,16 +82,13 @@ cdef extern from "receive_impl.h" nogil:
         int64_t patience_ns, waited_ns
         const int *stop
 
-cdef extern from "wholehash_impl.h" nogil:
-    ctypedef struct rs3d_whole:
-        uint64_t crc
-        rs3d_sha256 sha
-    void rs3d_whole_start(rs3d_whole *w, const crc_poly *poly)
-    void rs3d_whole_update(int sha_variant, int crc_variant, rs3d_whole *w, const unsigned char *data, size_t bytes)
-
 cdef extern from "bodyintake_impl.h" nogil:
     enum:
-        RS3D_INTAKE_WHOLES
+        RS3D_INTAKE_CRCS
+    ctypedef struct rs3d_whole_crc:
+        const crc_poly *poly
+        uint64_t value
+    void rs3d_whole_crc_update(int crc_variant, rs3d_whole_crc *w, const unsigned char *data, size_t bytes)
     cdef struct rs3d_intake:
         rs3d_receiving source "from"
         char *buffer
@@ -101,15 +98,15 @@ cdef extern from "bodyintake_impl.h" nogil:
         size_t align
         rs3d_gang *gang
         rs3d_body *body
-        rs3d_whole *wholes[RS3D_INTAKE_WHOLES]
-        int whole_count
+        rs3d_whole_crc *crcs[RS3D_INTAKE_CRCS]
+        int crc_count
         int variant, crc_variant
     int rs3d_take_in(rs3d_intake *it)
 
 LANES = 16
 LEAF_BYTES = 1 << 20
 BLOCK_BYTES = 1 << 16
-MOST_WHOLES = RS3D_INTAKE_WHOLES
+MOST_CRCS = RS3D_INTAKE_CRCS
 
 cdef enum:
     MD5 = 16
@@ -149,19 +146,23 @@ cdef class BodyHash:
     cdef uint64_t leaf_room, block_room  # rows that the tables have room for
     cdef bint busy                       # a call is inside, perhaps without the GIL
 
-    def __cinit__(self, *, bint md5=True, bint tables=True, uint64_t leaf_bytes=LEAF_BYTES,
+    def __cinit__(self, *, bint md5=True, bint tables=True, bint sha256=False, uint64_t leaf_bytes=LEAF_BYTES,
                   uint64_t block_bytes=BLOCK_BYTES):
         if not leaf_bytes or leaf_bytes & 63 or not block_bytes or block_bytes & 63:
             raise ValueError(f"leaves of {leaf_bytes} and blocks of {block_bytes} bytes are not multiples of 64")
+        if sha256 and not tables:
+            raise ValueError("the SHA-256 of the whole is made beside tables only")
         memset(&self.body, 0, sizeof(rs3d_body))
         self.body.wants_md5 = md5
         self.body.wants_tables = tables
+        self.body.wants_sha256 = sha256
         self.body.leaf_bytes = leaf_bytes
         self.body.block_bytes = block_bytes
         rs3d_md5_start(&self.body.md5)
         rs3d_sha256_start(&self.body.leaf)
+        rs3d_sha256_start(&self.body.whole)
 
-    def __init__(self, *, md5=True, tables=True, leaf_bytes=LEAF_BYTES, block_bytes=BLOCK_BYTES):
+    def __init__(self, *, md5=True, tables=True, sha256=False, leaf_bytes=LEAF_BYTES, block_bytes=BLOCK_BYTES):
         pass
 
     def __dealloc__(self):
@@ -175,6 +176,10 @@ cdef class BodyHash:
     @property
     def has_tables(self):
         return bool(self.body.wants_tables)
+
+    @property
+    def has_sha256(self):
+        return bool(self.body.wants_sha256)
 
     cdef int enter(self) except -1:
         if self.busy:
@@ -217,6 +222,17 @@ cdef class BodyHash:
         rs3d_md5_digest(&self.body.md5, out)
         self.busy = False
         return out[:MD5]
+
+    def sha256(self):
+        cdef rs3d_sha256 ended
+        cdef unsigned char out[SHA256]
+        if not self.body.wants_sha256:
+            raise ValueError("the SHA-256 of this body was not asked for")
+        self.enter()
+        ended = self.body.whole
+        rs3d_sha256_end(active, &ended, out)
+        self.busy = False
+        return out[:SHA256]
 
     cdef int enter_tables(self) except -1:
         if not self.body.wants_tables:
@@ -388,27 +404,24 @@ class Ending(enum.Enum):
 
 
 @cython.final
-cdef class WholeHash:
-    cdef rs3d_whole whole
+cdef class WholeCrc:
+    cdef rs3d_whole_crc whole
     cdef readonly str algorithm
     cdef int digest_bytes
     cdef bint busy  # a call is inside, perhaps without the GIL
 
     def __cinit__(self, str algorithm not None):
-        if algorithm == "SHA256":
-            rs3d_whole_start(&self.whole, NULL)
-            self.digest_bytes = SHA256
-        elif algorithm == "CRC32":
-            rs3d_whole_start(&self.whole, &crc_poly_32)
+        if algorithm == "CRC32":
+            self.whole.poly = &crc_poly_32
             self.digest_bytes = 4
         elif algorithm == "CRC32C":
-            rs3d_whole_start(&self.whole, &crc_poly_32c)
+            self.whole.poly = &crc_poly_32c
             self.digest_bytes = 4
         elif algorithm == "CRC64NVME":
-            rs3d_whole_start(&self.whole, &crc_poly_64)
+            self.whole.poly = &crc_poly_64
             self.digest_bytes = 8
         else:
-            raise ValueError(f"{algorithm}: SHA256, CRC32, CRC32C and CRC64NVME are made here")
+            raise ValueError(f"{algorithm}: CRC32, CRC32C and CRC64NVME are made here")
         self.algorithm = algorithm
 
     def __init__(self, algorithm):
@@ -422,29 +435,23 @@ cdef class WholeHash:
 
     def update(self, data):
         cdef Py_buffer view
-        cdef int how = active, crc_how = widest_crc_of(active)
+        cdef int crc_how = widest_crc_of(active)
         open_readable(data, &view)
         try:
             self.enter()
             if view.len >= GIL_FREE_BYTES:
                 with nogil:
-                    rs3d_whole_update(how, crc_how, &self.whole, <const unsigned char *>view.buf, view.len)
+                    rs3d_whole_crc_update(crc_how, &self.whole, <const unsigned char *>view.buf, view.len)
             else:
-                rs3d_whole_update(how, crc_how, &self.whole, <const unsigned char *>view.buf, view.len)
+                rs3d_whole_crc_update(crc_how, &self.whole, <const unsigned char *>view.buf, view.len)
             self.busy = False
         finally:
             PyBuffer_Release(&view)
 
     def digest(self):
-        cdef rs3d_sha256 ended
-        cdef unsigned char out[SHA256]
         if self.busy:
             raise RuntimeError(f"another thread is updating this {self.algorithm}")
-        if self.digest_bytes != SHA256:
-            return self.whole.crc.to_bytes(self.digest_bytes, "big")
-        ended = self.whole.sha
-        rs3d_sha256_end(active, &ended, out)
-        return out[:SHA256]
+        return self.whole.value.to_bytes(self.digest_bytes, "big")
 
 
 @cython.final
@@ -469,14 +476,14 @@ cdef class Intake:
 
     def take(self, Gang gang not None, BodyHash stream not None, buffer, *, int64_t filled_bytes, int socket_fd,
              int64_t length, int64_t patience_ns, int file_fd, int64_t offset, uint32_t align_bytes,
-             tuple wholes not None=()):
+             tuple crcs not None=()):
         cdef rs3d_intake it
         cdef Py_buffer view
         cdef int answer
-        cdef WholeHash whole
+        cdef WholeCrc whole
         cdef list entered = []
-        if len(wholes) > RS3D_INTAKE_WHOLES:
-            raise ValueError(f"{len(wholes)} digests of the whole; at most {RS3D_INTAKE_WHOLES}")
+        if len(crcs) > RS3D_INTAKE_CRCS:
+            raise ValueError(f"{len(crcs)} CRCs of the whole; at most {RS3D_INTAKE_CRCS}")
         if patience_ns < 0 or length < 0 or offset < 0:
             raise ValueError(f"{patience_ns} ns, {length} bytes at {offset}: one of them is negative")
         if align_bytes & (align_bytes - 1):
@@ -489,11 +496,11 @@ cdef class Intake:
                 raise ValueError(f"{filled_bytes} bytes in a buffer of {view.len}")
             stream.enter()
             try:
-                for whole in wholes:
+                for whole in crcs:
                     whole.enter()
                     entered.append(whole)
-                    it.wholes[len(entered) - 1] = &whole.whole
-                it.whole_count = <int>len(entered)
+                    it.crcs[len(entered) - 1] = &whole.whole
+                it.crc_count = <int>len(entered)
                 stream.make_room(filled_bytes + length)
                 it.source.socket_fd, it.source.stop_fd, it.source.stop = socket_fd, self.stop_fd, &self.stopped
                 it.source.patience_ns, it.source.waited_ns = patience_ns, 0
@@ -566,15 +573,14 @@ cdef tuple ABC = (
 
 # Of the digits 1 to 9, the message by which catalogues of CRCs tell one from another.
 cdef tuple WHOLE_CHECKS = (
-    ("SHA256", "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225"),
     ("CRC32", "cbf43926"),
     ("CRC32C", "e3069283"),
     ("CRC64NVME", "ae8b14860a799888"),
 )
 
 
-def _all_of(body):
-    return body.digest() + body.leaves() + body.blocks()
+def _all_of(body, sha256):
+    return body.digest() + body.leaves() + body.blocks() + (body.sha256() if sha256 else b"")
 
 
 def selftest():
@@ -587,19 +593,19 @@ def selftest():
         pieces = [data[17 * i:1500 - 31 * i] for i in range(18)]
         known = []
         for piece in pieces:
-            body = BodyHash(leaf_bytes=512, block_bytes=192)
+            body = BodyHash(sha256=True, leaf_bytes=512, block_bytes=192)
             body.update(piece)
-            known.append(_all_of(body))
+            known.append(_all_of(body, True))
         for name in variants():
             use_variant(name)
-            body = BodyHash()
+            body = BodyHash(sha256=True)
             body.update(b"abc")
-            if (body.digest().hex(), body.leaves().hex(), body.blocks().hex()) != ABC:
+            if body.sha256().hex() != ABC[1] or (body.digest().hex(), body.leaves().hex(), body.blocks().hex()) != ABC:
                 raise RuntimeError(f"kernel bodyhash ({name}): a wrong digest of a known message")
             if whole(b"abc").hex() != ABC[0] + ABC[1] + "364b3fb7":
                 raise RuntimeError(f"kernel bodyhash ({name}): a wrong digest of a known message taken whole")
             for algorithm, check in WHOLE_CHECKS:
-                digest = WholeHash(algorithm)
+                digest = WholeCrc(algorithm)
                 digest.update(b"12345")
                 digest.update(b"6789")
                 if digest.digest().hex() != check:
@@ -608,11 +614,14 @@ def selftest():
             checks += 2
             # One, a pair, columns and lanes, each over ends of leaves and blocks, against the plain code.
             for count in (1, 2, 3, 4, 5, 18):
-                bodies = [BodyHash(leaf_bytes=512, block_bytes=192) for _ in range(count)]
-                update_many(zip(bodies, pieces))
-                if [_all_of(body) for body in bodies] != known[:count]:
-                    raise RuntimeError(f"kernel bodyhash ({name}): {count} bodies together differ from each alone")
-                checks += 1
+                for wanted in (0, 1, 2, 3):  # the SHA-256 of the whole of none, all, every other, every third
+                    sha256s = [bool(wanted and i % wanted == 0) for i in range(count)]
+                    bodies = [BodyHash(sha256=sha256, leaf_bytes=512, block_bytes=192) for sha256 in sha256s]
+                    update_many(zip(bodies, pieces))
+                    for i in range(count):
+                        if not known[i].startswith(_all_of(bodies[i], sha256s[i])):
+                            raise RuntimeError(f"kernel bodyhash ({name}): {count} bodies together differ from each")
+                    checks += 1
     finally:
         active = before
     return checks

@@ -13,11 +13,13 @@ enum { RS3D_BODY_AVX512 = 0, RS3D_BODY_SHANI = 1, RS3D_BODY_AVX2 = 2, RS3D_BODY_
 
 typedef struct {
     int wants_md5, wants_tables;
+    int wants_sha256;         /* of the body as a whole; only with tables */
     rs3d_md5 md5;
     uint64_t leaf_bytes;      /* a multiple of 64 */
     uint64_t block_bytes;     /* a multiple of 64, too */
     uint64_t bytes;           /* so far */
     rs3d_sha256 leaf;         /* the leaf that is being filled */
+    rs3d_sha256 whole;        /* where it is wanted */
     uint32_t crc;             /* of the block that is being filled */
     unsigned char *leaf_rows; /* 32 bytes each leaf that is full, then room for those to come */
     unsigned char *block_rows; /* the same of blocks: 4 bytes each, little-endian */

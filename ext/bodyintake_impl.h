@@ -4,10 +4,21 @@
 
 #include "blobfiles_impl.h"
 #include "bodygang_impl.h"
+#include "crc_impl.h"
 #include "receive_impl.h"
-#include "wholehash_impl.h"
 
-enum { RS3D_INTAKE_WHOLES = 4 /* digests of the whole that one intake makes at most */ };
+enum { RS3D_INTAKE_CRCS = 3 /* that one intake makes at most: one of each polynomial that S3 knows */ };
+
+/* A CRC of a body as a whole; 0 of no bytes. */
+typedef struct {
+    const crc_poly *poly;
+    uint64_t value;
+} rs3d_whole_crc;
+
+static inline void rs3d_whole_crc_update(int crc_variant, rs3d_whole_crc *w, const unsigned char *data, size_t bytes)
+{
+    w->value = crc_update(w->poly, crc_variant, w->value, data, bytes);
+}
 
 /* What one intake is to do, and, up to date when the function below returns, how far it came. */
 struct rs3d_intake {
@@ -21,8 +32,8 @@ struct rs3d_intake {
     size_t align;         /* as in rs3d_write_new */
     rs3d_gang *gang;
     rs3d_body *body;
-    rs3d_whole *wholes[RS3D_INTAKE_WHOLES];
-    int whole_count;
+    rs3d_whole_crc *crcs[RS3D_INTAKE_CRCS];
+    int crc_count;
     int variant, crc_variant;
 };
 
@@ -35,9 +46,8 @@ static inline int rs3d_intake_piece(struct rs3d_intake *it)
     rs3d_gang_announce(it->gang, &piece);
     answer = rs3d_write_new(it->file_fd, it->buffer, (size_t)it->filled, it->offset, it->align);
     error = errno;
-    for (int i = 0; i < it->whole_count; i++)
-        rs3d_whole_update(it->variant, it->crc_variant, it->wholes[i], (const unsigned char *)it->buffer,
-                          (size_t)it->filled);
+    for (int i = 0; i < it->crc_count; i++)
+        rs3d_whole_crc_update(it->crc_variant, it->crcs[i], (const unsigned char *)it->buffer, (size_t)it->filled);
     rs3d_gang_hash(it->gang, &piece, it->variant, it->crc_variant);
     errno = error;
     if (answer == 0) {

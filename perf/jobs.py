@@ -26,12 +26,15 @@ from xml.sax.saxutils import unescape
 
 from loadclient import Exchange, Measurement, Prepared, WrongAnswer, fetch, repeated, run
 
-from rs3d.access.signing import SigningIdentity, sign_request
+from rs3d.access.chunksignature import ChunkSigner
+from rs3d.access.signing import SignedRequest, SigningIdentity, sign_request
 
 KIB = 1024
 MIB = 1024 * KIB
 BUCKET = "perf"
 UNSIGNED = "UNSIGNED-PAYLOAD"
+SIGNED_CHUNKS = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+CHUNK_BYTES = 64 * KIB
 PAGE_KEYS = 1_000
 PART_BYTES = (5 * MIB, 5 * MIB, 6 * MIB)
 
@@ -69,12 +72,31 @@ class Target:
         signed = sign_request(
             self.identity, method, target.encode(), headers, payload_hash=payload_hash, now_ns=time.time_ns()
         )
-        lines = [f"{method} {target} HTTP/1.1".encode()]
-        names = {name for name, _ in signed.headers}
-        lines += [b"%s: %s" % (name, value) for name, value in signed.headers]
-        lines += [b"%s: %s" % (name, value) for name, value in headers if name not in names]
-        head = b"\r\n".join(lines) + b"\r\n\r\n"
+        head = _head_of(method, target, headers, signed)
         return Prepared(head, body, status, sha256, method == "HEAD", length, is_kept)
+
+    def prepare_chunked(self, target: str, body: bytes) -> Prepared:
+        """A PUT of `body` in signed chunks."""
+        headers = [
+            (b"host", f"{self.host}:{self.port}".encode()),
+            (b"content-encoding", b"aws-chunked"),
+            (b"x-amz-decoded-content-length", b"%d" % len(body)),
+        ]
+        signed = sign_request(
+            self.identity, "PUT", target.encode(), headers, payload_hash=SIGNED_CHUNKS, now_ns=time.time_ns()
+        )
+        framed = b"".join(_in_signed_chunks(signed, body))
+        headers.append((b"content-length", b"%d" % len(framed)))
+        return Prepared(_head_of("PUT", target, headers, signed), framed)
+
+
+def _head_of(method: str, target: str, headers: Sequence[tuple[bytes, bytes]], signed: SignedRequest) -> bytes:
+    """With those `headers` that were not signed, too."""
+    names = {name for name, _ in signed.headers}
+    lines = [f"{method} {target} HTTP/1.1".encode()]
+    lines += [b"%s: %s" % (name, value) for name, value in signed.headers]
+    lines += [b"%s: %s" % (name, value) for name, value in headers if name not in names]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
 def body_of(size_bytes: int, seed: int) -> bytes:
@@ -168,6 +190,33 @@ def make_puts(size_bytes: int, count: int, *, is_signed: bool = False) -> Callab
         )
 
     return make
+
+
+def make_chunked_puts(size_bytes: int, count: int) -> Callable[[Target, str], Work]:
+    """In signed chunks of 64 KiB, as MinIO's clients send bodies over plain HTTP: `count` objects, over and over."""
+
+    def make(target: Target, run_name: str) -> Work:
+        body = body_of(size_bytes, 1)
+        prefix = f"/{BUCKET}/chunked{size_bytes}/{run_name}"
+        _make_prefix(target, prefix)
+        paths = [f"{prefix}/{i:07}" for i in range(count)]
+        return Work(
+            repeated([target.prepare_chunked(path, body) for path in paths]),
+            touched=lambda done: paths[:done],
+            sha256=hashlib.sha256(body).hexdigest(),
+            is_removed_after=True,
+        )
+
+    return make
+
+
+def _in_signed_chunks(request: SignedRequest, body: bytes) -> Iterator[bytes]:
+    """The pieces of aws-chunked `body`."""
+    signer = ChunkSigner(request.signing_key, request.timestamp, request.scope, request.signature)
+    for start in [*range(0, len(body), CHUNK_BYTES), len(body)]:
+        chunk = body[start : start + CHUNK_BYTES]
+        yield b"%x;chunk-signature=%b\r\n" % (len(chunk), signer.sign_chunk(chunk).encode())
+        yield chunk + b"\r\n"
 
 
 def make_deletes(count: int) -> Callable[[Target, str], Work]:
@@ -294,6 +343,7 @@ def standard_jobs(connections: Sequence[int] = (1, 16, 256), listed: int = 100_0
                 Job("GET 64 MiB", large, make_gets(64 * MIB, 4), reads_bytes=64 * MIB),
                 Job("PUT 16 MiB", large, make_puts(16 * MIB, 120), writes=True),
                 Job("signed PUT 16 MiB", large, make_puts(16 * MIB, 120, is_signed=True), writes=True),
+                Job("chunked PUT 16 MiB", large, make_chunked_puts(16 * MIB, 8), writes=True),
                 Job("multipart 16 MiB", large, make_uploads(120), writes=True),
             ]
     return jobs

@@ -1,4 +1,5 @@
-"""bodyhash: MD5, leaves and blocks of one to sixteen bodies; beside hashlib and the kernels that do each apart."""
+"""bodyhash: MD5, leaves and blocks of one to sixteen bodies, and SHA-256 of some as a whole; beside hashlib and the
+kernels that do each apart."""
 
 from __future__ import annotations
 
@@ -24,11 +25,28 @@ def cases() -> list[Case]:
             rows.append(Case(group=group, name=name, run=partial(_together, given), units=units, prepare=prepare))
         rows.append(Case(group=group, name="md5 + merkle + crc", run=partial(_apart, given), units=units))
         rows.append(Case(group=group, name="hashlib + crc", run=partial(_by_hashlib, given), units=units))
+        with_whole = f"{group}, each also as a whole"
+        for name in bodyhash.variants():
+            prepare = partial(bodyhash.use_variant, name)
+            rows.append(Case(group=with_whole, name=name, run=partial(_whole, given), units=units, prepare=prepare))
+        prepare = partial(bodyhash.use_variant, bodyhash.variants()[0])
+        run = partial(_together_and_sha256, given)
+        rows.append(Case(group=with_whole, name="and hashlib", run=run, units=units, prepare=prepare))
     return rows
 
 
 def _together(bodies: list[bytes]) -> None:
     bodyhash.update_many([(bodyhash.BodyHash(), body) for body in bodies])
+
+
+def _whole(bodies: list[bytes]) -> None:
+    bodyhash.update_many([(bodyhash.BodyHash(sha256=True), body) for body in bodies])
+
+
+def _together_and_sha256(bodies: list[bytes]) -> None:
+    _together(bodies)
+    for body in bodies:
+        hashlib.sha256(body).digest()
 
 
 def _apart(bodies: list[bytes]) -> None:

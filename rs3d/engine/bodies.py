@@ -145,7 +145,8 @@ class _BlobJob:
         self._encoder = plan.layers.encoder(blob.to_bytes())
         is_plain = self._encoder is None
         is_one_leaf = is_plain and size_hint is not None and size_hint <= LEAF_BYTES
-        self.digests = DigestSet(plan.digests, body_stream(plan.digests, tables=is_plain), is_one_leaf=is_one_leaf)
+        stream = body_stream(plan.digests, tables=is_plain, is_one_leaf=is_one_leaf)
+        self.digests = DigestSet(plan.digests, stream, is_one_leaf=is_one_leaf)
 
     def start(self, view: memoryview) -> Job[None]:
         """Hash and write `view`, which is not touched until the job has ended."""
@@ -196,7 +197,7 @@ class _BlobJob:
     @property
     def is_plain(self) -> bool:
         """Whether the client's bytes are stored as they are, and a kernel makes all that is computed of them."""
-        return self._encoder is None and self.digests.wholes is not None
+        return self._encoder is None and self.digests.crcs is not None
 
     @property
     def has_free_thread(self) -> bool:
@@ -227,7 +228,7 @@ class _BlobJob:
                 file_fd=data,
                 offset=offset,
                 align_bytes=align_bytes,
-                wholes=self.digests.wholes or (),
+                crcs=self.digests.crcs or (),
             )
             return intake.written_bytes
 

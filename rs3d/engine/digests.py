@@ -14,7 +14,7 @@ import xxhash
 
 from rs3d.errors import InvalidArgument
 from rs3d.kernels import bodyhash, crc, md5
-from rs3d.kernels.bodyhash import BodyHash, WholeHash
+from rs3d.kernels.bodyhash import BodyHash, WholeCrc
 
 Buffer = bytes | bytearray | memoryview
 
@@ -100,35 +100,39 @@ def digest_of(algorithm: str, data: Buffer) -> bytes:
 _MD5: Final = "MD5"
 _SHA256: Final = "SHA256"
 _HAS_SHA_UNIT: Final = bodyhash.variant() in ("avx512", "shani")
-_BY_KERNEL: Final = frozenset({"CRC32", "CRC32C", "CRC64NVME"} | ({_SHA256} if _HAS_SHA_UNIT else set()))
-"""Digests of a body as a whole that an intake makes. Where the processor has no unit for SHA-256, OpenSSL's is faster
-than the kernel's, and such a body goes piece by piece."""
+_CRCS: Final = frozenset({"CRC32", "CRC32C", "CRC64NVME"})
+"""Digests of a body as a whole that an intake makes beside the stream."""
 
 
-def body_stream(algorithms: Iterable[str], *, tables: bool) -> BodyHash | None:
+def body_stream(algorithms: Iterable[str], *, tables: bool, is_one_leaf: bool = False) -> BodyHash | None:
     """What of `algorithms` is better computed apart and in company (MD5: 0.8 GB/s a core, and not to be had faster for
-    one body), together with the tables of the blob, if its bytes are the client's; None when there is neither."""
+    one body; SHA-256 beside that of the leaves), together with the tables of the blob, if its bytes are the client's;
+    None when there is neither.
+
+    Args:
+        is_one_leaf: the whole has no more bytes than a leaf of the tables: then it is not hashed twice. Else it is
+            where the processor has a unit for SHA-256; without, OpenSSL's is faster, and such a body goes piece by
+            piece.
+    """
     wants_md5 = _MD5 in algorithms
-    return BodyHash(md5=wants_md5, tables=tables) if wants_md5 or tables else None
+    wants_sha256 = _HAS_SHA_UNIT and tables and not is_one_leaf and _SHA256 in algorithms
+    return BodyHash(md5=wants_md5, tables=tables, sha256=wants_sha256) if wants_md5 or tables else None
 
 
 def _hasher_beside_stream(algorithm: str) -> Hasher:
-    return WholeHash(algorithm) if algorithm in _BY_KERNEL else new_hasher(algorithm)
+    return WholeCrc(algorithm) if algorithm in _CRCS else new_hasher(algorithm)
 
 
-class _OnlyLeaf:
-    """SHA-256 of a body that is one leaf of its blob: it is hashed for the blob's tables anyway."""
+class _OfStream:
+    """SHA-256 of a body whose stream makes it, or makes that of its only leaf."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("digest",)
 
-    def __init__(self, stream: BodyHash) -> None:
-        self._stream = stream
+    def __init__(self, digest: Callable[[], bytes]) -> None:
+        self.digest: Final = digest
 
     def update(self, data: Buffer, /) -> None:
         pass
-
-    def digest(self) -> bytes:
-        return self._stream.leaves()
 
 
 class DigestSet:
@@ -137,7 +141,7 @@ class DigestSet:
     Not to be used from two threads at once, except that `update_stream` and `update_others` touch nothing in common.
     """
 
-    __slots__ = ("_hashers", "_others", "size_bytes", "stream", "wholes")
+    __slots__ = ("_hashers", "_others", "crcs", "size_bytes", "stream")
 
     def __init__(self, algorithms: Iterable[str], stream: BodyHash | None = None, *, is_one_leaf: bool = False) -> None:
         """Args:
@@ -148,14 +152,15 @@ class DigestSet:
         self.stream: Final = stream
         apart: dict[str, Hasher] = {} if stream is None else {_MD5: stream}
         if stream is not None and is_one_leaf:
-            apart[_SHA256] = _OnlyLeaf(stream)
+            apart[_SHA256] = _OfStream(stream.leaves)
+        elif stream is not None and stream.has_sha256:
+            apart[_SHA256] = _OfStream(stream.sha256)
         make = new_hasher if stream is None else _hasher_beside_stream
         self._hashers = {algorithm: apart.get(algorithm) or make(algorithm) for algorithm in algorithms}
         self._others = [hasher for algorithm, hasher in self._hashers.items() if algorithm not in apart]
         self.size_bytes = 0
-        wholes = tuple(hasher for hasher in self._others if isinstance(hasher, WholeHash))
-        is_by_kernel = stream is not None and len(wholes) == len(self._others) <= bodyhash.MOST_WHOLES
-        self.wholes: Final = wholes if is_by_kernel else None
+        crcs = tuple(hasher for hasher in self._others if isinstance(hasher, WholeCrc))
+        self.crcs: Final = crcs if stream is not None and len(crcs) == len(self._others) else None
         """What an intake has to make beside the stream, perhaps nothing; None where it cannot make all there is."""
 
     def update(self, data: Buffer) -> None:
@@ -175,7 +180,7 @@ class DigestSet:
             hasher.update(data)
 
     def count(self, byte_count: int) -> None:
-        """So many bytes were added to the stream, and to all of `wholes`, by somebody else."""
+        """So many bytes were added to the stream, and to all of `crcs`, by somebody else."""
         self.size_bytes += byte_count
 
     def has(self, algorithm: str) -> bool:

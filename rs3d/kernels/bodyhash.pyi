@@ -1,5 +1,5 @@
 """Everything that is computed of a body on its way to a blob, in one pass: its MD5, the SHA-256 of its leaves (Merkle
-tree) and the CRC32C of its blocks, of several bodies in one call.
+tree) and of all of it, and the CRC32C of its blocks, of several bodies in one call.
 
 One body takes hardly longer than its MD5 alone: the other hashes are taken while that chain waits for itself. Two take
 1.2 times as long as one; from five on the lanes of `md5` are used, with leaves side by side. Who has one body meets
@@ -23,8 +23,8 @@ LEAF_BYTES: Final[int]
 """1 MiB."""
 BLOCK_BYTES: Final[int]
 """64 KiB."""
-MOST_WHOLES: Final[int]
-"""How many digests of the whole an `Intake` makes at most (4)."""
+MOST_CRCS: Final[int]
+"""How many CRCs of the whole an `Intake` makes at most (3)."""
 
 @final
 class BodyHash:
@@ -33,14 +33,22 @@ class BodyHash:
     Args:
         md5: whether its MD5 is wanted.
         tables: whether its leaves and blocks are.
+        sha256: whether that of the body as a whole is, too. Beside MD5 and leaves it costs next to nothing where the
+            processor has a unit for it, else as much as it does apart.
         leaf_bytes, block_bytes: multiples of 64.
 
     Raises:
-        ValueError: they are none.
+        ValueError: they are none, or the SHA-256 is wanted without tables.
     """
 
     def __init__(
-        self, *, md5: bool = True, tables: bool = True, leaf_bytes: int = LEAF_BYTES, block_bytes: int = BLOCK_BYTES
+        self,
+        *,
+        md5: bool = True,
+        tables: bool = True,
+        sha256: bool = False,
+        leaf_bytes: int = LEAF_BYTES,
+        block_bytes: int = BLOCK_BYTES,
     ) -> None: ...
     @property
     def length_bytes(self) -> int:
@@ -48,6 +56,10 @@ class BodyHash:
 
     @property
     def has_tables(self) -> bool: ...
+    @property
+    def has_sha256(self) -> bool:
+        """Of the body as a whole."""
+
     def update(self, data: ReadableBuffer) -> None:
         """Append bytes.
 
@@ -62,6 +74,9 @@ class BodyHash:
             ValueError: it was not asked for.
             RuntimeError: another thread is inside.
         """
+
+    def sha256(self) -> bytes:
+        """That of all bytes so far, 32 bytes. Raises as `digest`."""
 
     def leaves(self) -> bytes:
         """SHA-256 of each leaf so far, the last one perhaps shorter, 32 bytes each; of no bytes, one leaf. Raises as
@@ -123,11 +138,11 @@ class Gang:
         """That went in all rounds."""
 
 @final
-class WholeHash:
-    """One digest of a body as a whole: a hasher as hashlib's, that an `Intake` can use, too. One thread at a time.
+class WholeCrc:
+    """A CRC of a body as a whole: a hasher as hashlib's, that an `Intake` can use, too. One thread at a time.
 
     Args:
-        algorithm: SHA256, CRC32, CRC32C or CRC64NVME, S3's names of them.
+        algorithm: CRC32, CRC32C or CRC64NVME, S3's names of them.
 
     Raises:
         ValueError: it is another.
@@ -144,7 +159,7 @@ class WholeHash:
         """
 
     def digest(self) -> bytes:
-        """The raw digest so far, numbers big-endian; the body can go on. Raises as `update`."""
+        """The CRC so far, big-endian; the body can go on. Raises as `update`."""
 
 class Ending(Enum):
     """Why an intake ended."""
@@ -190,10 +205,10 @@ class Intake:
         file_fd: int,
         offset: int,
         align_bytes: int,
-        wholes: tuple[WholeHash, ...] = (),
+        crcs: tuple[WholeCrc, ...] = (),
     ) -> Ending:
         """Receive `length` bytes behind the `filled_bytes` that are in the buffer. Each time the buffer is full and
-        more is to come, it is written to the file, appended to `stream` by `gang` and to `wholes`, and filled again; so
+        more is to come, it is written to the file, appended to `stream` by `gang` and to `crcs`, and filled again; so
         what is received last, a bufferful or less, stays in it. Blocks on socket, disk and processor, without the GIL.
 
         Args:
@@ -203,17 +218,17 @@ class Intake:
             patience_ns: all that waits for the socket may take together.
             file_fd, offset: where the buffer's first byte belongs.
             align_bytes: as of `blobfiles.begin`.
-            wholes: of the same bytes as `stream`. Nobody else uses them meanwhile.
+            crcs: of the same bytes as `stream`. Nobody else uses them meanwhile.
 
         Returns:
             Also where less was received: `received_bytes` and `written_bytes` say how much, and the rest of it is in
             the buffer.
 
         Raises:
-            OSError: the file could not be written; it holds any part of the piece, which is in `stream` and `wholes`.
+            OSError: the file could not be written; it holds any part of the piece, which is in `stream` and `crcs`.
             ValueError: a number is negative, the buffer empty or shorter than what is in it, the boundary no power of
-                two, or there are more digests of the whole than MOST_WHOLES.
-            RuntimeError: another thread is at it, or inside the body or a digest.
+                two, or there are more than MOST_CRCS.
+            RuntimeError: another thread is at it, or inside the body or a CRC.
             MemoryError: no room for the tables.
         """
 

@@ -17,6 +17,7 @@ from rs3d.engine.hashing import HashGang
 from rs3d.engine.requests import BodyChecks, BucketRequest, PutRequest
 from rs3d.engine.threads import Threads
 from rs3d.errors import BadDigest
+from rs3d.kernels import bodyhash
 from rs3d.kernels.bodyhash import LANES, Piece
 from tests.engine.bodies import noise
 
@@ -149,6 +150,20 @@ def test_a_body_of_one_leaf_is_hashed_once_for_its_tables_and_its_sha256() -> No
     assert digests.stream.leaves() == digests.value("SHA256") == hashlib.sha256(body).digest()
     assert digests.value("MD5") == hashlib.md5(body).digest()
     assert digests.value("CRC32") == zlib.crc32(body).to_bytes(4, "big")
+
+
+def test_the_sha256_of_more_leaves_is_made_by_the_stream_where_the_processor_has_a_unit() -> None:
+    body = noise((1 << 20) + 70_000)
+    stream = body_stream(("MD5", "SHA256"), tables=True)
+    assert stream is not None
+    assert stream.has_sha256 == (bodyhash.variant() in ("avx512", "shani"))
+    digests = DigestSet(("MD5", "SHA256"), stream)
+    digests.update(body[:1000])
+    digests.update(body[1000:])
+    assert digests.value("SHA256") == hashlib.sha256(body).digest()
+    assert digests.size_bytes == len(body)
+    layered = body_stream(("MD5", "SHA256"), tables=False)
+    assert layered is not None and not layered.has_sha256
 
 
 @pytest.mark.parametrize("size", [(1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3_000_001])

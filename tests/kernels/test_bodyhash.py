@@ -28,18 +28,20 @@ def variant(request: pytest.FixtureRequest) -> Iterator[str]:
     bodyhash.use_variant(before)
 
 
-def small() -> BodyHash:
+def small(*, sha256: bool = True) -> BodyHash:
     """Leaves and blocks that end at different places, and often."""
-    return BodyHash(leaf_bytes=LEAF, block_bytes=BLOCK)
+    return BodyHash(sha256=sha256, leaf_bytes=LEAF, block_bytes=BLOCK)
 
 
-def found(body: BodyHash) -> tuple[bytes, bytes, bytes, int]:
-    return body.digest(), body.leaves(), body.blocks(), body.length_bytes
+def found(body: BodyHash) -> tuple[bytes, bytes, bytes, int, bytes]:
+    sha256 = body.sha256() if body.has_sha256 else b""
+    return body.digest(), body.leaves(), body.blocks(), body.length_bytes, sha256
 
 
-def known(data: bytes) -> tuple[bytes, bytes, bytes, int]:
+def known(data: bytes, *, sha256: bool = True) -> tuple[bytes, bytes, bytes, int, bytes]:
     leaves = b"".join(merkle_oracle.leaves(data, LEAF))
-    return hashlib.md5(data).digest(), leaves, crc_oracle.crc32c_blocks(data, BLOCK), len(data)
+    whole = hashlib.sha256(data).digest() if sha256 else b""
+    return hashlib.md5(data).digest(), leaves, crc_oracle.crc32c_blocks(data, BLOCK), len(data), whole
 
 
 def test_the_twins_agree_around_every_border() -> None:
@@ -68,16 +70,18 @@ def test_what_is_no_buffer_has_no_hashes() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33])
 def test_bodies_of_mixed_lengths_together_equal_each_alone(count: int) -> None:
     chosen = random.Random(count)
-    for _ in range(6):
-        bodies = [small() for _ in range(count)]
+    for share in (0, 0.2, 0.5, 0.8, 1, 1):
+        sha256s = [chosen.random() < share for _ in range(count)]
+        bodies = [small(sha256=sha256) for sha256 in sha256s]
         pieces = [chosen.randbytes(chosen.choice([0, 1, 63, 64, 65, 192, 512, 1024, 1500])) for _ in range(count)]
         bodyhash.update_many(zip(bodies, pieces, strict=True))
-        assert [found(body) for body in bodies] == [known(piece) for piece in pieces]
+        expected = [known(piece, sha256=sha256) for piece, sha256 in zip(pieces, sha256s, strict=True)]
+        assert [found(body) for body in bodies] == expected
 
 
 def test_bodies_fed_together_in_any_pieces_equal_the_whole() -> None:
     chosen = random.Random(3)
-    bodies = [small() for _ in range(20)]
+    bodies = [small(sha256=number % 2 == 0) for number in range(20)]
     wholes = [b""] * 20
     for _ in range(60):
         lanes = chosen.sample(range(20), chosen.choice([1, 2, 3, 4, 5, 20]))
@@ -85,7 +89,9 @@ def test_bodies_fed_together_in_any_pieces_equal_the_whole() -> None:
         bodyhash.update_many((bodies[lane], piece) for lane, piece in zip(lanes, pieces, strict=True))
         for lane, piece in zip(lanes, pieces, strict=True):
             wholes[lane] += piece
-    assert [found(body) for body in bodies] == [known(whole) for whole in wholes]
+    assert [found(body) for body in bodies] == [
+        known(whole, sha256=number % 2 == 0) for number, whole in enumerate(wholes)
+    ]
 
 
 def test_bodies_of_which_not_everything_is_wanted_go_along_with_others() -> None:
@@ -94,20 +100,28 @@ def test_bodies_of_which_not_everything_is_wanted_go_along_with_others() -> None
         md5s = [BodyHash(tables=False) for _ in range(count)]
         tables = [BodyHash(md5=False, leaf_bytes=LEAF, block_bytes=BLOCK) for _ in range(count)]
         wholes = [small() for _ in range(count)]
-        mixed = [body for group in zip(md5s, tables, wholes, strict=True) for body in group]
+        no_md5s = [BodyHash(md5=False, sha256=True, leaf_bytes=LEAF, block_bytes=BLOCK) for _ in range(count)]
+        mixed = [body for group in zip(md5s, tables, wholes, no_md5s, strict=True) for body in group]
         bodyhash.update_many((body, data[number:]) for number, body in enumerate(mixed))
         for number, body in enumerate(mixed):
-            digest, leaves, blocks, length = known(data[number:])
+            digest, leaves, blocks, length, sha256 = known(data[number:])
             assert body.length_bytes == length
-            if number % 3 != 1:
+            if number % 4 in (0, 2):
                 assert body.digest() == digest
-            if number % 3 != 0:
+            if number % 4 != 0:
                 assert (body.leaves(), body.blocks()) == (leaves, blocks)
+            if number % 4 > 1:
+                assert body.sha256() == sha256
 
 
 def test_what_was_not_asked_for_is_not_given() -> None:
     with pytest.raises(ValueError, match="MD5 of this body"):
         BodyHash(md5=False).digest()
+    with pytest.raises(ValueError, match="SHA-256 of this body was not asked for"):
+        BodyHash().sha256()
+    with pytest.raises(ValueError, match="beside tables only"):
+        BodyHash(tables=False, sha256=True)
+    assert (BodyHash().has_sha256, small().has_sha256) == (False, True)
     for ask in (BodyHash.leaves, BodyHash.blocks):
         with pytest.raises(ValueError, match="tables of this body"):
             ask(BodyHash(tables=False))
@@ -122,12 +136,13 @@ def test_leaves_and_blocks_that_the_hashes_do_not_divide_are_refused(leaf: int, 
 
 def test_large_unaligned_views_in_leaves_of_a_mebibyte_equal_hashlib() -> None:
     data = memoryview(random.Random(5).randbytes((2 << 20) + 70_003))
-    for count in (1, 2, 5):
+    for count, sha256 in ((1, False), (1, True), (2, False), (2, True), (5, False), (5, True)):
         views = [data[i : len(data) - 1000 * i] for i in range(count)]
-        bodies = [BodyHash() for _ in views]
+        bodies = [BodyHash(sha256=sha256) for _ in views]
         bodyhash.update_many(zip(bodies, views, strict=True))
         for body, view in zip(bodies, views, strict=True):
             assert body.digest() == hashlib.md5(view).digest()
+            assert not sha256 or body.sha256() == hashlib.sha256(view).digest()
             assert body.leaves() == b"".join(merkle_oracle.leaves(bytes(view)))
             assert len(body.blocks()) == 4 * -(-len(view) // bodyhash.BLOCK_BYTES)
 
@@ -153,7 +168,7 @@ def test_a_body_named_twice_is_refused_and_nothing_is_appended() -> None:
 
 def test_bodies_of_different_threads_do_not_disturb_each_other() -> None:
     data = random.Random(7).randbytes(100_000)
-    digests: list[tuple[bytes, bytes, bytes, int]] = []
+    digests: list[tuple[bytes, bytes, bytes, int, bytes]] = []
 
     def work() -> None:
         for count in (1, 2, 5):
@@ -173,4 +188,4 @@ def test_bodies_of_different_threads_do_not_disturb_each_other() -> None:
 def test_unknown_variants_are_refused_and_the_self_test_passes() -> None:
     with pytest.raises(ValueError, match="no variant"):
         bodyhash.use_variant("mmx")
-    assert bodyhash.selftest() == 12 * len(bodyhash.variants())
+    assert bodyhash.selftest() == 29 * len(bodyhash.variants())

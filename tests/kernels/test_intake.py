@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from rs3d.kernels import crc
-from rs3d.kernels.bodyhash import MOST_WHOLES, BodyHash, Ending, Gang, Intake, WholeHash
+from rs3d.kernels.bodyhash import MOST_CRCS, BodyHash, Ending, Gang, Intake, WholeCrc
 
 FOR_EVER_NS = 60 * 10**9
 PIECE_BYTES = 64 * 1024
@@ -40,10 +40,10 @@ class Body:
         self.near, self.far = sockets
         self.path = path
         self.align_bytes = align_bytes
-        self.gang, self.stream, self.intake = Gang(), BodyHash(), Intake()
+        self.gang, self.stream, self.intake = Gang(), BodyHash(sha256=True), Intake()
         self.buffer = bytearray(PIECE_BYTES)
         self.filled = 0
-        self.wholes: tuple[WholeHash, ...] = ()
+        self.crcs: tuple[WholeCrc, ...] = ()
 
     def take(
         self, length: int, *, patience_ns: int = FOR_EVER_NS, flags: int = os.O_RDWR | os.O_CREAT, offset: int = 0
@@ -61,7 +61,7 @@ class Body:
                 file_fd=file_fd,
                 offset=offset,
                 align_bytes=self.align_bytes,
-                wholes=self.wholes,
+                crcs=self.crcs,
             )
         finally:
             os.close(file_fd)
@@ -85,6 +85,7 @@ class Body:
         assert bytes(self.buffer[: received - written]) == DATA[written:received]
         assert self.stream.length_bytes == written
         assert self.stream.digest() == hashlib.md5(DATA[:written]).digest()
+        assert self.stream.sha256() == hashlib.sha256(DATA[:written]).digest()
 
 
 @pytest.mark.parametrize("align_bytes", [0, 4096])
@@ -115,30 +116,29 @@ def test_a_body_is_taken_in_in_several_calls_behind_what_had_come(sockets: Socke
 
 
 @pytest.mark.parametrize("length", [0, PIECE_BYTES, 2 * PIECE_BYTES + 1, len(DATA)])
-def test_digests_of_the_whole_are_made_of_what_is_written(sockets: Sockets, tmp_path: Path, length: int) -> None:
+def test_crcs_of_the_whole_are_made_of_what_is_written(sockets: Sockets, tmp_path: Path, length: int) -> None:
     body = Body(sockets, tmp_path / "data")
-    body.wholes = (WholeHash("SHA256"), WholeHash("CRC32"), WholeHash("CRC64NVME"), WholeHash("CRC32C"))
+    body.crcs = (WholeCrc("CRC32"), WholeCrc("CRC64NVME"), WholeCrc("CRC32C"))
     thread = body.send(DATA[:length])
     assert body.take(length) is Ending.DONE
     thread.join()
     body.check(length)
     written = DATA[: body.intake.written_bytes]
-    assert body.wholes[0].digest() == hashlib.sha256(written).digest()
-    assert body.wholes[1].digest() == zlib.crc32(written).to_bytes(4, "big")
-    assert body.wholes[2].digest() == crc.crc64nvme(written).to_bytes(8, "big")
-    assert body.wholes[3].digest() == crc.crc32c(written).to_bytes(4, "big")
+    assert body.crcs[0].digest() == zlib.crc32(written).to_bytes(4, "big")
+    assert body.crcs[1].digest() == crc.crc64nvme(written).to_bytes(8, "big")
+    assert body.crcs[2].digest() == crc.crc32c(written).to_bytes(4, "big")
 
 
-def test_a_digest_of_the_whole_belongs_to_one_intake_at_a_time(sockets: Sockets, tmp_path: Path) -> None:
+def test_a_crc_of_the_whole_belongs_to_one_intake_at_a_time(sockets: Sockets, tmp_path: Path) -> None:
     body = Body(sockets, tmp_path / "data")
-    whole = WholeHash("CRC32")
-    body.wholes = (whole, whole)
+    whole = WholeCrc("CRC32")
+    body.crcs = (whole, whole)
     with pytest.raises(RuntimeError, match="another thread is updating this CRC32"):
         body.take(1)
-    body.wholes = (whole,) * (MOST_WHOLES + 1)
-    with pytest.raises(ValueError, match=f"{MOST_WHOLES + 1} digests of the whole; at most {MOST_WHOLES}"):
+    body.crcs = (whole,) * (MOST_CRCS + 1)
+    with pytest.raises(ValueError, match=f"{MOST_CRCS + 1} CRCs of the whole; at most {MOST_CRCS}"):
         body.take(1)
-    body.wholes = (whole,)
+    body.crcs = (whole,)
     said: list[Ending] = []
     thread = threading.Thread(target=lambda: said.append(body.take(len(DATA))))
     thread.start()
