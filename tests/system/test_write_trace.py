@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -104,16 +103,6 @@ def traced(command: Sequence[str], record: Path, ready: str) -> Iterator[Traced]
             for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
                 os.kill(int(pid), 15)
             process.wait(60)
-
-
-@pytest.fixture(scope="module")
-def may_trace(module_path: Path) -> None:
-    """strace works here."""
-    assert shutil.which("strace"), "apt-get install strace"
-    record = module_path / "record"
-    done = subprocess.run([*STRACE, f"--output={record}", "true"], capture_output=True, timeout=60)
-    if done.returncode != 0 and b"ptrace" in done.stderr:
-        pytest.skip(f"this machine forbids ptrace: {done.stderr.decode().strip()}")
 
 
 @pytest.mark.usefixtures("may_trace")
