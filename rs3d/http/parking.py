@@ -42,6 +42,9 @@ TURNS_NS: Final = 400_000
 """Turns that follow one another at once while something comes, and the time after which none does: answers of small
 bodies bring the next requests before all have left, and the way through the scheduler costs what two of them do."""
 
+GATHER_NS: Final = 400_000
+"""How long small writes are gathered, at most, before they go to the committer: what some eight of them take."""
+
 TURN_BYTES: Final = 4 << 20
 """Bytes sent before other tasks get their turn: about a millisecond of copying."""
 
@@ -137,6 +140,8 @@ class Parking:
         self._is_draining = is_draining
         self._receivers = Receivers()
         self._turn_bytes = 0
+        self._owing: Shortcut | None = None
+        """Whom small writes of this turn were begun by, which are still to be sent."""
         self._loop_wait: LoopWait | None = None
         self.answering = 0
         """Connections whose answers are under way, or not taken whole by the socket yet."""
@@ -246,6 +251,25 @@ class Parking:
                 return
 
     def _turn(self, ready: list[int]) -> None:
+        """Look at those, and where small writes began, at what has come meanwhile: they go to the committer together,
+        and each packet is work for both ends."""
+        end_ns = 0
+        try:
+            while ready:
+                self._look_at(ready)
+                if self._owing is None:
+                    return
+                now_ns = self._clock.boot_ns()
+                end_ns = end_ns or now_ns + GATHER_NS
+                if now_ns >= end_ns:
+                    return
+                ready = self._sockets.turn()
+        finally:
+            owing, self._owing = self._owing, None
+            if owing is not None:
+                owing.send()
+
+    def _look_at(self, ready: list[int]) -> None:
         self._turn_bytes = TURN_BYTES
         others = len(ready)
         for fd, come in list(self._beside.items()):
@@ -298,6 +322,7 @@ class Parking:
             if type(taken) is SmallWrite:
                 taken.park(fd, parked, self._wrote, started_ns, buffer.data, count)
                 parked.write = taken
+                self._owing = shortcut
                 parked.deadline.lift()
                 self.answering += 1
                 return buffer

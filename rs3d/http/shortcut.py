@@ -121,6 +121,11 @@ class Shortcut(Protocol):
         """The turn is over: what was kept for it (a view of the catalog) is let go."""
         ...
 
+    def send(self) -> None:
+        """Send on the small writes that were begun since the last time; due after a turn, or some that follow one
+        another at once."""
+        ...
+
 
 FindShortcut = Callable[[], Shortcut | None]
 """Asked once a turn: a reload may have replaced the application."""

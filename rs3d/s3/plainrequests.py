@@ -31,7 +31,10 @@ class PlainRequests:
     def end(self) -> None:
         """See `Shortcut.end`."""
         self._callers.end()
-        self._writes.end()
+
+    def send(self) -> None:
+        """See `Shortcut.send`."""
+        self._callers.writes.send()
 
     def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | SmallWrite | None:
         """See `Shortcut.answer`."""

@@ -112,20 +112,12 @@ class PlainWrites:
 
     def __init__(self, callers: PlainCallers) -> None:
         self._callers = callers
-        self._has_begun = False
-        """Whether something is to be sent to the committer."""
 
     def settled(self, writes: list[SmallWrite]) -> None:
         """See `SmallWrite.settle`."""
         self._callers.answer(writes)
         for finish, some in groupby(writes, _FINISH_OF):
             finish(list(some))
-
-    def end(self) -> None:
-        """The turn is over."""
-        if self._has_begun:
-            self._has_begun = False
-            self._callers.writes.send()
 
     def answer(self, data: bytearray, start: int, end: int) -> SmallWrite | Incoming | None:
         """See `Shortcut.answer`; raises any Rs3dError."""
@@ -157,7 +149,6 @@ class PlainWrites:
             return None
         bucket = known.bucket
         if is_delete:
-            self._has_begun = True
             return callers.writes.delete(bucket, key, self.settled)
         plan, length = known.write_plan, stop - body
         if plan is None or length > limits.body_bytes:
@@ -166,7 +157,6 @@ class PlainWrites:
             if not callers.large_writes.takes(plan, length):
                 return None
             return _LargePut(callers, bucket, plan, key, body, length, content_type, payload_hash)
-        self._has_begun = True
         declared = None if payload_hash == _UNSIGNED else bytes.fromhex(payload_hash.decode("ascii"))
         return callers.writes.put_received(
             bucket, plan, known.owner, key, data, body, stop, content_type, declared, self.settled

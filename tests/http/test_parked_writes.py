@@ -12,6 +12,7 @@ import trio.testing
 from rs3d.http import parking as parking_module
 from rs3d.http.buffers import ReceiveBuffer
 from rs3d.http.deadlines import Deadline
+from rs3d.http.parking import GATHER_NS
 from rs3d.kernels import smallwrites
 from rs3d.kernels.smallwrites import SmallWrite
 from rs3d.stores.outcomes import nothing_done
@@ -127,3 +128,41 @@ async def test_what_a_socket_does_not_take_of_an_answer_is_sent_later(monkeypatc
         assert await w.receive(len(ANSWER)) == ANSWER
         assert [(taken.operation, taken.status) for taken in w.observer.taken] == [("DeleteObject", 204)]
         assert w.observer.written == [] and w.parking.answering == 0 and not w.woken.is_set()
+
+
+async def test_what_comes_while_writes_begin_is_looked_at_before_they_are_sent() -> None:
+    async with world() as w:
+        near, far = socket.socketpair()
+        with near, far:
+            far.setblocking(False)
+            sent = [b"DEL\n", b"GET\n"]
+            w.echo.after_turn = lambda: sent and near.send(sent.pop())
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lambda: w.parking.wait(far, Deadline(), "", takes_shortcuts=True, limits=LIMITS))
+                await trio.testing.wait_all_tasks_blocked()
+                await begin(w)
+                assert w.echo.turns == ["begin", "end", "begin", "answer", "end", "begin", "end", "send"]
+                assert near.recv(100) == b"head pong" and len(w.echo.writes) == 2
+                nursery.cancel_scope.cancel()
+
+
+async def test_writes_are_sent_when_others_go_on_coming() -> None:
+    async with world() as w:
+        near, far = socket.socketpair()
+        with near, far:
+            far.setblocking(False)
+
+            def come_again() -> None:
+                w.clock.advance(GATHER_NS / 4e9)
+                near.send(b"GET\n")
+
+            w.echo.after_turn = come_again
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lambda: w.parking.wait(far, Deadline(), "", takes_shortcuts=True, limits=LIMITS))
+                await trio.testing.wait_all_tasks_blocked()
+                w.near.send(b"DEL\n")
+                with trio.move_on_after(0.05):
+                    await w.woken.wait()
+                w.echo.after_turn = lambda: None
+                assert w.echo.turns.index("send") == 2 + 3 * 4
+                nursery.cancel_scope.cancel()

@@ -97,6 +97,9 @@ class Echo:
             return Taken([b"head "], stop, self.file.length, "GetObject", 200, self.file, release=self.release)
         return Taken([b"head ", self.body], stop, len(self.body), "GetObject", 200, release=self.release)
 
+    def send(self) -> None:
+        self.turns.append("send")
+
     def end(self) -> None:
         self.turns.append("end")
         self.after_turn()
