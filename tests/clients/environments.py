@@ -6,6 +6,7 @@ hash of their pins.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -39,15 +40,24 @@ def cache_folder() -> Path:
 
 
 def environment(client: str) -> Path:
-    """The environment of `client`, made if it is not there. Returns its `bin` folder. Blocks (pip)."""
+    """The environment of `client`, made if it is not there. Returns its `bin` folder. Blocks (pip).
+
+    Several processes may ask at once: one of them makes it, the others wait.
+    """
     pins = PINS[client]
     digest = hashlib.sha256(repr((pins, sys.version_info[:2])).encode()).hexdigest()[:12]
     folder = cache_folder() / f"{client}-{digest}"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *pins], check=True)
-        (folder / "complete").touch()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            _make(folder, pins)
     return folder / "bin"
+
+
+def _make(folder: Path, pins: tuple[str, ...]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, *pins], check=True)
+    (folder / "complete").touch()

