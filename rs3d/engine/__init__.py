@@ -59,24 +59,23 @@ bytes.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rs3d.engine.configuration import EngineConfig, EngineDeps
     from rs3d.engine.engine import StorageEngine
 
+_HOMES = {"EngineConfig": "configuration", "EngineDeps": "configuration", "StorageEngine": "engine"}
+
 
 def __getattr__(name: str) -> object:
     # The engine is imported when it is first asked for: the supervisor and the committer only read its configuration.
-    if name == "StorageEngine":
-        from rs3d.engine.engine import StorageEngine
-
-        return StorageEngine
-    if name in ("EngineConfig", "EngineDeps"):
-        from rs3d.engine import configuration
-
-        return getattr(configuration, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(importlib.import_module(f"rs3d.engine.{home}"), name)
+    return found
 
 
 __all__ = ["EngineConfig", "EngineDeps", "StorageEngine"]
