@@ -149,28 +149,57 @@ def reading(site: Site, bucket: str, key: str) -> bytes | tuple[int, str]:
         return error.response["ResponseMetadata"]["HTTPStatusCode"], error_code(error)
 
 
-@pytest.mark.parametrize(
-    ("provider", "bucket_key"), [("vault", False), ("vault", True), ("aws", False), ("aws", True), ("hsm", True)]
-)
-def test_what_a_key_elsewhere_seals_survives_a_restart_and_a_kill(site: Site, provider: str, bucket_key: bool) -> None:
+WAYS = [("vault", False), ("vault", True), ("aws", False), ("aws", True), ("hsm", True)]
+"""Each provider, without and with a bucket key."""
+
+
+@dataclass
+class Sealed:
+    """A bucket under a key elsewhere, with two objects and an upload."""
+
+    key_id: str
+    bucket: str
+    upload: str
+
+
+@pytest.fixture(scope="module")
+def sealed(site: Site) -> dict[tuple[str, bool], Sealed]:
+    """One for each of WAYS; then a restart, the first part of each upload, a kill, the second part."""
+    made = {way: seal(site, *way) for way in WAYS}
+    for kill, number in ((False, 1), (True, 2)):
+        site.restart(kill=kill)
+        for one in made.values():
+            body = MARKER + bytes(PART_BYTES)
+            part = site.client.upload_part(
+                Bucket=one.bucket, Key="parts", UploadId=one.upload, PartNumber=number, Body=body
+            )
+            assert part["ServerSideEncryption"] == "aws:kms"
+    return made
+
+
+def seal(site: Site, provider: str, bucket_key: bool) -> Sealed:
     key_id = f"{provider}:{site.make_key(provider)}"
     bucket = site.make_bucket(key_id, bucket_key=bucket_key)
     for size, key in ((1, "small"), (200, "large")):
         answer = site.client.put_object(Bucket=bucket, Key=key, Body=MARKER * size)
         assert (answer["ServerSideEncryption"], answer["SSEKMSKeyId"]) == ("aws:kms", key_id)
     upload = site.client.create_multipart_upload(Bucket=bucket, Key="parts")["UploadId"]
-    for kill, number in ((False, 1), (True, 2)):
-        site.restart(kill=kill)
-        body = MARKER + bytes(PART_BYTES)
-        part = site.client.upload_part(Bucket=bucket, Key="parts", UploadId=upload, PartNumber=number, Body=body)
-        assert part["ServerSideEncryption"] == "aws:kms"
+    return Sealed(key_id, bucket, upload)
+
+
+@pytest.mark.parametrize(("provider", "bucket_key"), WAYS)
+def test_what_a_key_elsewhere_seals_survives_a_restart_and_a_kill(
+    site: Site, sealed: dict[tuple[str, bool], Sealed], provider: str, bucket_key: bool
+) -> None:
+    one = sealed[provider, bucket_key]
+    bucket, upload = one.bucket, one.upload
     listed = site.client.list_parts(Bucket=bucket, Key="parts", UploadId=upload)["Parts"]
     parts = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in listed]
     site.client.complete_multipart_upload(Bucket=bucket, Key="parts", UploadId=upload, MultipartUpload={"Parts": parts})
     assert read(site, bucket, "small") == MARKER
     assert read(site, bucket, "large") == MARKER * 200
     assert read(site, bucket, "parts") == 2 * (MARKER + bytes(PART_BYTES))
-    assert site.client.head_object(Bucket=bucket, Key="large")["SSEKMSKeyId"] == key_id
+    assert site.client.head_object(Bucket=bucket, Key="large")["SSEKMSKeyId"] == one.key_id
     assert not holds(site.daemon.directory, MARKER)
 
 
