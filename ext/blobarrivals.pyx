@@ -49,7 +49,7 @@ cdef extern from "receive_impl.h" nogil:
 
 cdef extern from "blobarrivals_impl.h" nogil:
     enum:
-        RS3D_ARRIVAL_BODY_BYTES
+        RS3D_ARRIVAL_BODY_BYTES, RS3D_ARRIVAL_PACKET_BYTES
         RS3D_ARRIVAL_STORED, RS3D_ARRIVAL_CUT, RS3D_ARRIVAL_OTHER, RS3D_ARRIVAL_FAILED
         RS3D_LEAF_BYTES
     cdef struct rs3d_arrival:
@@ -66,7 +66,10 @@ cdef extern from "blobarrivals_impl.h" nogil:
         unsigned char declared[32]
         unsigned char sidecar_body[1]
         size_t sidecar_body_bytes, root_at, md5_at
-        int state, ending, error
+        unsigned char packet[1]
+        size_t packet_bytes, packet_root_at, packet_etag_at
+        int packet_to
+        int state, ending, error, is_sent
         unsigned char md5[16]
         unsigned char sha256[32]
         unsigned char root[32]
@@ -79,6 +82,7 @@ cdef extern from "blobarrivals_impl.h" nogil:
     int rs3d_arrivals_open(rs3d_arrivals *pool)
     void rs3d_arrivals_close(rs3d_arrivals *pool)
     void rs3d_begin_arrival(rs3d_arrivals *pool, rs3d_arrival *it)
+    void rs3d_withhold_packet(rs3d_arrivals *pool, rs3d_arrival *it)
     rs3d_arrival *rs3d_take_ended(rs3d_arrivals *pool)
     int rs3d_arrivals_add_thread(rs3d_arrivals *pool, pthread_t *made)
     void rs3d_arrivals_end_threads(rs3d_arrivals *pool, const pthread_t *threads, int count)
@@ -220,6 +224,18 @@ cdef class Arrival:
         memcpy(self.it.sidecar_body, <const char *>body, len(body))
         self.it.sidecar_body_bytes, self.it.root_at = len(body), root_at
 
+    def commit_by(self, int socket_fd, bytes packet not None, size_t etag_at, size_t root_at):
+        cdef size_t length = len(packet)
+        if self.busy:
+            raise RuntimeError("an arrival is under way")
+        if length > RS3D_ARRIVAL_PACKET_BYTES or etag_at > length or length - etag_at < 32:
+            raise ValueError(f"a packet of {length} bytes has no place for an ETag at {etag_at}")
+        if root_at > length or length - root_at < 32:
+            raise ValueError(f"a packet of {length} bytes has no place for a root at {root_at}")
+        memcpy(self.it.packet, <const char *>packet, length)
+        self.it.packet_bytes, self.it.packet_to = length, socket_fd
+        self.it.packet_etag_at, self.it.packet_root_at = etag_at, root_at
+
     def stop(self):
         if not self.stopped:
             rs3d_receive_stop(&self.stopped)
@@ -230,11 +246,16 @@ cdef class Arrival:
             raise RuntimeError("an arrival is under way")
         self.aimed = False
         self.given, self.it.given = None, NULL
+        self.it.packet_bytes = 0
         PyBuffer_Release(&self.view)
 
     @property
     def state(self):
         return STATES[self.it.state]
+
+    @property
+    def is_sent(self):
+        return self.it.state == RS3D_ARRIVAL_STORED and self.it.is_sent != 0
 
     @property
     def filled_bytes(self):
@@ -358,6 +379,9 @@ cdef class Arrivals:
         Py_INCREF(arrival)
         self.outstanding += 1
         rs3d_begin_arrival(&self.pool, arrival.it)
+
+    def withhold(self, Arrival arrival not None):
+        rs3d_withhold_packet(&self.pool, arrival.it)
 
     def ended(self):
         cdef list found = []

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@
 
 enum {
     RS3D_ARRIVAL_BODY_BYTES = 2048, /* of a sidecar's msgpack at most */
+    RS3D_ARRIVAL_PACKET_BYTES = 2048,
     RS3D_ARRIVAL_SIDECAR_BYTES = RS3D_SIDECAR_HEAD_BYTES + RS3D_ARRIVAL_BODY_BYTES + RS3D_LEAF_TABLES_BYTES
 };
 
@@ -45,8 +47,12 @@ struct rs3d_arrival {
     unsigned char sidecar_body[RS3D_ARRIVAL_BODY_BYTES];
     size_t sidecar_body_bytes;
     size_t root_at, md5_at;     /* where the Merkle root and the MD5 go in it */
+    /* What is sent of one that is stored, and to which socket; no bytes where its owner does that. */
+    unsigned char packet[RS3D_ARRIVAL_PACKET_BYTES];
+    size_t packet_bytes, packet_root_at, packet_etag_at; /* the MD5, or the SHA-256 where no MD5 is wanted */
+    int packet_to;
     /* What was done. */
-    int state, ending, error;
+    int state, ending, error, is_sent;
     unsigned char md5[16], sha256[32], root[32];
     /* In between. */
     struct rs3d_arrival *next;
@@ -298,17 +304,32 @@ static inline struct rs3d_arrival *rs3d_next_arrival(rs3d_arrivals *pool, int *h
     return found;
 }
 
+/* Whether the packet of one that is stored went out. It does not wait for room. */
+static inline int rs3d_send_packet(struct rs3d_arrival *it)
+{
+    if (it->state != RS3D_ARRIVAL_STORED || !it->packet_bytes)
+        return 0;
+    memcpy(it->packet + it->packet_root_at, it->root, sizeof it->root);
+    if (it->wants_md5)
+        memcpy(it->packet + it->packet_etag_at, it->md5, sizeof it->md5);
+    else
+        memcpy(it->packet + it->packet_etag_at, it->sha256, sizeof it->sha256);
+    return send(it->packet_to, it->packet, it->packet_bytes, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)it->packet_bytes;
+}
+
+/* With the packet under the lock, so that whoever hears the answer to it finds the arrival among those that ended: the
+ * loop is not woken for one that was sent. */
 static inline void rs3d_tell_ended(rs3d_arrivals *pool, struct rs3d_arrival *it)
 {
-    int is_first;
+    int is_sent;
 
     it->next = NULL;
     pthread_mutex_lock(&pool->lock);
-    is_first = !pool->ended;
+    is_sent = it->is_sent = rs3d_send_packet(it);
     *pool->ended_end = it;
     pool->ended_end = &it->next;
     pthread_mutex_unlock(&pool->lock);
-    if (is_first) {
+    if (!is_sent) {
         const uint64_t one = 1;
         ssize_t told = write(pool->ended_fd, &one, sizeof one);
         (void)told; /* it has room for more than there are arrivals */
@@ -383,6 +404,14 @@ static inline void rs3d_begin_arrival(rs3d_arrivals *pool, struct rs3d_arrival *
     *pool->end = it;
     pool->end = &it->next;
     pthread_cond_signal(&pool->waits);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* Its packet is not sent any more, unless that was done: then it is among those that ended. */
+static inline void rs3d_withhold_packet(rs3d_arrivals *pool, struct rs3d_arrival *it)
+{
+    pthread_mutex_lock(&pool->lock);
+    it->packet_bytes = 0;
     pthread_mutex_unlock(&pool->lock);
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable
 from typing import Protocol
 
@@ -40,6 +41,7 @@ class BlobArrivals:
         self._committer = committer
         self._kernel: Arrivals | None = None
         self._free: list[Arrival] = []
+        self._channel = -1
         self._watch: Watch | None = None
         self._woken = trio.Event()
         """Set when a watch ends."""
@@ -90,15 +92,28 @@ class BlobArrivals:
             if self._watch is None:
                 with contextlib.suppress(trio.ClosedResourceError):
                     await trio.lowlevel.wait_readable(kernel.fileno())
-                    self._come()
+                    self.come()
                 continue
-            end = self._watch(kernel.fileno(), self._come)
+            end = self._watch(kernel.fileno(), self.come)
             try:
                 await self._woken.wait()
             finally:
                 end()
 
-    def _come(self) -> None:
+    def channel(self, descriptor: int) -> int:
+        """The committer's, as a descriptor that stays open until the threads have ended."""
+        if self._channel < 0:
+            self._channel = os.dup(descriptor)
+        return self._channel
+
+    def withhold(self, arrival: Arrival) -> None:
+        """The committer need not be told by the thread any more; the owner is told of its end in any case."""
+        if self._kernel is not None:
+            self._kernel.withhold(arrival)
+            self.come()
+
+    def come(self) -> None:
+        """Tell the owners of all that have ended by now."""
         if self._kernel is None:
             return
         for arrival in self._kernel.ended():
@@ -120,3 +135,5 @@ class BlobArrivals:
         self._wake()
         if self._kernel is not None:
             self._kernel.close()
+        if self._channel >= 0:
+            os.close(self._channel)

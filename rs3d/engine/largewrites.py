@@ -25,12 +25,12 @@ from rs3d.errors import CommitterGone, OutcomeUnknown, Rs3dError
 from rs3d.format.sidecar import plain_body_form
 from rs3d.kernels.blobarrivals import Arrival, State
 from rs3d.kernels.bodyhash import BodyHash
-from rs3d.stores.blobput import BLOB, MOST_KEY_BYTES, MOST_TYPE_BYTES, blob_put_message
+from rs3d.stores.blobput import BLOB, ETAG_AT, MOST_KEY_BYTES, MOST_TYPE_BYTES, ROOT_AT, blob_put_message
 from rs3d.stores.interfaces import BlobPlace, BlobWriter
 from rs3d.stores.smallput import ETAG_MD5, ETAG_SHA256
 from rs3d.types.blobs import BlobInfo, BlobOrigin
 from rs3d.types.buckets import Bucket
-from rs3d.types.identifiers import TOKEN_BYTES, BlobId
+from rs3d.types.identifiers import TOKEN_BYTES, BlobId, OperationId
 from rs3d.types.objects import Extent, MutablePart, ObjectMeta, Pairs
 from rs3d.types.operations import NewBlob, Outcome, PutBlob, PutVersion
 from rs3d.types.recipe import PLAIN
@@ -234,12 +234,15 @@ class _ArrivingByKernel(_Arriving):
     """By a thread without Python, through all of it (`Runtime.blob_arrivals`). What is run here is run for each body,
     out of cold caches: few functions, and long ones."""
 
-    __slots__ = ("_tokens",)
+    __slots__ = ("_arrival", "_early", "_reserved", "_tokens")
 
     def begin(self, tokens: Tokens, arrival: Arrival, place: BlobPlace, given: bytes | None) -> None:
         """Begin it with an `arrival` that is free; `given` is the body where it is all there, and not in the buffer."""
         runtime, source, blob, length = self._runtime, self._source, self._blob, self._length
         self._tokens = tokens
+        self._arrival = arrival
+        self._reserved: OperationId | None = None
+        self._early: Outcome | Rs3dError | None = None
         has_md5 = self._plan.etag is not EtagAlgorithm.SHA256
         content_type = self._content_type
         body, root_at, md5_at = plain_body_form(
@@ -258,12 +261,49 @@ class _ArrivingByKernel(_Arriving):
             arrival.give(given, self._buffer)
         arrival.place(top, segment_name, blob.segment, blob.number, align_bytes)
         arrival.describe(body, root_at, md5_at if has_md5 else None, self._payload_sha256)
-        runtime.blob_arrivals.begin(arrival)
+        if given is not None:  # it will not take long
+            self._reserve(arrival, bytes(MD5_BYTES) if has_md5 else b"")
+        try:
+            runtime.blob_arrivals.begin(arrival)
+        except OSError:  # no thread can be made
+            if self._reserved is not None:
+                runtime.committer.give_up_reserved(self._reserved)
+            raise
+
+    def _reserve(self, arrival: Arrival, md5: bytes) -> None:
+        """Have the thread send the operation to the committer, where it can: this loop need not wake for it."""
+        runtime = self._runtime
+        operation = self._operation(md5, bytes(32), bytes(32))
+        reserved = runtime.committer.reserve(operation, self.settle_reserved)
+        if reserved is not None:
+            descriptor, packet = reserved
+            self._reserved = operation.id
+            message_at = len(packet) - len(operation.message)
+            channel = runtime.blob_arrivals.channel(descriptor)
+            arrival.commit_by(channel, packet, message_at + ETAG_AT, message_at + ROOT_AT)
+
+    def settle_reserved(self, settled: Outcome | Rs3dError) -> None:
+        """The committer's word on what the thread sent; or it is no more."""
+        if self._reserved is not None:
+            self._early = settled
+            self._runtime.blob_arrivals.come()  # `arrived` goes on
+            if self._reserved is not None:  # no answer, but the end of its committer, while the thread is at work
+                self._runtime.blob_arrivals.withhold(self._arrival)
+        else:
+            self.settle(settled)
 
     def arrived(self, arrival: Arrival) -> None:
         """See `blobarrivals.Arriving`."""
         state, self.filled = arrival.state, arrival.filled_bytes
         self._source.give_back(is_slow=arrival.is_slow)
+        reserved, self._reserved = self._reserved, None
+        if reserved is not None:
+            if arrival.is_sent:
+                self._root = arrival.merkle_root
+                if self._early is not None:
+                    self.settle(self._early)
+                return
+            self._runtime.committer.give_up_reserved(reserved)
         if state is State.STORED:
             try:
                 is_submitted = self._submit_arrived(arrival)
@@ -278,23 +318,25 @@ class _ArrivingByKernel(_Arriving):
         self._give_back()
 
     def _submit_arrived(self, arrival: Arrival) -> bool:
-        blob, bucket, length, committer = self._blob, self._bucket, self._length, self._runtime.committer
-        md5 = arrival.md5
         root = self._root = arrival.merkle_root
-        id = committer.next_id()
+        return self._runtime.committer.submit(self._operation(arrival.md5, arrival.sha256, root), self.settle)
+
+    def _operation(self, md5: bytes, sha256: bytes, root: bytes) -> PutBlob:
+        blob, bucket, length = self._blob, self._bucket, self._length
+        id = self._runtime.committer.next_id()
         message = blob_put_message(
             id.epoch,
             bucket.bucket_id,
             self._key,
             self._tokens.next(),
             ETAG_MD5 if md5 else ETAG_SHA256,
-            md5 or arrival.sha256,
+            md5 or sha256,
             root,
             bytes.fromhex(bucket.owner),
             self._content_type or b"",
             BLOB.pack(blob.segment, blob.number, length, length, length),
         )
-        return committer.submit(PutBlob(id, message), self.settle)
+        return PutBlob(id, message)
 
 
 def _nobody(outcome: Outcome | None, merkle_root: bytes, received: memoryview) -> None:

@@ -88,6 +88,19 @@ class Arrival:
             ValueError: it is too long, or has not these places.
         """
 
+    def commit_by(self, socket_fd: int, packet: bytes, etag_at: int, root_at: int) -> None:
+        """Have the thread send a packet when the body is stored, until `let_go`. `Arrivals.fileno` does not tell of one
+        whose packet went out: whoever hears the answer asks `Arrivals.ended`, which has it by then.
+
+        Args:
+            socket_fd: of packets, non-blocking, and open until the arrival has ended.
+            packet: with any 32 bytes at `etag_at` and at `root_at` in the place of its ETag (the MD5 takes 16 of them,
+                or the SHA-256 all where none is wanted) and its Merkle root; copied.
+
+        Raises:
+            ValueError: it is too long, or has not these places.
+        """
+
     def stop(self) -> None:
         """Make the receiving end soon, if it is under way; without effect on a later one. Any thread."""
 
@@ -96,6 +109,10 @@ class Arrival:
 
     @property
     def state(self) -> State: ...
+    @property
+    def is_sent(self) -> bool:
+        """Whether it is stored and the packet of `commit_by` went out."""
+
     @property
     def filled_bytes(self) -> int:
         """Of the body, in the buffer."""
@@ -164,6 +181,10 @@ class Arrivals:
             ValueError: it was not. RuntimeError: it is under way, no thread is free, or the pool is closed.
             OSError: there is no thread, and none can be made.
         """
+
+    def withhold(self, arrival: Arrival) -> None:
+        """Send the packet of one that was begun no more, and tell of its end. If it was sent, `ended` has the arrival
+        now."""
 
     def ended(self) -> list[Arrival]:
         """Those that have ended since the last time, in order. Does not wait."""

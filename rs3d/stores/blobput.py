@@ -23,6 +23,10 @@ from rs3d.types.operations import NO_PRECONDITIONS, NewBlob, PutVersion
 BLOB: Final = struct.Struct(">QIQQQ")
 """segment and number of the blob, bytes of the object, NewBlob's stored and disk bytes; in the place of a payload."""
 
+ETAG_AT: Final = struct.calcsize(">QQ16sB")
+ROOT_AT: Final = ETAG_AT + 32
+"""Of a message: where the ETag's digest begins, and the Merkle root."""
+
 BLOB_ID_BYTES: Final = 12
 MOST_KEY_BYTES: Final = 462
 MOST_TYPE_BYTES: Final = 512

@@ -211,6 +211,23 @@ class CommitClient:
         self._unsent.append(counter)
         return True
 
+    def reserve(self, operation: Operation, settle: Callable[[Outcome | Rs3dError], None]) -> tuple[int, bytes] | None:
+        """See `interfaces.Committer.reserve`. Only of a committer without successor: what was not sent yet cannot be
+        sent again."""
+        if self._last_words is None or not self.submit(operation, settle):
+            return None
+        counter = self._unsent.pop()
+        waiting = self._waiting[counter]
+        waiting.sent = True  # or will be, at any time
+        return self._socket.fileno(), b"".join(waiting.parts)
+
+    def give_up_reserved(self, operation: OperationId) -> None:
+        """See `interfaces.Committer.give_up_reserved`."""
+        waiting = self._waiting.pop(operation.counter, None)
+        if waiting is not None:
+            self._outstanding_bytes -= waiting.size_bytes
+            self._admit()
+
     def send_submitted(self) -> None:
         """See `interfaces.Committer.send_submitted`."""
         if self._unsent and not self._is_full and self._gone is None:

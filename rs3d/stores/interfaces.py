@@ -259,6 +259,16 @@ class Committer(Protocol):
         """Send what was submitted, together."""
         ...
 
+    def reserve(self, operation: Operation, settle: Callable[[Outcome | Rs3dError], None]) -> tuple[int, bytes] | None:
+        """`submit` of what a thread without Python sends by itself, once, when it knows the last bytes of it: the
+        descriptor of a socket and the packet. `settle` may be called before it was sent, with an error. None where
+        that cannot be, as False of `submit`."""
+        ...
+
+    def give_up_reserved(self, operation: OperationId) -> None:
+        """It was not sent, nor will be: `settle` is not called any more."""
+        ...
+
 
 Append = Callable[[int, int, int], int]
 """Write at the end of a file, given its descriptor, the offset at which that is, and on which boundaries it may be

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
-from rs3d.engine import StorageEngine
+from rs3d.engine import StorageEngine, largewrites
+from rs3d.engine.blobarrivals import BlobArrivals
 from rs3d.engine.requests import BodyChecks, BucketRequest, EncryptionMode, EncryptionRequest, PutRequest
 from rs3d.engine.results import ObjectHead, PutResult
-from rs3d.errors import BadDigest, InvalidKey, NoSuchBucket, PreconditionFailed, Rs3dError, StoreReadOnly
+from rs3d.errors import (
+    BadDigest,
+    CommitterGone,
+    InvalidKey,
+    NoSuchBucket,
+    OutcomeUnknown,
+    PreconditionFailed,
+    Rs3dError,
+    StoreReadOnly,
+)
+from rs3d.kernels.blobarrivals import Arrival
+from rs3d.stores.commitclient import CommitClient
 from rs3d.types.body import BytesSource
 from rs3d.types.buckets import Versioning
 from rs3d.types.objects import CanonicalId, Inline
@@ -164,6 +178,63 @@ async def test_a_usual_large_body_goes_by_the_kernel_once_and_as_it_is(tmp_path:
     async with StorageEngine.open(tmp_path / "store") as engine:
         for key, size in (("key", 0), ("k" * 1000, 0), ("longer", 1)):
             assert await engine.get_object("bucket", key) == body + b"x" * size
+
+
+async def test_the_thread_itself_tells_the_committer_of_a_body_that_is_all_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    arrived = largewrites._ArrivingByKernel.arrived
+
+    def watched(self: largewrites._ArrivingByKernel, arrival: Arrival) -> None:
+        told.append((arrival.is_sent, self._early is not None))
+        arrived(self, arrival)
+
+    monkeypatch.setattr(largewrites._ArrivingByKernel, "arrived", watched)
+    async with StorageEngine.open(tmp_path / "store") as engine:
+        await engine.create_bucket("bucket")
+        await engine.put_object("bucket", "first", noise(LARGE))  # waits for a segment
+        for body in (noise(LARGE), bytearray(noise(LARGE))):
+            put = await engine.put_object("bucket", "key", body)
+            assert put.etag == hashlib.md5(body).hexdigest()
+            assert engine.head_object("bucket", "key").version.meta.merkle_root == put.merkle_root
+        assert told == [(True, True), (False, False)]  # of the second, whoever has it may change it
+
+
+async def test_a_packet_for_which_there_is_no_room_goes_by_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = os.open("/dev/null", os.O_WRONLY)
+    monkeypatch.setattr(BlobArrivals, "channel", lambda self, descriptor: nowhere)
+    async with StorageEngine.open(tmp_path / "store") as engine:
+        await engine.create_bucket("bucket")
+        await engine.put_object("bucket", "first", noise(LARGE))
+        await engine.put_object("bucket", "key", noise(LARGE))
+        assert await engine.get_object("bucket", "key") == noise(LARGE)
+        assert engine._runtime.buffers.leased == 0
+    os.close(nowhere)
+
+
+async def test_a_committer_that_ends_while_a_body_is_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with StorageEngine.open(tmp_path / "store") as engine:
+        await engine.create_bucket("bucket")
+        await engine.put_object("bucket", "first", noise(LARGE))
+        committer = engine._runtime.committer
+        assert isinstance(committer, CommitClient)
+        monkeypatch.setattr(CommitClient, "_take", lambda self, raw: None)  # its answer does not come before its end
+
+        async def fail() -> None:
+            with pytest.raises((OutcomeUnknown, CommitterGone, StoreReadOnly)):
+                await engine.put_object("bucket", "key", noise(LARGE))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+            await trio.testing.wait_all_tasks_blocked()
+            committer._gone = "test"
+            committer._lose()
+        assert engine._runtime.buffers.leased == 0
 
 
 async def test_large_bodies_at_the_same_time_are_each_their_own(tmp_path: Path) -> None:

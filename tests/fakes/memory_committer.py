@@ -143,6 +143,12 @@ class MemoryCommitter:
 
         return self.submit(operation, settle)
 
+    def reserve(self, operation: Operation, settle: Callable[[Outcome | Rs3dError], None]) -> tuple[int, bytes] | None:
+        return None
+
+    def give_up_reserved(self, operation: OperationId) -> None:
+        raise AssertionError("nothing was reserved")
+
     def send_submitted(self) -> None:
         """Sent already."""
 

@@ -193,6 +193,52 @@ def test_a_body_that_is_given_is_hashed_where_it_lies(place: Place, pool: Arriva
     assert sys.getrefcount(data) == held - 1
 
 
+@pytest.mark.parametrize("has_md5", [True, False])
+def test_the_packet_of_one_that_is_stored_is_sent_and_nobody_is_woken(
+    place: Place, pool: Arrivals, has_md5: bool
+) -> None:
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    place.sockets += (near, far)
+    sender = Sender(place, 1, noise(70_000), has_md5=has_md5)
+    sender.arrival.commit_by(near.fileno(), bytes(100), 8, 60)
+    pool.start(sender.arrival)
+    sender.send(0)
+    packet = far.recv(1000)
+    assert not select.select([pool], [], [], 0)[0]
+    assert pool.ended() == [sender.arrival] and sender.arrival.is_sent
+    arrival = sender.arrival
+    etag = arrival.md5 + bytes(16) if has_md5 else arrival.sha256
+    assert packet == bytes(8) + etag + bytes(20) + arrival.merkle_root + bytes(8)
+    arrival.let_go()
+    sender.number = 2
+    sender.aim(place, 0)
+    assert store(place, pool, sender) is State.STORED and not arrival.is_sent  # it was of that one alone
+
+
+@pytest.mark.parametrize("what", ["no socket", "other", "withheld"])
+def test_a_packet_that_is_not_sent_is_told_as_an_end(place: Place, pool: Arrivals, what: str) -> None:
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    place.sockets += (near, far)
+    if what == "no socket":
+        far.close()
+    sender = Sender(place, 1, noise(70_000), sha256=bytes(32) if what == "other" else None)
+    sender.arrival.commit_by(near.fileno(), bytes(100), 8, 60)
+    pool.start(sender.arrival)
+    if what == "withheld":
+        pool.withhold(sender.arrival)
+    sender.send(0)
+    assert wait(pool) == [sender.arrival] and not sender.arrival.is_sent
+    assert sender.arrival.state is (State.OTHER if what == "other" else State.STORED)
+    if what != "no socket":
+        assert not select.select([far], [], [], 0)[0]
+
+
+@pytest.mark.parametrize(("length", "etag_at", "root_at"), [(2049, 0, 0), (63, 32, 0), (63, 0, 32), (10, 11, 0)])
+def test_packets_without_a_place_for_the_digests_are_refused(length: int, etag_at: int, root_at: int) -> None:
+    with pytest.raises(ValueError, match="a packet of"):
+        Arrival().commit_by(0, bytes(length), etag_at, root_at)
+
+
 def test_what_cannot_be_given_is_refused(place: Place, pool: Arrivals) -> None:
     sender = Sender(place, 1, noise(1000))
     for length, room in ((0, 1), (LEAF_BYTES + 1, LEAF_BYTES + 1), (2, 1)):

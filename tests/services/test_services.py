@@ -93,6 +93,12 @@ class Committer:
     def submit_write(self, write: SmallWrite) -> bool:
         raise AssertionError("a service waits for its commits")
 
+    def reserve(self, operation: Operation, settle: Callable[[Outcome | Rs3dError], None]) -> tuple[int, bytes] | None:
+        raise AssertionError("services wait for their commits")
+
+    def give_up_reserved(self, operation: OperationId) -> None:
+        raise AssertionError("services wait for their commits")
+
     def send_submitted(self) -> None:
         raise AssertionError("nothing was submitted")
 

@@ -335,6 +335,47 @@ async def test_a_full_socket_takes_no_more_submissions_until_answers_come() -> N
     committer.close()
 
 
+async def test_what_is_reserved_is_sent_by_another_and_answered_as_if_it_were_submitted() -> None:
+    worker, committer = channel_pair()
+    client = CommitClient(worker, last_words=lambda: "")
+    committer.send(messages.encode_hello(7, 1))
+    settled: list[object] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        await client.opened()
+        first, second, third = (put(client.next_id(), BucketId(1), f"{number}") for number in range(3))
+        reserved = client.reserve(first, settled.append)
+        assert reserved is not None and client.reserve(second, settled.append) is not None
+        client.give_up_reserved(second.id)
+        client.give_up_reserved(second.id)  # of one that is answered, or lost
+        assert client.submit(third, settled.append)
+        client.send_submitted()
+        assert messages.decode_operation(memoryview(committer.recv(1 << 17))).operation.id == third.id
+        os.write(*reserved)
+        frame = messages.decode_operation(memoryview(committer.recv(1 << 17)))
+        assert (frame.operation.id, frame.answered_below) == (first.id, first.id.counter)
+        outcome = put_outcome(9, bytes(16), True, False, 9, ETAG)
+        committer.send(messages.encode_replies([(first.id.counter, outcome, None)]))
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(settled) == 1 and not client._unsent
+        assert client.reserve(put(client.next_id(), BucketId(1), "4"), settled.append) is not None
+        client.close()
+    assert [type(found) for found in settled[1:]] == [errors.OutcomeUnknown] * 2
+    committer.close()
+
+
+async def test_nothing_is_reserved_of_a_committer_that_may_have_a_successor() -> None:
+    worker, committer = channel_pair()
+    client = CommitClient(worker)
+    committer.send(messages.encode_hello(7, 1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        await client.opened()
+        assert client.reserve(put(client.next_id(), BucketId(1), "key"), print) is None
+        client.close()
+    committer.close()
+
+
 @pytest.mark.parametrize("cut", [2, 4, 5, 30])
 def test_a_packet_of_several_operations_that_is_cut_is_refused(cut: int) -> None:
     one = messages.encode_operation(put(OperationId(Epoch(7), 1), BucketId(1), "key"), 0)
