@@ -35,6 +35,8 @@ cdef extern from "bodyhash_impl.h" nogil:
     void rs3d_body_setup()
 
 cdef extern from "bodygang_impl.h" nogil:
+    enum:
+        RS3D_GANG_ROUNDS
     ctypedef struct rs3d_gang:
         uint64_t rounds, pieces
 
@@ -76,7 +78,7 @@ cdef extern from "blobarrivals_impl.h" nogil:
         rs3d_arrival *next
         void *owner
     ctypedef struct rs3d_arrivals:
-        int ended_fd, steps_behind, variant, crc_variant
+        int ended_fd, steps_behind, most_rounds, variant, crc_variant
         int64_t company_ns
         rs3d_gang gang
     int rs3d_arrivals_open(rs3d_arrivals *pool)
@@ -91,6 +93,7 @@ LEAF_BYTES = RS3D_LEAF_BYTES
 MOST_BODY_BYTES = RS3D_ARRIVAL_BODY_BYTES
 COMPANY_NS = 2_000_000
 MOST_COMPANY_NS = 60_000_000_000
+ROUNDS = 2
 
 cdef enum:
     MOST_THREADS = 64
@@ -290,14 +293,17 @@ cdef class Arrivals:
     cdef readonly int most_threads, outstanding
     cdef int made
 
-    def __cinit__(self, int threads, *, int steps_behind=0, int64_t company_ns=COMPANY_NS):
+    def __cinit__(self, int threads, *, int steps_behind=0, int64_t company_ns=COMPANY_NS, int rounds=ROUNDS):
         if not 0 < threads <= MOST_THREADS:
             raise ValueError(f"{threads} threads; 1 to {MOST_THREADS} are possible")
         if steps_behind < 0:
             raise ValueError(f"{steps_behind} steps behind")
         if not 0 <= company_ns <= MOST_COMPANY_NS:
             raise ValueError(f"{company_ns} ns: not a time to wait for company")
+        if not 0 < rounds <= RS3D_GANG_ROUNDS:
+            raise ValueError(f"{rounds} rounds at once; 1 to {RS3D_GANG_ROUNDS} are possible")
         self.pool.company_ns = company_ns
+        self.pool.most_rounds = rounds
         self.most_threads = threads
         self.pool.steps_behind = steps_behind
         self.pool.variant = active
@@ -308,7 +314,7 @@ cdef class Arrivals:
             raise MemoryError()
         self.is_open = True
 
-    def __init__(self, threads, *, steps_behind=0, company_ns=COMPANY_NS):
+    def __init__(self, threads, *, steps_behind=0, company_ns=COMPANY_NS, rounds=ROUNDS):
         pass
 
     def __dealloc__(self):

@@ -71,6 +71,7 @@ typedef struct {
     int ended_fd;     /* an eventfd, readable while there are any that have ended */
     int steps_behind; /* see blobarrivals.pyi */
     int64_t company_ns; /* see blobarrivals.pyi */
+    int most_rounds;    /* of the gang */
     int variant, crc_variant; /* bodyhash_impl.h's, which is merkle_impl.h's, too; and crc_impl.h's */
     rs3d_gang gang;
     pthread_cond_t company; /* with the gang's lock: a piece was announced, or nobody comes any more */
@@ -378,7 +379,7 @@ static inline int rs3d_arrivals_open(rs3d_arrivals *pool)
         goto no_company;
     }
     pthread_condattr_destroy(&monotonic);
-    if (rs3d_gang_open(&pool->gang) == 0)
+    if (rs3d_gang_open(&pool->gang, pool->most_rounds) == 0)
         return 0;
     pthread_cond_destroy(&pool->company);
 no_company:

@@ -10,7 +10,7 @@
 
 enum {
     RS3D_GANG_LANES = 32, /* pieces of one round at most: one that ends early leaves its lane to another */
-    RS3D_GANG_ROUNDS = 2  /* at once: what comes during a round need not wait for its end where there is a core free */
+    RS3D_GANG_ROUNDS = 64 /* more at once than any machine has use for */
 };
 
 /* A piece to be hashed, its body's only one: neither is touched until it has `ended`. Its memory is the caller's. */
@@ -24,14 +24,18 @@ typedef struct {
     pthread_mutex_t lock; /* over all that follows, and `ended` of pieces is set under it */
     pthread_cond_t round_ended;
     rs3d_piece *first, **end; /* announced, in order */
+    int most_rounds;          /* at once */
     int hashing;              /* threads that are at rounds */
     uint64_t rounds, pieces;
 } rs3d_gang;
 
-static inline int rs3d_gang_open(rs3d_gang *g)
+/* What comes during a round need not wait for its end where there is a core free: `most_rounds` says how many there are.
+ * More take processors from each other, and from the rounds their company. */
+static inline int rs3d_gang_open(rs3d_gang *g, int most_rounds)
 {
     g->first = NULL;
     g->end = &g->first;
+    g->most_rounds = most_rounds;
     g->hashing = 0;
     g->rounds = g->pieces = 0;
     if (pthread_mutex_init(&g->lock, NULL) != 0)
@@ -78,7 +82,7 @@ static inline void rs3d_gang_pause(rs3d_gang *g)
     pthread_mutex_lock(&g->lock);
     while (g->hashing)
         pthread_cond_wait(&g->round_ended, &g->lock);
-    g->hashing = RS3D_GANG_ROUNDS;
+    g->hashing = g->most_rounds;
     pthread_mutex_unlock(&g->lock);
 }
 
@@ -138,7 +142,7 @@ static inline void rs3d_gang_round(rs3d_gang *g, int variant, int crc_variant)
 static inline void rs3d_gang_help(rs3d_gang *g, int variant, int crc_variant)
 {
     pthread_mutex_lock(&g->lock);
-    if (g->first && g->hashing < RS3D_GANG_ROUNDS)
+    if (g->first && g->hashing < g->most_rounds)
         rs3d_gang_round(g, variant, crc_variant);
     pthread_mutex_unlock(&g->lock);
 }
@@ -149,7 +153,7 @@ static inline void rs3d_gang_hash(rs3d_gang *g, rs3d_piece *piece, int variant, 
 {
     pthread_mutex_lock(&g->lock);
     while (!piece->ended) {
-        if (!g->first || g->hashing == RS3D_GANG_ROUNDS)
+        if (!g->first || g->hashing == g->most_rounds)
             pthread_cond_wait(&g->round_ended, &g->lock);
         else
             rs3d_gang_round(g, variant, crc_variant);

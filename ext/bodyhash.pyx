@@ -61,11 +61,13 @@ cdef inline int widest_crc_of(int variant) noexcept nogil:
     return widest_crc if variant != RS3D_BODY_SCALAR else CRC_SCALAR
 
 cdef extern from "bodygang_impl.h" nogil:
+    enum:
+        RS3D_GANG_ROUNDS
     ctypedef struct rs3d_gang:
         uint64_t rounds, pieces
     ctypedef struct rs3d_piece:
         rs3d_body_job job
-    int rs3d_gang_open(rs3d_gang *g)
+    int rs3d_gang_open(rs3d_gang *g, int most_rounds)
     void rs3d_gang_close(rs3d_gang *g)
     int rs3d_gang_is_idle(rs3d_gang *g)
     void rs3d_gang_pause(rs3d_gang *g)
@@ -107,6 +109,8 @@ LANES = 16
 LEAF_BYTES = 1 << 20
 BLOCK_BYTES = 1 << 16
 MOST_CRCS = RS3D_INTAKE_CRCS
+ROUNDS = 2
+MOST_ROUNDS = RS3D_GANG_ROUNDS
 
 cdef enum:
     MD5 = 16
@@ -311,10 +315,15 @@ cdef class Gang:
     cdef rs3d_gang gang
     cdef bint is_open
 
-    def __cinit__(self):
-        if rs3d_gang_open(&self.gang) != 0:
+    def __cinit__(self, *, int rounds=ROUNDS):
+        if not 0 < rounds <= RS3D_GANG_ROUNDS:
+            raise ValueError(f"{rounds} rounds at once; 1 to {RS3D_GANG_ROUNDS} are possible")
+        if rs3d_gang_open(&self.gang, rounds) != 0:
             raise MemoryError()
         self.is_open = True
+
+    def __init__(self, *, rounds=ROUNDS):
+        pass
 
     def __dealloc__(self):
         if self.is_open:

@@ -301,7 +301,9 @@ SCHEMA: Final = Schema(
         Section(
             "engine",
             EngineConfig,
-            derived=frozenset({"region", "compression", "cipher", "dedup", "dedup_min_object_bytes", "sends_files"}),
+            derived=frozenset(
+                {"region", "compression", "cipher", "dedup", "dedup_min_object_bytes", "sends_files", "hash_rounds"}
+            ),
         ),
         Section("ops", OpsConfig),
         Section("admin", AdminConfig),

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import trio
 
-from rs3d.kernels.blobarrivals import Arrival, Arrivals
+from rs3d.kernels.blobarrivals import ROUNDS, Arrival, Arrivals
 from rs3d.stores.interfaces import Committer
 from rs3d.types.watching import Watch
 
@@ -31,14 +31,16 @@ class Arriving(Protocol):
 class BlobArrivals:
     """The threads of one engine, made when they are needed. For one loop."""
 
-    def __init__(self, count: int, steps_behind: int, committer: Committer) -> None:
+    def __init__(self, count: int, steps_behind: int, committer: Committer, rounds: int = ROUNDS) -> None:
         """Args:
         count: of threads, at most.
         committer: told when all that have ended at one time were submitted to it.
+        rounds: of hashing, at once.
         """
         self._count = count
         self._steps_behind = steps_behind
         self._committer = committer
+        self._rounds = rounds
         self._kernel: Arrivals | None = None
         self._free: list[Arrival] = []
         self._channel = -1
@@ -54,7 +56,7 @@ class BlobArrivals:
         try:
             kernel = self._kernel
             if kernel is None:
-                kernel = self._kernel = Arrivals(self._count, steps_behind=self._steps_behind)
+                kernel = self._kernel = Arrivals(self._count, steps_behind=self._steps_behind, rounds=self._rounds)
                 trio.lowlevel.spawn_system_task(self._run, kernel)
             if kernel.is_full:
                 return None

@@ -47,6 +47,8 @@ class EngineConfig:
     hash_aside_bytes: int = 32 * KIB
     """From this piece size on, MD5 and the tables of a blob are made together with those of other bodies under way;
     of a body that is alone, by a second thread while the piece is written."""
+    hash_rounds: int = 2
+    """How many such groups are hashed at once: as many as there are processors for this engine, 64 at most."""
     compression: str = "off"
     """How buckets without a `compression` setting of their own store new objects: off, lz4, zstd, zstd:LEVEL,
     adaptive."""

@@ -99,11 +99,13 @@ class Runtime:
         self.body_threads = Threads(deps.config.threads, "bodies", steps_behind=BODIES_BEHIND)
         self.arrivals = Threads(deps.config.threads, "arrivals", steps_behind=BODIES_BEHIND)
         """For those that receive their bodies themselves: what waits for a client keeps nobody else waiting."""
-        self.blob_arrivals = BlobArrivals(min(deps.config.threads, MOST_ARRIVALS), BODIES_BEHIND, deps.committer)
+        self.blob_arrivals = BlobArrivals(
+            min(deps.config.threads, MOST_ARRIVALS), BODIES_BEHIND, deps.committer, deps.config.hash_rounds
+        )
         self.lookup_threads = Threads(deps.config.threads, "lookups")
         """Of their own: pieces of cold bodies take longer, and lookups would wait behind them."""
         self.lookups = Lookups(deps.catalog, self.lookup_threads)
-        self.hashing = HashGang(self.body_threads, deps.config.hash_aside_bytes)
+        self.hashing = HashGang(self.body_threads, deps.config.hash_aside_bytes, deps.config.hash_rounds)
         self.buffers = BufferPool(deps.config.buffer_count, deps.config.piece_bytes, deps.config.small_buffer_count)
         self.chunk_memory = ChunkMemory()
         self.bucket_keys = BucketKeys(deps)

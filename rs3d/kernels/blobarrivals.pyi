@@ -19,6 +19,7 @@ MOST_BODY_BYTES: Final[int]
 
 COMPANY_NS: Final[int]
 MOST_COMPANY_NS: Final[int]
+ROUNDS: Final[int]
 
 class State(enum.Enum):
     """What became of an arrival. Where nothing is stored, its files are unlinked; one that cannot be, stays."""
@@ -143,7 +144,8 @@ class Arrivals:
     is alone while it is written. For one thread of the caller's. Holds one descriptor.
 
     Raises:
-        ValueError: `threads` is not 1 to 64, `steps_behind` is negative, or `company_ns` not 0 to MOST_COMPANY_NS.
+        ValueError: `threads` is not 1 to 64, `steps_behind` is negative, `company_ns` not 0 to MOST_COMPANY_NS, or
+            `rounds` not what a `bodyhash.Gang` may have.
         OSError: no descriptors are left.
     """
 
@@ -152,11 +154,14 @@ class Arrivals:
     outstanding: int
     """Arrivals that `ended` has not told of."""
 
-    def __init__(self, threads: int, *, steps_behind: int = 0, company_ns: int = COMPANY_NS) -> None:
+    def __init__(
+        self, threads: int, *, steps_behind: int = 0, company_ns: int = COMPANY_NS, rounds: int = ROUNDS
+    ) -> None:
         """Args:
         steps_behind: by how much the threads let others go before them (nice).
         company_ns: how long a body that was written waits for another to be hashed with, while one is being received:
             two together take a third less of the processor.
+        rounds: of hashing, at once, as of `bodyhash.Gang`.
         """
 
     def fileno(self) -> int:

@@ -23,6 +23,10 @@ LEAF_BYTES: Final[int]
 """1 MiB."""
 BLOCK_BYTES: Final[int]
 """64 KiB."""
+ROUNDS: Final[int]
+"""Of a `Gang` at once, where nobody says how many (2)."""
+MOST_ROUNDS: Final[int]
+"""At once (64)."""
 MOST_CRCS: Final[int]
 """How many CRCs of the whole an `Intake` makes at most (3)."""
 
@@ -111,9 +115,17 @@ class Piece:
 
 @final
 class Gang:
-    """Pieces of several bodies, appended side by side by whichever thread needs one of them first."""
+    """Pieces of several bodies, appended side by side by whichever thread needs one of them first.
 
-    def __init__(self) -> None: ...
+    Args:
+        rounds: how many go on at once, 1 to MOST_ROUNDS: as many as there are processors for them. A piece that comes
+            while so many are under way has the more company in the next.
+
+    Raises:
+        ValueError: it is another number.
+    """
+
+    def __init__(self, *, rounds: int = ROUNDS) -> None: ...
     def announce(self, stream: BodyHash, data: ReadableBuffer) -> Piece:
         """A piece that will be appended to `stream`, at the latest when it is waited for. The buffer is held, and the
         body inside a call, until it has been waited for; a piece that is dropped waits.

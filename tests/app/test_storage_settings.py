@@ -9,6 +9,8 @@ import pytest
 from rs3d.app.sections import SCHEMA
 from rs3d.app.storeparts import blob_config, engine_config
 from rs3d.config.loading import load
+from rs3d.errors import ConfigurationError
+from rs3d.kernels.bodyhash import MOST_ROUNDS
 from rs3d.stores.blobs import NEVER_PAST_CACHE
 
 WRITTEN = """
@@ -57,3 +59,19 @@ def test_each_way_past_a_copy_can_be_turned_off(
     engine = engine_config(configuration)
     blobs = blob_config(configuration, engine)
     assert (blobs.past_cache_bytes, blobs.maps, engine.sends_files) == (past_cache_bytes, maps, sends_files)
+
+
+@pytest.mark.parametrize(
+    ("processors", "workers", "rounds"), [(2, 0, 1), (2, 1, 2), (8, 2, 4), (2, 4, 1), (8, 3, 2), (128, 1, MOST_ROUNDS)]
+)
+def test_workers_share_the_processors_for_their_rounds_of_hashing(
+    processors: int, workers: int, rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(processors)))
+    environment = {"RS3D_STORAGE__ROOT": "/data", "RS3D_DAEMON__WORKERS": str(workers)}
+    assert engine_config(load(SCHEMA, environment=environment)).hash_rounds == rounds
+
+
+def test_how_many_rounds_of_hashing_there_are_is_nobodys_setting() -> None:
+    with pytest.raises(ConfigurationError, match="hash_rounds"):
+        load(SCHEMA, environment={"RS3D_STORAGE__ROOT": "/data", "RS3D_ENGINE__HASH_ROUNDS": "2"})

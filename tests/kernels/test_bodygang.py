@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from rs3d.kernels.bodyhash import BodyHash, Gang, Piece
+from rs3d.kernels.blobarrivals import Arrivals
+from rs3d.kernels.bodyhash import MOST_ROUNDS, BodyHash, Gang, Piece
 
 PIECE = bytes(range(251)) * 300
 MOST_OF_A_ROUND = 32
@@ -55,9 +56,9 @@ def test_what_is_announced_while_nobody_may_hash_goes_together() -> None:
     assert {stream.digest() for stream in streams} == {hashlib.md5(PIECE).digest()}
 
 
-def ends_during_a_long_round() -> bool:
+def ends_during_a_long_round(rounds: int) -> bool:
     """Whether a short piece that comes during a long round ends before that does."""
-    gang = Gang()
+    gang = Gang(rounds=rounds)
     long = gang.announce(BodyHash(), mmap.mmap(-1, 256 * 1024 * 1024))  # a quarter of a second and more
     thread = threading.Thread(target=long.wait)
     thread.start()
@@ -74,7 +75,19 @@ def ends_during_a_long_round() -> bool:
 
 
 def test_what_comes_during_a_long_round_does_not_wait_for_its_end() -> None:
-    assert any(ends_during_a_long_round() for _ in range(5))  # a busy machine may leave this thread out for so long
+    assert any(ends_during_a_long_round(2) for _ in range(5))  # a busy machine may leave this thread out for so long
+
+
+def test_with_one_round_at_once_it_does() -> None:
+    assert not any(ends_during_a_long_round(1) for _ in range(2))
+
+
+@pytest.mark.parametrize("rounds", [0, -1, MOST_ROUNDS + 1])
+def test_rounds_that_cannot_be_are_refused(rounds: int) -> None:
+    with pytest.raises(ValueError, match=f"{rounds} rounds at once; 1 to {MOST_ROUNDS} are possible"):
+        Gang(rounds=rounds)
+    with pytest.raises(ValueError, match=f"{rounds} rounds at once; 1 to {MOST_ROUNDS} are possible"):
+        Arrivals(1, rounds=rounds)
 
 
 def test_a_piece_that_is_dropped_has_been_hashed_all_the_same() -> None:
