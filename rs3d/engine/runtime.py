@@ -105,7 +105,7 @@ class Runtime:
         self.lookup_threads = Threads(deps.config.threads, "lookups")
         """Of their own: pieces of cold bodies take longer, and lookups would wait behind them."""
         self.lookups = Lookups(deps.catalog, self.lookup_threads)
-        self.hashing = HashGang(self.body_threads, deps.config.hash_aside_bytes, deps.config.hash_rounds)
+        self.hashing = HashGang(self.body_threads, deps.config.hash_aside_bytes)
         self.buffers = BufferPool(deps.config.buffer_count, deps.config.piece_bytes, deps.config.small_buffer_count)
         self.chunk_memory = ChunkMemory()
         self.bucket_keys = BucketKeys(deps)
