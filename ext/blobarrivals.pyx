@@ -40,6 +40,9 @@ cdef extern from "bodygang_impl.h" nogil:
     ctypedef struct rs3d_gang:
         uint64_t rounds, pieces
 
+cdef extern from "socketwait.h" nogil:
+    void rs3d_set_stop(int *stop)
+
 cdef extern from "receive_impl.h" nogil:
     enum:
         RS3D_RECEIVE_SLOW
@@ -47,7 +50,6 @@ cdef extern from "receive_impl.h" nogil:
         int socket_fd, stop_fd
         int64_t patience_ns, waited_ns
         const int *stop
-    void rs3d_receive_stop(int *stop)
 
 cdef extern from "blobarrivals_impl.h" nogil:
     enum:
@@ -241,7 +243,7 @@ cdef class Arrival:
 
     def stop(self):
         if not self.stopped:
-            rs3d_receive_stop(&self.stopped)
+            rs3d_set_stop(&self.stopped)
             os.eventfd_write(self.it.source.stop_fd, 1)
 
     def let_go(self):

@@ -76,6 +76,9 @@ cdef extern from "bodygang_impl.h" nogil:
     int rs3d_gang_has_hashed(const rs3d_piece *piece)
     void rs3d_gang_hash(rs3d_gang *g, rs3d_piece *piece, int variant, int crc_variant)
 
+cdef extern from "socketwait.h" nogil:
+    void rs3d_set_stop(int *stop)
+
 cdef extern from "receive_impl.h" nogil:
     enum:
         RS3D_RECEIVE_DONE, RS3D_RECEIVE_END, RS3D_RECEIVE_SLOW, RS3D_RECEIVE_STOPPED
@@ -480,7 +483,7 @@ cdef class Intake:
 
     def stop(self):
         if not self.stopped:
-            self.stopped = True
+            rs3d_set_stop(&self.stopped)
             os.eventfd_write(self.stop_fd, 1)
 
     def take(self, Gang gang not None, BodyHash stream not None, buffer, *, int64_t filled_bytes, int socket_fd,

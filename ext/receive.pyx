@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 from bufview cimport Py_buffer, PyBuffer_Release, open_writable
 
+cdef extern from "socketwait.h" nogil:
+    void rs3d_set_stop(int *stop)
+
 cdef extern from "receive_impl.h" nogil:
     enum:
         RS3D_RECEIVE_DONE, RS3D_RECEIVE_END, RS3D_RECEIVE_SLOW, RS3D_RECEIVE_STOPPED
@@ -21,7 +24,6 @@ cdef extern from "receive_impl.h" nogil:
         int64_t length, patience_ns, received, waited_ns
         const int *stop
     int rs3d_receive(rs3d_receiving *)
-    void rs3d_receive_stop(int *stop)
 
 
 class Ending(enum.Enum):
@@ -54,7 +56,7 @@ cdef class BodyReceiver:
 
     def stop(self):
         if not self.stopped:
-            rs3d_receive_stop(&self.stopped)
+            rs3d_set_stop(&self.stopped)
             os.eventfd_write(self.stop_fd, 1)
 
     def rearm(self):

@@ -22,14 +22,8 @@ struct rs3d_receiving {
     int64_t length;      /* bytes wanted */
     int64_t patience_ns; /* what all waits may take together */
     int64_t received, waited_ns;
-    const int *stop;     /* set by another thread, before it makes stop_fd readable */
+    const int *stop;     /* set by another thread: rs3d_set_stop */
 };
-
-/* Another thread's word that it is to end: the flag that `stop` points at. It makes stop_fd readable afterwards. */
-static inline void rs3d_receive_stop(int *stop)
-{
-    __atomic_store_n(stop, 1, __ATOMIC_RELEASE);
-}
 
 static inline int rs3d_receive(struct rs3d_receiving *it)
 {

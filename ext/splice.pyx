@@ -19,6 +19,9 @@ from typing import NamedTuple
 
 from variant cimport getenv
 
+cdef extern from "socketwait.h" nogil:
+    void rs3d_set_stop(int *stop)
+
 cdef extern from "splice_impl.h" nogil:
     int close(int)
     int rs3d_splice_unsupported(int error)
@@ -352,7 +355,7 @@ cdef class FileSender:
 
     def stop(self):
         if not self.stopped:
-            self.stopped = True
+            rs3d_set_stop(&self.stopped)
             os.eventfd_write(self.stop_fd, 1)
 
     def rearm(self):

@@ -90,7 +90,7 @@ struct rs3d_sending {
     int64_t offset, length;   /* of the file, in bytes */
     int64_t patience_ns;      /* what all waits may take together */
     int64_t sent, waited_ns;
-    const int *stop;          /* set by another thread, before it makes stop_fd readable */
+    const int *stop;          /* set by another thread: rs3d_set_stop */
 };
 
 /* Send, `step` bytes in a call at most, so that a stop is seen in between. */

@@ -18,6 +18,13 @@ static inline int64_t rs3d_monotonic_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* Another thread's word that waiting and moving bytes is to end: a flag that is looked at before each call. It makes
+ * stop_fd readable afterwards. */
+static inline void rs3d_set_stop(int *stop)
+{
+    __atomic_store_n(stop, 1, __ATOMIC_RELEASE);
+}
+
 /* Wait until `events` (poll.h), an end or an error of the socket, or until `stop_fd` is readable; all waits together at
  * most `patience_ns`, of which `*waited_ns` are spent and go on being counted. 0, or 1 when the time is up, or -1 with
  * errno. */
