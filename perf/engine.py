@@ -3,8 +3,9 @@
     python perf/engine.py [--root DIR] [--seconds 2] [--json] [case ...]
 
 Figures are per call and per second of wall time, with the CPU of the whole process beside them (committer thread and
-all). GET is warm and verified: `memo` is the default, `always` copies and checks each time. Put the store on a
-journaled file system for figures that are to be compared (DESIGN.md section 8).
+all), and the share of all processors that everything else took meanwhile, the kernel's threads for the store included:
+from a run beside a compiler nothing is learned. GET is warm and verified: `memo` is the default, `always` copies and
+checks each time. Put the store on a journaled file system for figures that are to be compared (DESIGN.md section 8).
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Figure:
     bytes_per_call: int
     p50_us: float
     p99_us: float
+    others_share: float
+    """Of all processors' time, what was not idle and not this process's."""
 
     def line(self) -> str:
         rate = self.calls / self.seconds
@@ -53,12 +56,35 @@ class Figure:
         return (
             f"{self.case:<22} {self.callers:>2} callers {rate:>11,.0f}/s {speed}"
             f"  p50 {self.p50_us:>8.1f} µs  p99 {self.p99_us:>8.1f} µs  cpu {cpu_us:>7.1f} µs"
+            f"  others {self.others_share:>4.0%}"
         )
 
 
 def cpu_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def machine_seconds() -> tuple[float, float]:
+    """Of all processors since their start: busy, and in all."""
+    with open("/proc/stat", "rb") as file:
+        ticks = [int(field) for field in file.readline().split()[1:9]]  # user nice system idle iowait irq softirq steal
+    total, idle = sum(ticks), ticks[3] + ticks[4]
+    per_second = os.sysconf("SC_CLK_TCK")
+    return (total - idle) / per_second, total / per_second
+
+
+class Stopwatch:
+    """Time, this process's CPU and that of the whole machine, from its making on."""
+
+    def __init__(self) -> None:
+        self._begun, self._cpu, self._machine = time.perf_counter(), cpu_seconds(), machine_seconds()
+
+    def read(self) -> tuple[float, float, float]:
+        """Seconds of time, seconds of CPU, and `Figure.others_share`."""
+        elapsed, cpu = time.perf_counter() - self._begun, cpu_seconds() - self._cpu
+        busy, total = (now - then for now, then in zip(machine_seconds(), self._machine, strict=True))
+        return elapsed, cpu, min(1.0, max(0.0, busy - cpu) / max(total, 1e-9))
 
 
 class StreamOnly(BytesSource):
@@ -94,13 +120,13 @@ class Bench:
                     nursery.start_soon(repeat, until, keep)
 
         await together(self.seconds / 10, False)
-        cpu, begun = cpu_seconds(), time.perf_counter()
+        watch = Stopwatch()
         await together(self.seconds, True)
-        elapsed, used = time.perf_counter() - begun, cpu_seconds() - cpu
+        elapsed, used, others = watch.read()
         times.sort()
         p99 = times[int(len(times) * 0.99)]
         return Figure(
-            case, callers, len(times), elapsed, used, bytes_per_call, statistics.median(times) * 1e6, p99 * 1e6
+            case, callers, len(times), elapsed, used, bytes_per_call, statistics.median(times) * 1e6, p99 * 1e6, others
         )
 
     def measure_plain(self, case: str, keys_per_call: int, call: Callable[[], None]) -> Figure:
@@ -108,16 +134,16 @@ class Bench:
         times: list[float] = []
         rounds = 100 if keys_per_call == 1 else 1
         until = time.perf_counter() + self.seconds
-        cpu, start = cpu_seconds(), time.perf_counter()
+        watch = Stopwatch()
         while (begun := time.perf_counter()) < until:
             for _ in range(rounds):
                 call()
             times.append((time.perf_counter() - begun) / rounds / keys_per_call)
-        elapsed, used = time.perf_counter() - start, cpu_seconds() - cpu
+        elapsed, used, others = watch.read()
         times.sort()
         calls = len(times) * rounds * keys_per_call
         p99 = times[int(len(times) * 0.99)]
-        return Figure(case, 1, calls, elapsed, used, 0, statistics.median(times) * 1e6, p99 * 1e6)
+        return Figure(case, 1, calls, elapsed, used, 0, statistics.median(times) * 1e6, p99 * 1e6, others)
 
     # -- cases -------------------------------------------------------------------------------------------------------
 

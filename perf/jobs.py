@@ -34,6 +34,7 @@ MIB = 1024 * KIB
 BUCKET = "perf"
 UNSIGNED = "UNSIGNED-PAYLOAD"
 SIGNED_CHUNKS = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+UNSIGNED_CHUNKS = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 CHUNK_BYTES = 64 * KIB
 PAGE_KEYS = 1_000
 PART_BYTES = (5 * MIB, 5 * MIB, 6 * MIB)
@@ -75,17 +76,20 @@ class Target:
         head = _head_of(method, target, headers, signed)
         return Prepared(head, body, status, sha256, method == "HEAD", length, is_kept)
 
-    def prepare_chunked(self, target: str, body: bytes) -> Prepared:
-        """A PUT of `body` in signed chunks."""
+    def prepare_chunked(self, target: str, body: bytes, *, is_signed: bool) -> Prepared:
+        """A PUT of `body` in signed chunks, or in unsigned ones with a CRC32 behind them."""
         headers = [
             (b"host", f"{self.host}:{self.port}".encode()),
             (b"content-encoding", b"aws-chunked"),
             (b"x-amz-decoded-content-length", b"%d" % len(body)),
         ]
+        if not is_signed:
+            headers.append((b"x-amz-trailer", b"x-amz-checksum-crc32"))
+        payload_hash = SIGNED_CHUNKS if is_signed else UNSIGNED_CHUNKS
         signed = sign_request(
-            self.identity, "PUT", target.encode(), headers, payload_hash=SIGNED_CHUNKS, now_ns=time.time_ns()
+            self.identity, "PUT", target.encode(), headers, payload_hash=payload_hash, now_ns=time.time_ns()
         )
-        framed = b"".join(_in_signed_chunks(signed, body))
+        framed = b"".join(_in_signed_chunks(signed, body) if is_signed else _in_chunks(body))
         headers.append((b"content-length", b"%d" % len(framed)))
         return Prepared(_head_of("PUT", target, headers, signed), framed)
 
@@ -192,16 +196,17 @@ def make_puts(size_bytes: int, count: int, *, is_signed: bool = False) -> Callab
     return make
 
 
-def make_chunked_puts(size_bytes: int, count: int) -> Callable[[Target, str], Work]:
-    """In signed chunks of 64 KiB, as MinIO's clients send bodies over plain HTTP: `count` objects, over and over."""
+def make_chunked_puts(size_bytes: int, count: int, *, is_signed: bool = True) -> Callable[[Target, str], Work]:
+    """In signed chunks of 64 KiB, as MinIO's clients send bodies over plain HTTP; or in unsigned ones, with the CRC32
+    behind the last, as boto3 and aws-cli do over TLS: `count` objects, over and over."""
 
     def make(target: Target, run_name: str) -> Work:
         body = body_of(size_bytes, 1)
-        prefix = f"/{BUCKET}/chunked{size_bytes}/{run_name}"
+        prefix = f"/{BUCKET}/{'chunked' if is_signed else 'trailer'}{size_bytes}/{run_name}"
         _make_prefix(target, prefix)
         paths = [f"{prefix}/{i:07}" for i in range(count)]
         return Work(
-            repeated([target.prepare_chunked(path, body) for path in paths]),
+            repeated([target.prepare_chunked(path, body, is_signed=is_signed) for path in paths]),
             touched=lambda done: paths[:done],
             sha256=hashlib.sha256(body).hexdigest(),
             is_removed_after=True,
@@ -217,6 +222,14 @@ def _in_signed_chunks(request: SignedRequest, body: bytes) -> Iterator[bytes]:
         chunk = body[start : start + CHUNK_BYTES]
         yield b"%x;chunk-signature=%b\r\n" % (len(chunk), signer.sign_chunk(chunk).encode())
         yield chunk + b"\r\n"
+
+
+def _in_chunks(body: bytes) -> Iterator[bytes]:
+    """The same of unsigned chunks of 1 MiB, as botocore makes them, and the CRC32."""
+    for start in range(0, len(body), MIB):
+        chunk = body[start : start + MIB]
+        yield b"%x\r\n%b\r\n" % (len(chunk), chunk)
+    yield b"0\r\nx-amz-checksum-crc32:%b\r\n\r\n" % base64.b64encode(zlib.crc32(body).to_bytes(4, "big"))
 
 
 def make_deletes(count: int) -> Callable[[Target, str], Work]:
@@ -331,6 +344,7 @@ def standard_jobs(connections: Sequence[int] = (1, 16, 256), listed: int = 100_0
             Job("GET 4 KiB", n, make_gets(4 * KIB, 1_000), reads_bytes=4 * KIB),
             Job("HEAD", n, make_gets(4 * KIB, 1_000, "HEAD"), reads_bytes=4 * KIB),
             Job("PUT 4 KiB", n, make_puts(4 * KIB, 20_000), writes=True),
+            Job("signed PUT 4 KiB", n, make_puts(4 * KIB, 20_000, is_signed=True), writes=True),
             Job("DELETE 4 KiB", n, make_deletes(5_000), writes=True),
             Job("LIST 1,000", n, make_lists(listed)),
             Job("GET 1 MiB", n, make_gets(MIB, 100), reads_bytes=MIB),
@@ -344,6 +358,7 @@ def standard_jobs(connections: Sequence[int] = (1, 16, 256), listed: int = 100_0
                 Job("PUT 16 MiB", large, make_puts(16 * MIB, 120), writes=True),
                 Job("signed PUT 16 MiB", large, make_puts(16 * MIB, 120, is_signed=True), writes=True),
                 Job("chunked PUT 16 MiB", large, make_chunked_puts(16 * MIB, 8), writes=True),
+                Job("trailer PUT 16 MiB", large, make_chunked_puts(16 * MIB, 8, is_signed=False), writes=True),
                 Job("multipart 16 MiB", large, make_uploads(120), writes=True),
             ]
     return jobs

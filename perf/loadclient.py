@@ -5,21 +5,30 @@ A request is signed before the clock starts, so the client's cost per request is
 the end of the head. Answers are checked: status, length where it is known, and for the jobs that ask for it the
 SHA-256 of the body. What needs several requests, of which one asks for what another answered, is an exchange: its
 later requests are signed under the clock.
+
+Requests whose answers are looked at no further than their heads have a lane of their own (plainlane.py).
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import select
 import socket
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from chunks import ChunkedBody
+from plainlane import Event, PlainLane, PlainRequest, is_plain
 
 PATIENCE_S = 30.0
 """A server from which nothing comes for so long, on any connection, hangs."""
+
+PLAIN_BATCH = 32_768
+"""Plain requests that are laid ready for their lane (plainlane.py) before the clock starts, and each time that these
+are over."""
 
 
 class WrongAnswer(Exception):
@@ -100,7 +109,7 @@ class _Connection:
     def __init__(self, endpoint: tuple[str, int], buffer: bytearray) -> None:
         self.endpoint = endpoint
         self.buffer = buffer
-        self.sock = self._connect()
+        self.sock = _connect(self.endpoint)
         self.prepared: Prepared | None = None
         self.exchange: Exchange | None = None
         self.outgoing: list[memoryview] = []
@@ -118,15 +127,9 @@ class _Connection:
         """Send the request again on a new connection. Its time goes on."""
         assert self.prepared is not None
         self.sock.close()
-        self.sock = self._connect()
+        self.sock = _connect(self.endpoint)
         self._begin(self.prepared)
         self.is_second_try = True
-
-    def _connect(self) -> socket.socket:
-        sock = socket.create_connection(self.endpoint, PATIENCE_S)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setblocking(False)
-        return sock
 
     def start(self, request: Prepared | Exchange) -> None:
         """Begin with a request, or the first of an exchange; nothing is sent yet."""
@@ -269,7 +272,7 @@ class _Connection:
             raise WrongAnswer(f"{_named(prepared)}: {self.received} bytes, not {prepared.length}")
 
 
-def _named(prepared: Prepared) -> str:
+def _named(prepared: PlainRequest) -> str:
     return repr(prepared.head.split(b" HTTP", 1)[0][:100])
 
 
@@ -289,16 +292,94 @@ def run(
     Raises:
         WrongAnswer: or no answer for `patience_s`.
     """
+    requests = itertools.islice(requests, most)
+    first = list(itertools.islice(requests, 1))
+    if first and _is_plain(first[0]):
+        first += itertools.islice(requests, PLAIN_BATCH - 1)
+    plain = [request for request in first if isinstance(request, Prepared) and _is_plain(request)]
+    if plain and len(plain) == len(first):
+        measured = _run_plain(endpoint, plain, requests, connections, seconds, patience_s)
+        if measured is not None:
+            return measured
     shared = bytearray(1 << 20)
     links: list[_Connection] = []
     with select.epoll() as poll:
         try:
             for _ in range(connections):
                 links.append(_Connection(endpoint, shared))
-            return _run(poll, links, requests, seconds, most, patience_s)
+            return _run(poll, links, itertools.chain(first, requests), seconds, patience_s)
         finally:
             for link in links:
                 link.sock.close()
+
+
+def _is_plain(request: Prepared | Exchange) -> bool:
+    if not isinstance(request, Prepared):
+        return False
+    return is_plain(request, is_looked_at=bool(request.sha256) or request.is_kept)
+
+
+def _run_plain(
+    endpoint: tuple[str, int],
+    batch: list[Prepared],
+    behind: Iterator[Prepared | Exchange],
+    connections: int,
+    seconds: float,
+    patience_s: float,
+) -> Measurement | None:
+    """`run` for requests of which the first `batch` are plain; None when the server answers in a form that the lane
+    does not know, after which all of them may be sent once more."""
+    measured = Measurement()
+    lane = PlainLane(partial(_connect, endpoint), connections, patience_s)
+    try:
+        lane.give(batch)
+        begun = time.perf_counter()
+        deadline_ns = time.perf_counter_ns() + int(seconds * 1e9)
+        is_first_batch = True
+        while (event := lane.go_on(deadline_ns, measured.latencies_s)) is not Event.DONE:
+            if event is Event.MORE:
+                more = list(itertools.islice(behind, PLAIN_BATCH))
+                deadline_ns = deadline_ns if more else 0
+                lane.give(_all_plain(more))
+                is_first_batch = False
+            elif event is Event.CLOSED:
+                # A server may end a connection between two answers (RFC 9112, 9.3.1); all requests here may be sent
+                # twice, and the end of an upload that is sent twice is a wrong answer at worst.
+                lane.reconnect()
+            elif event is Event.CHUNKED and is_first_batch:
+                return None
+            else:
+                raise WrongAnswer(_problem(event, lane, patience_s))
+        measured.elapsed_s = time.perf_counter() - begun
+    finally:
+        lane.close()
+    measured.requests, measured.body_bytes = len(measured.latencies_s), lane.body_bytes
+    return measured
+
+
+def _all_plain(requests: list[Prepared | Exchange]) -> list[Prepared]:
+    plain = [request for request in requests if isinstance(request, Prepared) and _is_plain(request)]
+    if len(plain) < len(requests):
+        raise ValueError(f"behind {PLAIN_BATCH} requests whose answers are not looked at, all have to be such")
+    return plain
+
+
+def _problem(event: Event, lane: PlainLane, patience_s: float) -> str:
+    request, received = lane.at
+    name = _named(request)
+    if event is Event.SILENT:
+        return f"{name}: no answer for {patience_s:.0f} s"
+    if event is Event.CUT:
+        return f"the server closed the connection inside an answer to {name}"
+    expected = f"{request.status}, {'any length' if request.length < 0 else f'{request.length} bytes'}"
+    return f"{name}: not what was expected ({expected}), or longer than it says: {received[:400]!r}"
+
+
+def _connect(endpoint: tuple[str, int]) -> socket.socket:
+    sock = socket.create_connection(endpoint, PATIENCE_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setblocking(False)
+    return sock
 
 
 def _run(
@@ -306,19 +387,17 @@ def _run(
     links: list[_Connection],
     requests: Iterator[Prepared | Exchange],
     seconds: float,
-    most: int,
     patience_s: float,
 ) -> Measurement:
     measured = Measurement()
     by_fd = {link.sock.fileno(): link for link in links}
-    busy = sent = 0
+    busy = 0
     begun = time.perf_counter()
     deadline = begun + seconds
     for link in links:
-        request = next(requests, None) if sent < most else None
+        request = next(requests, None)
         if request is None:
             break
-        sent += 1
         busy += 1
         poll.register(link.sock.fileno(), select.EPOLLIN)
         link.start(request)
@@ -352,12 +431,11 @@ def _run(
             now = time.perf_counter()
             measured.latencies_s.append(now - link.started)
             measured.requests += 1
-            following = next(requests, None) if now < deadline and sent < most else None
+            following = next(requests, None) if now < deadline else None
             if following is None:
                 busy -= 1
                 poll.unregister(fd)  # a server may close it now
                 continue
-            sent += 1
             link.start(following)
             _send(poll, link)
     measured.elapsed_s = time.perf_counter() - begun

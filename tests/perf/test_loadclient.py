@@ -36,15 +36,20 @@ def test_good_answers_are_counted_with_their_bytes() -> None:
         pytest.param(get(length=4), CHUNKED + b"5\r\nhello\r\n0\r\n\r\n", "5 bytes, not 4", id="chunks, length"),
         pytest.param(get(), CHUNKED + b"0\r\n\r\nmore", "4 bytes after the last chunk", id="bytes after the chunks"),
         pytest.param(
-            Prepared(HEAD, is_head=True, length=10), answer(b"", 9), "Content-Length is 9, not 10", id="HEAD, length"
+            Prepared(HEAD, is_head=True, length=10, is_kept=True),
+            answer(b"", 9),
+            "Content-Length is 9, not 10",
+            id="HEAD, length",
         ),
         pytest.param(
-            Prepared(HEAD, is_head=True, length=0),
+            Prepared(HEAD, is_head=True, length=0, is_kept=True),
             b"HTTP/1.1 200 OK\r\n\r\n",
             "Content-Length is -1, not 0",
             id="HEAD, no length",
         ),
-        pytest.param(Prepared(HEAD, is_head=True), answer(b"a"), "1 bytes behind the end", id="HEAD with a body"),
+        pytest.param(
+            Prepared(HEAD, is_head=True, is_kept=True), answer(b"a"), "1 bytes behind the end", id="HEAD with a body"
+        ),
     ],
 )
 def test_another_answer_than_expected_is_refused(prepared: Prepared, text: bytes, problem: str) -> None:
