@@ -1,5 +1,7 @@
 """The aws-chunked framing of S3 uploads: see awschunked.pyi for the contract and awschunked_impl.h for the grammar."""
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.pycapsule cimport PyCapsule_GetContext, PyCapsule_New, PyCapsule_SetContext, PyCapsule_SetDestructor
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
@@ -62,6 +64,10 @@ Scan = namedtuple("Scan", ("consumed", "payload_bytes", "pieces"))
 Piece.__module__ = Scan.__module__ = __name__
 
 
+cdef void let_go(object capsule) noexcept:
+    Py_DECREF(<object>PyCapsule_GetContext(capsule))
+
+
 cdef class ChunkScanner:
     cdef aws_scanner scanner
     cdef bint busy
@@ -92,8 +98,7 @@ cdef class ChunkScanner:
                 consumed = aws_scan(&self.scanner, at, end - start, compact, pieces if wants_pieces else NULL,
                                     AWS_PIECES_MAX, &found, &payload)
             self.busy = False
-        if self.scanner.error != AWS_FINE:
-            raise ChunkedError(self.scanner.offset, REASONS[self.scanner.error])
+        self.check()
         base = start
         report = []
         for index in range(found):
@@ -119,6 +124,17 @@ cdef class ChunkScanner:
             return self.run(&view, start, end, True, self.scanner.is_signed != 0)
         finally:
             PyBuffer_Release(&view)
+
+    def lend(self):
+        capsule = PyCapsule_New(&self.scanner, b"rs3d.aws_scanner", NULL)
+        PyCapsule_SetContext(capsule, <void *>self)
+        Py_INCREF(self)
+        PyCapsule_SetDestructor(capsule, let_go)
+        return capsule
+
+    def check(self):
+        if self.scanner.error != AWS_FINE:
+            raise ChunkedError(self.scanner.offset, REASONS[self.scanner.error])
 
     @property
     def finished(self):

@@ -73,23 +73,27 @@ cdef extern from "blobarrivals_impl.h" nogil:
         unsigned char packet[1]
         size_t packet_bytes, packet_root_at, packet_etag_at
         int packet_to
-        int state, ending, error, is_sent
+        int state, ending, error, is_sent, is_ahead
         unsigned char md5[16]
         unsigned char sha256[32]
         unsigned char root[32]
         rs3d_arrival *next
         void *owner
     ctypedef struct rs3d_arrivals:
-        int ended_fd, steps_behind, most_rounds, variant, crc_variant
+        int ended_fd, bell, bell_to, steps_behind, most_rounds, variant, crc_variant
         int64_t company_ns
         rs3d_gang gang
     int rs3d_arrivals_open(rs3d_arrivals *pool)
     void rs3d_arrivals_close(rs3d_arrivals *pool)
     void rs3d_begin_arrival(rs3d_arrivals *pool, rs3d_arrival *it)
+    void rs3d_begin_ahead(rs3d_arrivals *pool, rs3d_arrival *it, const char *body, int64_t length)
+    void rs3d_forsake(rs3d_arrivals *pool, rs3d_arrival *it)
     void rs3d_withhold_packet(rs3d_arrivals *pool, rs3d_arrival *it)
     rs3d_arrival *rs3d_take_ended(rs3d_arrivals *pool)
-    int rs3d_arrivals_add_thread(rs3d_arrivals *pool, pthread_t *made)
-    void rs3d_arrivals_end_threads(rs3d_arrivals *pool, const pthread_t *threads, int count)
+    void *rs3d_arrivals_thread(void *pool)
+    void *rs3d_hasher_thread(void *pool)
+    int rs3d_arrivals_add_thread(rs3d_arrivals *pool, void *(*run)(void *), pthread_t *made)
+    void rs3d_arrivals_end_threads(rs3d_arrivals *pool, const pthread_t *threads, int count, const pthread_t *hasher)
 
 LEAF_BYTES = RS3D_LEAF_BYTES
 MOST_BODY_BYTES = RS3D_ARRIVAL_BODY_BYTES
@@ -144,6 +148,7 @@ cdef class Arrival:
     cdef rs3d_arrival *it
     cdef int stopped
     cdef bint busy          # a pool has it, and a reference to it
+    cdef readonly bint is_ahead  # the pool hashes it, and has a reference to it, but it was neither begun nor forsaken
     cdef bint aimed
     cdef bytes segment_name
     cdef Py_buffer view     # held while it is busy
@@ -172,11 +177,15 @@ cdef class Arrival:
     def aim(self, int socket_fd, buffer, int64_t length, int64_t filled, int64_t patience_ns):
         if patience_ns < 0:
             raise ValueError(f"{patience_ns} ns: not a time to wait")
+        if self.is_ahead:
+            raise RuntimeError("an arrival that is hashed already")
         self.hold(buffer, length, filled)
         self.given, self.it.given = None, NULL
         self.it.source.socket_fd, self.it.source.patience_ns = socket_fd, patience_ns
 
     def give(self, bytes body not None, buffer):
+        if self.is_ahead and body is not self.given:
+            raise ValueError("another body than the one that is hashed")
         self.hold(buffer, len(body), 0)
         self.given, self.it.given = body, <const char *>body
 
@@ -247,7 +256,7 @@ cdef class Arrival:
             os.eventfd_write(self.it.source.stop_fd, 1)
 
     def let_go(self):
-        if self.busy:
+        if self.busy or self.is_ahead:
             raise RuntimeError("an arrival is under way")
         self.aimed = False
         self.given, self.it.given = None, NULL
@@ -292,8 +301,10 @@ cdef class Arrivals:
     cdef rs3d_arrivals pool
     cdef bint is_open
     cdef pthread_t threads[MOST_THREADS]
+    cdef pthread_t hasher
     cdef readonly int most_threads, outstanding
     cdef int made
+    cdef bint has_hasher
 
     def __cinit__(self, int threads, *, int steps_behind=0, int64_t company_ns=COMPANY_NS, int rounds=ROUNDS):
         if not 0 < threads <= MOST_THREADS:
@@ -310,8 +321,9 @@ cdef class Arrivals:
         self.pool.steps_behind = steps_behind
         self.pool.variant = active
         self.pool.crc_variant = widest_crc if active != RS3D_BODY_SCALAR else CRC_SCALAR
-        self.pool.ended_fd = -1
+        self.pool.ended_fd = self.pool.bell = self.pool.bell_to = -1
         self.pool.ended_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.pool.bell, self.pool.bell_to = os.pipe2(os.O_CLOEXEC)
         if rs3d_arrivals_open(&self.pool) != 0:
             raise MemoryError()
         self.is_open = True
@@ -323,13 +335,14 @@ cdef class Arrivals:
         if self.is_open:
             self.end()
             rs3d_arrivals_close(&self.pool)
-        if self.pool.ended_fd >= 0:
-            close(self.pool.ended_fd)
+        for descriptor in (self.pool.ended_fd, self.pool.bell, self.pool.bell_to):
+            if descriptor >= 0:
+                close(descriptor)
 
     cdef void end(self) noexcept:
         with nogil:
-            rs3d_arrivals_end_threads(&self.pool, self.threads, self.made)
-        self.made = 0
+            rs3d_arrivals_end_threads(&self.pool, self.threads, self.made, &self.hasher if self.has_hasher else NULL)
+        self.made = self.has_hasher = 0
         self.take(None)
 
     cdef int take(self, list found) except -1:
@@ -340,7 +353,7 @@ cdef class Arrivals:
         while it != NULL:
             following = it.next
             arrival = <Arrival><object>it.owner
-            arrival.busy = False
+            arrival.busy, it.is_ahead = False, 0
             self.outstanding -= 1
             if found is not None:
                 found.append(arrival)
@@ -363,29 +376,57 @@ cdef class Arrivals:
     def pieces(self):
         return self.pool.gang.pieces
 
-    def start(self, Arrival arrival not None):
+    cdef int enter(self, Arrival arrival) except -1:
+        """One more, with a reference to it, and a thread for it; and another, for a body that is alone."""
         cdef int answer
+        if self.outstanding >= self.most_threads:
+            raise RuntimeError("all threads are busy")
+        while self.made < MOST_THREADS and self.made < self.outstanding + 2:
+            answer = rs3d_arrivals_add_thread(&self.pool, rs3d_arrivals_thread, &self.threads[self.made])
+            if answer != 0:
+                if self.made == 0:
+                    raise OSError(answer, os.strerror(answer))
+                break
+            self.made += 1
+        Py_INCREF(arrival)
+        self.outstanding += 1
+        return 0
+
+    def begin_hashing(self, Arrival arrival not None, bytes body not None):
+        cdef int answer
+        if self.most_threads == 0:
+            raise RuntimeError("the pool is closed")
+        if arrival.busy or arrival.is_ahead:
+            raise RuntimeError("an arrival is under way")
+        if not 0 < len(body) <= RS3D_LEAF_BYTES:
+            raise ValueError(f"{len(body)} bytes: no body of one leaf")
+        if not self.has_hasher:
+            answer = rs3d_arrivals_add_thread(&self.pool, rs3d_hasher_thread, &self.hasher)
+            if answer != 0:
+                raise OSError(answer, os.strerror(answer))
+            self.has_hasher = True
+        self.enter(arrival)
+        arrival.given, arrival.is_ahead = body, True
+        rs3d_begin_ahead(&self.pool, arrival.it, <const char *>body, len(body))
+
+    def forsake(self, Arrival arrival not None):
+        if arrival.is_ahead:
+            arrival.busy, arrival.is_ahead = True, False
+            rs3d_forsake(&self.pool, arrival.it)
+
+    def start(self, Arrival arrival not None):
         if self.most_threads == 0:
             raise RuntimeError("the pool is closed")
         if arrival.busy:
             raise RuntimeError("an arrival is under way")
         if not arrival.aimed or arrival.segment_name is None or not arrival.it.sidecar_body_bytes:
             raise ValueError("nobody has said where it comes from, where it goes, or what it is")
-        if self.outstanding >= self.most_threads:
-            raise RuntimeError("all threads are busy")
-        while self.made < MOST_THREADS and self.made < self.outstanding + 2:  # one more, for a body that is alone
-            answer = rs3d_arrivals_add_thread(&self.pool, &self.threads[self.made])
-            if answer != 0:
-                if self.made == 0:
-                    raise OSError(answer, os.strerror(answer))
-                break
-            self.made += 1
+        if not arrival.is_ahead:
+            self.enter(arrival)
         if arrival.stopped:
             os.eventfd_read(arrival.it.source.stop_fd)
             arrival.stopped = False
-        arrival.busy = True
-        Py_INCREF(arrival)
-        self.outstanding += 1
+        arrival.busy, arrival.is_ahead = True, False
         rs3d_begin_arrival(&self.pool, arrival.it)
 
     def withhold(self, Arrival arrival not None):

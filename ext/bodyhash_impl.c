@@ -8,7 +8,8 @@
  *
  * Leaves begin where blocks of the hash do. So the SHA-256 of a body as a whole has the same words in its rounds as
  * that of the leaf at hand, and takes no more than the rounds, which have room beside MD5, too. Such bodies go by up to
- * four, however many there are.
+ * four, however many there are. Instead of the whole it may be chunks that are hashed so, as long as they begin where
+ * blocks of the hash do.
  *
  * A kernel is a leaf: it carries its own copies rather than import others'.
  */
@@ -243,13 +244,27 @@ COLUMNS_CODE static void columns_blocks(columns *g, size_t blocks, size_t count,
 
 /* --------------------------------------------------------------------------------------------------------- tables */
 
-/* How many of `bytes` go into the leaf and the block that are being filled. */
+/* How many of `bytes` go into the leaf, the block and the chunk that are being filled. */
 static size_t stretch(const rs3d_body *b, size_t bytes)
 {
     uint64_t leaf = b->leaf_bytes - b->bytes % b->leaf_bytes, block = b->block_bytes - b->bytes % b->block_bytes;
     uint64_t room = leaf < block ? leaf : block;
 
+    if (b->chunks && b->chunks->hashed < b->chunks->count) {
+        uint64_t chunk = b->chunks->ends[b->chunks->hashed] - b->bytes;
+        room = room < chunk ? room : chunk;
+    }
     return bytes < room ? bytes : (size_t)room;
+}
+
+void rs3d_body_end_chunks(int variant, rs3d_body *b)
+{
+    rs3d_chunks *c = b->chunks;
+
+    while (c->hashed < c->count && c->ends[c->hashed] == b->bytes) {
+        rs3d_sha256_end(sha_variant(variant), &b->whole, c->digests[c->hashed++]);
+        rs3d_sha256_start(&b->whole);
+    }
 }
 
 /* `bytes` at `data`, at most a stretch, are in the hash of the leaf: count them, add them to the block and, unless
@@ -268,6 +283,8 @@ static void counted(int variant, int crc_variant, rs3d_body *b, const unsigned c
         rs3d_sha256_end(sha_variant(variant), &b->leaf, b->leaf_rows + 32 * (b->bytes / b->leaf_bytes - 1));
         rs3d_sha256_start(&b->leaf);
     }
+    if (b->chunks)
+        rs3d_body_end_chunks(variant, b);
 }
 
 /* The tables alone, of all of the job. */
@@ -320,9 +337,16 @@ static int wants_whole(const rs3d_body *b)
     return b->wants_sha256;
 }
 
+/* Whether the hash of the whole has its blocks where that of the leaf has them, in a body in step: a chunk may have
+ * begun elsewhere. */
+static int shares_blocks(const rs3d_body *b)
+{
+    return b->wants_sha256 && !(b->whole.bytes & 63);
+}
+
 static uint32_t *whole_of(rs3d_body *b)
 {
-    return b->wants_sha256 ? b->whole.h : NULL;
+    return shares_blocks(b) ? b->whole.h : NULL;
 }
 
 /* To the front those of which `is` is true; returns how many there are. */
@@ -346,32 +370,34 @@ static void by_both(int variant, int crc_variant, rs3d_body_job *job)
     size_t bytes;
 
     while ((bytes = both_stretch(job))) {
+        int shares = shares_blocks(b);
         both_blocks(b->md5.h, b->leaf.h, whole_of(b), job->data, bytes / 64);
-        both_done(variant, crc_variant, job, bytes, b->wants_sha256);
+        both_done(variant, crc_variant, job, bytes, shares);
     }
     alone(variant, crc_variant, job);
 }
 
 static void by_both_2(int variant, int crc_variant, rs3d_body_job *one, rs3d_body_job *other)
 {
-    rs3d_body *b, *t;
-
-    if (other->body->wants_sha256) { /* if one of them does, the first has to */
-        rs3d_body_job *first = other;
-        other = one;
-        one = first;
-    }
-    b = one->body;
-    t = other->body;
     for (;;) {
         size_t bytes = both_stretch(one), others = both_stretch(other);
+        rs3d_body *b, *t;
+        int shares;
         bytes = bytes < others ? bytes : others;
         if (!bytes)
             break;
+        if (shares_blocks(other->body)) { /* if one of them does, the first has to */
+            rs3d_body_job *first = other;
+            other = one;
+            one = first;
+        }
+        b = one->body;
+        t = other->body;
         both_blocks_2(b->md5.h, b->leaf.h, whole_of(b), one->data, t->md5.h, t->leaf.h, whole_of(t), other->data,
                       bytes / 64);
-        both_done(variant, crc_variant, one, bytes, b->wants_sha256);
-        both_done(variant, crc_variant, other, bytes, t->wants_sha256);
+        shares = shares_blocks(t);
+        both_done(variant, crc_variant, one, bytes, shares_blocks(b));
+        both_done(variant, crc_variant, other, bytes, shares);
     }
     by_both(variant, crc_variant, one);
     by_both(variant, crc_variant, other);
@@ -399,7 +425,7 @@ SHANI static void columns_step(rs3d_body_job *jobs, size_t count, size_t bytes)
             words[i][l] = job->body->md5.h[i];
         shani_load(job->body->leaf.h, &g.leaf[l][0], &g.leaf[l][1]);
         shani_load(job->body->whole.h, &g.whole[l][0], &g.whole[l][1]);
-        has_wholes |= job->body->wants_sha256;
+        has_wholes |= shares_blocks(job->body);
         g.at[l] = job->data;
     }
     memcpy(g.md5, words, sizeof words);
@@ -409,7 +435,7 @@ SHANI static void columns_step(rs3d_body_job *jobs, size_t count, size_t bytes)
         for (size_t i = 0; i < 4; i++)
             jobs[l].body->md5.h[i] = words[i][l];
         shani_store(jobs[l].body->leaf.h, g.leaf[l][0], g.leaf[l][1]);
-        if (jobs[l].body->wants_sha256)
+        if (shares_blocks(jobs[l].body))
             shani_store(jobs[l].body->whole.h, g.whole[l][0], g.whole[l][1]);
     }
 }
@@ -426,7 +452,7 @@ static void by_columns(int variant, int crc_variant, rs3d_body_job *jobs, size_t
         if (bytes) {
             columns_step(jobs, count, bytes);
             for (size_t l = 0; l < count; l++)
-                both_done(variant, crc_variant, &jobs[l], bytes, jobs[l].body->wants_sha256);
+                both_done(variant, crc_variant, &jobs[l], bytes, shares_blocks(jobs[l].body));
         }
         for (size_t l = count; l-- > 0;) {
             if (both_stretch(&jobs[l]))

@@ -2,12 +2,22 @@
 #ifndef RS3D_BODYINTAKE_IMPL_H
 #define RS3D_BODYINTAKE_IMPL_H
 
+#include "awschunked_impl.h"
 #include "blobfiles_impl.h"
 #include "bodygang_impl.h"
 #include "crc_impl.h"
 #include "receive_impl.h"
 
-enum { RS3D_INTAKE_CRCS = 3 /* that one intake makes at most: one of each polynomial that S3 knows */ };
+enum {
+    RS3D_INTAKE_CRCS = 3,   /* that one intake makes at most: one of each polynomial that S3 knows */
+    RS3D_INTAKE_PIECES = 64 /* of chunks, of one look at the framing: a buffer of 1 MiB has 17 of usual ones */
+};
+
+/* Why an intake of a framed body ended, beside what rs3d_receive says. */
+enum {
+    RS3D_INTAKE_BROKEN = 16, /* the framing is, or has an end before what was received: the scanner knows */
+    RS3D_INTAKE_FULL         /* no room for more chunks until somebody has looked at those that there are */
+};
 
 /* A CRC of a body as a whole; 0 of no bytes. */
 typedef struct {
@@ -26,7 +36,10 @@ struct rs3d_intake {
     char *buffer;
     int64_t buffer_bytes; /* of one piece */
     int64_t filled;       /* of it, received but not written */
+    int64_t framed;       /* bytes behind those, received, in the framing */
+    aws_scanner *framing; /* to be taken away; NULL: there is none */
     int64_t to_come;      /* bytes to be received, beside those */
+    int to_end;           /* they are the file's last */
     int file_fd;
     int64_t offset;       /* in the file, of the next piece */
     size_t align;         /* as in rs3d_write_new */
@@ -35,20 +48,27 @@ struct rs3d_intake {
     rs3d_whole_crc *crcs[RS3D_INTAKE_CRCS];
     int crc_count;
     int variant, crc_variant;
+    int is_coming;           /* the gang counts its next piece */
+    int64_t waited_ns;       /* for the socket, before the piece that is being received */
 };
 
-/* Write the buffer and have it hashed: while this thread writes, another may be hashing it. 0, or -1 with errno. */
+/* Write the buffer and have it hashed: while this thread writes, another may be hashing it. Nobody will wait for the next
+ * piece of a client that let this one be waited for. 0, or -1 with errno. */
 static inline int rs3d_intake_piece(struct rs3d_intake *it)
 {
-    rs3d_piece piece = {.job = {it->body, (const unsigned char *)it->buffer, (size_t)it->filled}};
+    const int is_quick = it->from.waited_ns - it->waited_ns <= it->gang->company_ns;
+    rs3d_piece piece = {.job = {it->body, (const unsigned char *)it->buffer, (size_t)it->filled},
+                        .goes_on = it->to_come && is_quick};
     int answer, error;
 
-    rs3d_gang_announce(it->gang, &piece);
+    it->waited_ns = it->from.waited_ns;
+    rs3d_gang_announce(it->gang, &piece, it->is_coming);
     answer = rs3d_write_new(it->file_fd, it->buffer, (size_t)it->filled, it->offset, it->align);
     error = errno;
     for (int i = 0; i < it->crc_count; i++)
         rs3d_whole_crc_update(it->crc_variant, it->crcs[i], (const unsigned char *)it->buffer, (size_t)it->filled);
     rs3d_gang_hash(it->gang, &piece, it->variant, it->crc_variant);
+    it->is_coming = piece.goes_on;
     errno = error;
     if (answer == 0) {
         it->offset += it->filled;
@@ -57,13 +77,82 @@ static inline int rs3d_intake_piece(struct rs3d_intake *it)
     return answer;
 }
 
-/* Receive `to_come` bytes; write and hash what fills the buffer while more is to come: what is left in the buffer at
- * the end is neither. Returns what rs3d_receive does, -1 with errno for the socket's errors, or -2 with errno for the
- * file's, after which the file holds any part of the last piece. */
-static inline int rs3d_take_in(struct rs3d_intake *it)
+/* Take the framing away from what is behind `filled`: what is left of it are bytes of the body. RS3D_RECEIVE_DONE, or
+ * why there are still framed ones. */
+static inline int rs3d_unframe(struct rs3d_intake *it)
 {
-    int answer = RS3D_RECEIVE_DONE;
+    rs3d_chunks *chunks = it->body->chunks;
+    aws_piece pieces[RS3D_INTAKE_PIECES];
 
+    while (it->framed) {
+        size_t consumed, payload = 0, room = chunks ? RS3D_CHUNK_ROWS - chunks->count : 0;
+        unsigned char *at = (unsigned char *)it->buffer + it->filled;
+        uint64_t end = it->body->bytes + (uint64_t)it->filled;
+        int found = 0;
+
+        if (chunks && !room)
+            return RS3D_INTAKE_FULL;
+        room = room < RS3D_INTAKE_PIECES ? room : RS3D_INTAKE_PIECES;
+        consumed = aws_scan(it->framing, at, (size_t)it->framed, 1, chunks ? pieces : NULL, (int)room, &found, &payload);
+        for (int i = 0; i < found; i++) {
+            end += pieces[i].length;
+            if (pieces[i].ends_chunk) {
+                chunks->ends[chunks->count] = end;
+                memcpy(chunks->signatures[chunks->count++], pieces[i].signature, AWS_SIGNATURE);
+            }
+        }
+        it->filled += (int64_t)payload;
+        it->framed -= (int64_t)consumed;
+        memmove(at + payload, at + consumed, (size_t)it->framed);
+        if (it->framing->error != AWS_FINE || (it->framing->state == AT_END && it->framed))
+            return RS3D_INTAKE_BROKEN;
+    }
+    return RS3D_RECEIVE_DONE;
+}
+
+/* `answer`, after what was received has gone through `rs3d_unframe`. */
+static inline int rs3d_received(struct rs3d_intake *it, int answer)
+{
+    int unframed;
+
+    it->to_come -= it->from.received;
+    if (!it->framing) {
+        it->filled += it->from.received;
+        return answer;
+    }
+    it->framed = it->from.received;
+    unframed = rs3d_unframe(it);
+    return unframed == RS3D_RECEIVE_DONE ? answer : unframed;
+}
+
+/* Room for more chunks: those that are in the buffer, whole or in part, are written and hashed. 0, or -1 with errno. */
+static inline int rs3d_make_room_for_chunks(struct rs3d_intake *it)
+{
+    int64_t before = it->filled;
+
+    if (before && rs3d_intake_piece(it) != 0)
+        return -1;
+    memmove(it->buffer, it->buffer + before, (size_t)it->framed);
+    return 0;
+}
+
+/* Whether what is in the buffer is to be written though nothing more comes in this call: it is the last, or there would
+ * be no room for what is framed and comes otherwise. */
+static inline int rs3d_is_due(const struct rs3d_intake *it)
+{
+    if (it->framing && it->framing->state != AT_END)
+        return it->filled == it->buffer_bytes;
+    return it->to_end && it->filled;
+}
+
+/* The whole of rs3d_take_in, but for its end. */
+static inline int rs3d_take_pieces(struct rs3d_intake *it)
+{
+    int answer = rs3d_unframe(it);
+
+    it->is_coming = it->to_come && answer == RS3D_RECEIVE_DONE;
+    if (it->is_coming)
+        rs3d_gang_count_coming(it->gang, 1);
     while (it->to_come && answer == RS3D_RECEIVE_DONE) {
         int64_t room;
 
@@ -73,10 +162,28 @@ static inline int rs3d_take_in(struct rs3d_intake *it)
         it->from.data = it->buffer + it->filled;
         it->from.length = room < it->to_come ? room : it->to_come;
         it->from.received = 0;
-        answer = rs3d_receive(&it->from);
-        it->filled += it->from.received;
-        it->to_come -= it->from.received;
+        answer = rs3d_received(it, rs3d_receive(&it->from));
     }
+    if (answer == RS3D_INTAKE_FULL && rs3d_make_room_for_chunks(it) != 0)
+        return -2;
+    if (answer == RS3D_RECEIVE_DONE && rs3d_is_due(it) && rs3d_intake_piece(it) != 0)
+        return -2;
+    if (it->body->chunks)
+        rs3d_body_end_chunks(it->variant, it->body); /* the last one has no bytes */
+    return answer;
+}
+
+/* Receive `to_come` bytes, framed where there is a framing; write and hash what fills the buffer while more is to come:
+ * what is left in the buffer at the end is neither, unless `rs3d_is_due`. Returns what
+ * rs3d_receive does, RS3D_INTAKE_BROKEN or _FULL, -1 with errno for the socket's errors, or -2 with errno for the file's,
+ * after which the file holds any part of the last piece. */
+static inline int rs3d_take_in(struct rs3d_intake *it)
+{
+    const int answer = rs3d_take_pieces(it), error = errno;
+
+    if (it->is_coming) /* no more, whatever it was that ended it */
+        rs3d_gang_count_coming(it->gang, -1);
+    errno = error;
     return answer;
 }
 

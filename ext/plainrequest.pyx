@@ -4,7 +4,11 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
+from base64 cimport rs3d_take_base64
 from bufview cimport Py_buffer, PyBuffer_Release, check_span, open_readable
+from smallchecksum cimport (
+    CHECKSUM_BYTES, CHECKSUM_CRC32, CHECKSUM_CRC32C, CHECKSUM_CRC64NVME, CHECKSUM_SHA256, checksum_bytes, checksum_name,
+)
 from variant cimport RS3D_CPU_SHA, RS3D_CPU_SSE41, RS3D_CPU_SSSE3, initial_variant, runnable_variants, variant_index
 
 cdef extern from "httphead_impl.h" nogil:
@@ -74,6 +78,13 @@ cdef enum:
     LENGTH = 256
     TYPE = 512
     CONNECTION = 1024
+    CHECKSUM = 2048       # x-amz-checksum-crc32 and the like
+    SDK_ALGORITHM = 4096  # x-amz-sdk-checksum-algorithm
+    EXPECT = 8192
+    NAME_BYTES = 15       # of x-amz-checksum-
+    # Where they are sent:
+    SIGNED = HOST | DATE | CONTENT_SHA256 | CHECKSUM_MODE | USER_AGENT | CHECKSUM | SDK_ALGORITHM
+    MOST_NUMBER_DIGITS = 5  # of a part: 1 to 10,000
 
 
 def variant():
@@ -129,7 +140,9 @@ cdef int kind_of(const unsigned char *name, uint32_t length) noexcept nogil:
     if length == 4:
         return HOST if named(name, length, b"host", 4) else UNKNOWN
     if length == 6:
-        return INERT if named(name, length, b"accept", 6) else UNKNOWN
+        if named(name, length, b"accept", 6):
+            return INERT
+        return EXPECT if named(name, length, b"expect", 6) else UNKNOWN
     if length == 10:
         if named(name, length, b"user-agent", 10):
             return INERT
@@ -151,10 +164,29 @@ cdef int kind_of(const unsigned char *name, uint32_t length) noexcept nogil:
     if length == 19:
         return CHECKSUM_MODE if named(name, length, b"x-amz-checksum-mode", 19) else UNKNOWN
     if length == 20:
-        return CONTENT_SHA256 if named(name, length, b"x-amz-content-sha256", 20) else UNKNOWN
+        if named(name, length, b"x-amz-content-sha256", 20):
+            return CONTENT_SHA256
+        return CHECKSUM if code_of(name, length) else UNKNOWN
     if length == 21:
-        return INERT if named(name, length, b"amz-sdk-invocation-id", 21) else UNKNOWN
+        if named(name, length, b"amz-sdk-invocation-id", 21):
+            return INERT
+        return CHECKSUM if code_of(name, length) else UNKNOWN
+    if length == 24:
+        return CHECKSUM if code_of(name, length) else UNKNOWN
+    if length == 28:
+        return SDK_ALGORITHM if named(name, length, b"x-amz-sdk-checksum-algorithm", 28) else UNKNOWN
     return UNKNOWN
+
+
+cdef int code_of(const unsigned char *name, uint32_t length) noexcept nogil:
+    """The code of the checksum that such a header brings; 0 where a small put has none of that name."""
+    if length == 20:
+        return CHECKSUM_CRC32 if named(name, length, b"x-amz-checksum-crc32", 20) else 0
+    if length == 21:
+        if named(name, length, b"x-amz-checksum-crc32c", 21):
+            return CHECKSUM_CRC32C
+        return CHECKSUM_SHA256 if named(name, length, b"x-amz-checksum-sha256", 21) else 0
+    return CHECKSUM_CRC64NVME if named(name, length, b"x-amz-checksum-crc64nvme", 24) else 0
 
 
 cdef inline bint is_digit(unsigned char c) noexcept nogil:
@@ -202,8 +234,17 @@ cdef int64_t seconds_of(const unsigned char *at) noexcept nogil:
     return (era * 146097 + of_era - 719468) * 86400 + hour * 3600 + minute * 60 + second
 
 
-cdef bint proves(Signer signer, const unsigned char *data, head_parts *parts, const head_field *hash_field,
-                 const unsigned char *timestamp, const unsigned char *claimed) except? False:
+ctypedef struct plain_target:
+    uint32_t path_length
+    uint32_t query          # behind the question mark; 0 where there is none
+    uint32_t query_length
+    uint32_t upload         # the upload id's place in the query
+    int number              # of a part; 0 where there is no query
+
+
+cdef bint proves(Signer signer, const unsigned char *data, head_parts *parts, const plain_target *target,
+                 const head_field *hash_field, const unsigned char *timestamp,
+                 const unsigned char *claimed) except? False:
     """Whether the holder of the signer's key signed exactly this head."""
     cdef unsigned char room[ROOM]
     cdef unsigned char *to = room
@@ -219,10 +260,14 @@ cdef bint proves(Signer signer, const unsigned char *data, head_parts *parts, co
         return False
     memcpy(to, plain_methods[parts.method].text, plain_methods[parts.method].length)
     to += plain_methods[parts.method].length
-    memcpy(to, data + parts.target, parts.target_length)
-    to += parts.target_length
-    to[0], to[1] = 10, 10
-    to += 2
+    memcpy(to, data + parts.target, target.path_length)
+    to += target.path_length
+    to[0] = 10
+    to += 1
+    memcpy(to, data + target.query, target.query_length)
+    to += target.query_length
+    to[0] = 10
+    to += 1
     for name in signer.signed:
         length = PyBytes_GET_SIZE(name)
         found = -1
@@ -319,6 +364,8 @@ ctypedef struct plain_fields:
     const head_field *payload_hash
     const head_field *host
     const head_field *type
+    const head_field *checksum
+    const head_field *sdk_algorithm
     Py_ssize_t length
 
 
@@ -347,10 +394,16 @@ cdef bint gather(const unsigned char *data, head_parts *parts, plain_fields *fou
             found.payload_hash = field
         elif kind == TYPE:
             found.type = field
+        elif kind == CHECKSUM:
+            found.checksum = field
+        elif kind == SDK_ALGORITHM:
+            found.sdk_algorithm = field
         elif kind == LENGTH:
             found.length = length_of(value, field.value_length)
             if found.length < 0:
                 return False
+        elif kind == EXPECT and not named(value, field.value_length, b"100-continue", 12):
+            return False
         elif kind == CONNECTION and field.value_length != 10:  # close ends the connection
             return False
         elif kind == CHECKSUM_MODE and not (field.value_length == 7 and memcmp(value, b"ENABLED", 7) == 0):
@@ -359,7 +412,8 @@ cdef bint gather(const unsigned char *data, head_parts *parts, plain_fields *fou
             and found.authorization.value_length > SIGV4_DIGITS)
 
 
-cdef object find_signer(const unsigned char *data, head_parts *parts, plain_fields *found, dict signers, int64_t now_s):
+cdef object find_signer(const unsigned char *data, head_parts *parts, const plain_target *target, plain_fields *found,
+                        dict signers, int64_t now_s):
     """Who signed this head; what names them, when they are not known; None when nobody is known to have."""
     cdef const unsigned char *value = data + found.authorization.value
     cdef uint32_t before = found.authorization.value_length - SIGV4_DIGITS
@@ -373,7 +427,7 @@ cdef object find_signer(const unsigned char *data, head_parts *parts, plain_fiel
         raise TypeError("signers has a value that is no Signer")
     signer = <Signer><object>known
     # Host and whatever x-amz-… was sent have to be signed.
-    if not signer.usable or (found.seen & (HOST | DATE | CONTENT_SHA256 | CHECKSUM_MODE | USER_AGENT)) & ~signer.covered:
+    if not signer.usable or found.seen & SIGNED & ~signer.covered:
         return None
     if found.date.value_length != TIMESTAMP or memcmp(data + found.date.value, PyBytes_AS_STRING(signer.scope), 8) != 0:
         return None
@@ -382,7 +436,7 @@ cdef object find_signer(const unsigned char *data, head_parts *parts, plain_fiel
         return None
     if not is_payload_hash(data + found.payload_hash.value, found.payload_hash.value_length):
         return None
-    if not proves(signer, data, parts, found.payload_hash, data + found.date.value, value + before):
+    if not proves(signer, data, parts, target, found.payload_hash, data + found.date.value, value + before):
         return None
     return signer
 
@@ -391,28 +445,87 @@ cdef inline bytes value_of(const unsigned char *data, const head_field *field):
     return PyBytes_FromStringAndSize(<const char *>data + field.value, field.value_length)
 
 
-cdef bint scan(const unsigned char *data, Py_ssize_t length, int most_fields, head_parts *parts) noexcept nogil:
-    """Whether this is a head of ours with a target that is its own canonical form."""
+cdef bytes checksum_in(const unsigned char *data, const plain_fields *found):
+    """The checksum that came, as a message has it; None where it is none, or another was announced."""
+    cdef const head_field *field = found.checksum
+    cdef const head_field *named_by = found.sdk_algorithm
+    cdef const char *name
+    cdef unsigned char *at
+    cdef uint32_t i
+    cdef int code
+    if field == NULL:
+        return None
+    code = code_of(data + field.name, field.name_length)
+    if named_by != NULL:
+        name = checksum_name(code)
+        if named_by.value_length != field.name_length - NAME_BYTES:
+            return None
+        for i in range(named_by.value_length):
+            if head_token[data[named_by.value + i]] != head_token[<unsigned char>name[i]]:
+                return None
+    checksum = PyBytes_FromStringAndSize(NULL, CHECKSUM_BYTES)
+    at = <unsigned char *>PyBytes_AS_STRING(checksum)
+    memset(at, 0, CHECKSUM_BYTES)
+    at[0] = <unsigned char>code
+    if not rs3d_take_base64(data + field.value, field.value_length, at + 1, checksum_bytes(code)):
+        return None
+    return checksum
+
+
+cdef bint scan(const unsigned char *data, Py_ssize_t length, int most_fields, head_parts *parts,
+               plain_target *target) noexcept nogil:
+    """Whether this is a head of ours with a target that is its own canonical form; its query, if it has one, is that of
+    a part."""
     cdef uint32_t i
     if head_scan(data, length, parts) != HEAD_GOOD or parts.fields > most_fields:
         return False
+    memset(target, 0, sizeof(plain_target))
+    target.path_length = parts.target_length
     for i in range(parts.target_length):
         if not is_unreserved(data[parts.target + i]):
+            return data[parts.target + i] == 63 and reads_part(data, parts, i, target)  # ?
+    return True
+
+
+cdef bint reads_part(const unsigned char *data, head_parts *parts, uint32_t mark, plain_target *target) noexcept nogil:
+    """Whether what follows the question mark is partNumber=…&uploadId=…, in this order, which is that of signatures."""
+    cdef const unsigned char *query = data + parts.target + mark + 1
+    cdef uint32_t length = parts.target_length - mark - 1
+    cdef uint32_t at = 11
+    cdef uint32_t i
+    if length < 22 or memcmp(query, b"partNumber=", 11) != 0 or query[11] == 48:
+        return False
+    while at < length and is_digit(query[at]):
+        target.number = target.number * 10 + query[at] - 48
+        at += 1
+        if at > 11 + MOST_NUMBER_DIGITS:
             return False
+    if not 1 <= target.number <= 10000 or length - at <= 10 or memcmp(query + at, b"&uploadId=", 10) != 0:
+        return False
+    target.upload = at + 10
+    for i in range(target.upload, length):
+        if not is_unreserved(query[i]) or query[i] == 47:  # /
+            return False
+    target.path_length = mark
+    target.query = parts.target + mark + 1
+    target.query_length = length
     return True
 
 
 cdef object recognise_read(const unsigned char *data, Py_ssize_t start, Py_ssize_t length, dict signers, int64_t now_s,
                            int most_fields):
     cdef head_parts parts
+    cdef plain_target target
     cdef plain_fields found
     if length < 16 or (data[0] != 71 and data[0] != 72):  # G, H: everything else is told apart at once
         return None
-    if not scan(data, length, most_fields, &parts) or (parts.method != GET_INDEX and parts.method != HEAD_INDEX):
+    if not scan(data, length, most_fields, &parts, &target) or target.number:
         return None
-    if not gather(data, &parts, &found) or found.length:
+    if parts.method != GET_INDEX and parts.method != HEAD_INDEX:
         return None
-    signer = find_signer(data, &parts, &found, signers, now_s)
+    if not gather(data, &parts, &found) or found.length or found.seen & (CHECKSUM | SDK_ALGORITHM | EXPECT):
+        return None
+    signer = find_signer(data, &parts, &target, &found, signers, now_s)
     if type(signer) is not Signer:
         return signer
     return (
@@ -428,32 +541,48 @@ cdef object recognise_read(const unsigned char *data, Py_ssize_t start, Py_ssize
 cdef object recognise_write(const unsigned char *data, Py_ssize_t start, Py_ssize_t length, dict signers, int64_t now_s,
                             int most_fields):
     cdef head_parts parts
+    cdef plain_target target
     cdef plain_fields found
     if length < 16 or (data[0] != 80 and data[0] != 68):  # P, D
         return None
-    if not scan(data, length, most_fields, &parts) or (parts.method != PUT_INDEX and parts.method != DELETE_INDEX):
+    if not scan(data, length, most_fields, &parts, &target):
+        return None
+    if parts.method != PUT_INDEX and (parts.method != DELETE_INDEX or target.number):
         return None
     if not gather(data, &parts, &found) or found.seen & CHECKSUM_MODE:
         return None
     if parts.method == DELETE_INDEX:
-        if found.length or found.type != NULL:
+        if found.length or found.type != NULL or found.seen & (CHECKSUM | SDK_ALGORITHM | EXPECT):
             return None
     elif not found.seen & LENGTH:
         return None
     if found.type != NULL and not is_text(data + found.type.value, found.type.value_length):
         return None
-    signer = find_signer(data, &parts, &found, signers, now_s)
+    checksum = None
+    if found.seen & (CHECKSUM | SDK_ALGORITHM):
+        checksum = checksum_in(data, &found)
+        if checksum is None:
+            return None
+    signer = find_signer(data, &parts, &target, &found, signers, now_s)
     if type(signer) is not Signer:
         return signer
     return (
         parts.method == DELETE_INDEX,
-        PyBytes_FromStringAndSize(<const char *>data + parts.target, parts.target_length),
+        PyBytes_FromStringAndSize(<const char *>data + parts.target, target.path_length),
         signer,
         start + parts.length,
         start + parts.length + found.length,
         None if found.type == NULL else value_of(data, found.type),
         value_of(data, found.payload_hash),
         value_of(data, found.host),
+        None if not target.number else (
+            target.number,
+            PyBytes_FromStringAndSize(
+                <const char *>data + target.query + target.upload, target.query_length - target.upload
+            ),
+        ),
+        checksum,
+        found.seen & EXPECT != 0,
     )
 
 

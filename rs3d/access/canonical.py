@@ -57,13 +57,10 @@ def parse_query(query: bytes) -> QueryParameters:
     """
     if not query:
         return []
-    parameters = []
-    for piece in query.split(b"&"):
-        if not piece:
-            continue
-        name, _, value = piece.partition(b"=")
-        parameters.append((_decode(name), _decode(value)))
-    return parameters
+    pieces = [piece.partition(b"=") for piece in query.split(b"&") if piece]
+    if b"%" not in query and b"+" not in query:
+        return [(name, value) for name, _, value in pieces]
+    return [(_decode(name), _decode(value)) for name, _, value in pieces]
 
 
 def canonical_query(parameters: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -77,6 +77,10 @@ class _QuarantinedBody:
     def direct(self) -> None:
         return None
 
+    @property
+    def framed(self) -> None:
+        return None
+
     def whole(self) -> memoryview | None:
         return None
 

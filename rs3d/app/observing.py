@@ -70,6 +70,9 @@ class WorkerObserver:
         self._connections.add(1)
         self._open.add(1)
 
+    def connection_taken_over(self, peer: str) -> None:
+        self._open.add(1)
+
     def connection_closed(self, peer: str) -> None:
         self._open.add(-1)
 

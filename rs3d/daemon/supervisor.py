@@ -51,6 +51,7 @@ from rs3d.daemon.reloading import merge_reloadable
 from rs3d.daemon.reloadround import ReloadRound
 from rs3d.errors import ConfigurationError, ProtocolMismatch, RetryLater, Rs3dError, WireValue, from_wire
 from rs3d.http.balance import SLOTS, clear_slot, make_board
+from rs3d.http.handover import make_inbox
 from rs3d.services.healthcodes import HealthCode, command_for
 from rs3d.stores.committerchannel import channel_pair
 from rs3d.stores.horizon import clear_horizon_page, make_horizon_page
@@ -119,6 +120,9 @@ class Supervisor:
         self._control: CommitterControl | None = None
         self._board_fd = make_board()
         """Where the workers see how many connections each of them has."""
+        workers = min(sum(1 for _ in self._of(Role.WORKER)), SLOTS)
+        self._inboxes = [make_inbox() for _ in range(workers)] if workers > 1 else []
+        """Of the workers, by their slots: where others hand them connections. What lies in one outlives its reader."""
         self._reaped: list[int] = []
         self._failure: Rs3dError | None = None
         self._start_error: Rs3dError | None = None
@@ -375,7 +379,10 @@ class Supervisor:
             self._watch_control(self._control)
         elif child.role is Role.WORKER:
             attached += [(f"listener:{name}", sock.fileno()) for name, sock in self._deps.listeners.of(S3, S3_TLS)]
-            attached.append((f"connections:{self._slot_of(child)}", self._board_fd))
+            slot = self._slot_of(child)
+            attached.append((f"connections:{slot}", self._board_fd))
+            for place, (inbox, outbox) in enumerate(self._inboxes):
+                attached.append(("inbox", inbox.fileno()) if place == slot else (f"outbox:{place}", outbox.fileno()))
         else:
             attached += [(f"listener:{name}", sock.fileno()) for name, sock in self._deps.listeners.of(OPS, ADMIN)]
             names = [place.name for place in self._children]
@@ -577,6 +584,9 @@ class Supervisor:
                 child.buried(0, time.monotonic())
             child.close_pages()
         os.close(self._board_fd)
+        for inbox, outbox in self._inboxes:
+            inbox.close()
+            outbox.close()
         if self._control is not None:
             self._control.close()
             self._control = None

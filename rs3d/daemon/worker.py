@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import ssl
 from dataclasses import dataclass
 from typing import Final
@@ -38,6 +39,7 @@ from rs3d.engine import StorageEngine
 from rs3d.engine.layerwork import LAYER_WORK
 from rs3d.errors import ConfigurationError
 from rs3d.http.balance import ConnectionBoard
+from rs3d.http.handover import Handover
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import Request, Response
 from rs3d.http.server import ServerControl, serve
@@ -57,6 +59,8 @@ ROOT_WAIT_S: Final = 10.0
 ROOT_POLL_S: Final = 0.02
 
 _BOARD: Final = "connections:"
+_INBOX: Final = "inbox"
+_OUTBOX: Final = "outbox:"
 
 
 @dataclass(slots=True)
@@ -85,7 +89,8 @@ class Worker:
         instruments = page.install(metrics.WORKER_FAMILIES)
         self._observer = WorkerObserver(instruments, log_requests=log_config.requests)
         self._layers = LayerMetrics(instruments, LAYER_WORK)
-        self._control = ServerControl(_board(child))
+        self._board = _board(child)
+        self._control = ServerControl(self._board)
         self._serving: Serving | None = None
         self._parts: StoreParts | None = None
         self._committer_arrived, self._committers = trio.open_memory_channel[int](math.inf)
@@ -152,7 +157,21 @@ class Worker:
             observer=self._observer,
             find_shortcut=lambda: serving.shortcut,
             companions=() if encrypted else (parts.committer.read_by, parts.engine.read_arrivals_by),
+            handover=None if encrypted else self._handover(),
         )
+
+    def _handover(self) -> Handover | None:
+        """This worker's inbox, and those of the others; None when it is the only worker."""
+        child, board = self._child, self._board
+        outboxes = {
+            int(name.removeprefix(_OUTBOX)): socket.socket(fileno=child.take(name))
+            for name in list(child.descriptors)
+            if name.startswith(_OUTBOX)
+        }
+        if not outboxes:
+            return None
+        inbox = socket.socket(fileno=child.take(_INBOX))
+        return Handover(board, inbox, outboxes, self._configuration.get(HttpLimits).connections)
 
     def _listeners(self, name: str) -> list[trio.socket.SocketType]:
         return [trio.socket.from_stdlib_socket(sock) for sock in self._child.take_listeners(name)]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from rs3d.documents.checksums import ELEMENTS, ChecksumTexts, render_checksums
 from rs3d.documents.dates import iso8601
 from rs3d.documents.listings import NameEncoding
 from rs3d.documents.owners import Owner
-from rs3d.documents.xmlreader import Element, malformed, read_document
+from rs3d.documents.xmlreader import NAMESPACE, Element, malformed, read_document
 from rs3d.documents.xmlwriter import boolean, document, document_around, element, optional_element
 from rs3d.errors import InvalidArgument, InvalidPartOrder
 from rs3d.kernels.listxml import common_prefixes
@@ -18,6 +20,22 @@ MAXIMUM_PARTS = 10_000
 MAXIMUM_PART_NUMBER = 10_000
 MAXIMUM_COMPLETE_BYTES = 6 * 1024 * 1024
 """10,000 parts with ETag and a SHA-512, about 320 bytes each, indented generously."""
+
+_NUMBER: Final = rb"<PartNumber>(?P<number>[1-9][0-9]{0,3}|10000)</PartNumber>"
+_ETAG: Final = rb'<ETag>(?:"|&quot;|&#34;)?(?P<etag>[0-9a-f]{64}|[0-9a-f]{32})(?:"|&quot;|&#34;)?</ETag>'
+_USUAL_PARTS: Final = tuple(
+    re.compile(b"<Part>" + fields + b"</Part>") for fields in (_NUMBER + _ETAG, _ETAG + _NUMBER)
+)
+"""As SDKs write a part, in the order that each of them has."""
+_NAMED: Final = re.compile(rb"\?P<\w+>")
+_USUAL_DOCUMENTS: Final = tuple(
+    re.compile(
+        b'<CompleteMultipartUpload(?: xmlns="%b")?>(?:%b)+</CompleteMultipartUpload>'
+        % (re.escape(NAMESPACE).encode("ascii"), _NAMED.sub(b"?:", part.pattern))
+    )
+    for part in _USUAL_PARTS
+)
+"""Documents of nothing but such parts: none that an XML reader would read otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +71,26 @@ class CompleteMultipartUpload:
 
     @classmethod
     def parse(cls, body: bytes) -> CompleteMultipartUpload:
-        """Read the body (about 60 ms for 10,000 parts).
+        """Read the body (about 60 ms for 10,000 parts, a third of it where it is as SDKs write it).
 
         Raises:
             MalformedXML, MaxMessageLengthExceeded.
             InvalidArgument: a part number is not in 1 to 10,000.
             InvalidPartOrder: the numbers do not ascend.
         """
-        tree = read_document(body, "CompleteMultipartUpload", maximum_bytes=MAXIMUM_COMPLETE_BYTES)
-        tree.allow("Part")
-        if not 1 <= len(tree.children) <= MAXIMUM_PARTS:
-            malformed(f"{len(tree.children)} parts")
-        parts = tuple(_completed_part(part) for part in tree.children)
+        parts = _usual_parts(body) if len(body) <= MAXIMUM_COMPLETE_BYTES else []
+        if not parts:
+            tree = read_document(body, "CompleteMultipartUpload", maximum_bytes=MAXIMUM_COMPLETE_BYTES)
+            tree.allow("Part")
+            if not 1 <= len(tree.children) <= MAXIMUM_PARTS:
+                malformed(f"{len(tree.children)} parts")
+            parts = [_completed_part(part) for part in tree.children]
         previous = 0
         for part in parts:
             if part.number <= previous:
                 raise InvalidPartOrder(part.number)
             previous = part.number
-        return cls(parts)
+        return cls(tuple(parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +232,15 @@ class ListPartsResult:
                 *rows,
             ],
         )
+
+
+def _usual_parts(body: bytes) -> list[CompletedPart]:
+    """The parts of a usual document; none of any other."""
+    for whole, part in zip(_USUAL_DOCUMENTS, _USUAL_PARTS, strict=True):
+        if whole.fullmatch(body) is not None:
+            found = [CompletedPart(int(one["number"]), one["etag"].decode("ascii")) for one in part.finditer(body)]
+            return found if len(found) <= MAXIMUM_PARTS else []
+    return []
 
 
 def _completed_part(part: Element) -> CompletedPart:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import trio
 
+from rs3d.engine.putline import PutLine
 from rs3d.kernels.blobarrivals import ROUNDS, Arrival, Arrivals
 from rs3d.stores.interfaces import Committer
 from rs3d.types.watching import Watch
@@ -31,15 +32,19 @@ class Arriving(Protocol):
 class BlobArrivals:
     """The threads of one engine, made when they are needed. For one loop."""
 
-    def __init__(self, count: int, steps_behind: int, committer: Committer, rounds: int = ROUNDS) -> None:
+    def __init__(
+        self, count: int, steps_behind: int, committer: Committer, line: PutLine, rounds: int = ROUNDS
+    ) -> None:
         """Args:
         count: of threads, at most.
         committer: told when all that have ended at one time were submitted to it.
+        line: moves when some have.
         rounds: of hashing, at once.
         """
         self._count = count
         self._steps_behind = steps_behind
         self._committer = committer
+        self._line = line
         self._rounds = rounds
         self._kernel: Arrivals | None = None
         self._free: list[Arrival] = []
@@ -48,6 +53,11 @@ class BlobArrivals:
         self._woken = trio.Event()
         """Set when a watch ends."""
         self._is_closed = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no thread is free."""
+        return self._kernel is not None and self._kernel.is_full
 
     def take(self) -> Arrival | None:
         """One that is free, and a thread for it; None when there is none. To be begun at once, or forgotten."""
@@ -63,6 +73,24 @@ class BlobArrivals:
             return self._free.pop() if self._free else Arrival()
         except OSError:  # the process has too many descriptors
             return None
+
+    def begin_hashing(self, body: bytes) -> Arrival | None:
+        """Begin to hash a body that is alone, at most `LEAF_BYTES`, with MD5. Where it goes is said later, as of any
+        arrival that is taken; or it is forsaken. None where others are under way, whose rounds it would miss."""
+        kernel = self._kernel
+        if kernel is None or kernel.outstanding or self._is_closed:
+            return None
+        try:
+            arrival = self._free.pop() if self._free else Arrival()
+            kernel.begin_hashing(arrival, body)
+        except OSError:  # neither descriptors nor threads are left
+            return None
+        return arrival
+
+    def forsake(self, arrival: Arrival) -> None:
+        """One of `begin_hashing` that is not begun; nothing where it was."""
+        if self._kernel is not None:
+            self._kernel.forsake(arrival)
 
     def begin(self, arrival: Arrival) -> None:
         """Begin what was aimed, placed and described. Its owner is an `Arriving`."""
@@ -119,14 +147,16 @@ class BlobArrivals:
         if self._kernel is None:
             return
         for arrival in self._kernel.ended():
-            owner: Arriving = arrival.owner  # type: ignore[assignment]
+            owner: Arriving | None = arrival.owner  # type: ignore[assignment]
             try:
-                owner.arrived(arrival)
+                if owner is not None:  # else it was forsaken
+                    owner.arrived(arrival)
             except Exception:
                 _log.exception("a body that has arrived was not taken")
             arrival.let_go()
             arrival.owner = None
             self._free.append(arrival)
+        self._line.move()
         self._committer.send_submitted()
 
     def close(self) -> None:

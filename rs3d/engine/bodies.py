@@ -3,12 +3,13 @@
 A body that is in memory and small stays on the loop and becomes an inline payload. A large one moves through body
 buffers: while one is filled, a single thread hop runs the digests and the blob writer over the other; the hop of the
 last piece also checks what was declared and syncs. Where nothing lies between the socket and the blob, a thread takes
-in all but the last piece (`intake`). MD5 and the blob's tables are made beside all that, together with
+in all of it (`intake`), and does that, too. MD5 and the blob's tables are made beside all that, together with
 other bodies' (`hashing`).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar, cast
@@ -18,8 +19,8 @@ import trio
 from rs3d.engine.buffers import Lease
 from rs3d.engine.checksums import check_equal, check_well_formed
 from rs3d.engine.dedupwriting import ChunkedBody, ChunkStep
-from rs3d.engine.digests import DigestSet, body_stream
-from rs3d.engine.intake import PATIENCE_NS, take_in
+from rs3d.engine.digests import DigestSet, body_stream, can_take_framed
+from rs3d.engine.intake import PATIENCE_NS, take_in, take_in_framed
 from rs3d.engine.layers import INLINE_CONTEXT
 from rs3d.engine.layerwork import LAYER_WORK, Direction
 from rs3d.engine.plan import BodyPlan, check_declared_length
@@ -27,17 +28,20 @@ from rs3d.engine.runtime import Runtime
 from rs3d.engine.threads import Job
 from rs3d.errors import EntityTooLarge, IncompleteBody, InvalidArgument
 from rs3d.kernels import crc, merkle
-from rs3d.kernels.bodyhash import BodyHash, Ending, Intake, Piece
+from rs3d.kernels.bodyhash import BodyHash, Chunks, Ending, Intake, Piece
 from rs3d.rio.encoder import Encoder
 from rs3d.stores.interfaces import BlobOrigin, BlobWriter
 from rs3d.types.blobs import BlobInfo
-from rs3d.types.body import BodySource
+from rs3d.types.body import BodySource, Framed
 from rs3d.types.identifiers import BlobId
 from rs3d.types.objects import Checksum, Extent, Inline
 from rs3d.types.operations import NewBlob
 from rs3d.types.recipe import PLAIN, Recipe
 
 T = TypeVar("T")
+
+# Looking up a member of an enum class runs Python code in 3.11; a module constant does not.
+_DONE: Final = Ending.DONE
 
 LEAF_BYTES: Final = 1024 * 1024
 """FORMAT.md section "Merkle tree": the leaves of a blob's root are blocks of 1 MiB."""
@@ -130,23 +134,40 @@ async def _receive_small(body: BodySource, declared: int) -> memoryview:
 # ----------------------------------------------------------------------------------------------------------- blobs
 
 
-class _BlobJob:
+class BlobJob:
     """The blob of one body, written in threads: created with its first bytes."""
 
     def __init__(
-        self, runtime: Runtime, plan: BodyPlan, blob: BlobId, origin: BlobOrigin, size_hint: int | None
+        self,
+        runtime: Runtime,
+        plan: BodyPlan,
+        blob: BlobId,
+        origin: BlobOrigin,
+        size_hint: int | None,
+        *,
+        chunks: Chunks | None = None,
+        is_copied: bool = False,
     ) -> None:
+        """Args:
+        is_copied: whether what an intake writes is to be had by `copy_fd`, whatever becomes of the blob.
+        """
         self._runtime = runtime
-        self._plan = plan
-        self._blob = blob
+        self.plan = plan
+        self.blob = blob
+        self._is_copied = is_copied
+        self.copy_fd = -1
+        """Of whoever asked for it, from the first intake on: reads the data file, which may have no name any more."""
         self._origin = origin
         self._size_hint = size_hint
         self._writer: BlobWriter | None = None
         self._encoder = plan.layers.encoder(blob.to_bytes())
         is_plain = self._encoder is None
         is_one_leaf = is_plain and size_hint is not None and size_hint <= LEAF_BYTES
-        stream = body_stream(plan.digests, tables=is_plain, is_one_leaf=is_one_leaf)
+        self._chunks = chunks
+        stream = body_stream(plan.digests, tables=is_plain, is_one_leaf=is_one_leaf, chunks=chunks)
         self.digests = DigestSet(plan.digests, stream, is_one_leaf=is_one_leaf)
+        self.ended: tuple[tuple[Checksum, ...], BlobInfo] | None = None
+        """Checksums and blob, when an intake has come to the end of the body."""
 
     def start(self, view: memoryview) -> Job[None]:
         """Hash and write `view`, which is not touched until the job has ended."""
@@ -184,7 +205,7 @@ class _BlobJob:
 
     def _create(self, size_hint: int | None) -> BlobWriter:
         tables = self.digests.stream if self._encoder is None else None
-        return self._runtime.blobs.create(self._blob, size_hint_bytes=size_hint, tables=tables)
+        return self._runtime.blobs.create(self.blob, size_hint_bytes=size_hint, tables=tables)
 
     def _write_layered(self, encoder: Encoder, view: memoryview) -> None:
         if self._writer is None:
@@ -204,19 +225,71 @@ class _BlobJob:
         return not self._runtime.arrivals.is_full
 
     def start_intake(
-        self, intake: Intake, buffer: memoryview, filled_bytes: int, socket_fd: int, length: int
+        self, intake: Intake, buffer: memoryview, filled_bytes: int, socket_fd: int, length: int, *, to_end: bool
     ) -> Job[Ending | None]:
         """See `intake.Storing`. Only of a plain body. None, too, where all pieces have to come by `start`."""
-        return self._runtime.arrivals.start(lambda: self._take_in(intake, buffer, filled_bytes, socket_fd, length))
+
+        def take() -> Ending | None:
+            ending = self._take_in(intake, buffer, filled_bytes, socket_fd, length, to_end)
+            if to_end and ending is _DONE:
+                self.ended = _settle(self.plan, self.digests, ()), self._finish()
+            return ending
+
+        return self._runtime.arrivals.start(take)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.ended is not None
+
+    def start_framed_intake(
+        self,
+        intake: Intake,
+        framed: Framed,
+        buffer: memoryview,
+        filled_bytes: int,
+        framed_bytes: int,
+        socket_fd: int | None,
+        length: int,
+        *,
+        to_end: bool,
+    ) -> Job[Ending | None]:
+        """See `intake.Storing`; as `start_intake`."""
+
+        def take() -> Ending | None:
+            fd = -1 if socket_fd is None else socket_fd
+            scanner = framed.lend_scanner()
+            ending = self._take_in(intake, buffer, filled_bytes, fd, length, to_end, scanner, framed_bytes)
+            if ending is None:
+                return None
+            chunks = [] if self._chunks is None else self._chunks.take()
+            framed.check_chunks(chunks, is_broken=ending is Ending.BROKEN)
+            if to_end and ending is _DONE:
+                framed.end()
+                self.ended = _settle(self.plan, self.digests, framed.trailing_checksums()), self._finish()
+            return ending
+
+        # Those who wait for clients may all be taken; those who wait for nobody come to it soon.
+        return (self._runtime.body_threads if socket_fd is None else self._runtime.arrivals).start(take)
 
     def _take_in(
-        self, intake: Intake, buffer: memoryview, filled_bytes: int, socket_fd: int, length: int
+        self,
+        intake: Intake,
+        buffer: memoryview,
+        filled_bytes: int,
+        socket_fd: int,
+        length: int,
+        to_end: bool,
+        framing: object = None,
+        framed_bytes: int = 0,
     ) -> Ending | None:
         stream = cast("BodyHash", self.digests.stream)
         ending: Ending | None = None
+        before_bytes = intake.written_bytes
 
         def append(data: int, offset: int, align_bytes: int) -> int:
             nonlocal ending
+            if self._is_copied and self.copy_fd < 0:
+                self.copy_fd = os.open(f"/proc/self/fd/{data}", os.O_RDONLY | os.O_CLOEXEC)
             ending = intake.take(
                 self._runtime.hashing.kernel,
                 stream,
@@ -229,13 +302,16 @@ class _BlobJob:
                 offset=offset,
                 align_bytes=align_bytes,
                 crcs=self.digests.crcs or (),
+                to_end=to_end,
+                framing=framing,
+                framed_bytes=framed_bytes,
             )
-            return intake.written_bytes
+            return intake.written_bytes - before_bytes
 
         if self._writer is None:
             self._writer = self._create(self._size_hint)
         if self._writer.append_by(append):
-            self.digests.count(intake.written_bytes)
+            self.digests.count(intake.written_bytes - before_bytes)
         return ending
 
     def _finish(self) -> BlobInfo:
@@ -260,7 +336,7 @@ class _BlobJob:
             writer.discard()
 
 
-_Storing = _BlobJob | ChunkedBody
+_Storing = BlobJob | ChunkedBody
 _Running = Job[None] | ChunkStep
 _ANY_LENGTH: Final = 1 << 62
 """A body that has not ended and whose length was not declared may become as long as it likes."""
@@ -292,11 +368,19 @@ async def _write_stream(runtime: Runtime, plan: BodyPlan, body: BodySource, orig
     written = filled = 0
     try:
         direct, declared = body.direct, body.declared_bytes
-        if direct is not None and declared is not None and declared > len(first.view) >= runtime.buffers.size_bytes:
+        if declared is None or not declared > len(first.view) >= runtime.buffers.size_bytes:
+            pass
+        elif direct is not None:
             filled = await body.receive_into(first.view)
             job = await _begin(runtime, plan, origin, declared, declared)
-            if isinstance(job, _BlobJob) and job.is_plain:
+            if isinstance(job, BlobJob) and job.is_plain:
                 written, filled = await take_in(direct, job, first.view, filled, declared)
+        elif (framed := _framed(plan, body, declared)) is not None:
+            chunks = Chunks() if framed.has_signed_chunks else None
+            job = BlobJob(runtime, plan, await runtime.numbers.take(), origin, declared, chunks=chunks)
+            filled = await take_in_framed(framed, job, first.view)
+        if isinstance(job, BlobJob) and job.ended is not None:
+            return stored_blob(plan, job.digests, *job.ended)
         filled, at_end = await _fill(body, first.view, written, plan, filled)
         if job is None:
             if at_end and filled <= plan.inline_limit_bytes:
@@ -324,13 +408,21 @@ async def _write_stream(runtime: Runtime, plan: BodyPlan, body: BodySource, orig
             lease.release()
 
 
+def _framed(plan: BodyPlan, body: BodySource, declared: int) -> Framed | None:
+    """The body with its framing, if that can be taken away where the body is stored as planned."""
+    framed = body.framed
+    if framed is None or not plan.layers.is_plain or plan.layers.deduplicates(declared):
+        return None
+    return framed if can_take_framed(plan.digests, is_signed=framed.has_signed_chunks) else None
+
+
 async def _begin(
     runtime: Runtime, plan: BodyPlan, origin: BlobOrigin, size_hint: int | None, size_bytes: int
 ) -> _Storing:
     """The way in which a body of this length is stored as planned."""
     if plan.layers.deduplicates(size_bytes):
         return await ChunkedBody.begin(runtime, plan, origin)
-    return _BlobJob(runtime, plan, await runtime.numbers.take(), origin, size_hint)
+    return BlobJob(runtime, plan, await runtime.numbers.take(), origin, size_hint)
 
 
 async def _make_room(runtime: Runtime, leases: list[Lease], running: _Running) -> _Running | None:
@@ -382,9 +474,7 @@ async def _end(plan: BodyPlan, body: BodySource, job: _Storing, view: memoryview
         info = await job.finish()
     else:
         checksums, info = await job.start_last(view, lambda: _settle(plan, job.digests, trailing)).wait()
-    placement = Extent(info.blob, 0, info.client_bytes)
-    new = NewBlob(info.blob, info.stored_bytes, info.stored_bytes)
-    return _stored(plan, job.digests, checksums, placement, info.merkle_root, (new,))
+    return stored_blob(plan, job.digests, checksums, info)
 
 
 async def _discard(runtime: Runtime, job: _Storing, running: _Running | None = None) -> None:
@@ -430,6 +520,13 @@ def _settle(plan: BodyPlan, digests: DigestSet, trailing: Sequence[Checksum]) ->
     if not plan.checksum_algorithm:
         return ()
     return (Checksum(plan.checksum_algorithm, digests.value(plan.checksum_algorithm)),)
+
+
+def stored_blob(plan: BodyPlan, digests: DigestSet, checksums: tuple[Checksum, ...], info: BlobInfo) -> StoredBody:
+    """What a job that has ended made."""
+    placement = Extent(info.blob, 0, info.client_bytes)
+    new = NewBlob(info.blob, info.stored_bytes, info.stored_bytes)
+    return _stored(plan, digests, checksums, placement, info.merkle_root, (new,))
 
 
 def _stored(

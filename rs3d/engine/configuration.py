@@ -48,8 +48,7 @@ class EngineConfig:
     """From this piece size on, MD5 and the tables of a blob are made together with those of other bodies under way;
     of a body that is alone, by a second thread while the piece is written."""
     hash_rounds: int = 2
-    """How many groups of bodies of up to 1 MiB are hashed at once: as many as there are processors for this engine, at
-    most 64. Longer ones come back for each piece, and a thread that waits then receives nothing: theirs are two."""
+    """How many groups of bodies are hashed at once: as many as there are processors for this engine, at most 64."""
     compression: str = "off"
     """How buckets without a `compression` setting of their own store new objects: off, lz4, zstd, zstd:LEVEL,
     adaptive."""

@@ -14,7 +14,7 @@ import xxhash
 
 from rs3d.errors import InvalidArgument
 from rs3d.kernels import bodyhash, crc, md5
-from rs3d.kernels.bodyhash import BodyHash, WholeCrc
+from rs3d.kernels.bodyhash import BodyHash, Chunks, WholeCrc
 
 Buffer = bytes | bytearray | memoryview
 
@@ -104,7 +104,9 @@ _CRCS: Final = frozenset({"CRC32", "CRC32C", "CRC64NVME"})
 """Digests of a body as a whole that an intake makes beside the stream."""
 
 
-def body_stream(algorithms: Iterable[str], *, tables: bool, is_one_leaf: bool = False) -> BodyHash | None:
+def body_stream(
+    algorithms: Iterable[str], *, tables: bool, is_one_leaf: bool = False, chunks: Chunks | None = None
+) -> BodyHash | None:
     """What of `algorithms` is better computed apart and in company (MD5: 0.8 GB/s a core, and not to be had faster for
     one body; SHA-256 beside that of the leaves), together with the tables of the blob, if its bytes are the client's;
     None when there is neither.
@@ -113,10 +115,21 @@ def body_stream(algorithms: Iterable[str], *, tables: bool, is_one_leaf: bool = 
         is_one_leaf: the whole has no more bytes than a leaf of the tables: then it is not hashed twice. Else it is
             where the processor has a unit for SHA-256; without, OpenSSL's is faster, and such a body goes piece by
             piece.
+        chunks: of a body that `can_take_framed`.
     """
     wants_md5 = _MD5 in algorithms
     wants_sha256 = _HAS_SHA_UNIT and tables and not is_one_leaf and _SHA256 in algorithms
-    return BodyHash(md5=wants_md5, tables=tables, sha256=wants_sha256) if wants_md5 or tables else None
+    if not wants_md5 and not tables:
+        return None
+    return BodyHash(md5=wants_md5, tables=tables, sha256=wants_sha256, chunks=chunks)
+
+
+def can_take_framed(algorithms: Iterable[str], *, is_signed: bool) -> bool:
+    """Whether an intake makes all of `algorithms` of a body from which it takes the framing; and the SHA-256 of its
+    chunks where that `is_signed`: in the place of that of the whole, and where the processor has a unit for it."""
+    if is_signed and not _HAS_SHA_UNIT:
+        return False
+    return all(algorithm == _MD5 or algorithm in _CRCS for algorithm in algorithms)
 
 
 def _hasher_beside_stream(algorithm: str) -> Hasher:

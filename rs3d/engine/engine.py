@@ -19,6 +19,7 @@ from rs3d.engine.get import ObjectReader
 from rs3d.engine.identities import Identities
 from rs3d.engine.kmskeys import round_of
 from rs3d.engine.largewrites import LargeWrites
+from rs3d.engine.longwrites import LongWrites
 from rs3d.engine.lookups import Lookups
 from rs3d.engine.packrewriting import PackRewrite, rewrite_pack
 from rs3d.engine.partcopy import upload_part_copy
@@ -78,7 +79,6 @@ from rs3d.types.body import BodySource, BytesSource
 from rs3d.types.buckets import Bucket, Versioning
 from rs3d.types.identifiers import BlobId, BucketId
 from rs3d.types.identities import AccessKey, KeyStatus, User
-from rs3d.types.names import check_object_key
 from rs3d.types.objects import CanonicalId, ObjectVersion, Pairs, Upload
 from rs3d.types.operations import Bypass
 from rs3d.types.watching import Watch
@@ -168,8 +168,7 @@ class StorageEngine:
     async def put_object(self, bucket: str, key: str, body: Body, request: PutRequest = _PUT) -> PutResult:
         """See `put.put_object`."""
         if isinstance(body, (bytes, bytearray, memoryview)):
-            check_object_key(key)
-            done = await self._short_puts.put(bucket, key, memoryview(body).cast("B"), request)
+            done = await self._short_puts.put(bucket, key, body, request)
             if done is not None:
                 return done
         return await put_object(self._runtime, bucket, key, _source(body), request)
@@ -187,9 +186,19 @@ class StorageEngine:
         """See `largewrites.LargeWrites`."""
         return LargeWrites(self._runtime)
 
+    def long_writes(self) -> LongWrites:
+        """See `longwrites.LongWrites`."""
+        return LongWrites(self._runtime)
+
     def read_arrivals_by(self, watch: Watch) -> Callable[[], None]:
-        """See `blobarrivals.BlobArrivals.read_by`."""
-        return self._runtime.blob_arrivals.read_by(watch)
+        """Hear of bodies that have arrived when `watch` tells of them, as `blobarrivals.BlobArrivals.read_by` does."""
+        ends = [self._runtime.blob_arrivals.read_by(watch), self._runtime.thread_calls.read_by(watch)]
+
+        def end() -> None:
+            for each in ends:
+                each()
+
+        return end
 
     def small_writes(self) -> SmallWrites:
         """See `smallwrites.SmallWrites`."""

@@ -18,10 +18,11 @@ from typing import Final, Protocol
 from rs3d.engine.bodies import LEAF_BYTES
 from rs3d.engine.etags import EtagAlgorithm
 from rs3d.engine.plan import BodyPlan
+from rs3d.engine.putline import Begun
 from rs3d.engine.runtime import Runtime
 from rs3d.engine.smallwrites import Tokens
 from rs3d.engine.threads import Job
-from rs3d.errors import CommitterGone, OutcomeUnknown, Rs3dError
+from rs3d.errors import CommitterGone, OutcomeUnknown, Rs3dError, StoreFull
 from rs3d.format.sidecar import plain_body_form
 from rs3d.kernels.blobarrivals import Arrival, State
 from rs3d.kernels.bodyhash import BodyHash
@@ -37,6 +38,10 @@ from rs3d.types.recipe import PLAIN
 
 _NO_TAGS: Final = MutablePart()
 MD5_BYTES: Final = 16
+
+HURRIED_NS: Final = 30_000_000
+"""How long a socket is waited for while other bodies wait for a thread: a client that is slower goes the long way, and
+256 such keep the others waiting for half a second."""
 
 _log = logging.getLogger(__name__)
 
@@ -207,17 +212,7 @@ class _Arriving:
 
     def _unlink_and_give_back(self) -> None:
         """Nothing refers to the blob, nor will."""
-        job = self._runtime.threads.start(lambda: self._runtime.blobs.delete([self._blob]))
-
-        def unlinked() -> None:
-            try:
-                job.result()
-            except (Rs3dError, OSError) as error:
-                # The files are swept when this process has ended.
-                _log.warning("a refused blob could not be unlinked", extra={"error": str(error)})
-            self._give_back()
-
-        job.on_done(unlinked)
+        self._runtime.clean_up(lambda: self._runtime.blobs.delete([self._blob]), self._give_back)
 
     def _give_back(self) -> None:
         self._end(None)
@@ -228,13 +223,14 @@ class _Arriving:
             done(outcome, self._root, self._buffer[: self.filled])
         finally:
             self._runtime.buffers.take_back(self._buffer)
+            self._runtime.put_line.ended()
 
 
 class _ArrivingByKernel(_Arriving):
     """By a thread without Python, through all of it (`Runtime.blob_arrivals`). What is run here is run for each body,
     out of cold caches: few functions, and long ones."""
 
-    __slots__ = ("_arrival", "_early", "_reserved", "_tokens")
+    __slots__ = ("_arrival", "_early", "_is_hurried", "_reserved", "_tokens")
 
     def begin(self, tokens: Tokens, arrival: Arrival, place: BlobPlace, given: bytes | None) -> None:
         """Begin it with an `arrival` that is free; `given` is the body where it is all there, and not in the buffer."""
@@ -243,6 +239,7 @@ class _ArrivingByKernel(_Arriving):
         self._arrival = arrival
         self._reserved: OperationId | None = None
         self._early: Outcome | Rs3dError | None = None
+        self._is_hurried = False
         has_md5 = self._plan.etag is not EtagAlgorithm.SHA256
         content_type = self._content_type
         body, root_at, md5_at = plain_body_form(
@@ -256,7 +253,11 @@ class _ArrivingByKernel(_Arriving):
         top, segment_name, align_bytes = place
         arrival.owner = self
         if given is None:
-            arrival.aim(source.lend(arrival.stop), self._buffer, length, self.filled, source.patience_ns)
+            patience_ns = source.patience_ns
+            self._is_hurried = len(runtime.put_line) > 0
+            if self._is_hurried:
+                patience_ns = min(patience_ns, HURRIED_NS)
+            arrival.aim(source.lend(arrival.stop), self._buffer, length, self.filled, patience_ns)
         else:
             arrival.give(given, self._buffer)
         arrival.place(top, segment_name, blob.segment, blob.number, align_bytes)
@@ -295,7 +296,7 @@ class _ArrivingByKernel(_Arriving):
     def arrived(self, arrival: Arrival) -> None:
         """See `blobarrivals.Arriving`."""
         state, self.filled = arrival.state, arrival.filled_bytes
-        self._source.give_back(is_slow=arrival.is_slow)
+        self._source.give_back(is_slow=arrival.is_slow and not self._is_hurried)
         reserved, self._reserved = self._reserved, None
         if reserved is not None:
             if arrival.is_sent:
@@ -343,6 +344,10 @@ def _nobody(outcome: Outcome | None, merkle_root: bytes, received: memoryview) -
     raise RuntimeError("a write that has ended already")
 
 
+_Told = tuple[Bucket, BodyPlan, bytes, int, bytes | None, bytes | None, memoryview, Source, Done]
+"""The arguments of `LargeWrites.put`."""
+
+
 class LargeWrites:
     """Puts of one engine that end in a callback instead of being awaited, and receive their bodies themselves."""
 
@@ -362,6 +367,17 @@ class LargeWrites:
         most_bytes = min(self.most_bytes, plan.maximum_bytes)
         return plan.inline_limit_bytes < length <= most_bytes and not plan.layers.deduplicates(length)
 
+    def begin_hashing(self, plan: BodyPlan, body: bytes) -> Arrival | None:
+        """Begin to hash what `put` will be called for, if that can be of use: to be given to it, and forsaken behind
+        it in any case."""
+        if plan.etag is EtagAlgorithm.SHA256 or not self.takes(plan, len(body)):
+            return None
+        return self._runtime.blob_arrivals.begin_hashing(body)
+
+    def forsake(self, arrival: Arrival) -> None:
+        """See `begin_hashing`."""
+        self._runtime.blob_arrivals.forsake(arrival)
+
     def put(
         self,
         bucket: Bucket,
@@ -373,6 +389,7 @@ class LargeWrites:
         first: memoryview,
         source: Source,
         done: Done,
+        ahead: Arrival | None = None,
     ) -> bool:
         """Begin to store a body as the latest version of `key`.
 
@@ -380,41 +397,86 @@ class LargeWrites:
             plan, length: that `takes`.
             key, content_type: ASCII; no content type where none was given.
             payload_sha256: what it has to be, if that was declared.
-            first: what has come of the body; not needed any more when this returns, unless it is all, in `bytes`.
+            first: what has come of the body; stays as it is until `done`, as does `bytes` that it is all of.
             source: of the rest.
+            ahead: of `begin_hashing`; `first` is that body. Not used by one that waits.
 
         Returns:
-            False when nothing was begun: it would have had to wait.
-
-        Raises:
-            StoreFull: nothing was begun.
+            False when nothing was begun, nor will be.
         """
+        told = (bucket, plan, key, length, content_type, payload_sha256, first, source, done)
+        line = self._runtime.put_line
+        begun = self.begin(told, ahead) if not len(line) else Begun.BUSY
+        if begun is not Begun.BUSY:
+            return begun is Begun.YES
+        waiting = _InLine(self, told)
+        if not line.join(waiting):
+            return False
+        source.lend(lambda: line.leave(waiting))
+        return True
+
+    def begin(self, told: _Told, ahead: Arrival | None = None) -> Begun:
+        """Begin to store what `put` was told of, unless that has to wait."""
+        bucket, plan, key, length, content_type, payload_sha256, first, source, done = told
         runtime = self._runtime
         if runtime.deps.space is not None:
-            runtime.deps.space.require(length)
+            try:
+                runtime.deps.space.require(length)
+            except StoreFull:
+                return Begun.NO
+        # What a PutBlob cannot say goes by a writer.
+        is_usual = len(key) <= MOST_KEY_BYTES and 0 < len(content_type or b"-") <= MOST_TYPE_BYTES
+        threads = runtime.blob_arrivals if is_usual else runtime.arrivals
+        if threads.is_full and ahead is None:
+            return Begun.BUSY
         buffers = runtime.buffers
         buffer = buffers.take_large()
         if buffer is None:
-            return False
+            return Begun.BUSY
         blob = runtime.numbers.take_now()
         if blob is None:
             buffers.take_back(buffer)
-            return False
-        place, arrival = runtime.blobs.place(blob, length), None
-        # What a PutBlob cannot say goes by a writer.
-        if place is not None and len(key) <= MOST_KEY_BYTES and 0 < len(content_type or b"-") <= MOST_TYPE_BYTES:
-            arrival = runtime.blob_arrivals.take()
+            comes = len(first) < length  # what is all there is stored by the long way meanwhile
+            return Begun.BUSY if comes and runtime.numbers.open_aside(runtime.put_line) else Begun.NO
+        place, arrival = runtime.blobs.place(blob, length) if is_usual else None, None
+        if place is not None:
+            arrival = ahead or runtime.blob_arrivals.take()
         if runtime.arrivals.is_full if place is None else arrival is None:
             buffers.take_back(buffer)
-            return False
+            return Begun.BUSY
         filled, given = len(first), None
         if arrival is not None and filled == length and type(first.obj) is bytes and len(first.obj) == length:
             given = first.obj  # nobody changes it
         else:
             buffer[:filled] = first
-        told = (bucket, plan, key, content_type, payload_sha256, length, blob, buffer, filled, source, done)
-        if arrival is not None and place is not None:
-            _ArrivingByKernel(runtime, *told).begin(self._tokens, arrival, place, given)
-        else:
-            _Arriving(runtime, *told).start()
-        return True
+        put = (bucket, plan, key, content_type, payload_sha256, length, blob, buffer, filled, source, done)
+        try:
+            if arrival is not None and place is not None:
+                _ArrivingByKernel(runtime, *put).begin(self._tokens, arrival, place, given)
+            else:
+                _Arriving(runtime, *put).start()
+        except OSError:  # no thread can be made
+            buffers.take_back(buffer)
+            return Begun.NO
+        runtime.put_line.began()
+        return Begun.YES
+
+
+class _InLine:
+    """A put that waits for its turn."""
+
+    __slots__ = ("_told", "_writes")
+
+    def __init__(self, writes: LargeWrites, told: _Told) -> None:
+        self._writes = writes
+        self._told = told
+
+    def begin(self) -> Begun:
+        """See `putline.Waiting`."""
+        return self._writes.begin(self._told)
+
+    def give_up(self) -> None:
+        """See `putline.Waiting`."""
+        *_, first, source, done = self._told
+        source.give_back(is_slow=False)
+        done(None, b"", first)

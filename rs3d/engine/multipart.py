@@ -90,8 +90,8 @@ def part_origin(runtime: Runtime, bucket: str, upload: Upload, number: int) -> B
     )
 
 
-async def commit_part(runtime: Runtime, bucket: Bucket, upload: Upload, number: int, stored: StoredBody) -> PartResult:
-    """Make a stored body, or a run of another blob's bytes, a part."""
+def part_operation(runtime: Runtime, bucket: Bucket, upload: Upload, number: int, stored: StoredBody) -> PutPart:
+    """Makes a stored body, or a run of another blob's bytes, a part."""
     if not isinstance(stored.placement, Extent):
         raise InvalidArgument(name="part", value=str(number), reason="parts are blobs")
     checksum = stored.checksums[0] if stored.checksums and upload.checksum_algorithm else None
@@ -104,7 +104,7 @@ async def commit_part(runtime: Runtime, bucket: Bucket, upload: Upload, number: 
         checksum=checksum,
         merkle_root=stored.merkle_root,
     )
-    operation = PutPart(
+    return PutPart(
         id=runtime.committer.next_id(),
         bucket=bucket.bucket_id,
         key=upload.key,
@@ -112,6 +112,11 @@ async def commit_part(runtime: Runtime, bucket: Bucket, upload: Upload, number: 
         part=entry,
         new_blobs=stored.new_blobs,
     )
+
+
+async def commit_part(runtime: Runtime, bucket: Bucket, upload: Upload, number: int, stored: StoredBody) -> PartResult:
+    """Make a stored body, or a run of another blob's bytes, a part."""
+    operation = part_operation(runtime, bucket, upload, number, stored)
     outcome = await runtime.commit(operation, stored.new_blobs)
     return PartResult(
         etag=stored.etag,

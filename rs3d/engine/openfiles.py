@@ -59,15 +59,14 @@ class OpenFiles:
             self._let_resident_go(extent.blob)
 
     def take_verified(self, blob: BlobId, offset: int, length: int) -> HeldFile[BlobReader] | None:
-        """The file of a blob whose stored bytes are the client's, if this range of it was verified lately and is still
-        in memory; None where a thread has to look first."""
+        """The file of a blob whose stored bytes are the client's, if this range of it is in memory, and was verified
+        lately or can be now; None where a thread has to look first."""
         held = self._held.get(blob)
         if held is not None:
             if held.file.is_verified(offset, length):
                 return held.take()
             del self._held[blob]
             held.let_go()
-            return None
         reader = self._blobs.open_verified(blob, offset, length)
         if reader is None:
             return None

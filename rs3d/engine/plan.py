@@ -134,6 +134,12 @@ def _bucket_dedup(bucket: Bucket, config: EngineConfig) -> DedupPlan | None:
     )
 
 
+def is_plain_upload(upload: Upload) -> bool:
+    """Whether the parts of an upload are stored as they come, without a checksum of their own. A kind of ETag is all
+    that was fixed then."""
+    return not upload.checksum_algorithm and all(name == _ETAG_SETTING for name, _ in upload.settings)
+
+
 def upload_layers(upload: Upload, data_key: EncryptionKey | None) -> LayersPlan:
     """How the parts of an upload are stored, fixed when it began."""
     settings = dict(upload.settings)

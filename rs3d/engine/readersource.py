@@ -23,6 +23,10 @@ class ReaderSource:
     def direct(self) -> None:
         return None
 
+    @property
+    def framed(self) -> None:
+        return None
+
     def whole(self) -> memoryview | None:
         return None
 

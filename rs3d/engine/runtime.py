@@ -21,7 +21,9 @@ from rs3d.engine.knownheads import KnownHeads
 from rs3d.engine.lookups import Lookups, Where
 from rs3d.engine.openfiles import OpenFiles
 from rs3d.engine.placement import BlobNumbers
+from rs3d.engine.putline import PutLine
 from rs3d.engine.signing import Signing
+from rs3d.engine.threadcalls import ThreadCalls
 from rs3d.engine.threads import Threads
 from rs3d.errors import (
     CommitterGone,
@@ -97,15 +99,23 @@ class Runtime:
         self.clock = deps.clock
         self.threads = Threads(deps.config.threads)
         self.body_threads = Threads(deps.config.threads, "bodies", steps_behind=BODIES_BEHIND)
-        self.arrivals = Threads(deps.config.threads, "arrivals", steps_behind=BODIES_BEHIND)
+        self.thread_calls = ThreadCalls()
+        self.arrivals = Threads(
+            deps.config.threads, "arrivals", steps_behind=BODIES_BEHIND, find_teller=self.thread_calls.on_this_loop
+        )
         """For those that receive their bodies themselves: what waits for a client keeps nobody else waiting."""
+        self.put_line = PutLine()
         self.blob_arrivals = BlobArrivals(
-            min(deps.config.threads, MOST_ARRIVALS), BODIES_BEHIND, deps.committer, deps.config.hash_rounds
+            min(deps.config.threads, MOST_ARRIVALS),
+            BODIES_BEHIND,
+            deps.committer,
+            self.put_line,
+            deps.config.hash_rounds,
         )
         self.lookup_threads = Threads(deps.config.threads, "lookups")
         """Of their own: pieces of cold bodies take longer, and lookups would wait behind them."""
         self.lookups = Lookups(deps.catalog, self.lookup_threads)
-        self.hashing = HashGang(self.body_threads, deps.config.hash_aside_bytes)
+        self.hashing = HashGang(self.body_threads, deps.config.hash_aside_bytes, deps.config.hash_rounds)
         self.buffers = BufferPool(deps.config.buffer_count, deps.config.piece_bytes, deps.config.small_buffer_count)
         self.chunk_memory = ChunkMemory()
         self.bucket_keys = BucketKeys(deps)
@@ -181,18 +191,17 @@ class Runtime:
         """Commit; if it is refused, unlink the blobs it brought. With an unknown outcome nothing is unlinked, and the
         segments of those blobs are not written to again (STORE.md 13).
 
-        Cancellation: none once begun; it arrives at the caller's next checkpoint.
+        Cancellation: none once sent; it arrives at the caller's next checkpoint.
         """
-        with trio.CancelScope(shield=True):
-            try:
-                outcome = await self.committer.commit(operation)
-            except (OutcomeUnknown, CommitterGone):
-                for new in new_blobs:
-                    self.numbers.retire(new.blob.segment)
-                raise
-            except (RequestError, RetryLater):
-                await self.unlink(tuple(new.blob for new in new_blobs))
-                raise
+        try:
+            outcome = await self.committer.commit(operation)  # it shields itself, for less than a scope costs
+        except (OutcomeUnknown, CommitterGone):
+            for new in new_blobs:
+                self.numbers.retire(new.blob.segment)
+            raise
+        except (RequestError, RetryLater, trio.Cancelled):
+            await self.unlink(tuple(new.blob for new in new_blobs))
+            raise
         self.note_sequence(outcome.sequence)
         return outcome
 
@@ -208,6 +217,21 @@ class Runtime:
             except (Rs3dError, OSError) as error:
                 # The refusal is what the caller has to hear. The files are swept when this process has ended.
                 _log.warning("refused blobs could not be unlinked", extra={"error": str(error)})
+
+    def clean_up(self, remove: Callable[[], None], then: Callable[[], None]) -> None:
+        """Have a thread remove the files of a blob that nothing refers to, nor will; `then` is called on the loop when
+        it has ended, whatever came of it."""
+        job = self.threads.start(remove)
+
+        def removed() -> None:
+            try:
+                job.result()
+            except (Rs3dError, OSError) as error:
+                # The files are swept when this process has ended.
+                _log.warning("a blob that is not stored could not be unlinked", extra={"error": str(error)})
+            then()
+
+        job.on_done(removed)
 
     async def _free_pins(self, manifest: BlobId) -> None:
         with self.catalog.snapshot() as view:

@@ -4,7 +4,7 @@ its plan, for callers who ask for nothing that a PutSmall or a PutBlob cannot sa
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 import outcome
 import trio
@@ -16,10 +16,13 @@ from rs3d.engine.results import PutResult
 from rs3d.engine.runtime import Runtime, find_bucket
 from rs3d.engine.smallwrites import SmallWrites
 from rs3d.errors import Rs3dError
+from rs3d.kernels.blobarrivals import Arrival
 from rs3d.types.buckets import Bucket
+from rs3d.types.names import check_object_key
 from rs3d.types.operations import NO_PRECONDITIONS, Outcome
 
-T = TypeVar("T")
+PLANNED_LIMIT: Final = 256
+"""Buckets whose plans are remembered: some hundred bytes each."""
 
 
 class _AllIsThere:
@@ -45,21 +48,61 @@ _ALL_IS_THERE: Final = _AllIsThere()
 class ShortPuts:
     """Those of one engine. For one loop."""
 
-    __slots__ = ("_large", "_runtime", "_small")
+    __slots__ = ("_large", "_planned", "_runtime", "_small")
 
     def __init__(self, runtime: Runtime, small: SmallWrites, large: LargeWrites) -> None:
         self._runtime = runtime
         self._small = small
         self._large = large
+        self._planned: dict[str, tuple[Bucket, BodyPlan]] = {}
+        """How bodies were stored last, by the name of the bucket: true of the bucket that is named."""
 
-    async def put(self, bucket: str, key: str, data: memoryview, request: PutRequest) -> PutResult | None:
-        """Store `data` as the latest version of `key`, which is one. None, and nothing is stored, where `put_object`
-        alone can do it, or say why it cannot be done.
+    async def put(
+        self, bucket: str, key: str, body: bytes | bytearray | memoryview, request: PutRequest
+    ) -> PutResult | None:
+        """Store `body` as the latest version of `key`. None, and nothing is stored, where `put_object` alone can do it,
+        or say why it cannot be done.
 
         Raises: as `put_object`.
         Cancellation: none once begun; it arrives at the caller's next checkpoint.
         """
-        if len(data) > self._large.most_bytes or not key.isascii() or not _is_usual(request):
+        if not _is_usual(request):
+            return None
+        planned, ahead = self._planned.get(bucket), None
+        if planned is not None and type(body) is bytes:  # nobody changes it
+            ahead = self._large.begin_hashing(planned[1], body)
+        try:
+            waiting = self._begin(bucket, key, memoryview(body).cast("B"), request, planned, ahead)
+        finally:
+            if ahead is not None:
+                self._large.forsake(ahead)
+        if waiting is None:
+            return None
+        found = await waiting.wait()
+        if found is None:
+            return None
+        self._runtime.note_sequence(found.sequence)
+        return PutResult(
+            etag=found.etag,
+            size_bytes=len(body) if type(body) is bytes else memoryview(body).nbytes,
+            last_modified_ns=found.last_modified_ns,
+            version_text=found.version_text,
+            reports_version=found.reports_version,
+            merkle_root=waiting.root,
+            sequence=found.sequence,
+        )
+
+    def _begin(
+        self,
+        bucket: str,
+        key: str,
+        data: memoryview,
+        request: PutRequest,
+        planned: tuple[Bucket, BodyPlan] | None,
+        ahead: Arrival | None,
+    ) -> _Waiting | None:
+        check_object_key(key)
+        if len(data) > self._large.most_bytes or not key.isascii():
             return None
         content_type = None
         if request.headers:
@@ -68,74 +111,76 @@ class ShortPuts:
                 return None
             content_type = value.encode("ascii")
         record = self._runtime.read(lambda view: find_bucket(view, bucket))
-        plan = self._small.plan(record)
+        plan = self._small.plan(record) if planned is None or planned[0] is not record else planned[1]
         if plan is None:
             return None
-        put = self._put_small if len(data) <= plan.inline_limit_bytes else self._put_large
-        stored = await put(record, plan, key.encode("ascii"), data, content_type)
-        if stored is None:
-            return None
-        found, root = stored
-        self._runtime.note_sequence(found.sequence)
-        return PutResult(
-            etag=found.etag,
-            size_bytes=len(data),
-            last_modified_ns=found.last_modified_ns,
-            version_text=found.version_text,
-            reports_version=found.reports_version,
-            merkle_root=root,
-            sequence=found.sequence,
-        )
+        if planned is None or planned[0] is not record:
+            self._remember(bucket, record, plan)
+        if len(data) <= plan.inline_limit_bytes:
+            return self._begin_small(record, plan, key.encode("ascii"), data, content_type)
+        return self._begin_large(record, plan, key.encode("ascii"), data, content_type, ahead)
 
-    async def _put_small(
+    def _remember(self, name: str, record: Bucket, plan: BodyPlan) -> None:
+        if len(self._planned) >= PLANNED_LIMIT:
+            self._planned.clear()
+        self._planned[name] = (record, plan)
+
+    def _begin_small(
         self, bucket: Bucket, plan: BodyPlan, key: bytes, data: memoryview, content_type: bytes | None
-    ) -> tuple[Outcome, bytes] | None:
+    ) -> _Waiting | None:
         if len(data) > plan.maximum_bytes:
             return None
-        waiting: _Waiting[Outcome] = _Waiting()
+        waiting = _Waiting()
         root = self._small.put(bucket, plan, key, data, content_type, None, waiting.settle)
         if root is None:
             return None
+        waiting.root = root
         self._small.send()
-        return await waiting.wait(), root
+        return waiting
 
-    async def _put_large(
-        self, bucket: Bucket, plan: BodyPlan, key: bytes, data: memoryview, content_type: bytes | None
-    ) -> tuple[Outcome, bytes] | None:
+    def _begin_large(
+        self,
+        bucket: Bucket,
+        plan: BodyPlan,
+        key: bytes,
+        data: memoryview,
+        content_type: bytes | None,
+        ahead: Arrival | None,
+    ) -> _Waiting | None:
         if not self._large.takes(plan, len(data)):
             return None
-        waiting: _Waiting[tuple[Outcome, bytes] | None] = _Waiting()
-
-        def done(found: Outcome | None, root: bytes, received: memoryview) -> None:
-            waiting.end(None if found is None else (found, root))
-
-        if not self._large.put(bucket, plan, key, len(data), content_type, None, data, _ALL_IS_THERE, done):
+        waiting = _Waiting()
+        put = self._large.put
+        if not put(bucket, plan, key, len(data), content_type, None, data, _ALL_IS_THERE, waiting.done, ahead):
             return None
-        return await waiting.wait()
+        return waiting
 
 
-class _Waiting(Generic[T]):
+class _Waiting:
     """The task that calls, until the loop has its answer."""
 
-    __slots__ = ("_task",)
+    __slots__ = ("_task", "root")
 
     def __init__(self) -> None:
         self._task = trio.lowlevel.current_task()
+        self.root = b""
+        """The Merkle root of what is stored; by the answer at the latest."""
 
-    def end(self, answer: T) -> None:
-        """Go on with this."""
-        trio.lowlevel.reschedule(self._task, outcome.Value(answer))
+    def done(self, found: Outcome | None, root: bytes, received: memoryview) -> None:
+        """See `largewrites.Done`: go on with this."""
+        self.root = root
+        trio.lowlevel.reschedule(self._task, outcome.Value(found))
 
-    def settle(self, settled: T | Rs3dError) -> None:
+    def settle(self, settled: Outcome | Rs3dError) -> None:
         """Go on with this, or fail with it."""
         if isinstance(settled, Rs3dError):
             trio.lowlevel.reschedule(self._task, outcome.Error(settled))
         else:
-            self.end(settled)
+            trio.lowlevel.reschedule(self._task, outcome.Value(settled))
 
-    async def wait(self) -> T:
-        """The answer."""
-        answer: T = await trio.lowlevel.wait_task_rescheduled(_shielded)
+    async def wait(self) -> Outcome | None:
+        """The answer; None where nothing is stored."""
+        answer: Outcome | None = await trio.lowlevel.wait_task_rescheduled(_shielded)
         return answer
 
 

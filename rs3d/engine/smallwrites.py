@@ -65,10 +65,13 @@ class Tokens:
 class SmallWrites:
     """Puts and deletes of one engine that end in a callback instead of being awaited."""
 
-    __slots__ = ("_runtime", "_tokens")
+    __slots__ = ("_deletes", "_puts", "_runtime", "_tokens")
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._puts: list[SmallWrite] = []
+        """Those that were received and are not hashed yet."""
+        self._deletes: list[SmallWrite] = []
         self._tokens = Tokens()
 
     def plan(self, bucket: Bucket) -> BodyPlan | None:
@@ -151,56 +154,70 @@ class SmallWrites:
         stop: int,
         content_type: bytes | None,
         payload_sha256: bytes | None,
+        checksum: bytes | None,
         settle: Callable[[list[SmallWrite]], None],
     ) -> SmallWrite | None:
-        """`put` of `received[start:stop]`.
+        """`put` of `received[start:stop]`. It is hashed, submitted and sent by `send`, with those that came meanwhile.
 
         Args:
             owner: the bucket's, packed.
-            settle: see `SmallWrite.settle`.
+            checksum: that the body has to have, and keeps, as `smallput.BODY` has it.
+            settle: see `SmallWrite.settle`. Called by `send` where the bytes are not those declared, or it would have
+                had to wait.
 
         Returns:
-            The write under way, or None.
+            The write under way; None when `put_object` alone can say it.
 
         Raises:
             StoreFull: nothing was begun.
         """
         if len(key) > MOST_KEY_BYTES or (content_type is not None and not 0 < len(content_type) <= MOST_TYPE_BYTES):
             return None
-        runtime, length = self._runtime, stop - start
-        space = runtime.deps.space
+        space = self._runtime.deps.space
         if space is not None:
-            space.require(length)
-        digests = bodyhash.whole(memoryview(received)[start:stop])
-        sha256 = digests[_SHA256]
-        if payload_sha256 is not None and sha256 != payload_sha256:
-            return None
+            space.require(stop - start)
         write = smallwrites.put(
             SMALL_PUT,
             bucket.bucket_id,
             key,
             self._tokens.next(),
-            digests,
             plan.etag is EtagAlgorithm.SHA256,
-            merkle.root(sha256, length),
             owner,
             content_type,
+            payload_sha256,
+            checksum,
             received,
             start,
             stop,
             settle,
         )
-        return write if runtime.committer.submit_write(write) else None
+        self._puts.append(write)
+        return write
 
     def delete(self, bucket: Bucket, key: bytes, settle: Callable[[list[SmallWrite]], None]) -> SmallWrite | None:
-        """Begin to delete the latest version of `key` (ASCII) as `delete_object` does; `settle` as for `put_received`.
-        None when nothing was begun: it would have had to wait, or `delete_object` alone can say it."""
+        """Begin to delete the latest version of `key` (ASCII) as `delete_object` does. It is submitted and sent by
+        `send`; `settle` as for `put_received`. None when `delete_object` alone can say it."""
         owner = bucket.owner.encode("utf-8")
         if len(key) > MOST_KEY_BYTES or len(owner) != OWNER_BYTES or not owner.isascii():
             return None
         write = smallwrites.delete(SMALL_REMOVAL, bucket.bucket_id, key, self._tokens.next(), owner, settle)
-        return write if self._runtime.committer.submit_write(write) else None
+        self._deletes.append(write)
+        return write
 
     def send(self) -> None:
         """Send what was begun since the last time; owed before other tasks run."""
-        self._runtime.committer.send_submitted()
+        committer, puts, sealed = self._runtime.committer, self._puts, self._deletes
+        refused: list[SmallWrite] = []
+        if sealed:
+            self._deletes = []
+        if puts:
+            self._puts = []
+            whole = smallwrites.seal(puts, bodyhash.wholes(puts))
+            if len(whole) < len(puts):
+                refused = [write for write in puts if write not in whole]
+            sealed = sealed + whole if sealed else whole
+        if sealed:
+            refused += committer.submit_writes(sealed)
+        committer.send_submitted()
+        for write in refused:
+            write.settle([write])

@@ -14,6 +14,7 @@ from typing import Final, Generic, Protocol, TypeVar, cast
 
 import outcome
 import trio
+from trio.lowlevel import current_trio_token
 
 from rs3d.priority import lower_priority
 
@@ -27,6 +28,18 @@ _MAKING_EVENTS: Final = threading.Lock()
 class _Work(Protocol):
     def run(self) -> None:
         """For the thread. Does not raise."""
+        ...
+
+
+class Teller(Protocol):
+    """The way of a thread's word to the loop: a `TrioToken`, or another."""
+
+    def run_sync_soon(self, call: Callable[[], None], /) -> object:
+        """Have the loop make that call. Any thread.
+
+        Raises:
+            trio.RunFinishedError
+        """
         ...
 
 
@@ -48,13 +61,13 @@ class _Unawaited:
 class Job(Generic[T]):
     """One call in a thread: started already, result or exception later."""
 
-    __slots__ = ("_after", "_call", "_ended", "_on_end", "_outcome", "_task", "_token")
+    __slots__ = ("_after", "_call", "_ended", "_on_end", "_outcome", "_task", "_teller")
 
-    def __init__(self, call: Callable[[], T], token: trio.lowlevel.TrioToken, on_end: Callable[[], None]) -> None:
+    def __init__(self, call: Callable[[], T], teller: Teller, on_end: Callable[[], None]) -> None:
         self._call: Callable[[], T] | None = call
         self._outcome: outcome.Outcome[T] | None = None
         self._task: trio.lowlevel.Task | None = None
-        self._token = token
+        self._teller = teller
         self._on_end = on_end
         self._after: Callable[[], None] | None = None
         self._ended: threading.Event | None = None
@@ -68,7 +81,7 @@ class Job(Generic[T]):
         if ended is not None:
             ended.set()
         try:
-            self._token.run_sync_soon(self._wake)
+            self._teller.run_sync_soon(self._wake)
         except trio.RunFinishedError:
             # The loop is gone, so nobody can be waiting.
             return
@@ -135,9 +148,17 @@ class Job(Generic[T]):
 class Threads:
     """Threads made on demand, up to a bound; jobs start in the order in which they were given."""
 
-    def __init__(self, count: int, name: str = "engine", *, steps_behind: int = 0) -> None:
+    def __init__(
+        self,
+        count: int,
+        name: str = "engine",
+        *,
+        steps_behind: int = 0,
+        find_teller: Callable[[], Teller] = current_trio_token,
+    ) -> None:
         """Args:
         steps_behind: by how much the threads let that one go before them that starts their jobs (`lower_priority`).
+        find_teller: asked once, on the loop, who tells it of their ends.
         """
         if count < 2:
             raise ValueError("a job that joins another needs two threads")
@@ -147,13 +168,15 @@ class Threads:
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._outstanding = 0
-        self._token: trio.lowlevel.TrioToken | None = None
+        self._find_teller = find_teller
+        self._teller: Teller | None = None
 
     def start(self, call: Callable[[], T]) -> Job[T]:
         """Run `call` in a thread. Loop-safe."""
-        if self._token is None:
-            self._token = trio.lowlevel.current_trio_token()
-        job = Job(call, self._token, self._count_down)
+        teller = self._teller
+        if teller is None:
+            teller = self._teller = self._find_teller()
+        job = Job(call, teller, self._count_down)
         self._queue.put(job)
         self._outstanding += 1
         self._make_up_to(self._outstanding)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from rs3d.http.messages import Buffer
-from rs3d.http.shortcut import Shortcut, Taken, Underway
+from rs3d.http.shortcut import Shortcut, Taken, Underway, Unfinished
 from rs3d.kernels.smallwrites import SmallWrite
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def taken_of(write: SmallWrite) -> Taken:
     return Taken([write.answer or b""], len(write.request), 0, operation, status, received_bytes=write.body_bytes)
 
 
-def ask(shortcut: Shortcut, data: bytearray, count: int) -> Taken | Underway | SmallWrite | None:
+def ask(shortcut: Shortcut, data: bytearray, count: int) -> Taken | Underway | SmallWrite | Unfinished | None:
     """What the shortcut has to say to the request in the first `count` bytes."""
     try:
         return shortcut.answer(data, 0, count)

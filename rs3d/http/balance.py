@@ -75,5 +75,22 @@ class ConnectionBoard:
         It should when another has noticeably fewer: an eighth, so that processes with hundreds of connections do not
         wait for each other over a difference of one.
         """
-        fewest = min((count for count in self._counts[:: _SLOT_BYTES // 8].tolist() if count), default=0) - 1
+        fewest = min(filter(None, self._all()), default=0) - 1
         return fewest >= 0 and connections > fewest + fewest // 8
+
+    def first_of_few(self, most: int) -> int | None:
+        """The lowest slot of all, where the processes have at most so many connections together."""
+        published = self._all()
+        living = [slot for slot, count in enumerate(published) if count]
+        return living[0] if living and sum(published) - len(living) <= most else None
+
+    def emptier(self) -> int | None:
+        """The slot of the process with the fewest connections, where one more leaves it with no more than this one."""
+        published = self._all()
+        fewest = min(filter(None, published), default=0)
+        return published.index(fewest) if fewest and fewest + 1 < self._counts[self._own] else None
+
+    def _all(self) -> list[int]:
+        """What the slots hold: connections plus one, or zero."""
+        counts: list[int] = self._counts[:: _SLOT_BYTES // 8].tolist()
+        return counts

@@ -12,6 +12,7 @@ from rs3d.http.buffers import ReceiveBuffer
 from rs3d.http.chunks import ChunkDecoder
 from rs3d.http.framing import Expectation, Framing
 from rs3d.http.limits import HttpLimits
+from rs3d.http.receivedfile import ReceivedFile
 from rs3d.http.refusals import HttpRefusal, RefusalKind
 from rs3d.http.transport import Transport, TransportInterrupted
 from rs3d.http.wire import CONTINUE
@@ -43,13 +44,16 @@ class WireBody:
     `received_bytes` counts what the handler got or what was discarded, without the framing.
     """
 
-    __slots__ = ("_chunks", "_failure", "_owner", "_paced", "_remaining", "_waits", "lent", "received_bytes")
+    __slots__ = ("_before", "_chunks", "_failure", "_owner", "_paced", "_remaining", "_waits", "lent", "received_bytes")
 
     def __init__(self, owner: BodyOwner, framing: Framing) -> None:
         self._owner = owner
         self._remaining = framing.body_bytes or 0
         self._chunks = ChunkDecoder(owner.limits.trailer_bytes) if framing.body_bytes is None else None
         self._failure: Rs3dError | None = None
+        self._before: ReceivedFile | None = None
+        if owner.buffer is not None and owner.buffer.before is not None:
+            self._before, owner.buffer.before = owner.buffer.before, None
         self.lent = False
         """Whether `whole` gave out a view of the receive buffer."""
         self._paced = False
@@ -83,7 +87,7 @@ class WireBody:
 
     def lend(self, stop: Callable[[], None]) -> int | None:
         """See `Direct`."""
-        if not self._paced or self._failure is not None or self._owner.buffer:
+        if not self._paced or self._failure is not None or self._owner.buffer or self._before is not None:
             return None
         return self._owner.transport.lend(stop)
 
@@ -94,7 +98,7 @@ class WireBody:
         self.received_bytes += received_bytes
 
     def whole(self) -> memoryview | None:
-        if self._chunks is not None or self.received_bytes or self._failure is not None:
+        if self._chunks is not None or self.received_bytes or self._failure is not None or self._before is not None:
             return None
         if self._remaining == 0:
             return memoryview(b"")
@@ -140,7 +144,11 @@ class WireBody:
 
     async def _receive_counted(self, buffer: memoryview) -> int:
         held = self._owner.buffer
-        if held:
+        if self._before is not None:
+            count = await self._before.read_into(buffer)
+            if not self._before.left:
+                self.forget_received()
+        elif held:
             count = held.take_into(buffer, self._remaining)
             if not held:
                 self._owner.release_buffer()
@@ -151,6 +159,12 @@ class WireBody:
         self._remaining -= count
         self.received_bytes += count
         return count
+
+    def forget_received(self) -> None:
+        """Close the file of what was received before, if there is one that was not read whole: nobody reads on."""
+        if self._before is not None:
+            self._before.close()
+            self._before = None
 
     async def _receive_chunked(self, chunks: ChunkDecoder, buffer: memoryview) -> int:
         held = self._owner.lease_buffer()

@@ -1,7 +1,7 @@
 """What lets a thread receive a body that the loop would come back to for each piece: `shortcut.Incoming`.
 
-A thread is a client's as long as that one sends. One that lets it wait for PATIENCE_S in all gets no other; and when as
-many receive as may, the loop does, as it always can. So nobody waits for a thread, and slow clients hold none.
+A thread is a client's as long as that one sends. One that lets it wait for PATIENCE_S in all gets no other, so slow
+clients hold none. Whoever runs the threads may let a body wait for one; meanwhile nobody reads its socket.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Final
 
 from rs3d.kernels.receive import BodyReceiver, Ending
 
-RECEIVERS: Final = 32
-"""Bodies of one server that are received by threads at once; how many threads there are, who runs them says."""
+RECEIVERS: Final = 512
+"""Bodies of one server that are received by threads, or wait for one, at once: as many as requests may be in flight.
+How many threads there are, who runs them says."""
 
 PATIENCE_S: Final = 0.5
 """All that the waits for one body may take together."""
@@ -21,13 +22,12 @@ PATIENCE_S: Final = 0.5
 class Receiver:
     """Receives one body at a time from a socket that stays open meanwhile. Made and kept by `Receivers`."""
 
-    __slots__ = ("_kernel", "_socket_fd", "_stop", "patience_ns", "was_slow")
+    __slots__ = ("_is_stopped", "_kernel", "_socket_fd", "_stop", "patience_ns", "was_slow")
 
     def __init__(self, patience_s: float) -> None:
-        """Raises:
-        OSError: the process has too many descriptors.
-        """
-        self._kernel = BodyReceiver()
+        self._kernel: BodyReceiver | None = None
+        """Made by the first `receive`: it has a descriptor, and most sockets are lent."""
+        self._is_stopped = False
         self.patience_ns = int(patience_s * 1e9)
         self._socket_fd = -1
         self._stop: Callable[[], None] | None = None
@@ -35,7 +35,9 @@ class Receiver:
 
     def aim(self, socket_fd: int) -> None:
         """The next body comes from there."""
-        self._kernel.rearm()
+        if self._kernel is not None:
+            self._kernel.rearm()
+        self._is_stopped = False
         self._socket_fd = socket_fd
         self.was_slow = False
 
@@ -44,9 +46,13 @@ class Receiver:
         if not len(buffer):
             return 0
         try:
+            if self._kernel is None:
+                self._kernel = BodyReceiver()
+            if self._is_stopped:  # `stop` sets it before it looks for a kernel
+                return 0
             received = self._kernel.receive(self._socket_fd, buffer, self.patience_ns)
         except OSError:
-            return 0  # the long way meets the end of the stream behind it
+            return 0  # the long way meets the end of the stream behind it, or has no need of another descriptor
         self.was_slow = received.ending is Ending.SLOW
         return received.received_bytes
 
@@ -62,7 +68,9 @@ class Receiver:
 
     def stop(self) -> None:
         """Make `receive` return soon, that to come as well, or who was lent the socket. For the loop."""
-        self._kernel.stop()
+        self._is_stopped = True
+        if self._kernel is not None:
+            self._kernel.stop()
         if self._stop is not None:
             self._stop()
 
@@ -81,10 +89,7 @@ class Receivers:
         if self._free:
             receiver = self._free.pop()
         elif self._made < self._count:
-            try:
-                receiver = Receiver(self._patience_s)
-            except OSError:
-                return None
+            receiver = Receiver(self._patience_s)
             self._made += 1
         else:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rs3d.http.limits import RECEIVE_BUFFER_BYTES
+from rs3d.http.receivedfile import ReceivedFile
 
 
 class ReceiveBuffer:
@@ -11,7 +12,7 @@ class ReceiveBuffer:
     The bytearray is never resized, so `view` and slices of it stay valid for as long as the buffer is leased.
     """
 
-    __slots__ = ("data", "end", "start", "view")
+    __slots__ = ("before", "data", "end", "start", "view")
 
     def __init__(self, data: bytearray | None = None) -> None:
         """Args:
@@ -21,6 +22,8 @@ class ReceiveBuffer:
         self.view = memoryview(self.data)
         self.start = 0
         self.end = 0 if data is None else len(data)
+        self.before: ReceivedFile | None = None
+        """What of the body comes between the head, which is here whole, and the bytes behind it."""
 
     def __len__(self) -> int:
         """Bytes received and not yet taken."""
@@ -64,14 +67,23 @@ class ReceiveBufferPool:
         self.leased += 1
         return self._free.pop() if self._free else ReceiveBuffer()
 
-    def lease_filled(self, data: bytearray) -> ReceiveBuffer:
-        """A buffer of what was received elsewhere, of any length but none; to be given back like others."""
+    def lease_filled(self, data: bytearray, before: ReceivedFile | None = None) -> ReceiveBuffer:
+        """A buffer of what was received elsewhere, of any length but none; to be given back like others.
+
+        Args:
+            before: see `ReceiveBuffer.before`; closed with the buffer, unless somebody took it.
+        """
         self.leased += 1
-        return ReceiveBuffer(data)
+        buffer = ReceiveBuffer(data)
+        buffer.before = before
+        return buffer
 
     def release(self, buffer: ReceiveBuffer) -> None:
         """Give a buffer back. No view of it may be used any more."""
         self.leased -= 1
         buffer.start = buffer.end = 0
+        if buffer.before is not None:
+            buffer.before.close()
+            buffer.before = None
         if len(self._free) < self._kept and len(buffer.data) == RECEIVE_BUFFER_BYTES:
             self._free.append(buffer)

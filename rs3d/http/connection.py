@@ -23,7 +23,8 @@ from rs3d.http.body import WireBody
 from rs3d.http.buffers import ReceiveBuffer, ReceiveBufferPool
 from rs3d.http.deadlines import Watchdog
 from rs3d.http.filesending import FileSenders
-from rs3d.http.framing import Persistence, read_framing
+from rs3d.http.framing import Framing, Persistence, read_framing
+from rs3d.http.handover import LARGE_BODY_BYTES, HandedOver
 from rs3d.http.heads import read_head
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import After, Handler, Head, Render, Request, Response, SendOutcome
@@ -50,6 +51,8 @@ class Admission(enum.Enum):
     """Whether a connection's requests are handled."""
 
     OPEN = "open"
+    TAKEN_OVER = "taken over"
+    """From another process, between two requests (`handover.py`)."""
     REFUSED = "refused"
     """There were too many connections when it came: its first request is answered 503, then it is closed."""
 
@@ -57,7 +60,7 @@ class Admission(enum.Enum):
 # Looking up a member of an enum class runs Python code in 3.11; a module constant does not.
 _IDLE: Final = Phase.IDLE
 _BUSY: Final = Phase.BUSY
-_OPEN: Final = Admission.OPEN
+_REFUSED: Final = Admission.REFUSED
 _CLOSE: Final = After.CLOSE
 _KEEP_ALIVE: Final = After.KEEP_ALIVE
 _CLOSING: Final = Persistence.CLOSE
@@ -95,7 +98,17 @@ class Service:
 class Connection:
     """Serves the requests of one transport with `run`."""
 
-    __slots__ = ("_admission", "_parkable", "_service", "buffer", "deadline", "limits", "phase", "transport")
+    __slots__ = (
+        "_admission",
+        "_had_large_body",
+        "_parkable",
+        "_service",
+        "buffer",
+        "deadline",
+        "limits",
+        "phase",
+        "transport",
+    )
 
     def __init__(self, transport: Transport, service: Service, admission: Admission = Admission.OPEN) -> None:
         self.transport = transport
@@ -106,6 +119,8 @@ class Connection:
         self._service = service
         self._admission = admission
         self._parkable = transport.parkable
+        self._had_large_body = False
+        """Whether it has to be looked at if another worker is the better place for the next one."""
 
     def interrupt(self) -> None:
         """See `Transport.interrupt`."""
@@ -137,9 +152,15 @@ class Connection:
         An exception that is no refusal and no answer of the handler is a mistake of this package: it is logged and
         ends this connection only.
         """
-        self._service.observer.connection_opened(self.transport.peer)
+        observer = self._service.observer
+        if self._admission is Admission.TAKEN_OVER:
+            observer.connection_taken_over(self.transport.peer)
+        else:
+            observer.connection_opened(self.transport.peer)
         try:
             await self._serve()
+        except HandedOver:
+            self.transport.close()
         except (trio.BrokenResourceError, TransportInterrupted, BodyCut):
             self.transport.abort()
         except Exception:
@@ -149,7 +170,7 @@ class Connection:
             # Nothing after a clean end. When cancelled: the client must not take a cut answer for a whole one.
             self.transport.abort()
             self.release_buffer()
-            self._service.observer.connection_closed(self.transport.peer)
+            observer.connection_closed(self.transport.peer)
 
     async def _serve(self) -> None:
         limits = self.limits
@@ -159,7 +180,7 @@ class Connection:
         self.phase = _IDLE
         await self.transport.open()
         self.phase = _BUSY
-        idle_timeout_s = limits.head_timeout_s
+        idle_timeout_s = limits.idle_timeout_s if self._admission is Admission.TAKEN_OVER else limits.head_timeout_s
         while True:
             try:
                 head = await self._receive_head(idle_timeout_s)
@@ -185,6 +206,10 @@ class Connection:
             self.release_buffer()
             if service.draining:
                 return None
+            if self._had_large_body:
+                self._had_large_body = False
+                if self._parkable is not None and service.parking.hand_over(self._parkable):
+                    raise HandedOver
             buffer = self.buffer = await self._first_bytes(idle_timeout_s)
             if buffer is None:
                 return None
@@ -214,7 +239,7 @@ class Connection:
                 parkable,
                 self.deadline,
                 self.transport.peer,
-                takes_shortcuts=self._admission is _OPEN,
+                takes_shortcuts=self._admission is not _REFUSED,
                 limits=self.limits,
             )
         except TransportInterrupted:
@@ -241,14 +266,20 @@ class Connection:
 
     async def _exchange(self, head: Head) -> After:
         """Handle one request and send its response."""
-        service = self._service
-        transport = self.transport
         try:
             framing = read_framing(head, self.limits.body_bytes)
         except HttpRefusal as refusal:
             await self._refuse(refusal, head)
             return _CLOSE
         body = WireBody(self, framing)
+        try:
+            return await self._exchange_with(head, framing, body)
+        finally:
+            body.forget_received()
+
+    async def _exchange_with(self, head: Head, framing: Framing, body: WireBody) -> After:
+        service = self._service
+        transport = self.transport
         request_id = service.next_request_id()
         request = Request(
             head, body, transport.peer, transport.local, transport.scheme, request_id, service.clock.boot_ns()
@@ -257,7 +288,7 @@ class Connection:
         service.load.in_flight += 1
         try:
             try:
-                if self._admission is not _OPEN or service.load.in_flight > self.limits.requests_in_flight:
+                if self._admission is _REFUSED or service.load.in_flight > self.limits.requests_in_flight:
                     raise self._busy()
                 response = await service.handler(request)
             except Exception as error:
@@ -270,7 +301,7 @@ class Connection:
                 framing.persistence is _CLOSING
                 or response.after is _CLOSE
                 or service.draining
-                or self._admission is not _OPEN
+                or self._admission is _REFUSED
                 or body.must_close()
             ):
                 after = _CLOSE
@@ -280,10 +311,11 @@ class Connection:
             service.load.in_flight -= 1
         if after is _KEEP_ALIVE and not body.finished:
             after = await self._drain(body)
+        self._had_large_body |= body.received_bytes >= LARGE_BODY_BYTES
         return after
 
     def _busy(self) -> HttpRefusal:
-        if self._admission is Admission.REFUSED:
+        if self._admission is _REFUSED:
             return HttpRefusal(kind=RefusalKind.TOO_MANY_CONNECTIONS, detail="the server has too many connections")
         return HttpRefusal(kind=RefusalKind.TOO_MANY_REQUESTS, detail="the server is busy; reduce your request rate")
 

@@ -35,7 +35,7 @@ class LoopWait(trio.abc.Instrument):
         self._turn = turn
         self._can_run = False
         self.is_worthwhile = False
-        """Set by who answers; unset when something else came first, for which this was in the way."""
+        """Set by who answers; unset when something of trio's came first, for which this was in the way."""
 
     def task_scheduled(self, _task: trio.lowlevel.Task) -> None:
         """See `trio.abc.Instrument`."""
@@ -52,7 +52,8 @@ class LoopWait(trio.abc.Instrument):
         while True:
             ready = sockets.wait(self._loop_fd, end_ns - now_ns)
             if ready is None:
-                self.is_worthwhile = False
+                if time.monotonic_ns() < end_ns:  # else a timer is due, for which nothing was in the way
+                    self.is_worthwhile = False
                 return
             self._can_run = False
             self._turn(ready)

@@ -38,7 +38,13 @@ class Observer(Protocol):
         """Whether every single request is to be told with its head (a trace, a log of requests): no shortcuts then."""
         ...
 
-    def connection_opened(self, peer: str) -> None: ...
+    def connection_opened(self, peer: str) -> None:
+        """One was accepted."""
+        ...
+
+    def connection_taken_over(self, peer: str) -> None:
+        """One that another process accepted is this one's now; for that one it was closed."""
+        ...
 
     def connection_closed(self, peer: str) -> None: ...
 
@@ -75,6 +81,9 @@ class SilentObserver:
     wants_requests = False
 
     def connection_opened(self, peer: str) -> None:
+        return
+
+    def connection_taken_over(self, peer: str) -> None:
         return
 
     def connection_closed(self, peer: str) -> None:

@@ -17,91 +17,34 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
 
 import outcome
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task, reschedule, wait_readable, wait_task_rescheduled
+from trio.lowlevel import Abort, RaiseCancelT, reschedule, wait_readable, wait_task_rescheduled
 
 from rs3d.clock import Clock
 from rs3d.http.answers import Answer, ask, taken_of
-from rs3d.http.bodyreceiving import Receiver, Receivers
+from rs3d.http.bodyreceiving import Receivers
 from rs3d.http.buffers import ReceiveBuffer, ReceiveBufferPool
 from rs3d.http.deadlines import Deadline, Watchdog
+from rs3d.http.handover import HABIT, LARGE_BODY_BYTES, HandedOver, Handover
 from rs3d.http.limits import HttpLimits
 from rs3d.http.loopwait import LoopWait, epoll_watching
 from rs3d.http.observer import Observer
-from rs3d.http.shortcut import FindShortcut, Incoming, Shortcut, Taken, Underway
+from rs3d.http.parked import Parked
+from rs3d.http.shortcut import FindShortcut, Incoming, Shortcut, Taken, Underway, Unfinished
 from rs3d.http.transport import TransportInterrupted, rest_of
+from rs3d.http.turns import GATHER_NS, LINGER_NS, TURN_BYTES, TURNS, TURNS_NS
+from rs3d.http.unfinished import has_more, may_be_awaited
 from rs3d.kernels.parkedsockets import ParkedSockets
 from rs3d.kernels.smallwrites import SmallWrite, send_answers
 from rs3d.types.watching import Watch
-
-TURNS: Final = 32
-TURNS_NS: Final = 400_000
-"""Turns that follow one another at once while something comes, and the time after which none does: answers of small
-bodies bring the next requests before all have left, and the way through the scheduler costs what two of them do."""
-
-GATHER_NS: Final = 400_000
-"""How long small writes are gathered, at most, before they go to the committer: what some eight of them take."""
-
-TURN_BYTES: Final = 4 << 20
-"""Bytes sent before other tasks get their turn: about a millisecond of copying."""
-
-LINGER_NS: Final = 5_000_000
-"""How long an answer that the kernel has sent may wait to be counted, and its file to be given back. Clients that ask
-again at once do so in a fraction of it, and both take the loop one way."""
 
 Companion = Callable[[Watch], Callable[[], None]]
 """Whoever wants to be told so while a server runs: given the means, it returns what ends that."""
 
 Arrival = ReceiveBuffer | None
 """What wakes a parked connection: bytes, or None at the end of the stream."""
-
-
-class _Parked:
-    __slots__ = (
-        "answer",
-        "deadline",
-        "is_cancelled",
-        "is_watched",
-        "limits",
-        "peer",
-        "receiver",
-        "request",
-        "socket",
-        "takes_shortcuts",
-        "task",
-        "write",
-    )
-
-    def __init__(
-        self, task: Task, connected: socket.socket, deadline: Deadline, peer: str, takes: bool, limits: HttpLimits
-    ) -> None:
-        self.task = task
-        self.socket = connected
-        self.deadline = deadline
-        self.peer = peer
-        self.takes_shortcuts = takes
-        self.limits = limits
-        self.answer: Answer | None = None
-        """What the socket has not taken yet: until it has, no request of this connection is looked at."""
-        self.request: ReceiveBuffer | None = None
-        """A request whose answer is under way; neither is one behind it looked at."""
-        self.write: SmallWrite | None = None
-        """The same, where it is a small write."""
-        self.receiver: Receiver | None = None
-        """What a thread receives the request's body with: until the answer is made, the socket has to stay open."""
-        self.is_cancelled = False
-        """Whether the task was to be woken meanwhile."""
-        self.is_watched = True
-        """Whether the epoll has it: not from when something arrives behind a request that is under way, nor while a
-        thread receives."""
-
-    @property
-    def is_answering(self) -> bool:
-        """Whether an answer to it is on its way."""
-        return self.answer is not None or self.request is not None or self.write is not None
 
 
 class Parking:
@@ -118,6 +61,7 @@ class Parking:
         may_take: Callable[[], bool],
         is_draining: Callable[[], bool],
         companions: Sequence[Companion] = (),
+        handover: Handover | None = None,
     ) -> None:
         """Args:
         find_shortcut: None when the application has none.
@@ -125,11 +69,13 @@ class Parking:
         is_draining: whether a connection has to end after the answer that is on its way.
         companions: whose descriptors are read beside the connections, and before them: what they bring comes to be
             before their requests are looked at.
+        handover: to hand connections to other workers; None where there is none.
         """
         self._sockets = ParkedSockets(LINGER_NS)
-        self._parked: dict[int, _Parked] = {}
+        self._parked: dict[int, Parked] = {}
         self._beside: dict[int, Callable[[], None]] = {}
         self._companions = companions
+        self._handover = handover
         self._pool = pool
         self._clock = clock
         self._observer = observer
@@ -165,13 +111,13 @@ class Parking:
 
         Raises:
             TransportInterrupted: by `interrupt`. trio.BrokenResourceError: the peer has gone, or was interrupted while
-            an answer was on its way: nothing but a reset can follow.
+            an answer was on its way: nothing but a reset can follow. HandedOver: another process goes on with it.
 
         Cancellation: nothing was received; an answer on its way is cut. While a thread receives a body, it is waited
         for, and its request, which may have been answered, handed out: the caller's next checkpoint is cancelled.
         """
         fd = connected.fileno()
-        parked = _Parked(trio.lowlevel.current_task(), connected, deadline, peer, takes_shortcuts, limits)
+        parked = Parked(trio.lowlevel.current_task(), connected, deadline, peer, takes_shortcuts, limits)
         self._parked[fd] = parked
         self._sockets.watch(fd)
 
@@ -199,6 +145,8 @@ class Parking:
             return False
         if parked.receiver is not None:
             parked.receiver.stop()
+        elif parked.partial is not None:
+            self._hand_out(fd, parked, parked.partial)
         elif not parked.is_answering:
             self._wake(fd, parked, outcome.Error(TransportInterrupted()))
         else:
@@ -259,6 +207,8 @@ class Parking:
                 self._look_at(ready)
                 if self._owing is None:
                     return
+                if self.answering >= len(self._parked):
+                    return  # of those that may bring more, all wait for answers
                 now_ns = self._clock.boot_ns()
                 end_ns = end_ns or now_ns + GATHER_NS
                 if now_ns >= end_ns:
@@ -295,6 +245,8 @@ class Parking:
                         self._end(fd, parked, answer, answer.began_in_ns)
                 elif parked.request is not None or parked.write is not None:
                     self._look_away(fd, parked)
+                elif parked.partial is not None:
+                    self._arrived_more(fd, parked, parked.partial, shortcut)
                 else:
                     buffer = self._arrived(fd, parked, buffer, shortcut if parked.takes_shortcuts else None)
                 if self._turn_bytes <= 0:
@@ -304,7 +256,7 @@ class Parking:
                 shortcut.end()
             self._pool.release(buffer)
 
-    def _arrived(self, fd: int, parked: _Parked, buffer: ReceiveBuffer, shortcut: Shortcut | None) -> ReceiveBuffer:
+    def _arrived(self, fd: int, parked: Parked, buffer: ReceiveBuffer, shortcut: Shortcut | None) -> ReceiveBuffer:
         """Receive for one connection, and answer or wake it; returns the buffer for the next."""
         try:
             count = parked.socket.recv_into(buffer.data)
@@ -316,6 +268,24 @@ class Parking:
         if count == 0:
             self._wake(fd, parked, outcome.Value(None))
             return buffer
+        return self._look_into(fd, parked, buffer, count, shortcut)
+
+    def _arrived_more(self, fd: int, parked: Parked, partial: ReceiveBuffer, shortcut: Shortcut | None) -> None:
+        """Receive more of a request, and answer or wake its connection when it is whole, or nothing comes."""
+        if not has_more(parked):
+            self._hand_out(fd, parked, partial)  # the long way meets the same end
+        elif partial.end >= parked.wanted_bytes:
+            parked.partial = None
+            self._pool.release(self._look_into(fd, parked, partial, partial.end, shortcut))
+
+    def _hand_out(self, fd: int, parked: Parked, partial: ReceiveBuffer) -> None:
+        parked.partial = None
+        self._wake(fd, parked, outcome.Value(partial))
+
+    def _look_into(
+        self, fd: int, parked: Parked, buffer: ReceiveBuffer, count: int, shortcut: Shortcut | None
+    ) -> ReceiveBuffer:
+        """Answer what is in the buffer, or wake its connection; returns the buffer for the next."""
         if shortcut is not None:
             started_ns = self._clock.boot_ns()
             taken = ask(shortcut, buffer.data, count)
@@ -329,6 +299,9 @@ class Parking:
             if type(taken) is Taken:
                 if taken.stop == count:
                     self._begin(fd, parked, taken, started_ns)
+                    parked.others += 1
+                    if parked.others >= HABIT:
+                        self._look_at_habit(fd, parked)
                     return buffer
                 # What is pipelined behind it goes the long way with it: answers keep their order.
                 if taken.release is not None:
@@ -341,19 +314,24 @@ class Parking:
                 buffer.end = count
                 self._expect(fd, parked, taken, buffer, started_ns)
                 return self._pool.lease()
+            elif type(taken) is Unfinished and may_be_awaited(parked, taken):
+                buffer.end = count
+                parked.partial = buffer
+                self._watchdog.fix(parked.deadline, 0.0)  # longer the long way has the patience for it
+                return self._pool.lease()
         buffer.end = count
         self._wake(fd, parked, outcome.Value(buffer))
         return self._pool.lease()
 
     # ------------------------------------------------------------------------------------------- answers under way
 
-    def _expect(self, fd: int, parked: _Parked, underway: Underway, request: ReceiveBuffer, started_ns: int) -> None:
+    def _expect(self, fd: int, parked: Parked, underway: Underway, request: ReceiveBuffer, started_ns: int) -> None:
         parked.request = request
         parked.deadline.lift()
         self.answering += 1
         underway.finish = partial(self._made, fd, parked, started_ns)
 
-    def _receive(self, fd: int, parked: _Parked, incoming: Incoming, request: ReceiveBuffer, started_ns: int) -> bool:
+    def _receive(self, fd: int, parked: Parked, incoming: Incoming, request: ReceiveBuffer, started_ns: int) -> bool:
         """Have the rest of a body received by a thread; False when the long way has to."""
         receiver = self._receivers.take(fd) if not parked.deadline.lags else None
         if receiver is None:
@@ -367,7 +345,7 @@ class Parking:
         self._look_away(fd, parked)
         return True
 
-    def _received(self, fd: int, parked: _Parked, incoming: Incoming, started_ns: int, taken: Taken | None) -> None:
+    def _received(self, fd: int, parked: Parked, incoming: Incoming, started_ns: int, taken: Taken | None) -> None:
         """The thread has ended, and the answer is there, or else the long way's to make of the same bytes."""
         receiver, parked.receiver = parked.receiver, None
         if receiver is not None:
@@ -376,20 +354,25 @@ class Parking:
         request = parked.request
         if taken is None and request is not None:
             whole = bytearray().join((request.view[: incoming.body], incoming.received))
-            parked.request = self._pool.lease_filled(whole)
+            parked.request = self._pool.lease_filled(whole, incoming.before)
             self._pool.release(request)
+        elif incoming.before is not None:  # the connection was lost meanwhile
+            incoming.before.close()
         self._made(fd, parked, started_ns, taken)
         if parked.is_cancelled and self._parked.get(fd) is parked:
             self._wake(fd, parked, outcome.Value(None))
+        elif taken is not None and taken.stop - incoming.body >= LARGE_BODY_BYTES:
+            parked.puts, parked.others = HABIT, 0
+            self._look_at_habit(fd, parked)
 
-    def _look_away(self, fd: int, parked: _Parked) -> None:
+    def _look_away(self, fd: int, parked: Parked) -> None:
         """Something came, perhaps the end of the connection: its turn is after the answer. The epoll would tell of it
         again and again, and of an end whatever it was asked."""
         if parked.is_watched:
             parked.is_watched = False
             self._sockets.look_away(fd)
 
-    def _made(self, fd: int, parked: _Parked, started_ns: int, taken: Taken | None) -> None:
+    def _made(self, fd: int, parked: Parked, started_ns: int, taken: Taken | None) -> None:
         """An answer that was under way is there, or is the long way's to make."""
         request, parked.request = parked.request, None
         if request is None:
@@ -411,9 +394,9 @@ class Parking:
         if self._loop_wait is not None:
             self._loop_wait.is_worthwhile = True
         send_answers(writes)
-        done = []
+        done, sent_bytes = [], 0
         for write in writes:
-            parked: _Parked = write.connection
+            parked: Parked = write.connection
             if parked.write is not write:
                 continue  # the connection was lost meanwhile
             parked.write = None
@@ -424,6 +407,11 @@ class Parking:
             if write.is_sent:
                 self._watchdog.fix(parked.deadline, parked.limits.idle_timeout_s)
                 done.append(write)
+                sent_bytes += write.taken_bytes
+                if write.is_put:
+                    parked.puts += 1
+                else:
+                    parked.others += 1
             elif write.answer is None:
                 request = self._pool.lease_filled(bytearray(write.request))
                 request.end = len(write.request)
@@ -432,17 +420,41 @@ class Parking:
                 answer = Answer(taken_of(write), write.started_ns)
                 answer.rest = rest_of(answer.rest, write.taken_bytes)
                 self._send_first(write.fd, parked, answer)
-        self._turn_bytes -= sum([write.taken_bytes for write in done])
+        self._turn_bytes -= sent_bytes
         self._observer.writes_taken(done, self._clock.boot_ns())
         if self._is_draining():
             for write in writes:
                 parked = write.connection
                 if parked.answer is None and self._parked.get(write.fd) is parked:
                     self._wake(write.fd, parked, outcome.Value(None))
+        for write in done:
+            parked = write.connection
+            if parked.puts >= HABIT or parked.others >= HABIT:
+                self._look_at_habit(write.fd, parked)
+
+    def _look_at_habit(self, fd: int, parked: Parked) -> None:
+        """Whether another worker is the better place for a connection, by its last requests."""
+        puts, others = parked.puts, parked.others
+        parked.puts = parked.others = 0
+        handover = self._handover
+        if handover is None or parked.is_answering or self._parked.get(fd) is not parked or self._is_draining():
+            return
+        slot = handover.place_for(puts, others, self._clock.boot_ns())
+        if slot is not None and handover.send(slot, parked.socket):
+            self._wake(fd, parked, outcome.Error(HandedOver()))
+
+    def hand_over(self, connected: socket.socket) -> bool:
+        """Whether another worker goes on with a connection that is not parked, has nothing under way, and puts large
+        bodies. The caller closes it then as `HandedOver` says."""
+        handover = self._handover
+        if handover is None:
+            return False
+        slot = handover.place_for(HABIT, 0, self._clock.boot_ns())
+        return slot is not None and handover.send(slot, connected)
 
     # ------------------------------------------------------------------------------------------------------ answers
 
-    def _begin(self, fd: int, parked: _Parked, taken: Taken, started_ns: int) -> None:
+    def _begin(self, fd: int, parked: Parked, taken: Taken, started_ns: int) -> None:
         if self._loop_wait is not None:
             self._loop_wait.is_worthwhile = True
         buffers, answer = taken.buffers, None
@@ -462,12 +474,12 @@ class Parking:
             answer.rest = rest_of(buffers, count)
         self._send_first(fd, parked, answer or Answer(taken, started_ns))
 
-    def _send_first(self, fd: int, parked: _Parked, answer: Answer) -> None:
+    def _send_first(self, fd: int, parked: Parked, answer: Answer) -> None:
         if self._send(fd, parked, answer):
             self._watchdog.fix(parked.deadline, parked.limits.idle_timeout_s)
             self._observer.shortcut_taken(answer.taken, self._clock.boot_ns() - answer.started_ns)
 
-    def _go_on(self, fd: int, parked: _Parked, answer: Answer) -> None:
+    def _go_on(self, fd: int, parked: Parked, answer: Answer) -> None:
         """The socket takes bytes again."""
         parked.deadline.end_wait()
         if self._send(fd, parked, answer):
@@ -478,7 +490,7 @@ class Parking:
             if self._is_draining():
                 self._wake(fd, parked, outcome.Value(None))
 
-    def _end(self, fd: int, parked: _Parked, answer: Answer, began_in_ns: int) -> None:
+    def _end(self, fd: int, parked: Parked, answer: Answer, began_in_ns: int) -> None:
         """The kernel has sent the rest of a file, or failed to."""
         sent = self._sockets.sent(fd)
         if sent is None:
@@ -511,7 +523,7 @@ class Parking:
                 continue
             deadline.begin_wait()
 
-    def _send(self, fd: int, parked: _Parked, answer: Answer) -> bool:
+    def _send(self, fd: int, parked: Parked, answer: Answer) -> bool:
         """Send what the socket takes; whether that was all. A connection that is lost is woken."""
         file, rest = answer.taken.file, answer.rest
         try:
@@ -544,7 +556,7 @@ class Parking:
         parked.deadline.begin_wait()
         return False
 
-    def _begin_waiting(self, parked: _Parked, answer: Answer) -> bool:
+    def _begin_waiting(self, parked: Parked, answer: Answer) -> bool:
         """The rest of an answer is the connection's affair from here on; False when it has been already."""
         if parked.answer is not None:
             return False
@@ -552,17 +564,17 @@ class Parking:
         self.answering += 1
         return True
 
-    def _finish_waiting(self, parked: _Parked) -> None:
+    def _finish_waiting(self, parked: Parked) -> None:
         parked.answer = None
         self.answering -= 1
 
     # ------------------------------------------------------------------------------------------------------- waking
 
-    def _wake(self, fd: int, parked: _Parked, result: outcome.Outcome[Arrival]) -> None:
+    def _wake(self, fd: int, parked: Parked, result: outcome.Outcome[Arrival]) -> None:
         self._forget(fd, parked)
         reschedule(parked.task, result)
 
-    def _forget(self, fd: int, parked: _Parked) -> None:
+    def _forget(self, fd: int, parked: Parked) -> None:
         del self._parked[fd]
         request, parked.request = parked.request, None
         if request is not None:  # what becomes of it, nobody hears
@@ -572,6 +584,9 @@ class Parking:
         if write is not None:
             self.answering -= 1
             write.fd = -1
+        partial, parked.partial = parked.partial, None
+        if partial is not None:
+            self._pool.release(partial)
         answer = parked.answer
         if answer is not None:  # cut
             self._sockets.forget(fd)

@@ -20,6 +20,7 @@ from rs3d.http.buffers import ReceiveBufferPool
 from rs3d.http.connection import Admission, Connection, Load, Service
 from rs3d.http.deadlines import Watchdog
 from rs3d.http.filesending import FileSenders
+from rs3d.http.handover import Handover
 from rs3d.http.limits import HttpLimits
 from rs3d.http.messages import Handler, Render
 from rs3d.http.observer import Observer, SilentObserver
@@ -159,6 +160,7 @@ async def serve(
     clock: Clock | None = None,
     find_shortcut: FindShortcut | None = None,
     companions: Sequence[Companion] = (),
+    handover: Handover | None = None,
 ) -> None:
     """Serve HTTP/1.1 on listening sockets until the control has drained this server, or the caller cancels.
 
@@ -175,6 +177,7 @@ async def serve(
         clock: for the Date field and durations. Timeouts use trio's clock.
         find_shortcut: the application's shortcut, asked for in each turn; plain connections only.
         companions: whose descriptors are waited for together with idle connections, for as long as this serves.
+        handover: to exchange idle connections with other processes that serve the same; plain connections only.
 
     Error handling:
         An exception of the handler becomes a response by `render`; one of this package is logged and ends only its
@@ -194,6 +197,7 @@ async def serve(
         load=control._load,
         find_shortcut=find_shortcut,
         companions=companions,
+        handover=handover,
     )
     serving = _Serving(service, control._board)
     control._enter(serving)
@@ -206,6 +210,8 @@ async def serve(
                     async with trio.open_nursery() as acceptors:
                         for listener in listeners:
                             acceptors.start_soon(_accept, listener, tls, serving, nursery)
+                        if handover is not None:
+                            acceptors.start_soon(_take_over, handover, serving, nursery)
                 await serving.emptied.wait()
                 nursery.cancel_scope.cancel()
     finally:
@@ -223,6 +229,7 @@ def new_service(
     load: Load | None = None,
     find_shortcut: FindShortcut | None = None,
     companions: Sequence[Companion] = (),
+    handover: Handover | None = None,
 ) -> Service:
     """What the connections of one server share; its watchdog and its parking are still to be run. Within trio."""
     observer = observer or SilentObserver()
@@ -244,6 +251,7 @@ def new_service(
         ),
         is_draining=lambda: service.draining,
         companions=companions,
+        handover=handover,
     )
     service = Service(
         handler=handler,
@@ -286,13 +294,33 @@ async def _accept(listener: trio.socket.SocketType, tls: Tls | None, serving: _S
             _admit(connected, address, tls, serving, nursery)
 
 
+async def _take_over(handover: Handover, serving: _Serving, nursery: trio.Nursery) -> None:
+    """Go on with the connections that others hand over. They were within the limits when they were accepted."""
+    while True:
+        await trio.lowlevel.wait_readable(handover.fileno())
+        try:
+            arrived = handover.receive()
+        except EOFError:
+            return
+        for connected in arrived:
+            try:
+                transport = _transport(connected, connected.getpeername(), serving)
+            except OSError:  # the client has gone
+                connected.close()
+                continue
+            _begin(Connection(transport, serving.service, Admission.TAKEN_OVER), serving, nursery)
+
+
+def _transport(connected: socket.socket, address: SocketAddress, serving: _Serving) -> SocketTransport:
+    local = format_address(connected.getsockname())
+    return SocketTransport(connected, format_address(address), local, serving.service.senders)
+
+
 def _admit(
     connected: socket.socket, address: SocketAddress, tls: Tls | None, serving: _Serving, nursery: trio.Nursery
 ) -> None:
     transport: Transport
-    transport = plain = SocketTransport(
-        connected, format_address(address), format_address(connected.getsockname()), serving.service.senders
-    )
+    transport = plain = _transport(connected, address, serving)
     context = tls() if tls is not None else None
     if context is not None:
         transport = TlsTransport(plain, require_modern_tls(context))
@@ -304,7 +332,10 @@ def _admit(
         transport.abort()
         return
     admission = Admission.REFUSED if excess >= 0 else Admission.OPEN
-    connection = Connection(transport, serving.service, admission)
+    _begin(Connection(transport, serving.service, admission), serving, nursery)
+
+
+def _begin(connection: Connection, serving: _Serving, nursery: trio.Nursery) -> None:
     serving.add(connection)
     nursery.start_soon(_run, connection, serving)
 

@@ -11,10 +11,13 @@ leaves to the long way what has to be read from the disk.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from rs3d.http.messages import Buffer
 from rs3d.kernels.smallwrites import SmallWrite
+
+if TYPE_CHECKING:  # the supervisor, which counts answers, loads no trio
+    from rs3d.http.receivedfile import ReceivedFile
 
 
 class FileBody(NamedTuple):
@@ -86,9 +89,10 @@ class Incoming(Underway):
 
     The server calls `begin` at once, with the part of the body that has arrived, which is not needed any more when that
     returns; where it answers False, nothing was begun, and the long way takes the request. A `finish(None)` hands over
-    what was received in `received`, which the server copies: the long way gets it as if it had just come."""
+    what was received in `received`, which the server copies, and what of the body comes before that in `before`, which
+    is the server's then: the long way gets it as if it had just come."""
 
-    __slots__ = ("body", "received")
+    __slots__ = ("before", "body", "received")
 
     def __init__(self, body: int) -> None:
         """Args:
@@ -97,10 +101,20 @@ class Incoming(Underway):
         super().__init__()
         self.body = body
         self.received: Buffer = b""
+        self.before: ReceivedFile | None = None
 
     def begin(self, first: memoryview, source: Source) -> bool:
         """Begin, with what has come of the body; False when nothing was begun."""
         raise NotImplementedError
+
+
+class Unfinished(NamedTuple):
+    """A request whose body has not arrived whole: when it has, the shortcut wants to be asked again."""
+
+    stop: int
+    """Where it will end."""
+    expects: bool
+    """Whether the client waits for `100 Continue` before it sends its body."""
 
 
 class Shortcut(Protocol):
@@ -110,7 +124,7 @@ class Shortcut(Protocol):
         """A turn begins, after the bytes it is about have arrived."""
         ...
 
-    def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | SmallWrite | None:
+    def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | SmallWrite | Unfinished | None:
         """The answer to the request in `data[start:end]`, or None for the long way. Waits for nobody, though a cold
         page of the catalog may cost a disk access; never raises for anything a client sent. With Underway and
         SmallWrite, the request is all of `data[start:end]`; its bytes are not needed any more. A SmallWrite is for the

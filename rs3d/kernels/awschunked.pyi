@@ -89,6 +89,13 @@ class ChunkScanner:
             ValueError: start and end do not lie within the buffer.
         """
 
+    def lend(self) -> object:
+        """The scanner for another kernel (`bodyhash.Intake`), as a capsule, which keeps it alive. Whoever has it calls
+        nothing of the scanner while that kernel is at work."""
+
+    def check(self) -> None:
+        """Raises ChunkedError when the framing is broken, whoever found that out."""
+
     @property
     def finished(self) -> bool:
         """The final CRLF was seen; later bytes are not consumed. False at the end of input means a truncated body."""

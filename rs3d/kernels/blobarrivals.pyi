@@ -45,6 +45,8 @@ class Arrival:
 
     owner: object
     """The caller's; None at first."""
+    is_ahead: Final[bool]
+    """Whether `Arrivals.begin_hashing` had it, and it was neither started nor forsaken."""
 
     def aim(self, socket_fd: int, buffer: WriteableBuffer, length: int, filled: int, patience_ns: int) -> None:
         """Say where the body comes from.
@@ -140,8 +142,9 @@ class Arrival:
 
 @final
 class Arrivals:
-    """A pool of threads, made when they are needed: one for each body under way, and one more, which hashes a body that
-    is alone while it is written. For one thread of the caller's. Holds one descriptor.
+    """A pool of threads, made when they are needed: one for each body under way, one more, which hashes a body that is
+    alone while it is written, and one for those of `begin_hashing`. For one thread of the caller's. Holds three
+    descriptors.
 
     Raises:
         ValueError: `threads` is not 1 to 64, `steps_behind` is negative, `company_ns` not 0 to MOST_COMPANY_NS, or
@@ -186,6 +189,20 @@ class Arrivals:
             ValueError: it was not. RuntimeError: it is under way, no thread is free, or the pool is closed.
             OSError: there is no thread, and none can be made.
         """
+
+    def begin_hashing(self, arrival: Arrival, body: bytes) -> None:
+        """Begin to hash all of `body`, MD5 included, before it is known where it goes, and hold it until `let_go`.
+        The arrival is to be given the same body and started, or forsaken, before the pool is closed. Its thread hashes
+        while another writes, and whichever is done last ends it.
+
+        Raises:
+            ValueError: it is no body of one leaf. RuntimeError: the arrival is under way, no thread is free, or the
+                pool is closed.
+            OSError: there is no thread, and none can be made.
+        """
+
+    def forsake(self, arrival: Arrival) -> None:
+        """Do not store what is hashed: `ended` tells of it, cut, when that is over. Nothing of one that was started."""
 
     def withhold(self, arrival: Arrival) -> None:
         """Send the packet of one that was begun no more, and tell of its end. If it was sent, `ended` has the arrival

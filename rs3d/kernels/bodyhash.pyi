@@ -13,7 +13,7 @@ Oracle: hashlib and `tests/oracles/{crc,merkle}.py`.
 
 from collections.abc import Iterable
 from enum import Enum
-from typing import Final, final
+from typing import Final, TypeVar, final
 
 from _typeshed import ReadableBuffer, WriteableBuffer
 
@@ -26,9 +26,21 @@ BLOCK_BYTES: Final[int]
 ROUNDS: Final[int]
 """Of a `Gang` at once, where nobody says how many (2)."""
 MOST_ROUNDS: Final[int]
+COMPANY_NS: Final[int]
+MOST_COMPANY_NS: Final[int]
 """At once (64)."""
 MOST_CRCS: Final[int]
 """How many CRCs of the whole an `Intake` makes at most (3)."""
+MOST_CHUNKS: Final[int]
+"""That `Chunks` has room for (1,024)."""
+
+@final
+class Chunks:
+    """The chunks of a signed body, in order, as an `Intake` finds them and its stream hashes them. Some 100 KiB."""
+
+    def take(self) -> list[tuple[bytes, bytes]]:
+        """Those that are hashed, out of here: the SHA-256 (32 bytes) and the signature, as it was sent, of each.
+        While no call is inside the stream."""
 
 @final
 class BodyHash:
@@ -39,10 +51,11 @@ class BodyHash:
         tables: whether its leaves and blocks are.
         sha256: whether that of the body as a whole is, too. Beside MD5 and leaves it costs next to nothing where the
             processor has a unit for it, else as much as it does apart.
+        chunks: those of which it is wanted in the place of that of the whole. One body's.
         leaf_bytes, block_bytes: multiples of 64.
 
     Raises:
-        ValueError: they are none, or the SHA-256 is wanted without tables.
+        ValueError: they are none, or a SHA-256 is wanted without tables, or twice.
     """
 
     def __init__(
@@ -51,6 +64,7 @@ class BodyHash:
         md5: bool = True,
         tables: bool = True,
         sha256: bool = False,
+        chunks: Chunks | None = None,
         leaf_bytes: int = LEAF_BYTES,
         block_bytes: int = BLOCK_BYTES,
     ) -> None: ...
@@ -120,12 +134,14 @@ class Gang:
     Args:
         rounds: how many go on at once, 1 to MOST_ROUNDS: as many as there are processors for them. A piece that comes
             while so many are under way has the more company in the next.
+        company_ns: how long a round of fewer than four waits for what an `Intake` is receiving, at most
+            MOST_COMPANY_NS. Nobody waits for an intake whose piece before took the client longer, nor twice for one.
 
     Raises:
-        ValueError: it is another number.
+        ValueError: they are other numbers.
     """
 
-    def __init__(self, *, rounds: int = ROUNDS) -> None: ...
+    def __init__(self, *, rounds: int = ROUNDS, company_ns: int = COMPANY_NS) -> None: ...
     def announce(self, stream: BodyHash, data: ReadableBuffer) -> Piece:
         """A piece that will be appended to `stream`, at the latest when it is waited for. The buffer is held, and the
         body inside a call, until it has been waited for; a piece that is dropped waits.
@@ -142,6 +158,10 @@ class Gang:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is announced that waits for a round."""
+
+    @property
+    def coming(self) -> int:
+        """Pieces that are being received by intakes whose clients are quick."""
 
     @property
     def rounds(self) -> int: ...
@@ -185,6 +205,10 @@ class Ending(Enum):
     STOPPED = "stopped"
     FAILED = "failed"
     """The socket failed."""
+    BROKEN = "broken"
+    """The framing is, or ends before what was received: its scanner says which."""
+    FULL = "full"
+    """There is no room for more chunks until those that there are were taken."""
 
 @final
 class Intake:
@@ -198,6 +222,10 @@ class Intake:
     written_bytes: Final[int]
     waited_ns: Final[int]
     """In all calls of `take` that have ended, also of one that raised OSError; the wait is that for the socket."""
+    filled_bytes: Final[int]
+    framed_bytes: Final[int]
+    """In the buffer, after the last call: bytes of the body that are not written, and behind them what is framed
+    still."""
 
     def __init__(self) -> None: ...
     def stop(self) -> None:
@@ -218,6 +246,9 @@ class Intake:
         offset: int,
         align_bytes: int,
         crcs: tuple[WholeCrc, ...] = (),
+        to_end: bool = False,
+        framing: object = None,
+        framed_bytes: int = 0,
     ) -> Ending:
         """Receive `length` bytes behind the `filled_bytes` that are in the buffer. Each time the buffer is full and
         more is to come, it is written to the file, appended to `stream` by `gang` and to `crcs`, and filled again; so
@@ -231,6 +262,10 @@ class Intake:
             file_fd, offset: where the buffer's first byte belongs.
             align_bytes: as of `blobfiles.begin`.
             crcs: of the same bytes as `stream`. Nobody else uses them meanwhile.
+            to_end: nothing comes behind: when all of it was received, what is in the buffer is written, too.
+            framing: by `ChunkScanner.lend`: what is received is framed. The stream's chunks, if it has any, are told
+                where they end.
+            framed_bytes: framed ones, in the buffer behind the `filled_bytes`.
 
         Returns:
             Also where less was received: `received_bytes` and `written_bytes` say how much, and the rest of it is in
@@ -239,7 +274,7 @@ class Intake:
         Raises:
             OSError: the file could not be written; it holds any part of the piece, which is in `stream` and `crcs`.
             ValueError: a number is negative, the buffer empty or shorter than what is in it, the boundary no power of
-                two, or there are more than MOST_CRCS.
+                two, there are more than MOST_CRCS, or the framing is missing.
             RuntimeError: another thread is at it, or inside the body or a CRC.
             MemoryError: no room for the tables.
         """
@@ -247,6 +282,12 @@ class Intake:
 def whole(data: ReadableBuffer) -> bytes:
     """Of a body that is there whole: its MD5 (16 bytes), its SHA-256 (32) and its CRC32C (4, big-endian), in a row,
     without the ends of leaves and blocks. Some 6 µs for 4 KiB."""
+
+B = TypeVar("B", bound=ReadableBuffer)
+
+def wholes(bodies: list[B]) -> list[bytes]:
+    """The same of each, and behind it the Merkle root of a body of one leaf (32): `merkle.root(sha256, length)`. They
+    share the core, 16 at a time: some 3 µs for 4 KiB."""
 
 def variant() -> str:
     """The variant in use."""

@@ -6,8 +6,10 @@ x-amz-content-sha256, and such as change nothing (User-Agent, Accept, Accept-Enc
 Connection: keep-alive, x-amz-user-agent, amz-sdk-*), none that matters twice, Host and every x-amz-* field signed, a
 timestamp of the scope's day and at most 15 minutes from now, and a signature that holds. `read` takes GET and HEAD
 without a body, perhaps with x-amz-checksum-mode: ENABLED; `write` takes PUT with a Content-Length, perhaps with a
-Content-Type of printable ASCII, and DELETE without a body. For everything else they
-answer None: they refuse nothing, the long way decides. What was claimed of the body's bytes is not checked here.
+Content-Type of printable ASCII, perhaps of a part (`?partNumber=…&uploadId=…`), perhaps with one checksum of CRC32,
+CRC32C, CRC64NVME or SHA256 (and x-amz-sdk-checksum-algorithm, where it says the same) and Expect: 100-continue, and
+DELETE without a body. For everything else they answer None: they refuse nothing, the long way decides. What was claimed
+of the body's bytes is not checked here.
 
 Loop-safe: two microseconds; holds the GIL. Variants `shani` and `scalar`; `RS3D_KERNEL_PLAINREQUEST` demands one.
 Sources: RFC 9112; S3 API reference, "Authenticating Requests: Using the Authorization Header"; FIPS 180-4; RFC 2104.
@@ -61,15 +63,21 @@ def write(
     signers: dict[bytes, Signer],
     now_s: int,
     most_fields: int,
-) -> tuple[bool, bytes, Signer, int, int, bytes | None, bytes, bytes] | bytes | None:
+) -> (
+    tuple[bool, bytes, Signer, int, int, bytes | None, bytes, bytes, tuple[int, bytes] | None, bytes | None, bool]
+    | bytes
+    | None
+):
     """Read the request at `buffer[start:end]`.
 
     Args:
         signers, now_s, most_fields: as for `read`.
 
     Returns:
-        (is DELETE, target, signer, position behind the head, position behind the body, which is beyond `end` where not
-        all of it has arrived, Content-Type, x-amz-content-sha256, Host); or as `read`.
+        (is DELETE, path, signer, position behind the head, position behind the body, which is beyond `end` where not
+        all of it has arrived, Content-Type, x-amz-content-sha256, Host, part number (1 to 10,000) and upload id of a
+        part, else None, the checksum as `rs3d.stores.smallput.BODY` has it, code and digest, 33 bytes, or None, whether
+        the client waits for 100 Continue); or as `read`.
     """
 
 def variant() -> str:

@@ -13,7 +13,9 @@ from typing import Any, final
 
 @final
 class SmallWrite:
-    """One of them. Made by `put` and `delete`."""
+    """One of them. Made by `put` and `delete`. As a buffer: the body."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
 
     is_put: bool
     """Else it is a delete."""
@@ -88,27 +90,39 @@ def put(
     bucket: int,
     key: bytes,
     token: bytes,
-    digests: bytes,
     by_sha256: bool,
-    root: bytes,
     owner: bytes,
     content_type: bytes | None,
+    declared: bytes | None,
+    checksum: bytes | None,
     buffer: bytes | bytearray | memoryview,
     start: int,
     stop: int,
     settle: Callable[[list[SmallWrite]], None],
 ) -> SmallWrite:
-    """A PutSmall of `buffer[start:stop]`, without a number.
+    """A PutSmall of `buffer[start:stop]`, without a number and without the hashes of its body, see `seal`.
 
     Args:
         kind: the number of PutSmall in a packet.
-        token, root, owner: see `smallput.encode_small_put`.
-        digests: of the body, as `bodyhash.whole` gives them.
-        by_sha256: whether the ETag is its SHA-256, and not its MD5.
+        token, owner: see `smallput.encode_small_put`.
+        by_sha256: whether the ETag is the body's SHA-256, and not its MD5.
+        declared: the SHA-256 that the body has to have, where the client says it.
+        checksum: the checksum that it has to have and that is kept, where the client says one, as
+            `rs3d.stores.smallput.BODY` has it: code and digest, 33 bytes.
         buffer: copied.
 
     Raises:
         ValueError: one of them has not the length that it has to have, or more than a small put takes.
+    """
+
+def seal(writes: list[SmallWrite], hashes: list[bytes]) -> list[SmallWrite]:
+    """Put the hashes of their bodies into puts, as `bodyhash.wholes` gives them.
+
+    Returns:
+        Those whose bodies are what was declared of them; the others are not to be sent.
+
+    Raises:
+        ValueError: not all are puts, or not each has hashes.
     """
 
 def delete(
@@ -124,15 +138,41 @@ def delete(
         ValueError: as `put`.
     """
 
-def settle(packet: bytes, waiting: dict[int, Any]) -> tuple[list[SmallWrite], int, int] | None:
-    """What a packet of answers says, if it is outcomes of small writes and nothing else.
+def submit(
+    writes: list[SmallWrite],
+    epoch: int,
+    counter: int,
+    answered_below: int,
+    waiting: dict[int, Any],
+    most_bytes: int,
+    channel: int,
+) -> tuple[int, bool] | None:
+    """Number writes, enter them among those that wait for answers, and send them in one packet. Does not wait.
+
+    Args:
+        epoch, counter, answered_below: as for `SmallWrite.number`; counters rise from the first one on.
+        waiting: by counter; they are added.
+        most_bytes: what all may have together.
+        channel: the committer's socket; -1 where others are to be sent first.
+
+    Returns:
+        What they have together, in bytes, and whether they were sent: else they are to be, as what is sent piece by
+        piece. None, and nothing was done, where they have more than `most_bytes`.
+    """
+
+def receive(channel: int, waiting: dict[int, Any]) -> tuple[list[SmallWrite], int, int] | bytes | None:
+    """The next packet of the committer. Does not wait.
 
     Args:
         waiting: by counter; those that are answered are taken out.
 
     Returns:
-        The writes with their outcomes taken, what their operations have in bytes together, the highest sequence. None,
-        and nothing is taken out, for every other packet.
+        Of outcomes of small writes and nothing else: the writes with their outcomes taken, what their operations have
+        in bytes together, the highest sequence. Every other packet as it is, and nothing was taken out; empty at the
+        end of the channel. None where none has come.
+
+    Raises:
+        OSError
     """
 
 def answer(writes: list[SmallWrite], date: bytes, next_request_id: Callable[[], str], tail: bytes) -> None:

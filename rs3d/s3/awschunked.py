@@ -1,4 +1,5 @@
-"""aws-chunked bodies as the engine takes them: framing removed, every chunk's signature and the trailer checked.
+"""aws-chunked bodies as the engine takes them: framing removed, every chunk's signature and the trailer checked. A long
+one may have its framing removed and its chunks hashed by a thread that stores it (`types.body.Framed`).
 
 Source: S3 API reference, "Transferring payload in multiple chunks" and "Including trailing headers".
 """
@@ -14,6 +15,7 @@ from rs3d.http.messages import Head, RequestBody
 from rs3d.kernels.awschunked import ChunkedError, ChunkScanner, Scan
 from rs3d.s3.checksums import HEADERS, decode_value, trailing_algorithm
 from rs3d.s3.errors import S3Refusal
+from rs3d.types.body import Direct
 from rs3d.types.objects import Checksum
 
 _TRAILER_SIGNATURE = b"x-amz-trailer-signature"
@@ -28,6 +30,7 @@ class AwsChunkedSource:
         "_body",
         "_checksums",
         "_declared",
+        "_direct",
         "_ended",
         "_given",
         "_scanner",
@@ -44,6 +47,7 @@ class AwsChunkedSource:
             head: for x-amz-trailer.
         """
         self._body = body
+        self._direct = body.direct if body.declared_bytes is not None else None
         self._verified = verified
         self._declared = decoded_bytes
         self._given = 0
@@ -60,6 +64,10 @@ class AwsChunkedSource:
     @property
     def direct(self) -> None:
         return None
+
+    @property
+    def framed(self) -> AwsChunkedSource | None:
+        return self if self._direct is not None and not self._scanner.stream_offset else None
 
     def whole(self) -> memoryview | None:
         raw = self._body.whole()
@@ -98,7 +106,7 @@ class AwsChunkedSource:
             try:
                 found = self._scanner.compact(buffer, start)
             except ChunkedError as error:
-                raise BodyMalformed(reason=f"aws-chunked: {error.reason} at byte {error.offset}") from None
+                raise _malformed(error) from None
             if self._verifier is not None:
                 self._check_pieces(self._verifier, buffer, found)
             if written != start and found.payload_bytes:
@@ -109,6 +117,51 @@ class AwsChunkedSource:
         if self._scanner.decoded_bytes > self._declared:
             raise IncompleteBody(declared_bytes=self._declared, received_bytes=self._scanner.decoded_bytes)
         return written
+
+    # -- by somebody who stores the body: `types.body.Framed`
+
+    @property
+    def framed_bytes(self) -> int:
+        return self._body.declared_bytes or 0
+
+    @property
+    def has_signed_chunks(self) -> bool:
+        return self._verifier is not None
+
+    @property
+    def direct_framed(self) -> Direct:
+        if self._direct is None:
+            raise RuntimeError("a body that is not `framed`")
+        return self._direct
+
+    def lend_scanner(self) -> object:
+        return self._scanner.lend()
+
+    async def receive_framed(self, buffer: memoryview) -> int:
+        return await self._body.receive_into(buffer)
+
+    def take_back(self, framed: memoryview) -> int:
+        return self._decode(framed)
+
+    def check_chunks(self, chunks: list[tuple[bytes, bytes]], *, is_broken: bool) -> None:
+        if self._verifier is not None:
+            for sha256, signature in chunks:
+                self._verifier.finish_chunk_digest(sha256.hex(), signature)
+        try:
+            self._scanner.check()
+        except ChunkedError as error:
+            raise _malformed(error) from None
+        if is_broken:
+            raise BodyMalformed(reason="bytes follow the last chunk")
+        if self._scanner.decoded_bytes > self._declared:
+            raise IncompleteBody(declared_bytes=self._declared, received_bytes=self._scanner.decoded_bytes)
+
+    def end(self) -> None:
+        if not self._scanner.finished:
+            raise IncompleteBody(declared_bytes=self._declared, received_bytes=self._scanner.decoded_bytes)
+        self._finish()
+
+    # -- here
 
     @staticmethod
     def _check_pieces(verifier: ChunkVerifier, buffer: memoryview, found: Scan) -> None:
@@ -161,3 +214,7 @@ class AwsChunkedSource:
         if self._announced and not found:
             raise S3Refusal("MalformedTrailerError")
         return tuple(found)
+
+
+def _malformed(error: ChunkedError) -> BodyMalformed:
+    return BodyMalformed(reason=f"aws-chunked: {error.reason} at byte {error.offset}")

@@ -52,7 +52,7 @@ def customer_key(call: Call, prefix: bytes = _CUSTOMER) -> CustomerKey | None:
 
 def customer_key_in(head: Head, scheme: Scheme, allowed: CustomerKeys, prefix: bytes = _CUSTOMER) -> CustomerKey | None:
     """The same for headers that need not be the request's own: those that a form's fields stand for."""
-    algorithm, key, md5 = (head.get(prefix + name) for name in (b"algorithm", b"key", b"key-md5"))
+    algorithm, key, md5 = head.get(prefix + b"algorithm"), head.get(prefix + b"key"), head.get(prefix + b"key-md5")
     if algorithm is None and key is None and md5 is None:
         return None
     if algorithm is None:

@@ -35,11 +35,12 @@ MAXIMUM_DOCUMENT_BYTES: Final = 2 * 1024 * 1024
 class PlainSource:
     """An HTTP body without inner framing. What the body does itself is the body's own method, not a call of it."""
 
-    __slots__ = ("declared_bytes", "direct", "receive_into", "whole")
+    __slots__ = ("declared_bytes", "direct", "framed", "receive_into", "whole")
 
     def __init__(self, body: RequestBody) -> None:
         self.declared_bytes: Final = body.declared_bytes
         self.direct: Final = body.direct
+        self.framed: Final = None
         self.whole: Final = body.whole
         self.receive_into: Final = body.receive_into
 

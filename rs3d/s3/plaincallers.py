@@ -74,6 +74,7 @@ class PlainCallers:
         self.warm = engine.warm_reads()
         self.writes: SmallWrites = engine.small_writes()
         self.large_writes = engine.large_writes()
+        self.long_writes = engine.long_writes()
         self._engine = engine
         self._clock = clock
         self._authorizer = authorizer
@@ -209,6 +210,12 @@ class PlainCallers:
 
     def _look_up_anew(self, name: bytes) -> KnownBucket | None:
         """`look_up` of one that is not known as it is."""
+        view = self.look()
+        stored = None if view is None else view.stored_bucket(name)
+        return None if view is None or stored is None else self._meet_bucket(view, name, stored)
+
+    def look(self) -> CatalogSnapshot | None:
+        """The view of this turn; None as `look_up` says."""
         view = self.warm.view
         if view is None:
             self._has_begun = True
@@ -216,8 +223,7 @@ class PlainCallers:
             if view.identity_generation != self._generation:
                 self._forget_who(view.identity_generation)
                 return None
-        stored = view.stored_bucket(name)
-        return None if stored is None else self._meet_bucket(view, name, stored)
+        return view
 
     def may(self, bucket: KnownBucket, signer: Signer, action: str) -> bool:
         """Whether the signer may do that with every key of the bucket. Remembered."""

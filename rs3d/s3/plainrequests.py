@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from rs3d.errors import Rs3dError
-from rs3d.http.shortcut import Taken, Underway
+from rs3d.http.shortcut import Taken, Underway, Unfinished
 from rs3d.kernels.smallwrites import SmallWrite
 from rs3d.s3.plaincallers import PlainCallers
 from rs3d.s3.plainreads import PlainReads
@@ -23,20 +23,12 @@ class PlainRequests:
         self._warm = callers.warm
         self._reads = PlainReads(callers)
         self._writes = PlainWrites(callers)
+        # See `Shortcut`. No functions of their own: a turn with one request feels each.
+        self.begin = callers.look_at_clock
+        self.end = callers.end
+        self.send = callers.writes.send
 
-    def begin(self) -> None:
-        """See `Shortcut.begin`."""
-        self._callers.look_at_clock()
-
-    def end(self) -> None:
-        """See `Shortcut.end`."""
-        self._callers.end()
-
-    def send(self) -> None:
-        """See `Shortcut.send`."""
-        self._callers.writes.send()
-
-    def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | SmallWrite | None:
+    def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | SmallWrite | Unfinished | None:
         """See `Shortcut.answer`."""
         try:
             if data[start] in _WRITES:

@@ -1,17 +1,16 @@
-"""PUT of a small object and DELETE as clients send them a thousand times a second: begun at once, answered when
+"""PUT of an object or a part and DELETE as clients send them a thousand times a second: begun at once, answered when
 committed.
 
-A plain write has a signature in its Authorization header, a path of unreserved characters and no query, no condition,
-no metadata, tags, checksums or encryption of its own, and its body has arrived with its head; its bucket stores small
-objects as they come. The kernel recognises and proves it in one pass over the received bytes. Everything unusual, and
-everything that is refused, before or by the commit, goes the long way (`application.py`), which says the same words:
-`tests/s3/wire/test_plain_writes.py` holds the answers of both against each other.
+A plain write has a signature in its Authorization header, a path of unreserved characters and no query but a part's,
+no condition, no metadata, tags or encryption of its own, and its body has arrived with its head or is received by a
+thread; its bucket stores objects as they come. A small one may have a checksum, as the SDKs send one. The kernel
+recognises and proves it in one pass over the received bytes. Everything unusual, and everything that is refused, before
+or by the commit, goes the long way (`application.py`), which says the same words: `tests/s3/wire/test_plain_writes.py`
+and `test_plain_long_writes.py` hold the answers of both against each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Final
@@ -19,27 +18,17 @@ from typing import Final
 from rs3d.engine.plan import BodyPlan
 from rs3d.errors import Rs3dError
 from rs3d.format.keys import CHUNK_BYTES
-from rs3d.http.shortcut import Incoming, Source, Taken
+from rs3d.http.shortcut import Incoming, Source, Unfinished
 from rs3d.kernels.plainrequest import write as recognise_write
 from rs3d.kernels.smallwrites import SmallWrite
+from rs3d.s3.longwrites import OK, TAKEN, LongPart, LongPut, declared_of, lines_of_put
 from rs3d.s3.plaincallers import PlainCallers
 from rs3d.types.buckets import Bucket
-from rs3d.types.identifiers import NULL_VERSION
 from rs3d.types.operations import Outcome
 
 _PUT: Final = "s3:PutObject"
 _DELETE: Final = "s3:DeleteObject"
-_OK: Final = b"HTTP/1.1 200 OK\r\n"
-_UNSIGNED: Final = b"UNSIGNED-PAYLOAD"
-_TAKEN: Final[Callable[[tuple[object, ...]], Taken]] = partial(tuple.__new__, Taken)
-"""`Taken` of all its fields, without the Python function that its name is."""
-
 _FINISH_OF: Final = attrgetter("finish")
-
-
-def _declared(payload_hash: bytes) -> bytes | None:
-    """The SHA-256 that x-amz-content-sha256 says, if it says one."""
-    return None if payload_hash == _UNSIGNED else bytes.fromhex(payload_hash.decode("ascii"))
 
 
 class _LargePut(Incoming):
@@ -61,6 +50,7 @@ class _LargePut(Incoming):
         # As for _Write, the base's own beginning is left out.
         self.body = body
         self.received = b""
+        self.before = None
         self._callers = callers
         self._bucket = bucket
         self._plan = plan
@@ -71,7 +61,6 @@ class _LargePut(Incoming):
 
     def begin(self, first: memoryview, source: Source) -> bool:
         """See `Incoming.begin`."""
-        hashed = self._payload_hash
         try:
             return self._callers.large_writes.put(
                 self._bucket,
@@ -79,7 +68,7 @@ class _LargePut(Incoming):
                 self._key,
                 self._length,
                 self._content_type,
-                None if hashed == _UNSIGNED else _declared(hashed),
+                declared_of(self._payload_hash),
                 first,
                 source,
                 self.done,
@@ -93,18 +82,9 @@ class _LargePut(Incoming):
             self.received = received
             self.finish(None)
             return
-        head = self._callers.head_of_now(_OK, _lines_of_put(outcome, merkle_root))
+        head = self._callers.head_of_now(OK, lines_of_put(outcome, merkle_root))
         stop = self.body + self._length
-        self.finish(_TAKEN(([head], stop, 0, "PutObject", 200, None, self._length, None)))
-
-
-def _lines_of_put(found: Outcome, merkle_root: bytes) -> str:
-    lines = f'Content-Length: 0\r\nETag: "{found.etag}"\r\n'
-    if merkle_root:
-        lines += f"x-rs3d-merkle-root: {merkle_root.hex()}\r\n"
-    if found.reports_version and found.version_text != NULL_VERSION:
-        lines += f"x-amz-version-id: {found.version_text}\r\n"
-    return lines
+        self.finish(TAKEN(([head], stop, 0, "PutObject", 200, None, self._length, None)))
 
 
 class PlainWrites:
@@ -119,7 +99,7 @@ class PlainWrites:
         for finish, some in groupby(writes, _FINISH_OF):
             finish(list(some))
 
-    def answer(self, data: bytearray, start: int, end: int) -> SmallWrite | Incoming | None:
+    def answer(self, data: bytearray, start: int, end: int) -> SmallWrite | Incoming | Unfinished | None:
         """See `Shortcut.answer`; raises any Rs3dError."""
         callers, limits = self._callers, self._callers.limits
         found = recognise_write(data, start, end, callers.signers, callers.second, limits.header_count)
@@ -127,7 +107,7 @@ class PlainWrites:
             found = callers.meet(recognise_write, data, start, end, found)
         if found is None:
             return None
-        is_delete, path, signer, body, stop, content_type, payload_hash, host = found
+        is_delete, path, signer, body, stop, content_type, payload_hash, host, part, checksum, expects = found
         if stop < end:
             return None  # what is pipelined behind it is answered after it, by the long way
         if body - start > limits.head_bytes or len(path) > limits.uri_bytes:
@@ -153,11 +133,35 @@ class PlainWrites:
         plan, length = known.write_plan, stop - body
         if plan is None or length > limits.body_bytes:
             return None
-        if stop > end or length > plan.inline_limit_bytes:
+        if stop > end and part is None and length <= plan.inline_limit_bytes:
+            return Unfinished(stop, expects)
+        if (checksum is not None or expects) and (part is not None or length > plan.inline_limit_bytes):
+            return None
+        if part is not None:
+            return self._part(bucket, key, *part, body, length, payload_hash)
+        if callers.long_writes.takes(plan, length):
+            return LongPut(callers, bucket, plan, key, body, length, content_type, declared_of(payload_hash))
+        if length > plan.inline_limit_bytes:
             if not callers.large_writes.takes(plan, length):
                 return None
             return _LargePut(callers, bucket, plan, key, body, length, content_type, payload_hash)
-        declared = None if payload_hash == _UNSIGNED else bytes.fromhex(payload_hash.decode("ascii"))
+        declared = declared_of(payload_hash)
         return callers.writes.put_received(
-            bucket, plan, known.owner, key, data, body, stop, content_type, declared, self.settled
+            bucket, plan, known.owner, key, data, body, stop, content_type, declared, checksum, self.settled
         )
+
+    def _part(
+        self, bucket: Bucket, key: bytes, number: int, upload_id: bytes, body: int, length: int, payload_hash: bytes
+    ) -> Incoming | None:
+        """A part of an open upload, whose body is long enough."""
+        callers = self._callers
+        if callers.warm.lookups.is_aside or not callers.long_writes.fits(length):
+            return None
+        view = callers.look()
+        upload = None if view is None else callers.long_writes.open_upload(view, bucket, key, upload_id)
+        if upload is None:
+            return None
+        plan = callers.long_writes.part_plan(bucket, upload)
+        if not callers.long_writes.takes(plan, length):
+            return None
+        return LongPart(callers, bucket, plan, upload, number, body, length, declared_of(payload_hash))

@@ -83,6 +83,10 @@ class _FormFile:
     def direct(self) -> None:
         return None
 
+    @property
+    def framed(self) -> None:
+        return None
+
     def whole(self) -> memoryview | None:
         return None
 

@@ -1,8 +1,8 @@
 """PutVersion of a new blob as it travels to the committer where nothing unusual is asked for: the message of a small
-put, with the blob in the place of the payload. The kernel `smallput` makes record and rows of the bytes that came;
+put, with the blob in the place of the payload. The kernel `smallrun` makes record and rows of the bytes that came;
 where a put needs anything else, it goes on as the PutVersion that it is.
 
-Source: `ext/smallput.pyx` knows the same layout.
+Source: `ext/headers/smallputrecord.pxd` knows the same layout.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rs3d.errors import InvalidArgument
 from rs3d.kernels.crc import crc32c
 from rs3d.stores.putmessage import PutMessage
 from rs3d.stores.smallmessage import SmallMessage
-from rs3d.stores.smallput import BODY, ETAG_MD5, ETAG_SHA256, SmallPut
+from rs3d.stores.smallput import BODY, ETAG_MD5, ETAG_SHA256, NO_CHECKSUM, SmallPut
 from rs3d.types.identifiers import TOKEN_BYTES, BlobId, SegmentId
 from rs3d.types.objects import Extent, MutablePart
 from rs3d.types.operations import NO_PRECONDITIONS, NewBlob, PutVersion
@@ -27,7 +27,6 @@ ETAG_AT: Final = struct.calcsize(">QQ16sB")
 ROOT_AT: Final = ETAG_AT + 32
 """Of a message: where the ETag's digest begins, and the Merkle root."""
 
-BLOB_ID_BYTES: Final = 12
 MOST_KEY_BYTES: Final = 462
 MOST_TYPE_BYTES: Final = 512
 _ETAG_KINDS: Final = {16: ETAG_MD5, 32: ETAG_SHA256}
@@ -37,17 +36,6 @@ _NEW: Final = MutablePart()
 
 class BlobPut(SmallMessage):
     """Such a put that came."""
-
-    def new_blob(self) -> tuple[bytes, int, int, int, int]:
-        """The blob's id as a key, its segment and number, its stored and disk bytes; of a message that the kernel
-        takes.
-
-        Raises:
-            struct.error: it is cut.
-        """
-        placed = self.body[-BLOB.size :]
-        segment, number, _, stored_bytes, disk_bytes = BLOB.unpack(placed)
-        return placed[:BLOB_ID_BYTES], segment, number, stored_bytes, disk_bytes
 
     def message(self) -> PutMessage:
         """The same put as a PutVersion's message.
@@ -125,5 +113,6 @@ def blob_put_message(
         placed: by `BLOB`.
     """
     crc = crc32c(placed).to_bytes(4, "big")
-    fixed = BODY.pack(epoch, bucket, token, etag_kind, etag, merkle_root, owner, crc, len(key), len(content_type))
+    told = (epoch, bucket, token, etag_kind, etag, merkle_root, owner, crc, *NO_CHECKSUM)
+    fixed = BODY.pack(*told, len(key), len(content_type))
     return b"".join((fixed, key, content_type, placed))

@@ -26,6 +26,8 @@ from rs3d.types.identifiers import BlobId
 _PAGE_SPAN_BYTES: Final = ROWS_PER_PAGE[Table.BLOCKS] * BLOCK_BYTES
 _READ_BYTES: Final = 1024 * 1024
 """Read and checked at a time, so that the CRC meets the bytes in the cache; divides the span of a page."""
+VERIFIED_NOW_BYTES: Final = _READ_BYTES
+"""So much at most is verified on the loop: 0.2 ms, where the way to a thread and back takes 1.1."""
 _MAPPED_BYTES: Final = 2 * _READ_BYTES
 """Blobs up to this size, a MiB of a client's and what its layers add, are mapped when they are read again and again;
 longer ones are read once, piece by piece."""
@@ -124,6 +126,20 @@ class LocalBlobReader:
             return mapped.resident_bytes(self._data, offset, length) == length
         except OSError:
             return False  # cannot be mapped now: `verify` will say why
+
+    def verify_now(self, offset: int, length: int) -> bool:
+        """`verify` of up to VERIFIED_NOW_BYTES that are in memory, without waiting; False where that cannot be done, or
+        `verify` has something to say. For the loop."""
+        begin, end = self._blocks_around(offset, length)
+        if self._meta >= 0 or not self._maps or begin == end:
+            return False
+        try:
+            if mapped.resident_bytes(self._data, begin, end - begin) < end - begin:
+                return False
+            self.verify(offset, length)
+        except (OSError, Rs3dError):
+            return False
+        return True
 
     def read_now(self, offset: int, buffer: memoryview) -> bool:
         view = buffer.cast("B")

@@ -21,10 +21,10 @@ from rs3d.kernels.bodyhash import BodyHash
 from rs3d.stores.blobfaults import blob_fault
 from rs3d.stores.blobheads import EntryCache, SidecarEntry, damage_reason, read_entry
 from rs3d.stores.blobmemo import VerifiedSpans
-from rs3d.stores.blobreader import LocalBlobReader
+from rs3d.stores.blobreader import VERIFIED_NOW_BYTES, LocalBlobReader
 from rs3d.stores.blobtables import BlobTables
 from rs3d.stores.blobwriter import LocalBlobWriter, Place
-from rs3d.stores.files import SYSTEM_FILES, Files
+from rs3d.stores.files import SYSTEM_FILES, Files, open_in_memory
 from rs3d.stores.interfaces import BlobPlace
 from rs3d.stores.layout import (
     BLOBS,
@@ -173,11 +173,13 @@ class LocalBlobStore:
         self._opened_lately.add(blob, 0, 1, 1)
         return reader
 
-    def _open(self, blob: BlobId) -> LocalBlobReader:
+    def _open(self, blob: BlobId, data: int = -1) -> LocalBlobReader:
+        """With its data file, where that is open already."""
         entry = self._entries.get(blob)
-        data = meta = -1
+        meta = -1
         try:
-            data = self._open_file(blob, BlobFile.DATA)
+            if data < 0:
+                data = self._open_file(blob, BlobFile.DATA)
             if entry is None or not entry.is_whole:
                 meta = self._open_file(blob, BlobFile.META)
             if entry is None:
@@ -213,12 +215,24 @@ class LocalBlobStore:
         if entry is None or not entry.is_whole or self.config.verify is not VerifyMode.MEMO:
             return None
         if not self._memo.covers(blob, offset, offset + length):
-            return None
+            return self._open_and_verify_now(blob, offset, length) if entry.info.recipe.is_plain else None
         try:
             reader = self._open(blob)
         except BlobDamaged:
             return None
         if reader.is_verified(offset, length):
+            return reader
+        reader.close()
+        return None
+
+    def _open_and_verify_now(self, blob: BlobId, offset: int, length: int) -> LocalBlobReader | None:
+        if length > VERIFIED_NOW_BYTES or self._files is not SYSTEM_FILES:
+            return None
+        try:
+            reader = self._open(blob, open_in_memory(_path_of(blob, BlobFile.DATA), self._blobs))
+        except (OSError, BlobDamaged):
+            return None
+        if reader.verify_now(offset, length):
             return reader
         reader.close()
         return None
@@ -401,7 +415,7 @@ class LocalBlobStore:
         return self._files.open_directory(segment_name(segment), directory=self._blobs)
 
     def _open_file(self, blob: BlobId, kind: BlobFile) -> int:
-        return self._files.open(f"{segment_name(blob.segment)}/{file_name(blob, kind)}", directory=self._blobs)
+        return self._files.open(_path_of(blob, kind), directory=self._blobs)
 
     def _close_both(self, first: int, second: int) -> None:
         for descriptor in (first, second):
@@ -443,3 +457,7 @@ class LocalBlobStore:
             raise blob_fault(error, blobs[0], "deleting blobs of its segment") from error
         finally:
             self._files.close(directory)
+
+
+def _path_of(blob: BlobId, kind: BlobFile) -> str:
+    return f"{segment_name(blob.segment)}/{file_name(blob, kind)}"

@@ -46,6 +46,9 @@ INTERVAL_S: Final = 1.0
 pages wait to be used again."""
 TIGHT_BYTES: Final = 16 << 20
 """Of the map that was never used; a quarter of it where it is small."""
+LARGE_COMMIT_BYTES: Final = 256 << 20
+"""More than any commit takes of the map: a batch of 256 operations some 20 MiB, a compacted run of the log 64."""
+MOST_ROOMY_COMMITS: Final = 64
 _REBUILD: Final = "rs3d check --rebuild"
 
 
@@ -170,6 +173,8 @@ class Checkpoints:
         self._failure: Exception | None = None
         self._commits = 0
         self._begun_s = time.monotonic()
+        self._roomy_commits = 0
+        """How many more need no look at the map."""
         self.made = 0
         """Checkpoints made durable."""
 
@@ -207,14 +212,18 @@ class Checkpoints:
     def is_tight(self) -> bool:
         """Whether so little of the map was never used that pages which are kept for a checkpoint may be missed: then
         one is to be made before each commit. A map that is found to be full while liblmdb commits ends all writing."""
+        if self._roomy_commits > 0:
+            return False
         info = self._environment.info()
         map_bytes = int(info["map_size"])
         unused_bytes = map_bytes - (int(info["last_pgno"]) + 1) * self._page_bytes
+        self._roomy_commits = min(unused_bytes // LARGE_COMMIT_BYTES, MOST_ROOMY_COMMITS)
         return unused_bytes < min(TIGHT_BYTES, map_bytes // 4)
 
     def committed(self) -> Exception | None:
         """To be called after each commit; does what `look` does."""
         self._commits += 1
+        self._roomy_commits -= 1
         return self.look()
 
     def look(self) -> Exception | None:

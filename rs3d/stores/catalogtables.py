@@ -109,13 +109,8 @@ class Table:
         Raises:
             RecordDamaged
         """
-        cursor = transaction.cursor(db=self.handle)
-        self.require_absent_at(cursor, row_key, cursor.set_range(row_key))
-
-    def require_absent_at(self, cursor: lmdb.Cursor[bytes], row_key: bytes, is_there: bool) -> None:
-        """`require_absent` with a cursor that has just sought the first row from `row_key` on, and whether there is
-        one."""
-        seed = self.seed
+        cursor, seed = transaction.cursor(db=self.handle), self.seed
+        is_there = cursor.set_range(row_key)
         if is_there:
             following, sealed = cursor.item()
             if following < row_key:

@@ -35,12 +35,16 @@ from rs3d.format.rows import (
     VersionRow,
 )
 from rs3d.kernels.crc import crc32c, is_sound
+from rs3d.kernels.hotrows import HotRows
 from rs3d.stores.catalogtables import PACK_CRC, Table, Tables
 from rs3d.types.buckets import Bucket
 from rs3d.types.identifiers import BucketId, Sequence
 
 if TYPE_CHECKING:
     import lmdb
+
+    from rs3d.kernels.smallrun import Run
+    from rs3d.stores.log import LogWriter
 
 _U64 = struct.Struct(">Q")
 _ENTRY = struct.Struct(">QH")
@@ -94,9 +98,9 @@ class _Added:
 
     __slots__ = ("crc", "end_offset", "first_sequence", "record_bytes", "records", "segment", "sequence")
 
-    def __init__(self) -> None:
-        self.segment = self.records = self.record_bytes = self.end_offset = self.crc = 0
-        self.first_sequence = self.sequence = 0
+    def __init__(self, segment: int, first_sequence: int) -> None:
+        self.segment, self.first_sequence = segment, first_sequence
+        self.records = self.record_bytes = self.end_offset = self.crc = self.sequence = 0
 
 
 class FoundVersion(NamedTuple):
@@ -147,13 +151,13 @@ class CatalogTransaction:
         self._outcomes: dict[int, dict[int, bytes]] = {}
         self._dedup: list[int] | None = None
         self._key_state: KeyState | None = None
-        self._versions_cursor: lmdb.Cursor[bytes] | None = None
-        self._known = Known() if known is None else known
+        self.known = Known() if known is None else known
         self.appended: dict[int, LogSegmentRow] = {}
-        self._added = _Added()
+        self._added: _Added | None = None
         self.changed = False
         """Whether something was changed that no record tells of."""
-        self.tail = self._known.tail or self._read_tail()
+        self._is_written = False
+        self.tail = self.known.tail or self._read_tail()
 
     # ------------------------------------------------------------------------------------------------ plain rows
 
@@ -243,48 +247,6 @@ class CatalogTransaction:
         else:
             self.tables.versions.require_absent(self.lmdb, row_key)
 
-    def first_row(self, row_key: bytes) -> tuple[bytes, bytes] | None:
-        """The first row in `versions` of a key whose rows there begin with `row_key`, and its value as it is stored.
-        None when there is none: that this does not come from damage is included.
-
-        Raises:
-            RecordDamaged
-        """
-        cursor = self._versions_cursor or self._open_versions_cursor()
-        is_there = cursor.set_range(row_key)
-        if is_there:
-            found = cursor.item()
-            if found[0].startswith(row_key):
-                return found
-        self.tables.versions.require_absent_at(cursor, row_key, is_there)
-        return None
-
-    def only_row(self, row_key: bytes) -> tuple[bytes, bytes] | None:
-        """`first_row` where it is the key's only one and the rows beside it are sound, so that without it nothing is
-        there of the key; None otherwise.
-
-        Raises:
-            RecordDamaged: a row beside it.
-        """
-        cursor, versions = self._versions_cursor or self._open_versions_cursor(), self.tables.versions
-        if not versions.begin_at(cursor, row_key):
-            return None
-        found = cursor.item()
-        if not found[0].startswith(row_key):
-            return None
-        if cursor.next():
-            following, sealed = cursor.item()
-            if following.startswith(row_key):
-                return None
-            if following < row_key:
-                raise versions.out_of_order(following)
-            versions.unseal(following, sealed)
-        return found
-
-    def _open_versions_cursor(self) -> lmdb.Cursor[bytes]:
-        cursor = self._versions_cursor = self.lmdb.cursor(db=self.tables.versions.handle)
-        return cursor
-
     def forget_key_state(self) -> None:
         self._key_state = None
 
@@ -338,14 +300,14 @@ class CatalogTransaction:
 
     def bucket(self, bucket: BucketId) -> Bucket | None:
         """The bucket with that id."""
-        found = self._known.buckets.get(bucket)
+        found = self.known.buckets.get(bucket)
         if found is None:
             name = self.get(self.tables.bucket_ids, _U64.pack(bucket))
             if name is None:
                 return None
             found = self.bucket_named(name.decode("utf-8"))
             if found is not None:
-                self._known.buckets[bucket] = found
+                self.known.buckets[bucket] = found
         return found
 
     def bucket_named(self, name: str) -> Bucket | None:
@@ -358,13 +320,13 @@ class CatalogTransaction:
 
     def forget_bucket(self, bucket: BucketId) -> None:
         """To be called when the bucket's row changes."""
-        self._known.buckets.pop(bucket, None)
+        self.known.buckets.pop(bucket, None)
 
     def counters(self, bucket: int) -> list[int]:
         """The counters of a bucket, to be changed in place; in the order of `COUNTERS`."""
         counters = self._counters.get(bucket)
         if counters is None:
-            counters = self._known.counters.pop(bucket, None)
+            counters = self.known.counters.pop(bucket, None)
             if counters is None:
                 value = self.get(self.tables.counters, _U64.pack(bucket))
                 counters = list(NO_COUNTERS if value is None else COUNTERS.unpack(value))
@@ -373,7 +335,7 @@ class CatalogTransaction:
 
     def drop_counters(self, bucket: int) -> None:
         self._counters.pop(bucket, None)
-        self._known.counters.pop(bucket, None)
+        self.known.counters.pop(bucket, None)
         self.delete(self.tables.counters, _U64.pack(bucket))
 
     def dedup_totals(self) -> list[int]:
@@ -395,7 +357,7 @@ class CatalogTransaction:
         """Outcomes of the epoch's operations that it may still ask for, by counter; to be changed in place."""
         outcomes = self._outcomes.get(epoch)
         if outcomes is None:
-            outcomes = self._known.outcomes.pop(epoch, None)
+            outcomes = self.known.outcomes.pop(epoch, None)
             if outcomes is None:
                 value = self.get(self.tables.operations, _U64.pack(epoch))
                 outcomes = {} if value is None else unpack_outcomes(value)
@@ -410,15 +372,15 @@ class CatalogTransaction:
 
     def drop_outcomes(self, epoch: int) -> None:
         self._outcomes.pop(epoch, None)
-        self._known.outcomes.pop(epoch, None)
+        self.known.outcomes.pop(epoch, None)
         self.delete(self.tables.operations, _U64.pack(epoch))
 
     def log_segment(self, number: int) -> LogSegmentRow | None:
         row = self.appended.get(number)
         if row is not None:
             return row
-        if number == self._known.active_number and self._known.active is not None:
-            return self._known.active
+        if number == self.known.active_number and self.known.active is not None:
+            return self.known.active
         value = self.get(self.tables.log_segments, number.to_bytes(4, "big"))
         return None if value is None else LogSegmentRow(*LOG_SEGMENT.unpack(value))
 
@@ -439,19 +401,17 @@ class CatalogTransaction:
         """A record was appended to `number` and now ends at `end_offset`; or several, `total_bytes` in all, with
         `sequence` that of the first."""
         added = self._added
-        if added.segment != number:
-            if added.records:
-                self._count_added()
-                added = self._added
-            added.segment, added.first_sequence = number, sequence
+        if added is None or added.segment != number:
+            self._count_added()
+            added = self._added = _Added(number, sequence)
         added.records += records
         added.record_bytes += total_bytes
         added.end_offset, added.crc, added.sequence = end_offset, crc, last_sequence or sequence
 
     def _count_added(self) -> None:
         """Bring the rows of the log's segments and the tail up to the records applied since the last time."""
-        added = self._added
-        if not added.records:
+        added, self._added = self._added, None
+        if added is None:
             return
         number, before = added.segment, self.tail.segment
         if before != number and before:
@@ -482,14 +442,13 @@ class CatalogTransaction:
         self.tail = _TAIL(
             (number, added.end_offset, added.crc, added.sequence, identity_generation, bucket_generation, records)
         )
-        self._added = _Added()
 
     # ------------------------------------------------------------------------------------------------ begin and end
 
     def child(self) -> CatalogTransaction:
         """A transaction inside this one; everything gathered so far is written first."""
         self.flush()
-        return CatalogTransaction(self.tables, self, self._known)
+        return CatalogTransaction(self.tables, self, self.known)
 
     def merge(self, child: CatalogTransaction) -> None:
         """Commit a child into this transaction."""
@@ -501,13 +460,32 @@ class CatalogTransaction:
     def abandon(self, child: CatalogTransaction) -> None:
         """Undo a child."""
         child.lmdb.abort()
-        self._known.clear()
+        self.known.clear()
         self._forget()
+
+    @property
+    def has_gathered(self) -> bool:
+        """Whether rows are gathered that `flush` has to write."""
+        return bool(self._added or self._counters or self._live or self._outcomes or self.appended or self._dedup)
+
+    def write_hot(self, rows: HotRows, run: Run, log: LogWriter) -> bool:
+        """Have the kernel `hotrows` write what small writes add up to, the tail too. False, and nothing was written,
+        where other rows are gathered already, or not all of those are known."""
+        self._key_state = None
+        if self._added or self._counters or self._live or self._outcomes or self.appended or self._dedup:
+            return False
+        if not rows.write(self.lmdb, self.known, run, log.number, log.end, log.crc):
+            return False
+        self._is_written = True
+        self.tail = self.known.tail or self.tail
+        return True
 
     def flush(self) -> None:
         """Write the gathered rows."""
+        if self._is_written and not self.has_gathered:
+            return
         self._count_added()
-        tables, known = self.tables, self._known
+        tables, known = self.tables, self.known
         for bucket, counters in self._counters.items():
             self.put(tables.counters, _U64.pack(bucket), COUNTERS.pack(*counters))
             known.counters[bucket] = counters
@@ -538,7 +516,7 @@ class CatalogTransaction:
 
     def commit(self) -> None:
         """Flush and make visible; what the log has of it makes it durable, the next checkpoint the catalog itself."""
-        if self._added.records or self._counters or self._live or self._outcomes or self.appended or self._dedup:
+        if self.has_gathered:
             self.flush()
         self.lmdb.commit()
 
@@ -551,13 +529,18 @@ class CatalogTransaction:
         self._outcomes.clear()
         self._dedup = None
         self.appended.clear()
-        if self._added.segment:
-            self._added = _Added()
+        self._added = None
         self._key_state = None
 
     def _read_tail(self) -> Tail:
         value = self.get(self.tables.state, TAIL_KEY)
         return EMPTY_TAIL if value is None else Tail(*TAIL.unpack(value))
+
+
+def hot_rows(tables: Tables) -> HotRows:
+    """What `flush` gathers and writes after most batches, for these tables."""
+    gathered = tables.counters, tables.operations, tables.log_segments, tables.state
+    return HotRows([(table.handle, table.seed) for table in gathered], TAIL_KEY, _SEGMENT_ROW, _TAIL)
 
 
 def pack_outcomes(outcomes: dict[int, bytes]) -> bytes:

@@ -16,7 +16,8 @@ from rs3d.stores.catalog import LocalCatalog
 from rs3d.stores.catalogwriter import DEDUP_KEY, CatalogTransaction
 from rs3d.stores.checkchunks import PackCount, WrongCount, count_packs, orphaned_pins, wrong_counts
 from rs3d.stores.checkreport import CheckReport, Progress, Severity
-from rs3d.stores.committer import CommitterCore, Submitted
+from rs3d.stores.committer import CommitterCore
+from rs3d.stores.submitted import Submitted
 from rs3d.types.chunks import DedupTotals, PackUse, PinBatch
 from rs3d.types.identifiers import Epoch, OperationId
 from rs3d.types.operations import FreeChunks

@@ -211,6 +211,29 @@ class CommitClient:
         self._unsent.append(counter)
         return True
 
+    def submit_writes(self, writes: list[SmallWrite]) -> list[SmallWrite]:
+        """See `interfaces.Committer.submit_writes`."""
+        if self._closed or self._gone is not None or self._queue or self._is_full:
+            return writes
+        waiting, counter, entered = self._waiting, self._next_counter, None
+        was_empty = not waiting
+        if len(waiting) + len(writes) <= messages.OUTSTANDING_OPERATIONS:
+            below = counter if was_empty else self._answered_below(counter)
+            room = messages.OUTSTANDING_BYTES - self._outstanding_bytes
+            channel = -1 if self._unsent else self._socket.fileno()
+            entered = smallwrites.submit(writes, self._epoch or self.epoch, counter, below, waiting, room, channel)
+        if entered is None:
+            return [write for write in writes if not self.submit_write(write)]
+        size_bytes, is_sent = entered
+        if was_empty:
+            self._are_in_order = True
+        self._next_counter = stop = counter + len(writes)
+        self._last_entered = stop - 1  # none that was entered is younger
+        self._outstanding_bytes += size_bytes
+        if not is_sent:
+            self._unsent.extend(range(counter, stop))
+        return []
+
     def reserve(self, operation: Operation, settle: Callable[[Outcome | Rs3dError], None]) -> tuple[int, bytes] | None:
         """See `interfaces.Committer.reserve`. Only of a committer without successor: what was not sent yet cannot be
         sent again."""
@@ -291,10 +314,7 @@ class CommitClient:
         what is to be committed meanwhile. Raises nothing, so that it can be a system task."""
         while not self._closed:
             try:
-                raw = self._receive()
-                if raw is None or raw:
-                    if raw:
-                        self._take(raw)
+                if self._take():
                     # A batch is answered by one packet, and the next one takes a sync: asked again now, the socket
                     # would have nothing.
                     await self._readable()
@@ -349,10 +369,7 @@ class CommitClient:
     def _come(self) -> None:
         """Something may be read; called by the watch. What is no answer is `run`'s to see to."""
         try:
-            raw = self._receive()
-            if raw:
-                self._take(raw)
-            if raw is None or raw:
+            if self._take():
                 return
         except OSError:
             pass  # `run` meets it, too
@@ -366,27 +383,30 @@ class CommitClient:
             end()
             self._woken.set()
 
-    def _receive(self) -> bytes | None:
-        """The next packet; None when there is none yet, empty when the channel has ended."""
-        try:
-            return self._socket.recv(messages.MAXIMUM_MESSAGE_BYTES)
-        except BlockingIOError:
-            return None
+    def _take(self) -> bool:
+        """Take the next packet, if one has come. False at the end of the channel.
 
-    def _take(self, raw: bytes) -> None:
-        settled = smallwrites.settle(raw, self._waiting)
-        if settled is not None:  # nearly always: nothing but small writes, all of which succeeded
-            writes, size_bytes, sequence = settled
+        Raises:
+            OSError, ProtocolMismatch
+        """
+        came = smallwrites.receive(self._socket.fileno(), self._waiting)
+        if came is None:
+            return True
+        if isinstance(came, tuple):  # nearly always: nothing but small writes, all of which succeeded
+            writes, size_bytes, sequence = came
             self._outstanding_bytes -= size_bytes
             if sequence > self._last_sequence:
                 self._last_sequence = sequence
             _settle_writes(writes)
+        elif came:
+            self._take_one_by_one(came)
         else:
-            self._take_one_by_one(raw)
+            return False
         if self._queue:
             self._admit()
         if self._unsent:
             self._send_waiting()
+        return True
 
     def _take_one_by_one(self, raw: bytes) -> None:
         answer = messages.decode_answer(raw)

@@ -18,7 +18,6 @@ from typing import Any, Final, NamedTuple
 
 import lmdb
 import msgspec
-from msgspec import Struct
 
 from rs3d.errors import (
     InvalidArgument,
@@ -32,16 +31,16 @@ from rs3d.errors import (
 from rs3d.format.record import RecordKind
 from rs3d.format.recordbodies import Body, SettingPut, encode_body
 from rs3d.format.rows import ORIGIN
-from rs3d.kernels.smallput import SmallPuts
+from rs3d.kernels.smallrun import FULL, GENERAL, SmallBatch, SmallTables
 from rs3d.stores import committerbuckets, committerchunks, committerstate, committeruploads, committerversions
 from rs3d.stores.blobput import BlobPut
 from rs3d.stores.catalogapply import Applicable, apply
 from rs3d.stores.catalogstate import EPOCH_DECODER
 from rs3d.stores.catalogtables import Tables
-from rs3d.stores.catalogwriter import CatalogTransaction, Known
+from rs3d.stores.catalogwriter import CatalogTransaction, Known, hot_rows
 from rs3d.stores.committerclock import HybridClock
 from rs3d.stores.committerplan import Desk, Done, Plan
-from rs3d.stores.committersmall import MOST_BODY_BYTES, SmallRun
+from rs3d.stores.committersmall import SmallRun
 from rs3d.stores.committerspace import SpaceGuard
 from rs3d.stores.damage import DAMAGE_SETTING
 from rs3d.stores.log import LogWriter, Mark
@@ -52,6 +51,7 @@ from rs3d.stores.replay import LostRecords
 from rs3d.stores.smallmessage import SmallMessage
 from rs3d.stores.smallput import SmallPut
 from rs3d.stores.smallremoval import SmallRemoval
+from rs3d.stores.submitted import Batch, Submitted, small_ones
 from rs3d.types import operations as ops
 from rs3d.types.identifiers import Sequence
 from rs3d.types.objects import MutablePart
@@ -122,14 +122,6 @@ committer's."""
 DAMAGE_REASON: Final = "part of the log was lost and the catalog was rebuilt without it; see rs3d check"
 
 
-class Submitted(Struct, frozen=True, gc=False):
-    """An operation as it came: who sent it, and below which counter all of the sender's are answered."""
-
-    operation: Operation | PutMessage | SmallPut | SmallRemoval | BlobPut
-    epoch: int
-    answered_below: int = 0
-
-
 class Reply(NamedTuple):
     """The outcome's bytes (outcomes.decode_outcome), or the refusal."""
 
@@ -179,7 +171,10 @@ class CommitterCore:
         beyond the process: after a start each run may be rewritten once more for nothing."""
         self._known = Known()
         self._segment_owners: dict[int, int] = {}
-        self._small_puts = SmallPuts(tables.versions.seed, tables.current.seed, msgspec.msgpack.encode(MutablePart()))
+        versions, current = tables.versions, tables.current
+        mutable = msgspec.msgpack.encode(MutablePart())
+        self._small_tables = SmallTables(versions.handle, versions.seed, current.handle, current.seed, mutable)
+        self._hot_rows = hot_rows(tables)
         self._small_run: SmallRun | None = None
         """Of the transaction at hand."""
         self.damage = ""
@@ -193,17 +188,19 @@ class CommitterCore:
             if sealed_damage is not None:
                 self.damage = DAMAGE_REASON
 
-    def execute(self, batch: Items[Submitted]) -> list[Reply]:
+    def execute(self, batch: Batch) -> list[Reply]:
         """Commit a batch (in as many transactions as its size needs). Every operation has its reply when this
         returns."""
         replies: list[Reply] = []
         while len(replies) < len(batch):
-            replies += self._execute_some(batch[len(replies) :])
+            replies += self._execute_some(batch[len(replies) :] if replies else batch)
         return replies
 
-    def _execute_some(self, batch: Items[Submitted]) -> list[Reply]:
+    def _execute_some(self, batch: Batch) -> list[Reply]:
         """Commit the operations at the head of `batch` that fit one transaction and one segment."""
-        self._keep_free_pages()
+        checkpoints = self.tables.checkpoints
+        if checkpoints is not None and checkpoints.is_tight:
+            self._free_pages()
         if self.read_only is not None:
             error = StoreReadOnly(reason=self.read_only)
             return [Reply(submitted.operation.id.counter, None, error) for submitted in batch]
@@ -222,7 +219,7 @@ class CommitterCore:
                 return [Reply(batch[0].operation.id.counter, None, refusal)]
         return replies
 
-    def _run(self, batch: Items[Submitted], *, one_by_one: bool) -> tuple[list[Reply], int]:
+    def _run(self, batch: Batch, *, one_by_one: bool) -> tuple[list[Reply], int]:
         """Run operations until one does not fit the active segment, then make all of them durable.
 
         Returns:
@@ -243,16 +240,14 @@ class CommitterCore:
             while len(replies) < len(batch):
                 if replies and self.log.batch_bytes > BATCH_BYTES:
                     break
-                submitted = batch[len(replies)]
                 try:
                     if one_by_one:
-                        replies.append(self._run_in_child(desk, transaction, submitted))
+                        replies.append(self._run_in_child(desk, transaction, batch[len(replies)]))
                         continue
-                    if isinstance(submitted.operation, SmallMessage):
-                        if not self._run_small_ones(desk, batch, replies):
-                            continue
-                        submitted = batch[len(replies)]
-                    replies.append(self._run_one(desk, submitted))
+                    is_small = isinstance(batch, SmallBatch) or isinstance(batch[len(replies)].operation, SmallMessage)
+                    if is_small and not self._run_small_ones(desk, batch, replies):
+                        continue
+                    replies.append(self._run_one(desk, batch[len(replies)]))
                 except _SegmentFull as full:
                     needed_bytes = full.needed_bytes
                     break
@@ -309,7 +304,7 @@ class CommitterCore:
             raise _ApplyFailed(error) from error
         return Reply(counter, outcome, None)
 
-    def _run_small_ones(self, desk: Desk, batch: Items[Submitted], replies: list[Reply]) -> bool:
+    def _run_small_ones(self, desk: Desk, batch: Batch, replies: list[Reply]) -> bool:
         """Carry out small puts and removals, and plain puts of blobs, from the first operation on that has no reply,
         which is one, as long as such follow one another and the batch is not full. True when one of them has to go the
         way of all operations, which knows what to say of whatever is unusual about it: it is the first without a reply
@@ -323,40 +318,29 @@ class CommitterCore:
         run = self._small_run
         if run is None:
             may_add = self.space.refusal() is None
-            run = self._small_run = SmallRun(desk, self.log, self._small_puts, may_add=may_add)
-        open_epochs, begun = desk.open_epochs, len(replies)
-        spare_bytes = BATCH_BYTES - self.log.batch_bytes
+            run = self._small_run = SmallRun(
+                self._small_tables, self._hot_rows, desk, self.log, _REPLY, may_add=may_add
+            )
+        begun = len(replies)
+        if not isinstance(batch, SmallBatch):
+            batch, begun = small_ones(batch, begun), 0
         try:
-            for index in range(begun, len(batch)):
-                submitted = batch[index]
-                operation, epoch = submitted.operation, submitted.epoch
-                if not isinstance(operation, SmallMessage) or (spare_bytes < 0 and index > begun):
-                    return False
-                if not epoch or operation.epoch != epoch or epoch not in open_epochs:
-                    return True
-                body_bytes = len(operation.body)
-                if body_bytes > run.room_bytes:
-                    raise _SegmentFull(body_bytes + MOST_BODY_BYTES)
-                if isinstance(operation, SmallRemoval):
-                    outcome = run.remove(operation, submitted.answered_below)
-                elif run.may_add:
-                    outcome = run.put(operation, submitted.answered_below)
-                else:
-                    return True
-                if outcome is None:
-                    return True
-                replies.append(_REPLY((operation.counter, outcome, None)))
-                spare_bytes -= body_bytes + MOST_BODY_BYTES  # at most; how full the batch is, the caller looks
+            how = run.carry_out(batch, begun, replies, BATCH_BYTES - self.log.batch_bytes, desk.open_epochs)
         except Rs3dError:
             return True  # nothing was done of the one at hand
         except _UNUSABLE as error:
             raise _ApplyFailed(error) from error
-        return False
+        if how == FULL:
+            raise _SegmentFull(run.needed_bytes)
+        return how == GENERAL
 
     def _settle_small(self) -> None:
         run, self._small_run = self._small_run, None
         if run is not None:
-            run.settle()
+            try:
+                run.settle()
+            except _UNUSABLE as error:
+                raise _ApplyFailed(error) from error
 
     def _plan(self, desk: Desk, submitted: Submitted) -> Plan:
         operation = submitted.operation
@@ -451,7 +435,8 @@ class CommitterCore:
         Raises:
             OutcomeUnknown, StoreReadOnly: as an operation's. Errors of `change` itself; nothing was done then.
         """
-        self._keep_free_pages()
+        if self.tables.checkpoints is not None and self.tables.checkpoints.is_tight:
+            self._free_pages()
         if self.read_only is not None:
             raise StoreReadOnly(reason=self.read_only)
         start = self.log.mark()
@@ -511,8 +496,12 @@ class CommitterCore:
             return full
         return None
 
-    def _note_outcomes(self, batch: Items[Submitted], replies: list[Reply]) -> None:
+    def _note_outcomes(self, batch: Batch, replies: list[Reply]) -> None:
         """Count what was carried out, and follow the epochs that it opened or closed and the damage it declared."""
+        if isinstance(batch, SmallBatch):
+            for reply in replies:
+                self.committed += reply.error is None
+            return
         for submitted, reply in zip(batch, replies, strict=False):
             if reply.error is not None:
                 continue
@@ -526,11 +515,6 @@ class CommitterCore:
                 self.open_epochs.pop(operation.epoch, None)
             elif isinstance(operation, ops.PutSetting) and operation.name == DAMAGE_SETTING:
                 self.damage = DAMAGE_REASON if operation.value else ""
-
-    def _keep_free_pages(self) -> None:
-        """Before a transaction."""
-        if self.tables.checkpoints is not None and self.tables.checkpoints.is_tight:
-            self._free_pages()
 
     def _free_pages(self) -> None:
         """Where the map is full: pages that were freed since the last checkpoint are kept for it, until the next."""

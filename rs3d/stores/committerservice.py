@@ -7,22 +7,24 @@ that sends much cannot starve another.
 
 from __future__ import annotations
 
-import array
 import logging
 import os
 import select
 import socket
 from collections import deque
 from collections.abc import Generator, Iterator
+from collections.abc import Sequence as Items
 from typing import Final
 
 from rs3d.errors import OutcomeUnknown, ProtocolMismatch, Rs3dError, StoreFull
+from rs3d.kernels.smallrun import CLOSED, OTHER, SmallBatch
 from rs3d.stores import messages
-from rs3d.stores.committer import BATCH_BYTES, BATCH_OPERATIONS, CommitterCore, Reply, Submitted
+from rs3d.stores.committer import BATCH_BYTES, BATCH_OPERATIONS, CommitterCore, Reply
 from rs3d.stores.compaction import Compacted, compact
 from rs3d.stores.compactionchoice import RUN_BYTES
 from rs3d.stores.compactionmoves import unfinished_moves
 from rs3d.stores.outcomes import decode_outcome, outcome_of_compaction
+from rs3d.stores.submitted import Batch, Submitted, small_batch
 from rs3d.types.identifiers import Epoch, OperationId
 from rs3d.types.operations import CloseEpoch, CompactLog, OpenEpoch
 
@@ -32,9 +34,6 @@ QUANTUM_BYTES: Final = 64 << 10
 """What a channel may put into a batch before the next one's turn comes."""
 
 REPLY_PACKET_BYTES: Final = 96 << 10
-_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(4)
-_CUT: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
-"""A number: the socket module's flags are enums, whose arithmetic costs 3 µs a packet."""
 _OPERATIONS: Final = (messages.OPERATION, messages.OPERATIONS)
 _COMMITTER_EPOCH: Final = 0
 
@@ -53,6 +52,26 @@ class Channel:
         self.unsent: deque[bytes] = deque()
 
 
+def _decode(packet: bytes, descriptors: Items[int], *, is_cut: bool) -> tuple[list[messages.Frame], int]:
+    """What a packet holds, and the bytes that came beside it. The descriptors are closed.
+
+    Raises:
+        ProtocolMismatch
+    """
+    try:
+        if is_cut:
+            raise ProtocolMismatch(what="a packet is too large")
+        if packet[0] in _OPERATIONS:
+            return messages.decode_operations(memoryview(packet)), 0
+        if packet[0] == messages.OPERATION_IN_MEMFD and len(descriptors) == 1:
+            content = messages.read_memfd(descriptors[0])
+            return [messages.decode_operation(memoryview(content))], len(content)
+        raise ProtocolMismatch(what=f"a packet of type {packet[0]}")
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
 class CommitterService:
     """Serves channels until it is told to drain. Not thread-safe but for `stop`."""
 
@@ -62,8 +81,7 @@ class CommitterService:
         self._poll = select.epoll()
         self._channels: dict[int, Channel] = {}
         self._turns: deque[Channel] = deque()
-        self._buffer = bytearray(messages.MAXIMUM_MESSAGE_BYTES)
-        self._view = memoryview(self._buffer)
+        self._small = small_batch()
         self._control = control
         self._counter = 0
         self._draining = False
@@ -128,11 +146,8 @@ class CommitterService:
     def close_epoch(self, epoch: int) -> None:
         """After the worker was reaped: commit what its socket still holds, then close the epoch (STORE.md 10)."""
         for member in [member for member in self._channels.values() if member.epoch == epoch]:
-            while member.is_open:
-                batch = self._receive(member, BATCH_BYTES, BATCH_OPERATIONS)
-                if not batch:
-                    break
-                self._commit([(member, submitted) for submitted in batch])
+            while member.is_open and self._serve_batch([member]):
+                pass
             self._drop(member)
         reply = self._core.execute([Submitted(CloseEpoch(id=self._own_id(), epoch=Epoch(epoch)), _COMMITTER_EPOCH)])[0]
         if reply.error is not None:
@@ -229,115 +244,89 @@ class CommitterService:
         if member.is_open:
             self._answer(member, [reply])
 
-    def _serve_batch(self, ready: list[Channel]) -> None:
-        if len(ready) == 1:
-            (only,) = ready
-            received = self._receive(only, BATCH_BYTES, BATCH_OPERATIONS)
-            if received:
-                self._commit_of(only, received)
-            return
-        batch: list[tuple[Channel, Submitted]] = []
-        room = BATCH_BYTES
-        while ready and room > 0 and len(batch) < BATCH_OPERATIONS:
+    def _serve_batch(self, ready: list[Channel]) -> bool:
+        """Take what waits, each channel in turn, and commit it. False when nothing has come."""
+        small = self._small
+        small.clear()
+        others: list[Submitted] = []
+        """All that came, once something has that is no small write; `small` is what came since."""
+        senders: list[tuple[Channel, int]] = []
+        operations, quantum = 0, QUANTUM_BYTES if len(ready) > 1 else BATCH_BYTES
+        while ready and small.taken_bytes < BATCH_BYTES and operations < BATCH_OPERATIONS:
             still = []
             for member in ready:
-                before, limit = self._received_bytes, min(QUANTUM_BYTES, room)
-                received = self._receive(member, limit, BATCH_OPERATIONS - len(batch))
-                taken = self._received_bytes - before
-                room -= taken
-                batch.extend([(member, submitted) for submitted in received])
-                if taken >= limit and member.is_open:  # else it had no more
+                before, before_bytes = len(small), small.taken_bytes
+                limit = min(quantum, BATCH_BYTES - before_bytes)
+                how = small.receive(member.descriptor, member.epoch, limit, BATCH_OPERATIONS - operations)
+                count = len(small) - before
+                if how == OTHER:
+                    received = self._take_other(member)
+                    others += [*small.take_out(), *received]
+                    count += len(received)
+                elif how == CLOSED:
+                    self._close_channel(member)
+                if count:
+                    operations += count
+                    senders.append((member, count))
+                may_have_more = how == OTHER or small.taken_bytes - before_bytes >= limit
+                if may_have_more and member.is_open:
                     still.append(member)
-                if room <= 0 or len(batch) >= BATCH_OPERATIONS:
+                if small.taken_bytes >= BATCH_BYTES or operations >= BATCH_OPERATIONS:
                     break
             ready = still
-        if batch:
-            self._commit(batch)
+        if operations:
+            self._commit([*others, *small.take_out()] if others else small, senders)
+        return operations > 0
 
-    _received_bytes = 0
-
-    def _receive(self, member: Channel, limit_bytes: int, limit_operations: int) -> list[Submitted]:
-        """Packets that wait on a channel, until the limits (the last packet may exceed them)."""
-        found: list[Submitted] = []
-        taken = 0
-        buffers = [self._view]
-        receive = member.socket.recvmsg_into
-        while taken < limit_bytes and len(found) < limit_operations:
-            try:
-                count, ancillary, flags, _ = receive(buffers, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
-            except BlockingIOError:
-                break
-            except ConnectionResetError:
-                continue  # told once when a worker dies without having read its answers; its packets come behind
-            except OSError:
-                self._close_channel(member)
-                break
-            if count == 0:
-                self._close_channel(member)
-                break
-            taken += count
-            try:
-                if ancillary or flags & _CUT or self._buffer[0] not in _OPERATIONS:
-                    frames, extra = self._decode(self._view[:count], ancillary, flags)
-                else:
-                    frames, extra = messages.decode_operations(self._view[:count]), 0
-            except ProtocolMismatch:
-                # Whoever speaks another protocol gets no answers: its supervisor sees the closed channel.
-                self._close_channel(member)
-                break
-            taken += extra
-            for frame in frames:
-                found.append(Submitted(frame.operation, member.epoch, frame.answered_below))
-        self._received_bytes += taken
-        return found
-
-    def _decode(
-        self, packet: memoryview, ancillary: list[tuple[int, int, bytes]], flags: int
-    ) -> tuple[list[messages.Frame], int]:
-        descriptors = array.array("i")
-        for level, kind, data in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    def _take_other(self, member: Channel) -> list[Submitted]:
+        """What is in the packet that is not of small writes alone."""
+        small = self._small
         try:
-            if flags & _CUT:
-                raise ProtocolMismatch(what="a packet is too large")
-            if packet[0] in _OPERATIONS:
-                return messages.decode_operations(packet), 0
-            if packet[0] == messages.OPERATION_IN_MEMFD and len(descriptors) == 1:
-                content = messages.read_memfd(descriptors[0])
-                return [messages.decode_operation(memoryview(content))], len(content)
-            raise ProtocolMismatch(what=f"a packet of type {packet[0]}")
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+            frames, extra_bytes = _decode(small.other, small.descriptors, is_cut=small.is_cut)
+        except ProtocolMismatch:
+            # Whoever speaks another protocol gets no answers: its supervisor sees the closed channel.
+            self._close_channel(member)
+            return []
+        small.taken_bytes += extra_bytes
+        return [Submitted(frame.operation, member.epoch, frame.answered_below) for frame in frames]
 
-    def _commit_of(self, member: Channel, batch: list[Submitted]) -> None:
-        """`_commit` for what came from one channel."""
-        for submitted in batch:
-            if type(submitted.operation) is CompactLog:
-                self._commit([(member, submitted) for submitted in batch])
-                return
+    def _commit(self, batch: Batch, senders: list[tuple[Channel, int]]) -> None:
+        """`senders` has the channels with how many operations of each, in their order."""
+        if not isinstance(batch, SmallBatch):
+            batch, senders = self._without_jobs(batch, senders)
         self.syncing = True
         replies = self._core.execute(batch)
         self.syncing = False
-        if member.is_open:
-            self._answer(member, replies)
-
-    def _commit(self, batch: list[tuple[Channel, Submitted]]) -> None:
-        for member, submitted in batch:
-            if type(submitted.operation) is CompactLog:
-                self._jobs.append(self._compaction(member, submitted.operation))
-        if self._jobs:
-            batch = [entry for entry in batch if type(entry[1].operation) is not CompactLog]
-        self.syncing = True
-        replies = self._core.execute([submitted for _, submitted in batch])
-        self.syncing = False
-        answers: dict[Channel, list[Reply]] = {}
-        for (member, _), reply in zip(batch, replies, strict=True):
-            answers.setdefault(member, []).append(reply)
+        if len(senders) == 1:
+            answers = {senders[0][0]: replies}
+        else:
+            answers, start = {}, 0
+            for member, count in senders:
+                answers.setdefault(member, []).extend(replies[start : start + count])
+                start += count
         for member, answered in answers.items():
-            if member.is_open:
+            if member.is_open and answered:
                 self._answer(member, answered)
+
+    def _without_jobs(
+        self, batch: Items[Submitted], senders: list[tuple[Channel, int]]
+    ) -> tuple[Items[Submitted], list[tuple[Channel, int]]]:
+        """The batch without compactions, which are begun."""
+        if all(type(submitted.operation) is not CompactLog for submitted in batch):
+            return batch, senders
+        kept: list[Submitted] = []
+        counts: list[tuple[Channel, int]] = []
+        start = 0
+        for member, count in senders:
+            before = len(kept)
+            for submitted in batch[start : start + count]:
+                if type(submitted.operation) is CompactLog:
+                    self._jobs.append(self._compaction(member, submitted.operation))
+                else:
+                    kept.append(submitted)
+            counts.append((member, len(kept) - before))
+            start += count
+        return kept, counts
 
     def _answer(self, member: Channel, answered: list[Reply]) -> None:
         packet = messages.encode_replies(answered)

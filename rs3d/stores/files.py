@@ -13,7 +13,7 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from rs3d.kernels import directio, posix
 
@@ -27,6 +27,8 @@ UNREADABLE = frozenset({errno.EIO, errno.ENODATA, errno.EBADMSG, errno.EUCLEAN})
 sector; the others: XFS and btrfs)."""
 
 _BENEATH = posix.RESOLVE_BENEATH | posix.RESOLVE_NO_SYMLINKS | posix.RESOLVE_NO_MAGICLINKS
+_RESOLVE_CACHED: Final = 0x20
+"""Of linux/openat2.h, by value: only by what is in the cache of names, which holds the inodes."""
 
 
 class Files(Protocol):
@@ -284,7 +286,20 @@ def _open_beneath(name: str, flags: int, directory: int | None) -> int:
 
 def _open_regular(name: str, access: int, directory: int | None) -> int:
     # O_NONBLOCK: a FIFO planted in the tree must not hang the opener; it does nothing to regular files.
-    descriptor = _open_beneath(name, access | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, directory)
+    return _only_regular(_open_beneath(name, access | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, directory), name)
+
+
+def open_in_memory(name: str, directory: int) -> int:
+    """`SYSTEM_FILES.open` of a file whose name and inode are in memory. Never waits for a device.
+
+    Raises:
+        OSError: BlockingIOError where they are not; EINVAL and ENOSYS where the system cannot tell (Linux before 5.12).
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    return _only_regular(posix.openat2(directory, name, flags, resolve=_BENEATH | _RESOLVE_CACHED), name)
+
+
+def _only_regular(descriptor: int, name: str) -> int:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", name)

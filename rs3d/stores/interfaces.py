@@ -239,6 +239,7 @@ class Committer(Protocol):
             them.
             OutcomeUnknown, CommitterGone: may or may not have happened; nothing may be unlinked.
             StoreFull, StoreReadOnly, SlowDown, StaleSource, StaleRevision: nothing happened.
+        Cancellation: while it waits for room, before anything was sent; not once it was.
         """
         ...
 
@@ -253,6 +254,11 @@ class Committer(Protocol):
     def submit_write(self, write: SmallWrite) -> bool:
         """`submit` for a write that has no number yet: it is given one, and `write.settle` is called with it, and with
         those that are answered together with it, when it has taken its outcome, or has failed."""
+        ...
+
+    def submit_writes(self, writes: list[SmallWrite]) -> list[SmallWrite]:
+        """`submit_write` of each; all that were begun may have been sent, too. Those for which it would be False, of
+        which nothing was begun."""
         ...
 
     def send_submitted(self) -> None:
@@ -401,10 +407,11 @@ class BlobStore(Protocol):
         ...
 
     def open_verified(self, blob: BlobId, offset: int, length: int) -> BlobReader | None:
-        """A reader, when these bytes of the blob were verified lately and are still in memory; else None.
+        """A reader, when these bytes of the blob are in memory, and were verified lately or, up to a MiB, are now; else
+        None.
 
-        For the event loop: it opens only a file that this process used within the memo's window, whose inode is in
-        memory.
+        For the event loop: it opens only a file whose inode is in memory, as that of one is that this process used
+        within the memo's window. Takes 0.2 ms a MiB that it verifies.
         """
         ...
 

@@ -32,13 +32,8 @@ from rs3d.format.logsegment import (
 from rs3d.format.record import HEAD_BYTES, RECORD_ALIGNMENT, RecordKind, append_record
 from rs3d.format.recordbodies import SegmentSealed, encode_body
 from rs3d.format.rows import Place
-from rs3d.kernels import smallremoval
-from rs3d.kernels.smallput import SmallPuts
-from rs3d.stores.blobput import BlobPut
 from rs3d.stores.files import SYSTEM_FILES, Files, read_whole, write_whole
 from rs3d.stores.logreader import segment_names
-from rs3d.stores.smallput import SmallPut
-from rs3d.stores.smallremoval import SmallRemoval
 
 DEFAULT_SEGMENT_BYTES: Final = 64 << 20
 _ZEROS: Final = bytes(1 << 20)
@@ -279,70 +274,13 @@ class LogWriter:
         self._offsets.append(offset)
         return Place(self.number, offset, HEAD_BYTES + len(body), len(payload))
 
-    def add_small(
-        self,
-        puts: SmallPuts,
-        put: SmallPut | BlobPut,
-        answered_below: int,
-        sequence: int,
-        now_ns: int,
-        null: bool,
-        reports: bool,
-    ) -> tuple[int, int, int, int, bytes, bytes, bytes, bytes, bytes]:
-        """`add` for a put whose record a kernel makes of the message, with all that follows from it.
-
-        Returns:
-            As `SmallPuts.append`.
-
-        Raises:
-            ValueError: see `SmallPuts.append`; nothing was added.
-        """
-        offset = self.offset + len(self._buffer)
-        made = puts.append(
-            self._buffer,
-            put.body,
-            put.counter,
-            answered_below,
-            sequence,
-            now_ns,
-            null,
-            reports,
-            self._seed,
-            self.crc,
-            self.number,
-            offset,
-            type(put) is BlobPut,
-        )
-        self.crc = made[0]
-        self._offsets.append(offset)
-        return made
-
-    def add_small_removal(
-        self, removal: SmallRemoval, answered_below: int, sequence: int, version: int, token: bytes
-    ) -> tuple[int, bytes]:
-        """`add` for the removal of `version`, with `token`, whose record a kernel makes of the message.
-
-        Returns:
-            Bytes of the record, the outcome.
-
-        Raises:
-            ValueError: see `smallremoval.append`; nothing was added.
-        """
-        offset = self.offset + len(self._buffer)
-        crc, record_bytes, outcome = smallremoval.append(
-            self._buffer,
-            removal.body,
-            removal.counter,
-            answered_below,
-            sequence,
-            version,
-            token,
-            self._seed,
-            self.crc,
-        )
-        self.crc = crc
-        self._offsets.append(offset)
-        return record_bytes, outcome
+    def batch_end(self) -> tuple[bytearray, list[int], int, int, int, int]:
+        """For the kernel that appends records by itself: the batch and the offsets of the segment's records, both to be
+        appended to; the seed of CRCs, number of the segment, where in it the batch begins, and how many bytes of body
+        and payload of one record more it takes. `crc` is to be set when they were added."""
+        buffer, offsets, offset = self._buffer, self._offsets, self.offset
+        taken = offset + len(buffer) + INDEX_ENTRY.size * (len(offsets) + 1)
+        return buffer, offsets, self._seed, self.number, offset, self._capacity - taken - _FIXED_BYTES
 
     def mark(self) -> Mark:
         return _MARK((len(self._buffer), self.crc, len(self._offsets)))

@@ -84,13 +84,13 @@ _KINDS: Final[tuple[type, ...]] = (
 _KIND_NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
 SMALL_PUT: Final = _KIND_NUMBERS[ops.PutSmall]
 SMALL_REMOVAL: Final = _KIND_NUMBERS[ops.RemoveSmall]
-_BLOB_PUT: Final = len(_KINDS)
+BLOB_PUT: Final = len(_KINDS)
 """A PutVersion in the form of its own."""
 
-_SMALL_KINDS: Final[dict[int, type[SmallPut] | type[SmallRemoval] | type[BlobPut]]] = {
+SMALL_KINDS: Final[dict[int, type[SmallPut] | type[SmallRemoval] | type[BlobPut]]] = {
     SMALL_PUT: SmallPut,
     SMALL_REMOVAL: SmallRemoval,
-    _BLOB_PUT: BlobPut,
+    BLOB_PUT: BlobPut,
 }
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
@@ -118,11 +118,11 @@ def encode_operation(operation: Operation, answered_below: int) -> tuple[bytes, 
         return HEAD.pack(OPERATION, SMALL_REMOVAL, 0, len(message), operation.id.counter, answered_below), message
     if type(operation) is PutBlob:
         message = operation.message
-        return HEAD.pack(OPERATION, _BLOB_PUT, 0, len(message), operation.id.counter, answered_below), message
+        return HEAD.pack(OPERATION, BLOB_PUT, 0, len(message), operation.id.counter, answered_below), message
     if isinstance(operation, PutVersion):
         plain = encode_blob_put(operation)
         if plain is not None:
-            return HEAD.pack(OPERATION, _BLOB_PUT, 0, len(plain), operation.id.counter, answered_below), plain
+            return HEAD.pack(OPERATION, BLOB_PUT, 0, len(plain), operation.id.counter, answered_below), plain
         placement = operation.placement
         payload = placement.payload if isinstance(placement, Inline) else b""
         body = _ENCODE(put_message(operation))
@@ -140,7 +140,7 @@ def decode_operation(raw: memoryview) -> Frame:
     """
     try:
         _, kind, _, body_bytes, counter, answered_below = HEAD.unpack_from(raw)
-        small = _SMALL_KINDS.get(kind)
+        small = SMALL_KINDS.get(kind)
         if small is not None:
             return Frame(small.of(counter, bytes(raw[HEAD.size :])), answered_below)
         body = raw[HEAD.size : HEAD.size + body_bytes]
@@ -183,7 +183,7 @@ def decode_operations(raw: memoryview) -> list[Frame]:
         if stop > end:
             raise ProtocolMismatch(what="a packet of several operations is cut")
         # As `decode_operation`, written out for what comes by the thousand.
-        small = _SMALL_KINDS.get(raw[start + _KIND_AT]) if length >= smallest else None
+        small = SMALL_KINDS.get(raw[start + _KIND_AT]) if length >= smallest else None
         if small is None:
             frames.append(decode_operation(raw[start:stop]))
         else:

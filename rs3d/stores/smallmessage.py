@@ -1,5 +1,5 @@
-"""A small operation as it came to the committer: its message is worked on as it is, by the kernels `smallput` and
-`smallremoval`, which know the same layout."""
+"""A small operation as it came to the committer: its message is worked on as it is, by the kernel `smallrun`,
+which knows the same layout."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""PutSmall as it travels to the committer and as the committer works on it. The kernel `smallput` makes record and rows
+"""PutSmall as it travels to the committer and as the committer works on it. The kernel `smallrun` makes record and rows
 of the bytes that came; where a put needs anything else, it goes on as the PutVersion that it is.
 
-Source: `ext/smallput.pyx` knows the same layout.
+Source: `ext/headers/smallputrecord.pxd` knows the same layout.
 """
 
 from __future__ import annotations
@@ -11,15 +11,23 @@ from typing import Final
 
 from rs3d.errors import InvalidArgument
 from rs3d.format.recordbodies import InlineHead
+from rs3d.format.rows import CHECKSUM_ALGORITHMS, checksum_codes
 from rs3d.stores.putmessage import PutMessage
 from rs3d.stores.smallmessage import SmallMessage
 from rs3d.types.identifiers import BucketId, OperationId
-from rs3d.types.objects import CanonicalId, MutablePart, ObjectMeta
+from rs3d.types.objects import CanonicalId, Checksum, MutablePart, ObjectMeta
 from rs3d.types.operations import PutSmall
 
-BODY: Final = struct.Struct(">QQ16sB32s32s32s4sHH")
-"""epoch, bucket, token, kind of the ETag, its digest, Merkle root, owner, CRC32C of the payload (big-endian), bytes of
-the key, bytes of the content type; key, content type and payload follow."""
+BODY: Final = struct.Struct(">QQ16sB32s32s32s4sB32sHH")
+"""epoch, bucket, token, kind of the ETag, its digest, Merkle root, owner, CRC32C of the payload (big-endian), code of
+the checksum that the client sent (`rows.CHECKSUM_ALGORITHMS`; 0: none), its digest with zeros behind it, bytes of the
+key, bytes of the content type; key, content type and payload follow."""
+
+NO_CHECKSUM: Final = (0, b"")
+"""Its code and digest where none was sent."""
+
+CHECKSUM_BYTES: Final = {"CRC32": 4, "CRC32C": 4, "CRC64NVME": 8, "SHA256": 32}
+"""Of the digests of those that a small put may have."""
 
 ETAG_MD5: Final = 1
 ETAG_SHA256: Final = 2
@@ -36,7 +44,7 @@ class SmallPut(SmallMessage):
             InvalidArgument: it is cut, or a text of it is none.
         """
         try:
-            _, _, token, kind, digest, root, owner, crc, key_bytes, type_bytes = BODY.unpack_from(self.body)
+            _, _, token, kind, digest, root, owner, crc, *checksum, key_bytes, type_bytes = BODY.unpack_from(self.body)
             rest = self.body[BODY.size :]
             key, content_type = (
                 rest[:key_bytes].decode("utf-8"),
@@ -53,10 +61,25 @@ class SmallPut(SmallMessage):
             etag=etag.hex(),
             owner=CanonicalId(owner.hex()),
             headers=(("content-type", content_type),) if content_type else (),
+            checksums=_checksums(*checksum),
             merkle_root=root,
         )
         inline = InlineHead(len(payload), int.from_bytes(crc, "big"))
         return PutMessage(self.id, self.bucket, key, token, meta, _NEW, inline, None, b"", (), None, payload)
+
+
+def _checksums(code: int, value: bytes) -> tuple[Checksum, ...]:
+    """Of a message.
+
+    Raises:
+        InvalidArgument: a small put has none of that code.
+    """
+    if not code:
+        return ()
+    algorithm = CHECKSUM_ALGORITHMS[code] if code < len(CHECKSUM_ALGORITHMS) else ""
+    if algorithm not in CHECKSUM_BYTES:
+        raise InvalidArgument(name="operation", value="a small put", reason=f"it has a checksum of code {code}")
+    return (Checksum(algorithm, value[: CHECKSUM_BYTES[algorithm]]),)
 
 
 def encode_small_put(
@@ -70,6 +93,7 @@ def encode_small_put(
     content_type: bytes,
     payload_crc32c: bytes,
     payload: bytes | memoryview,
+    checksum: Checksum | None = None,
 ) -> PutSmall:
     """The operation, its message complete.
 
@@ -82,6 +106,7 @@ def encode_small_put(
         content_type: UTF-8, at most 512 bytes; empty where none was given.
         payload_crc32c: 4 bytes, big-endian.
         payload: copied.
+        checksum: that the client sent, of the full object and one of CHECKSUM_BYTES.
 
     Raises:
         struct.error: a key or content type of more than 64 KiB.
@@ -96,6 +121,7 @@ def encode_small_put(
         merkle_root,
         owner,
         payload_crc32c,
+        *((checksum_codes(checksum.algorithm, checksum.type.value)[0], checksum.value) if checksum else NO_CHECKSUM),
         len(key),
         len(content_type),
     )

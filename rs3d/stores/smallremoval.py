@@ -1,7 +1,7 @@
-"""RemoveSmall as it travels to the committer and as the committer works on it. The kernel `smallremoval` makes the
+"""RemoveSmall as it travels to the committer and as the committer works on it. The kernel `smallrun` makes the
 record of the bytes that came; where a removal needs anything else, it goes on as the RemoveVersion that it is.
 
-Source: `ext/smallremoval.pyx` knows the same layout.
+Source: `ext/headers/smallremovalrecord.pxd` knows the same layout.
 """
 
 from __future__ import annotations

@@ -35,6 +35,58 @@ class Direct(Protocol):
         ...
 
 
+class Framed(Protocol):
+    """A body in a framing (aws-chunked) that somebody else takes away; the source, which knows its rules, receives what
+    is framed and says what is wrong with it."""
+
+    @property
+    def framed_bytes(self) -> int:
+        """All of them."""
+        ...
+
+    @property
+    def has_signed_chunks(self) -> bool: ...
+
+    @property
+    def direct_framed(self) -> Direct:
+        """How a thread may receive the framed bytes that follow those that `receive_framed` has delivered."""
+        ...
+
+    def lend_scanner(self) -> object:
+        """See `kernels.awschunked.ChunkScanner.lend`."""
+        ...
+
+    async def receive_framed(self, buffer: memoryview) -> int:
+        """Put at least one framed byte into `buffer`, and return their number. Not behind the last of them.
+
+        Raises:
+            IncompleteBody
+        """
+        ...
+
+    def take_back(self, framed: memoryview) -> int:
+        """All that was received so far, nothing of which was looked at: how many bytes of the body are in its front
+        from now on. What follows is the source's to deliver. Raises as `BodySource.receive_into`."""
+        ...
+
+    def check_chunks(self, chunks: list[tuple[bytes, bytes]], *, is_broken: bool) -> None:
+        """The SHA-256 and the signatures of the next signed chunks, and what the scanner says of its framing; it was
+        given up because that `is_broken`. Any thread.
+
+        Raises:
+            BodyMalformed, IncompleteBody, and the source's own RequestErrors.
+        """
+        ...
+
+    def end(self) -> None:
+        """All framed bytes have gone through the scanner. Raises as `check_chunks`. Any thread."""
+        ...
+
+    def trailing_checksums(self) -> Sequence[Checksum]:
+        """See `BodySource`."""
+        ...
+
+
 class BodySource(Protocol):
     """A stream of the client's own bytes, framing already removed."""
 
@@ -47,6 +99,12 @@ class BodySource(Protocol):
     def direct(self) -> Direct | None:
         """How a thread may receive the bytes that follow those that `receive_into` has delivered; None where it may
         not."""
+        ...
+
+    @property
+    def framed(self) -> Framed | None:
+        """The same body with its framing, before any of it was received; None where it has none, or none that the
+        source does not better take away itself."""
         ...
 
     def whole(self) -> memoryview | None:
@@ -84,6 +142,10 @@ class BytesSource:
 
     @property
     def direct(self) -> None:
+        return None
+
+    @property
+    def framed(self) -> None:
         return None
 
     @property

@@ -124,7 +124,7 @@ def test_successes_are_logged_only_when_asked(observer: WorkerObserver, caplog: 
 def test_small_writes_are_counted_as_other_answers_of_a_shortcut(page: MetricsPage) -> None:
     pages = [page, MetricsPage()]
     one, other = (WorkerObserver(found.install(metrics.WORKER_FAMILIES), log_requests=False) for found in pages)
-    fields = (27, 1, b"k", bytes(16), bytes(52), False, bytes(32), bytes(32), None)
+    fields = (27, 1, b"k", bytes(16), False, bytes(32), None, None, None)
     put = smallwrites.put(*fields, b"body", 0, 4, lambda _: None)
     removal = smallwrites.delete(28, 1, b"k", bytes(16), bytes(64), lambda _: None)
     for write, started_ns in ((put, 1_000_000), (removal, 4_000_000)):
@@ -134,3 +134,15 @@ def test_small_writes_are_counted_as_other_answers_of_a_shortcut(page: MetricsPa
     other.shortcut_taken(Taken([], 4, 0, "DeleteObject", 204), 5_000_000)
     told = [render([found.sample()]) for found in pages]
     assert told[0] == told[1] and 'operation="PutObject"' in told[0]
+
+
+def test_a_connection_that_was_taken_over_is_open_and_was_accepted_elsewhere(
+    page: MetricsPage, observer: WorkerObserver
+) -> None:
+    observer.connection_opened("peer")
+    observer.connection_taken_over("peer")
+    text = render([page.sample()])
+    assert "rs3d_connections_total 1" in text and "rs3d_open_connections 2" in text
+    observer.connection_closed("peer")
+    observer.connection_closed("peer")
+    assert "rs3d_open_connections 0" in render([page.sample()])

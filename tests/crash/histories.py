@@ -35,6 +35,7 @@ from rs3d.engine.requests import (
     PutRequest,
     UserRequest,
 )
+from rs3d.engine.smallwrites import SmallWrites
 from rs3d.errors import Rs3dError
 from rs3d.format.rows import pack_owner
 from rs3d.kernels.smallwrites import SmallWrite
@@ -189,9 +190,9 @@ class Life:
 
         def begin(settle: Settle) -> SmallWrite | None:
             owner, text, received = pack_owner(record.owner), key.encode("ascii"), bytearray(body)
-            return writes.put_received(record, plan, owner, text, received, 0, size, b"text/plain", None, settle)
+            return writes.put_received(record, plan, owner, text, received, 0, size, b"text/plain", None, None, settle)
 
-        await self.step(kind, lambda: self._small_write(begin))
+        await self.step(kind, lambda: self._small_write(writes, begin))
         if await self.engine.get_object(bucket, key) != body:
             raise RuntimeError(f"{key} does not read back in the live store")
 
@@ -203,14 +204,14 @@ class Life:
             raise RuntimeError(f"there is no {bucket}")
         writes = self.engine.small_writes()
         await self.step(
-            kind, lambda: self._small_write(lambda settle: writes.delete(record, key.encode("ascii"), settle))
+            kind, lambda: self._small_write(writes, lambda settle: writes.delete(record, key.encode("ascii"), settle))
         )
 
-    async def _small_write(self, begin: Callable[[Settle], SmallWrite | None]) -> None:
-        """Begin a small write, send it, and wait until it is settled."""
+    async def _small_write(self, writes: SmallWrites, begin: Callable[[Settle], SmallWrite | None]) -> None:
+        """Begin a small write of these, send it, and wait until it is settled."""
         ended = trio.Event()
         write = begin(lambda _: ended.set())
-        self.engine.small_writes().send()
+        writes.send()
         if write is not None:
             await ended.wait()
         if write is None or write.answer is None:

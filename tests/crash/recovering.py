@@ -37,7 +37,6 @@ from rs3d.stores.checkcatalog import check_catalog
 from rs3d.stores.checkfiles import CheckDepth, OrphanJudgement, check_files
 from rs3d.stores.checklog import check_log
 from rs3d.stores.checkreport import CheckReport, Severity, no_progress
-from rs3d.stores.committer import Submitted
 from rs3d.stores.committeropen import CommitterSettings, OpenedCommitter, open_committer
 from rs3d.stores.committerservice import CommitterService
 from rs3d.stores.compactionmoves import unfinished_moves
@@ -48,6 +47,7 @@ from rs3d.stores.layout import DIRECTORIES, STAGING, STORE_META, BlobFile
 from rs3d.stores.layoutmeta import read_store_meta, replace_store_meta
 from rs3d.stores.logreader import LogReader, segment_names
 from rs3d.stores.outcomes import decode_outcome
+from rs3d.stores.submitted import Submitted
 from rs3d.stores.sweep import sweep_once
 from rs3d.types import operations as ops
 from rs3d.types.blobs import BlobInfo

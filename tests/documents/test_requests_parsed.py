@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import random
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from botocore.serialize import create_serializer
 
+from rs3d.documents import uploads
 from rs3d.documents.acl import AccessControlPolicy
 from rs3d.documents.buckets import CreateBucketConfiguration, VersioningConfiguration
 from rs3d.documents.cors import CORSConfiguration
@@ -69,6 +71,40 @@ def test_complete_multipart_upload() -> None:
         CompletedPart(1, "a" * 32, (("CRC32", "AAAAAA=="),)),
         CompletedPart(10_000, "b" * 32, (("XXHASH128", "x"), ("SHA512", "y"))),
     )
+
+
+def usual_document(rng: random.Random) -> bytes:
+    parts = []
+    for number in sorted(rng.sample(range(1, 10_001), rng.randrange(1, 5))):
+        etag = rng.choice(("", '"', "&quot;", "&#34;")) + f"{rng.getrandbits(128):032x}" * rng.choice((1, 1, 2))
+        fields = [f"<PartNumber>{number}</PartNumber>", f"<ETag>{etag}{rng.choice(('', '&quot;'))}</ETag>"]
+        parts.append(f"<Part>{''.join(rng.sample(fields, 2) if rng.random() < 0.2 else fields)}</Part>")
+    space = rng.choice(("", ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'))
+    return f"<CompleteMultipartUpload{space}>{''.join(parts)}</CompleteMultipartUpload>".encode()
+
+
+def told(body: bytes) -> object:
+    try:
+        return CompleteMultipartUpload.parse(body)
+    except Rs3dError as error:
+        return repr(error)
+
+
+def test_usual_completes_and_broken_ones_are_read_as_the_xml_reader_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(20261201)
+    bodies = []
+    for _ in range(1_000):
+        body = bytearray(usual_document(rng))
+        bodies.append(bytes(body))
+        at = rng.randrange(len(body))
+        body[at : at + rng.randrange(3)] = rng.choice(
+            (b"", b"0", b"9", b"<", b" ", b"&", b'"', b"\n", b"<a/>", b"\xc3\xa4")
+        )
+        bodies.append(bytes(body))
+    short = [told(body) for body in bodies]
+    assert sum(bool(uploads._usual_parts(body)) for body in bodies) > 500
+    monkeypatch.setattr(uploads, "_usual_parts", lambda _body: [])
+    assert short == [told(body) for body in bodies]
 
 
 def test_ten_thousand_parts_are_the_most() -> None:

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from rs3d.engine.blobarrivals import BlobArrivals
+from rs3d.engine.putline import PutLine
 from rs3d.kernels.blobarrivals import Arrival, State
 from tests.fakes.deps import MemoryWorld
 
@@ -65,7 +66,7 @@ class Watching:
 
 @pytest.fixture
 async def arrivals(world: MemoryWorld) -> AsyncIterator[BlobArrivals]:
-    made = BlobArrivals(2, 1, world.committer)
+    made = BlobArrivals(2, 1, world.committer, PutLine())
     yield made
     made.close()
     assert made.take() is None

@@ -4,7 +4,6 @@ files without a row): cancelled, given back too soon, and where the store wants 
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -15,6 +14,7 @@ from rs3d.engine import StorageEngine
 from rs3d.errors import IncompleteBody
 from rs3d.types.objects import Checksum
 from tests.engine.bodies import noise
+from tests.ownprocess import own_descriptors
 
 DATA = noise(5 * 65536 + 11)
 
@@ -33,6 +33,10 @@ class SocketSource:
     @property
     def direct(self) -> SocketSource:
         return self
+
+    @property
+    def framed(self) -> None:
+        return None
 
     def lend(self, stop: Callable[[], None]) -> int | None:
         if not self.is_lendable:
@@ -80,7 +84,7 @@ async def sockets() -> AsyncIterator[tuple[socket.socket, trio.SocketStream]]:
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(own_descriptors())
 
 
 async def put(engine: StorageEngine, source: SocketSource, found: list[str]) -> None:

@@ -4,6 +4,7 @@ checks blobs, buffers, horizon)."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import trio
@@ -28,6 +29,7 @@ class Put:
         self.outcome: Outcome | None = None
         self.merkle_root = b""
         self.received = b""
+        self.source = Sent(sent)
         self.begun = LargeWrites(world.engine._runtime).put(
             world.engine.bucket("bucket"),
             plan_of(world),
@@ -36,7 +38,7 @@ class Put:
             b"text/plain",
             payload_sha256,
             memoryview(DATA)[:1000],
-            Sent(sent),
+            self.source,
             self.done,
         )
 
@@ -58,16 +60,20 @@ class Sent:
 
     def __init__(self, sent: bytes) -> None:
         self._sent = sent
+        self.is_given_back = False
 
     def receive(self, buffer: memoryview) -> int:
         buffer[: len(self._sent)] = self._sent
         return len(self._sent)
 
     def lend(self, stop: Callable[[], None]) -> int:
-        raise AssertionError("blobs in memory have no kernel")
+        """Of one in line: blobs in memory have no kernel."""
+        self.stop = stop
+        return -1
 
     def give_back(self, *, is_slow: bool) -> None:
-        raise AssertionError("it was not lent")
+        assert not is_slow
+        self.is_given_back = True
 
 
 def plan_of(world: MemoryWorld) -> BodyPlan:
@@ -173,18 +179,66 @@ async def test_nothing_is_begun_where_it_would_have_to_wait(ready: MemoryWorld) 
     assert not Put(ready).begun
     for lease in leases:
         lease.release()
-    runtime.numbers.retire((await runtime.numbers.take()).segment)
-    assert not Put(ready).begun
     assert runtime.buffers.leased == 0
 
 
-async def test_no_more_bodies_are_received_at_once_than_there_are_threads(ready: MemoryWorld) -> None:
+async def test_bodies_wait_in_line_for_a_segment(world: MemoryWorld) -> None:
+    runtime = world.engine._runtime
+    for _ in range(2):
+        puts = [Put(world), Put(world)]
+        assert all(put.begun for put in puts) and len(runtime.put_line) == 2 and runtime.buffers.leased == 0
+        for put in puts:
+            assert await put.end() is not None
+        runtime.numbers.retire((await runtime.numbers.take()).segment)
+
+
+async def test_where_no_segment_can_be_opened_bodies_go_the_long_way_until_one_is(world: MemoryWorld) -> None:
+    world.committer.fail_next.append(CommitterGone(reason="test"))
+    puts = [Put(world), Put(world)]
+    assert all(put.begun for put in puts)
+    for put in puts:
+        assert await put.end() is None
+        assert put.received == DATA[:1000]
+    assert not Put(world).begun
+    await world.engine.put_object("bucket", "other", StreamSource(DATA, 30_000))
+    assert await Put(world).end() is not None
+
+
+async def test_a_body_waits_in_line_where_all_threads_are_busy(ready: MemoryWorld) -> None:
     runtime = ready.engine._runtime
     runtime.hashing.kernel.pause()  # whoever comes to hash waits
     try:
-        puts = [Put(ready) for _ in range(runtime.config.threads + 1)]
-        assert [put.begun for put in puts] == [True] * runtime.config.threads + [False]
+        puts = [Put(ready) for _ in range(runtime.config.threads + 2)]
+        assert all(put.begun for put in puts) and len(runtime.put_line) == 2
+        leaves = puts[-1]
+        leaves.source.stop()
+        await check_given_back(ready, leaves, DATA[:1000])
+        assert len(runtime.put_line) == 1 and leaves.source.is_given_back
     finally:
         runtime.hashing.kernel.resume()
     for put in puts[:-1]:
-        await put.end()
+        assert await put.end() is not None
+    assert len(runtime.put_line) == 0
+
+
+async def test_a_body_in_line_for_which_the_disk_has_no_room_any_more_is_given_back(
+    ready: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = ready.engine._runtime
+    runtime.hashing.kernel.pause()
+    try:
+        puts = [Put(ready) for _ in range(runtime.config.threads + 1)]
+        monkeypatch.setattr(runtime, "deps", replace(runtime.deps, space=Full()))
+    finally:
+        runtime.hashing.kernel.resume()
+    for put in puts[:-1]:
+        assert await put.end() is not None
+    assert await puts[-1].end() is None
+    assert puts[-1].received == DATA[:1000]
+
+
+class Full:
+    """A disk without room."""
+
+    def require(self, added_bytes: int, added_files: int = 2) -> None:
+        raise StoreFull(what="the disk", free_bytes=0, needed_bytes=added_bytes)

@@ -13,7 +13,7 @@ import trio.testing
 
 from rs3d.engine import StorageEngine, largewrites
 from rs3d.engine.blobarrivals import BlobArrivals
-from rs3d.engine.requests import BodyChecks, BucketRequest, EncryptionMode, EncryptionRequest, PutRequest
+from rs3d.engine.requests import BodyChecks, BucketChange, BucketRequest, EncryptionMode, EncryptionRequest, PutRequest
 from rs3d.engine.results import ObjectHead, PutResult
 from rs3d.errors import (
     BadDigest,
@@ -29,7 +29,7 @@ from rs3d.kernels.blobarrivals import Arrival
 from rs3d.stores.commitclient import CommitClient
 from rs3d.types.body import BytesSource
 from rs3d.types.buckets import Versioning
-from rs3d.types.objects import CanonicalId, Inline
+from rs3d.types.objects import CanonicalId, Extent, Inline
 from rs3d.types.operations import Preconditions, PutSmall
 from tests.engine.bodies import noise
 from tests.engine.test_encryption import customer
@@ -270,3 +270,75 @@ async def test_a_cancelled_caller_of_a_large_body_leaves_when_the_commit_has_end
         scope.cancel()
         await world.engine.put_object("bucket", "key", noise(LARGE))
     assert await world.engine.get_object("bucket", "key") == noise(LARGE)
+
+
+class Watched:
+    """Of which bodies the hash was begun ahead, and which were forsaken."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun: list[int] = []
+        self.forsaken = 0
+        begin, forsake = BlobArrivals.begin_hashing, BlobArrivals.forsake
+
+        def watch_begin(arrivals: BlobArrivals, body: bytes) -> Arrival | None:
+            found = begin(arrivals, body)
+            if found is not None:
+                self.begun.append(len(body))
+            return found
+
+        def watch_forsake(arrivals: BlobArrivals, arrival: Arrival) -> None:
+            kernel = arrivals._kernel
+            assert kernel is not None
+            self.forsaken += arrival.is_ahead
+            forsake(arrivals, arrival)
+
+        monkeypatch.setattr(BlobArrivals, "begin_hashing", watch_begin)
+        monkeypatch.setattr(BlobArrivals, "forsake", watch_forsake)
+
+
+async def test_a_body_is_hashed_ahead_where_its_bucket_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched, body = Watched(monkeypatch), noise(LARGE)
+    async with StorageEngine.open(tmp_path / "store") as engine:
+        await engine.create_bucket("bucket")
+        await engine.put_object("bucket", "first", body)  # waits for a segment
+        await engine.put_object("bucket", "second", body)  # the kernel's first
+        for data in (body, bytearray(body), memoryview(body)[1:], body[:10], noise((1 << 20) + 1)):
+            put = await engine.put_object("bucket", "key", data)
+            assert put.etag == hashlib.md5(data).hexdigest() and put.size_bytes == len(data)
+            assert await engine.get_object("bucket", "key") == data
+        await engine.put_object("bucket", "key", body, PutRequest(tags=(("a", "b"),)))
+        assert (watched.begun, watched.forsaken) == ([LARGE], 0)
+
+
+async def test_a_body_hashed_ahead_for_nothing_is_forsaken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched, body = Watched(monkeypatch), noise(LARGE)
+    async with StorageEngine.open(tmp_path / "store") as engine:
+
+        async def put(key: str, body: bytes) -> bytes:
+            kernel = engine._runtime.blob_arrivals._kernel
+            while kernel is not None and kernel.outstanding:  # one that was forsaken
+                await trio.lowlevel.checkpoint()
+            await engine.put_object("bucket", key, body)
+            return await engine.get_object("bucket", key)
+
+        await engine.create_bucket("bucket")
+        assert await put("first", body) == await put("second", body) == body
+        with pytest.raises(InvalidKey):
+            await put("", body)
+        assert await put("ü", body) == body  # by the long way
+        assert (len(watched.begun), watched.forsaken) == (2, 2)
+        await engine.change_bucket("bucket", BucketChange(settings={"compression": "lz4"}))
+        assert await put("packed", bytes(LARGE)) == bytes(LARGE)
+        placement = engine.head_object("bucket", "packed").version.placement
+        assert isinstance(placement, Extent) and engine.blob_info(placement.blob).stored_bytes < LARGE
+        await engine.change_bucket("bucket", BucketChange(settings={"compression": None}))
+        assert await put("third", body) == body
+        assert (len(watched.begun), watched.forsaken) == (4, 3)
+        for key in ("first", "second", "ü", "packed", "third"):
+            await engine.delete_object("bucket", key)
+        await engine.delete_bucket("bucket")
+        with pytest.raises(NoSuchBucket):
+            await put("key", body)
+        assert watched.forsaken == 4 and engine._runtime.buffers.leased == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
 from rs3d.engine import StorageEngine
 from rs3d.engine.plan import BodyPlan
@@ -55,7 +56,7 @@ def received(engine: StorageEngine, data: bytes, sha256: bytes | None) -> tuple[
     ended, writes, bucket = Ended(), engine.small_writes(), engine.bucket("bucket")
     buffer, stop, owner = bytearray(data), len(data) - 2, pack_owner(bucket.owner)
     plan, settle = plan_of(engine), ended.settle
-    write = writes.put_received(bucket, plan, owner, b"key", buffer, 2, stop, b"text/plain", sha256, settle)
+    write = writes.put_received(bucket, plan, owner, b"key", buffer, 2, stop, b"text/plain", sha256, None, settle)
     writes.send()
     return write, ended
 
@@ -130,8 +131,29 @@ async def test_received_bytes_are_stored_as_the_long_way_stores_them(engine: Sto
     assert (write.sequence, write.answer) == (found.version.sequence, b"")
 
 
-async def test_received_bytes_that_are_not_those_declared_are_not_begun(engine: StorageEngine) -> None:
-    assert received(engine, b"..body..", bytes(32))[0] is None
+async def test_received_bytes_that_are_not_those_declared_are_the_long_ways(engine: StorageEngine) -> None:
+    write, writes = received(engine, b"..body..", bytes(32))
+    assert write is not None and await writes.wait() == [write] and write.answer is None
+    with pytest.raises(NoSuchKey):
+        engine.head_object("bucket", "key")
+
+
+async def test_those_of_a_turn_are_sent_together_but_for_what_is_not_as_declared(world: MemoryWorld) -> None:
+    engine, ended, refused = world.engine, Ended(), Ended()
+    writes, bucket, plan = engine.small_writes(), engine.bucket("bucket"), plan_of(engine)
+    owner, bodies = pack_owner(bucket.owner), [bytearray(b"body %d" % number) for number in range(20)]
+    for number, body in enumerate(bodies):
+        declared, settle = (bytes(32), refused.settle) if number == 7 else (None, ended.settle)
+        key = b"key-%d" % number
+        assert writes.put_received(bucket, plan, owner, key, body, 0, len(body), None, declared, None, settle)
+    writes.send()
+    writes.send()
+    await ended.wait()
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(await refused.wait()) == 1 and len(await ended.wait()) == 19
+    for number, body in enumerate(bodies):
+        if number != 7:
+            assert await engine.get_object("bucket", f"key-{number}") == bytes(body)
 
 
 async def test_a_write_whose_commit_fails_has_no_answer(world: MemoryWorld) -> None:

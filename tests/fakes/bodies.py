@@ -37,6 +37,10 @@ class StreamSource:
     def direct(self) -> None:
         return None
 
+    @property
+    def framed(self) -> None:
+        return None
+
     def whole(self) -> memoryview | None:
         return None
 

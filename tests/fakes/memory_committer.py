@@ -143,6 +143,9 @@ class MemoryCommitter:
 
         return self.submit(operation, settle)
 
+    def submit_writes(self, writes: list[SmallWrite]) -> list[SmallWrite]:
+        return [write for write in writes if not self.submit_write(write)]
+
     def reserve(self, operation: Operation, settle: Callable[[Outcome | Rs3dError], None]) -> tuple[int, bytes] | None:
         return None
 

@@ -38,6 +38,9 @@ _NOW_S = 1_795_424_400
 """2026-11-23T09:00:00Z."""
 _SIGNED = (b"host", b"x-amz-content-sha256", b"x-amz-date")
 _SIGNED_MODE = (b"host", b"x-amz-checksum-mode", b"x-amz-content-sha256", b"x-amz-date")
+_SIGNED_CHECKSUM = (
+    b"host", b"x-amz-checksum-crc32", b"x-amz-content-sha256", b"x-amz-date", b"x-amz-sdk-checksum-algorithm",
+)  # fmt: skip
 
 
 def _authorization(signed: tuple[bytes, ...]) -> bytes:
@@ -50,7 +53,7 @@ SIGNERS = {
     _authorization(signed): plainrequest.Signer(
         signing_oracle.signing_key(_SECRET, "20261123", "us-east-1", "s3"), _SCOPE, signed, signed
     )
-    for signed in (_SIGNED, _SIGNED_MODE)
+    for signed in (_SIGNED, _SIGNED_MODE, _SIGNED_CHECKSUM)
 }
 _AUTHORIZATION = _authorization(_SIGNED) + _SHA
 
@@ -123,6 +126,21 @@ PLAIN: tuple[tuple[tuple[bytes, ...], tuple[tuple[bytes, bytes], ...]], ...] = (
             (b"Connection", b"keep-alive"),
         ),
     ),
+    (
+        (b"PUT",),
+        (  # boto3
+            (b"Host", b"127.0.0.1:9000"),
+            (b"Accept-Encoding", b"identity"),
+            (b"Expect", b"100-continue"),
+            (b"x-amz-checksum-crc32", b"NhCmhg=="),
+            (b"x-amz-sdk-checksum-algorithm", b"CRC32"),
+            (b"X-Amz-Date", b"20261123T085959Z"),
+            (b"X-Amz-Content-SHA256", _SHA),
+            (b"Authorization", _authorization(_SIGNED_CHECKSUM) + _SHA),
+            (b"amz-sdk-request", b"attempt=1; max=3"),
+            (b"Content-Length", b"300"),
+        ),
+    ),
 )
 
 METHODS = (b"GET", b"HEAD", b"PUT", b"POST", b"DELETE", b"OPTIONS")
@@ -136,7 +154,7 @@ TARGETS = (
     b"/bucket/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Expires=3600&X-Amz-Signature=" + _SHA,
     b"//bucket///key~!$&'()*+,;=:@",
 )
-PLAIN_TARGETS = (*TARGETS[:4], b"/bucket/A.b~c_d-e", b"//bucket//.")
+PLAIN_TARGETS = (*TARGETS[:4], b"/bucket/A.b~c_d-e", b"//bucket//.", b"/bucket/k?partNumber=10000&uploadId=0a-._~Z")
 
 # Pieces that attacks and broken clients are made of.
 EVIL_TARGETS = (
@@ -420,11 +438,15 @@ def _meaning(
     head: Head, signer: plainrequest.Signer, head_end: int, length: int, methods: tuple[str, str]
 ) -> tuple[object, ...]:
     """What `read` or `write` ought to say of it."""
-    said = (head.method == methods[1], head.target, signer, head_end)
+    part = plain_oracle.PART.fullmatch(head.target)
+    said = (head.method == methods[1], part[1] if part else head.target, signer, head_end)
     host = head.get(b"host")
     if methods == READS:
         return (*said, head.get(b"x-amz-checksum-mode") is not None, host)
-    return (*said, head_end + length, head.get(b"content-type"), head.get(b"x-amz-content-sha256"), host)
+    told = (head.get(b"content-type"), head.get(b"x-amz-content-sha256"), host)
+    upload = (int(part[2]), part[3]) if part else None
+    expects = head.get(b"expect") is not None
+    return (*said, head_end + length, *told, upload, plain_oracle.checksum_in(head), expects)
 
 
 READS, WRITES = ("GET", "HEAD"), ("PUT", "DELETE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 
@@ -53,6 +54,22 @@ def test_a_stop_holds_until_the_next_body(sockets: tuple[socket.socket, socket.s
     assert receiver.receive(memoryview(bytearray(3))) == 0
     receivers.put_back(receiver)
     assert receivers.take(near.fileno()) is receiver
+    assert receiver.receive(memoryview(bytearray(3))) == 3
+
+
+def test_without_descriptors_nothing_is_received(
+    sockets: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    near, far = sockets
+    receiver = Receivers().take(near.fileno())
+    assert receiver is not None
+    far.send(b"abc")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "eventfd", none)
+        assert receiver.receive(memoryview(bytearray(3))) == 0
     assert receiver.receive(memoryview(bytearray(3))) == 3
 
 

@@ -67,6 +67,14 @@ def test_what_arrives_has_its_turns_until_time_is_up_and_then_the_loop_looks_at_
     assert loop.is_nudged()
 
 
+def test_a_timer_of_the_loops_does_not_make_the_next_wait_worthless(loop: Loop) -> None:
+    wait = LoopWait(loop.sockets, loop.epoll.fileno(), loop.turn)
+    wait.is_worthwhile = True
+    wait.before_io_wait(0.01)
+    assert wait.is_worthwhile and loop.turns == []
+    assert loop.is_nudged()
+
+
 def test_a_task_that_a_turn_wakes_ends_the_wait(loop: Loop) -> None:
     def turn(ready: list[int]) -> None:
         loop.turn(ready)

@@ -12,7 +12,7 @@ import trio.testing
 from rs3d.http import parking as parking_module
 from rs3d.http.buffers import ReceiveBuffer
 from rs3d.http.deadlines import Deadline
-from rs3d.http.parking import GATHER_NS
+from rs3d.http.turns import GATHER_NS
 from rs3d.kernels import smallwrites
 from rs3d.kernels.smallwrites import SmallWrite
 from rs3d.stores.outcomes import nothing_done

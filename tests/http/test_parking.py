@@ -20,9 +20,10 @@ from rs3d.http.buffers import ReceiveBuffer, ReceiveBufferPool
 from rs3d.http.deadlines import Deadline, Watchdog
 from rs3d.http.limits import HttpLimits
 from rs3d.http.observer import SilentObserver
-from rs3d.http.parking import TURNS, TURNS_NS, Arrival, Companion, Parking
-from rs3d.http.shortcut import FileBody, Incoming, Source, Taken, Underway
+from rs3d.http.parking import Arrival, Companion, Parking
+from rs3d.http.shortcut import FileBody, Incoming, Source, Taken, Underway, Unfinished
 from rs3d.http.transport import TransportInterrupted
+from rs3d.http.turns import TURNS, TURNS_NS
 from rs3d.kernels import smallwrites
 from rs3d.kernels.smallwrites import SmallWrite
 from rs3d.types.watching import Watch
@@ -78,7 +79,7 @@ class Echo:
     def begin(self) -> None:
         self.turns.append("begin")
 
-    def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | SmallWrite | None:
+    def answer(self, data: bytearray, start: int, end: int) -> Taken | Underway | SmallWrite | Unfinished | None:
         if data.startswith(b"BUG", start, end):
             raise ZeroDivisionError
         if data.startswith(b"DEL", start, end):
@@ -665,6 +666,35 @@ async def test_a_cancelled_connection_waits_for_the_thread_that_receives_from_it
                 begun.finish(answer)
         assert not w.parking.is_answering(peer.fileno()) and w.parking.answering == 0
         assert len(w.parking) == 1
+
+
+@pytest.mark.parametrize("how", ["cancelled", "interrupted"])
+async def test_a_body_that_waits_for_a_thread_is_handed_out_within_the_stop(how: str) -> None:
+    async with world() as w:
+        other, peer = socket.socketpair()
+        peer.setblocking(False)
+        arrived: list[bytes] = []
+        with other, peer:
+            async with trio.open_nursery() as nursery:
+
+                async def park() -> None:
+                    buffer = await w.parking.wait(peer, Deadline(), "peer", takes_shortcuts=True, limits=LIMITS)
+                    assert buffer is not None
+                    arrived.append(bytes(buffer.view[: buffer.end]))
+                    w.pool.release(buffer)
+
+                nursery.start_soon(park)
+                await trio.testing.wait_all_tasks_blocked()
+                other.send(b"BODY\nsome")
+                await trio.testing.wait_all_tasks_blocked()
+                begun, first, source = w.echo.bodies[-1]
+                begun.received = first
+                source.lend(lambda: begun.finish(None))
+                if how == "cancelled":
+                    nursery.cancel_scope.cancel()
+                else:
+                    assert w.parking.interrupt(peer.fileno())
+        assert arrived == [b"BODY\nsome"] and w.parking.answering == 0 and len(w.parking) == 1
 
 
 async def test_a_client_that_let_a_thread_wait_gets_no_other() -> None:

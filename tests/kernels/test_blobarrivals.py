@@ -6,7 +6,6 @@ import errno
 import fcntl
 import gc
 import hashlib
-import os
 import select
 import socket
 import sys
@@ -28,6 +27,7 @@ from rs3d.types.blobs import BlobOrigin
 from rs3d.types.identifiers import BlobId, SegmentId
 from rs3d.types.recipe import PLAIN
 from tests.engine.bodies import noise
+from tests.ownprocess import own_descriptors, own_threads, until
 
 SEGMENT = SegmentId(7)
 NOW_NS = 1_700_000_000_000_000_000
@@ -369,33 +369,30 @@ def test_a_segment_that_is_missing_is_told(place: Place, pool: Arrivals) -> None
 
 
 def test_no_descriptor_is_left(place: Place, pool: Arrivals) -> None:
-    def count() -> int:
-        return len(os.listdir("/proc/self/fd"))
-
     senders = [
         Sender(place, number, noise(40_000), sha256=sha256)
         for number, sha256 in ((1, None), (2, None), (3, bytes(32)), (2, None))
     ]
     states = [store(place, pool, senders[0])]
-    before = count()
+    before = own_descriptors()
     states += [store(place, pool, sender) for sender in senders[1:]]
     assert states == [State.STORED, State.STORED, State.OTHER, State.FAILED]
-    assert count() == before
+    assert own_descriptors() == before
 
 
 def test_threads_are_as_many_as_are_needed_and_end(place: Place) -> None:
-    before = len(os.listdir("/proc/self/task"))
+    before = own_threads()
     pool = Arrivals(8, steps_behind=3)
     for number in range(5):
         store(place, pool, Sender(place, number, noise(1000)))
-    assert len(os.listdir("/proc/self/task")) == before + 2  # one that hashes while the other writes
+    assert len(own_threads() - before) == 2  # one that hashes while the other writes
     waiting = Sender(place, 5, noise(1000))
     pool.start(waiting.arrival)
     store(place, pool, Sender(place, 6, noise(1000)))
-    assert len(os.listdir("/proc/self/task")) == before + 3
+    assert len(own_threads() - before) == 3
     waiting.arrival.stop()
     pool.close()
-    assert len(os.listdir("/proc/self/task")) == before and pool.outstanding == 0
+    assert until(lambda: own_threads() <= before) and pool.outstanding == 0
     pool.close()
     with pytest.raises(RuntimeError, match="closed"):
         pool.start(Sender(place, 7, noise(1000)).arrival)

@@ -20,6 +20,7 @@ from rs3d.stores.layout import make_directories
 from rs3d.types.blobs import BlobOrigin
 from rs3d.types.identifiers import BlobId, SegmentId
 from rs3d.types.recipe import PLAIN
+from tests.ownprocess import own_descriptors
 
 SEGMENT = SegmentId(7)
 
@@ -66,11 +67,11 @@ def test_a_sidecar_is_made_and_the_data_cut_where_that_is_asked(
 
 
 def test_no_descriptor_is_left_open(directory: int, data: int) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = own_descriptors()
     finish(data, directory, "1.meta", b"x")
     with pytest.raises(FileExistsError):
         finish(data, directory, "1.meta", b"x")
-    assert os.listdir("/proc/self/fd") == before
+    assert own_descriptors() == before
 
 
 def test_a_sidecar_that_exists_is_kept(tmp_path: pathlib.Path, directory: int, data: int) -> None:
@@ -137,7 +138,7 @@ def test_a_blob_that_cannot_begin_leaves_nothing(tmp_path: pathlib.Path, directo
     (tmp_path / "segment").mkdir()
     (tmp_path / "link").symlink_to("segment")
     (tmp_path / "segment/taken").write_bytes(b"another's")
-    before = os.listdir("/proc/self/fd")
+    before = own_descriptors()
     refused = {"missing": FileNotFoundError, "link": OSError, "..": OSError}
     for segment, kind in refused.items():
         with pytest.raises(kind):
@@ -149,7 +150,7 @@ def test_a_blob_that_cannot_begin_leaves_nothing(tmp_path: pathlib.Path, directo
             blobfiles.begin(directory, segment, name, b"x")
     with pytest.raises(ValueError, match="power of two"):
         blobfiles.begin(directory, "segment", "1.data", b"x", align_bytes=3)
-    assert os.listdir("/proc/self/fd") == before
+    assert own_descriptors() == before
     assert [path.name for path in (tmp_path / "segment").iterdir()] == ["taken"]
     assert (tmp_path / "segment/taken").read_bytes() == b"another's"
 

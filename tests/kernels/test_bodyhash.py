@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rs3d.kernels import bodyhash
+from rs3d.kernels import bodyhash, merkle
 from rs3d.kernels.bodyhash import BodyHash
 from tests.oracles import crc as crc_oracle
 from tests.oracles import md5 as md5_oracle
@@ -77,6 +77,25 @@ def test_bodies_of_mixed_lengths_together_equal_each_alone(count: int) -> None:
         bodyhash.update_many(zip(bodies, pieces, strict=True))
         expected = [known(piece, sha256=sha256) for piece, sha256 in zip(pieces, sha256s, strict=True)]
         assert [found(body) for body in bodies] == expected
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 15, 16, 17, 40])
+def test_bodies_that_are_there_whole_have_the_hashes_of_each(count: int) -> None:
+    lengths = [0, 1, 63, 64, 4096, 55, 70_000, 4097]
+    bodies = [random.Random(number).randbytes(lengths[number % len(lengths)]) for number in range(count)]
+    hashes = bodyhash.wholes([memoryview(body) for body in bodies])
+    expected = [bodyhash.whole(body) for body in bodies]
+    assert [found[:52] for found in hashes] == expected
+    assert [found[52:] for found in hashes] == [
+        merkle.root(digests[16:48], len(body)) for digests, body in zip(expected, bodies, strict=True)
+    ]
+
+
+def test_one_among_them_that_is_no_buffer_is_refused_and_the_others_let_go() -> None:
+    body = bytearray(10)
+    with pytest.raises(TypeError):
+        bodyhash.wholes([body, "text"])  # type: ignore[type-var]
+    body += b"may grow again"
 
 
 def test_bodies_fed_together_in_any_pieces_equal_the_whole() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import select
 import socket
 import threading
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from rs3d.kernels import crc
-from rs3d.kernels.bodyhash import MOST_CRCS, BodyHash, Ending, Gang, Intake, WholeCrc
+from rs3d.kernels.bodyhash import MOST_COMPANY_NS, MOST_CRCS, BodyHash, Ending, Gang, Intake, WholeCrc
 
 FOR_EVER_NS = 60 * 10**9
 PIECE_BYTES = 64 * 1024
@@ -46,7 +47,13 @@ class Body:
         self.crcs: tuple[WholeCrc, ...] = ()
 
     def take(
-        self, length: int, *, patience_ns: int = FOR_EVER_NS, flags: int = os.O_RDWR | os.O_CREAT, offset: int = 0
+        self,
+        length: int,
+        *,
+        patience_ns: int = FOR_EVER_NS,
+        flags: int = os.O_RDWR | os.O_CREAT,
+        offset: int = 0,
+        to_end: bool = False,
     ) -> Ending:
         file_fd = os.open(self.path, flags)
         try:
@@ -62,6 +69,7 @@ class Body:
                 offset=offset,
                 align_bytes=self.align_bytes,
                 crcs=self.crcs,
+                to_end=to_end,
             )
         finally:
             os.close(file_fd)
@@ -97,6 +105,30 @@ def test_all_but_the_last_piece_is_written(sockets: Sockets, tmp_path: Path, len
     thread.join()
     body.check(length)
     assert body.near.recv(100) == b"next"
+
+
+@pytest.mark.parametrize("align_bytes", [0, 4096])
+@pytest.mark.parametrize("length", [1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES, len(DATA)])
+def test_all_is_written_to_the_end(sockets: Sockets, tmp_path: Path, length: int, align_bytes: int) -> None:
+    body = Body(sockets, tmp_path / "data", align_bytes=align_bytes)
+    crc32 = WholeCrc("CRC32")
+    body.crcs = (crc32,)
+    thread = body.send(DATA[:length] + b"next")
+    assert body.take(length, to_end=True) is Ending.DONE
+    thread.join()
+    assert body.intake.received_bytes == body.intake.written_bytes == length
+    assert body.path.read_bytes() == DATA[:length]
+    assert body.stream.digest() == hashlib.md5(DATA[:length]).digest()
+    assert body.stream.sha256() == hashlib.sha256(DATA[:length]).digest()
+    assert crc32.digest() == zlib.crc32(DATA[:length]).to_bytes(4, "big")
+
+
+def test_what_does_not_come_whole_is_not_written_to_the_end(sockets: Sockets, tmp_path: Path) -> None:
+    body = Body(sockets, tmp_path / "data")
+    thread = body.send(DATA[: PIECE_BYTES + 9], ends=True)
+    assert body.take(len(DATA), to_end=True) is Ending.END
+    thread.join()
+    body.check(PIECE_BYTES + 9)
 
 
 def test_a_body_is_taken_in_in_several_calls_behind_what_had_come(sockets: Sockets, tmp_path: Path) -> None:
@@ -213,6 +245,7 @@ def test_a_file_that_cannot_be_written_is_an_error_and_what_was_received_is_coun
         body.take(len(DATA), flags=os.O_RDWR)
     assert raised.value.errno == errno.ENOSPC
     assert (body.intake.received_bytes, body.intake.written_bytes) == (PIECE_BYTES, 0)
+    assert body.gang.coming == 0, "others would wait for it"
     drain(body.near, len(DATA) - PIECE_BYTES)
     thread.join()
     assert body.stream.digest() == hashlib.md5(DATA[:PIECE_BYTES]).digest()  # hashed, though not written
@@ -279,3 +312,97 @@ def test_bodies_of_several_threads_meet_in_their_gang(tmp_path: Path) -> None:
     for near, far in pairs:
         near.close()
         far.close()
+
+
+# -------------------------------------------------------------------------------------------------------------- company
+
+
+@pytest.fixture
+def bodies(tmp_path: Path) -> Iterator[list[Body]]:
+    """Two, to be hashed by one gang."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    for near, _ in pairs:
+        near.setblocking(False)
+    yield [Body(pair, tmp_path / str(i)) for i, pair in enumerate(pairs)]
+    for near, far in pairs:
+        near.close()
+        far.close()
+
+
+class Taking(threading.Thread):
+    """An intake of all of a body under way."""
+
+    def __init__(self, body: Body, gang: Gang, length: int) -> None:
+        super().__init__()
+        body.gang = gang
+        self.body, self.length = body, length
+        self.ending: Ending | None = None
+        self.start()
+
+    def run(self) -> None:
+        self.ending = self.body.take(self.length, to_end=True)
+
+    def begin(self, at: int = 0) -> None:
+        """Send one byte; return when it was received, so that the gang counts the body's piece."""
+        self.body.far.sendall(DATA[at : at + 1])
+        while select.select([self.body.near], [], [], 0)[0]:
+            time.sleep(0.001)
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_piece_waits_for_one_that_comes_and_no_longer(bodies: list[Body], comes: bool) -> None:
+    gang = Gang(company_ns=MOST_COMPANY_NS)
+    late = Taking(bodies[1], gang, PIECE_BYTES)
+    late.begin()
+    early = Taking(bodies[0], gang, PIECE_BYTES)
+    bodies[0].far.sendall(DATA[:PIECE_BYTES])
+    early.join(0.05)
+    assert early.is_alive() and (gang.rounds, gang.is_idle) == (0, False)
+    if comes:
+        bodies[1].far.sendall(DATA[1:PIECE_BYTES])
+    else:
+        bodies[1].intake.stop()
+    late.join()
+    early.join()
+    assert early.ending is Ending.DONE
+    assert (late.ending, gang.rounds, gang.pieces) == ((Ending.DONE, 1, 2) if comes else (Ending.STOPPED, 1, 1))
+    assert bodies[0].stream.digest() == hashlib.md5(DATA[:PIECE_BYTES]).digest()
+
+
+def test_a_body_that_stalls_is_waited_for_once(bodies: list[Body]) -> None:
+    count, company_s = 40, 0.5
+    gang = Gang(company_ns=int(company_s * 1e9))
+    late = Taking(bodies[1], gang, PIECE_BYTES)
+    late.begin()
+    begun_s = time.monotonic()
+    early = Taking(bodies[0], gang, count * PIECE_BYTES)
+    bodies[0].far.sendall(DATA[:PIECE_BYTES] * count)
+    early.join()
+    assert company_s <= time.monotonic() - begun_s < count * company_s
+    assert (early.ending, gang.rounds) == (Ending.DONE, count)
+    bodies[1].intake.stop()
+    late.join()
+
+
+def test_a_body_whose_last_piece_was_waited_for_is_not_counted(bodies: list[Body]) -> None:
+    gang = Gang(company_ns=1)
+    late = Taking(bodies[1], gang, 2 * PIECE_BYTES)
+    bytes_apart = 20
+    for at in range(bytes_apart):
+        late.begin(at)
+        time.sleep(0.001)
+    assert gang.coming == 1
+    bodies[1].far.sendall(DATA[bytes_apart:PIECE_BYTES])
+    while not gang.rounds:
+        time.sleep(0.001)
+    late.begin(PIECE_BYTES)
+    assert gang.coming == 0
+    bodies[1].far.sendall(DATA[PIECE_BYTES + 1 : 2 * PIECE_BYTES])
+    late.join()
+    assert (late.ending, gang.coming) == (Ending.DONE, 0)
+
+
+@pytest.mark.parametrize("company_ns", [-1, MOST_COMPANY_NS + 1])
+def test_times_for_company_that_cannot_be_are_refused(company_ns: int) -> None:
+    with pytest.raises(ValueError, match=f"{company_ns} ns: not a time to wait for company"):
+        Gang(company_ns=company_ns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import subprocess
@@ -67,14 +68,17 @@ def take(raw: bytes, now_s: int = NOW_S) -> tuple[bool, bytes, int, bool, bytes]
     return is_head, target, stop, checksums, host
 
 
-def take_write(raw: bytes, now_s: int = NOW_S) -> tuple[bool, bytes, int, int, bytes | None, bytes, bytes] | None:
+Write = tuple[bool, bytes, int, int, bytes | None, bytes, bytes, tuple[int, bytes] | None, bytes | None, bool]
+
+
+def take_write(raw: bytes, now_s: int = NOW_S) -> Write | None:
     """What the kernel says of a write."""
     found = met(plainrequest.write, raw, now_s)
     if found is None:
         return None
-    is_delete, target, signer, body, stop, kind, declared, host = found
+    is_delete, path, signer, body, stop, kind, declared, host, part, checksum, expects = found
     assert signer.owner == "owner"
-    return is_delete, target, body, stop, kind, declared, host
+    return is_delete, path, body, stop, kind, declared, host, part, checksum, expects
 
 
 HOST: Fields = [(b"host", b"store.example:9000")]
@@ -124,7 +128,8 @@ def test_a_signature_with_one_wrong_digit_is_not_taken(variant: str, position: i
         (b"x-amz-security-token", b"t"),
         (b"x-amz-meta-odd", b"v"),
         (b"x-rs3d-odd", b"v"),
-        (b"expect", b"100-continue"),
+        (b"expect", b"100-continues"),
+        (b"expect", b""),
         (b"content-length", b"5"),
         (b"connection", b"close"),
         (b"transfer-encoding", b"chunked"),
@@ -215,15 +220,53 @@ def test_a_plain_put_is_taken_with_its_body(variant: str, body: bytes) -> None:
     raw = put_of(body, (b"content-type", b"text/plain; q=1"))
     end = len(raw) - len(body)
     told = (b"text/plain; q=1", b"UNSIGNED-PAYLOAD", b"store.example:9000")
-    assert take_write(raw) == (False, b"/b/k", end, len(raw), *told)
+    assert take_write(raw) == (False, b"/b/k", end, len(raw), *told, None, None, False)
     assert take_write(raw + b"PUT /b/") == take_write(raw)
     assert take(raw) is None
+
+
+PART = b"/b/k?partNumber=%b&uploadId=%b"
+
+
+@pytest.mark.parametrize("number", [1, 9, 10, 9999, 10000])
+def test_a_part_is_taken_with_its_number_and_upload(variant: str, number: int) -> None:
+    target = PART % (b"%d" % number, b"0a-._~Z")
+    raw = head("PUT", target, [*signed("PUT", target, HOST), (b"content-length", b"4")])
+    found = take_write(raw)
+    assert found == (
+        False, b"/b/k", len(raw), len(raw) + 4, None, b"UNSIGNED-PAYLOAD", HOST[0][1], (number, b"0a-._~Z"), None, False
+    )  # fmt: skip
+    assert found == oracle.write(raw, ACCESS_KEY, SECRET, NOW_S)
+    other = raw.replace(b"uploadId=0", b"uploadId=1")
+    assert take_write(other) is None, "the signature covers it"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        b"partNumber=0&uploadId=u", b"partNumber=01&uploadId=u", b"partNumber=10001&uploadId=u",
+        b"partNumber=100000&uploadId=u", b"partNumber=&uploadId=u", b"partNumber=1&uploadId=", b"partNumber=1",
+        b"uploadId=u&partNumber=1", b"partNumber=1&uploadId=u&x-id=UploadPart", b"partNumber=1&uploadId=a/b",
+        b"partNumber=1&uploadId=a%20b", b"partNumber=1&uploadId=a+b", b"partNumber=1x&uploadId=u", b"acl", b"",
+        b"partNumber=4294967297&uploadId=u", b"partNumber=1&uploadid=u",
+    ],
+)  # fmt: skip
+def test_other_queries_are_left_to_the_long_way(variant: str, query: bytes) -> None:
+    raw = head("PUT", b"/b/k?" + query, [*signed("PUT", b"/b/k?" + query, HOST), (b"content-length", b"4")])
+    assert take_write(raw) is None
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+def test_only_a_put_has_a_part(variant: str, method: str) -> None:
+    target = PART % (b"1", b"u")
+    raw = head(method, target, signed(method, target, HOST))
+    assert take(raw) is None and take_write(raw) is None
 
 
 def test_a_plain_delete_is_taken(variant: str) -> None:
     raw = head("DELETE", b"/b/k", signed("DELETE", b"/b/k", HOST))
     assert take_write(raw) == (
-        True, b"/b/k", len(raw), len(raw), None, b"UNSIGNED-PAYLOAD", b"store.example:9000"
+        True, b"/b/k", len(raw), len(raw), None, b"UNSIGNED-PAYLOAD", b"store.example:9000", None, None, False
     )  # fmt: skip
     assert take(raw) is None
 
@@ -249,7 +292,8 @@ def test_a_length_that_is_not_written_as_usual_goes_the_long_way(length: bytes) 
         (b"content-type", b"caf\xc3\xa9"),
         (b"content-encoding", b"aws-chunked"),
         (b"content-md5", b"CY9rzUYh03PK3k6DJie09g=="),
-        (b"expect", b"100-continue"),
+        (b"expect", b"100-continues"),
+        (b"expect", b""),
         (b"if-match", b"*"),
         (b"connection", b"close"),
         (b"x-amz-acl", b"private"),
@@ -263,6 +307,69 @@ def test_a_length_that_is_not_written_as_usual_goes_the_long_way(length: bytes) 
 )
 def test_a_put_that_asks_for_anything_else_goes_the_long_way(extra: tuple[bytes, bytes]) -> None:
     assert take_write(put_of(b"body", extra)) is None
+
+
+CHECKSUMS = [
+    (1, b"crc32", b"2H9+DA==", "d87f7e0c"),
+    (2, b"crc32c", b"hqBywA==", "86a072c0"),
+    (3, b"crc64nvme", b"AQIDBAUGB/8=", "010203040506 07ff"),
+    (5, b"sha256", b"n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=", hashlib.sha256(b"test").hexdigest()),
+]
+
+
+@pytest.mark.parametrize(("code", "name", "value", "digest"), CHECKSUMS)
+@pytest.mark.parametrize("named", [(), (str.upper,), (str.lower,)])
+def test_a_checksum_is_told(
+    variant: str, code: int, name: bytes, value: bytes, digest: str, named: tuple[Callable[[str], str], ...]
+) -> None:
+    fields = [(b"x-amz-sdk-checksum-algorithm", change(name.decode()).encode()) for change in named]
+    found = take_write(put_of(b"test", (b"x-amz-checksum-" + name, value), *fields))
+    assert found is not None and found[-2] == bytes((code,)) + bytes.fromhex(digest).ljust(32, bytes(1))
+
+
+CRC32 = (b"x-amz-checksum-crc32", b"2H9+DA==")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [(b"x-amz-checksum-crc32", value)]
+        for value in b" 2H9+ 2H9+DA 2H9+DA= 2H9+DB== 2H9+DA==-2 2H9-DA== 2H9+D=== 2H9+DAAA ====2H9+".split(b" ")
+    ]
+    + [
+        [CRC32, CRC32],
+        [CRC32, (b"x-amz-checksum-sha256", CHECKSUMS[3][2])],
+        [CRC32, (b"x-amz-sdk-checksum-algorithm", b"CRC32C")],
+        [CRC32, (b"x-amz-sdk-checksum-algorithm", b"CRC3")],
+        [CRC32, (b"x-amz-sdk-checksum-algorithm", b"")],
+        [(b"x-amz-sdk-checksum-algorithm", b"CRC32")],
+        [(b"x-amz-checksum-crc64nvme", b"2H9+DA==")],
+        [(b"x-amz-checksum-sha1", b"qUqP5cyxm6YcTAhz05Hph5gvu9M=")],
+        [(b"x-amz-checksum-crc32b", b"2H9+DA==")],
+    ],
+)  # fmt: skip
+def test_a_checksum_that_is_none_or_another_than_announced_goes_the_long_way(fields: Fields) -> None:
+    assert take_write(put_of(b"test", *fields)) is None
+
+
+@pytest.mark.parametrize("value", [b"100-continue", b"100-Continue"])
+def test_who_waits_to_be_told_to_go_on_is_told_of(variant: str, value: bytes) -> None:
+    raw = put_of(b"", (b"expect", value))
+    assert take_write(raw) == oracle.write(raw, ACCESS_KEY, SECRET, NOW_S)
+    found = take_write(raw)
+    assert found is not None and found[-1]
+    assert take_write(put_of(b"", (b"expect", value), (b"expect", value))) is None
+
+
+def test_who_reads_or_deletes_brings_no_checksum_and_waits_for_nothing() -> None:
+    for method, recognise in (("GET", take), ("DELETE", take_write)):
+        for field in (CRC32, (b"x-amz-sdk-checksum-algorithm", b"CRC32"), (b"expect", b"100-continue")):
+            assert recognise(head(method, b"/b/k", signed(method, b"/b/k", [*HOST, field]))) is None
+
+
+def test_an_unsigned_checksum_goes_the_long_way() -> None:
+    raw = head("PUT", b"/b/k", [*signed("PUT", b"/b/k", HOST), CRC32, (b"content-length", b"4")]) + b"test"
+    assert take_write(raw) is None
 
 
 def test_a_put_without_a_length_goes_the_long_way() -> None:
@@ -286,12 +393,21 @@ def test_random_writes_are_taken_as_the_oracle_takes_them_and_broken_ones_never_
     for _ in range(4_000):
         method = rng.choice(("PUT", "PUT", "DELETE"))
         target = b"/" + bytes(rng.choice(b"ab-._~/09Z") for _ in range(rng.randrange(1, 12)))
+        if rng.random() < 0.3:
+            target += b"?partNumber=%d&uploadId=%x" % (rng.randrange(10_100), rng.getrandbits(rng.randrange(90)))
         body = rng.randbytes(rng.randrange(40)) if method == "PUT" else b""
         fields = [*HOST, *(field for field in usual if rng.random() < 0.4)]
         if method == "PUT" or rng.random() < 0.5:
             fields.append((b"content-length", b"%d" % len(body)))
         if method == "PUT" and rng.random() < 0.5:
             fields.append((b"content-type", b"application/json"))
+        if rng.random() < 0.2:
+            fields.append((b"expect", b"100-continue"))
+        if rng.random() < 0.3:
+            _, name, value, _ = rng.choice(CHECKSUMS)
+            fields.append((b"x-amz-checksum-" + name, value))
+            if rng.random() < 0.5:
+                fields.append((b"x-amz-sdk-checksum-algorithm", rng.choice((name, name.upper(), b"CRC32"))))
         fields = signed(method, target, fields)
         rng.shuffle(fields)
         raw = head(method, target, [(rng.choice((name, name.title())), value) for name, value in fields]) + body

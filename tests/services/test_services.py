@@ -93,6 +93,9 @@ class Committer:
     def submit_write(self, write: SmallWrite) -> bool:
         raise AssertionError("a service waits for its commits")
 
+    def submit_writes(self, writes: list[SmallWrite]) -> list[SmallWrite]:
+        raise AssertionError("a service waits for its commits")
+
     def reserve(self, operation: Operation, settle: Callable[[Outcome | Rs3dError], None]) -> tuple[int, bytes] | None:
         raise AssertionError("services wait for their commits")
 

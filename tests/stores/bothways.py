@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from rs3d.kernels import crc, md5, merkle
+from rs3d.kernels.smallrun import GENERAL, SmallBatch
+from rs3d.stores.committersmall import SmallRun
 from rs3d.stores.smallremoval import encode_small_removal
 from rs3d.types import operations as ops
 from rs3d.types.identifiers import BucketId
@@ -67,6 +71,28 @@ def blob_put(
     new = ops.NewBlob(blob, size + 100, 4096)
     made = {"meta": meta, "placement": Extent(blob, 0, size), "new_blobs": (new,), **fields}
     return store.put_operation(bucket, key, size=size, **made)
+
+
+def remember_short_way(monkeypatch: pytest.MonkeyPatch, *kinds: type) -> list[bytes | None]:
+    """From now on: what the short way says of each small operation of these kinds that it is asked for: its outcome, or
+    None where it leaves it to the general way."""
+    said: list[bytes | None] = []
+    carry_out = SmallRun.carry_out
+
+    def remembering(
+        run: SmallRun, batch: SmallBatch, begun: int, replies: list[Any], spare: int, open_epochs: set[int]
+    ) -> int:
+        before, how = len(replies), GENERAL
+        try:
+            how = carry_out(run, batch, begun, replies, spare, open_epochs)
+        finally:
+            outcomes = [reply.outcome for reply in replies[before:]] + ([None] if how == GENERAL else [])
+            asked = zip(batch[begun:], outcomes, strict=False)
+            said.extend([outcome for submitted, outcome in asked if isinstance(submitted.operation, kinds)])
+        return how
+
+    monkeypatch.setattr(SmallRun, "carry_out", remembering)
+    return said
 
 
 def rows(store: CommittedStore) -> dict[str, list[tuple[bytes, bytes]]]:

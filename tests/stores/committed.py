@@ -14,7 +14,6 @@ from rs3d.stores.blobput import BlobPut
 from rs3d.stores.catalog import LocalCatalog
 from rs3d.stores.catalogsnapshot import Snapshot
 from rs3d.stores.catalogtables import Tables
-from rs3d.stores.committer import Submitted
 from rs3d.stores.committeropen import CommitterSettings, OpenedCommitter, open_committer
 from rs3d.stores.files import SystemFiles
 from rs3d.stores.logreader import LogReader
@@ -23,6 +22,7 @@ from rs3d.stores.outcomes import decode_outcome
 from rs3d.stores.putmessage import PutMessage
 from rs3d.stores.smallput import SmallPut
 from rs3d.stores.smallremoval import SmallRemoval
+from rs3d.stores.submitted import Submitted
 from rs3d.types import operations as ops
 from rs3d.types.buckets import Versioning
 from rs3d.types.identifiers import BlobId, BucketId, Epoch, OperationId, SegmentId, UploadId, VersionId

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from rs3d.stores.smallput import encode_small_put
 from rs3d.types.identifiers import BucketId, OperationId
+from rs3d.types.objects import Checksum
 from rs3d.types.operations import PutSmall
 
 
@@ -23,6 +24,7 @@ class SmallObject:
     content_type: bytes
     payload_crc32c: int
     payload: bytes
+    checksum: Checksum | None = None
 
     def operation(self) -> PutSmall:
         return encode_small_put(
@@ -36,6 +38,7 @@ class SmallObject:
             self.content_type,
             self.payload_crc32c.to_bytes(4, "big"),
             self.payload,
+            self.checksum,
         )
 
     @property

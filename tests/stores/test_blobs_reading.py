@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,8 +14,9 @@ from hypothesis import strategies as st
 
 from rs3d.clock import ManualClock
 from rs3d.errors import BlobDamaged
-from rs3d.kernels import mapped
+from rs3d.kernels import mapped, posix
 from rs3d.stores.blobs import BlobStoreConfig, LocalBlobStore, VerifyMode
+from rs3d.stores.files import open_in_memory
 from rs3d.types.blobs import BlobOrigin
 from rs3d.types.identifiers import BlobId
 from rs3d.types.recipe import PLAIN
@@ -177,6 +180,62 @@ def test_what_was_read_more_than_a_minute_ago_waits_for_a_thread(root: pathlib.P
     clock.advance(60.1)
     assert store.open_and_read_now(BLOB, 0, memoryview(bytearray(1000))) is None
     store.close()
+
+
+@pytest.fixture
+def lapsed(root: pathlib.Path) -> Iterator[LocalBlobStore]:
+    """A store whose blob of 1 MiB + 5 was verified more than a minute ago, and is in memory."""
+    clock = ManualClock()
+    store = LocalBlobStore(str(root), clock=clock)
+    store.make_segment(SEGMENT)
+    put(store, 1, body(MIB + 5))
+    with contextlib.closing(store.open(BLOB)) as reader:
+        reader.verify(0, MIB + 5)
+    clock.advance(60.1)
+    yield store
+    store.close()
+
+
+def test_a_mib_in_memory_is_verified_again_without_a_thread(root: pathlib.Path, lapsed: LocalBlobStore) -> None:
+    with contextlib.closing(lapsed.open(BLOB)):  # its name and inode are in memory now
+        directory = os.open(_data_path(root).parent, os.O_RDONLY)
+        try:
+            os.close(open_in_memory(_data_path(root).name, directory))
+        except OSError as error:  # before Linux 5.12 nothing tells, of some file systems nothing ever does
+            pytest.skip(f"whether a name is in memory is not to be known here: {error}")
+        finally:
+            os.close(directory)
+    reader = lapsed.open_verified(BLOB, 1000, MIB - 1000)
+    assert reader is not None
+    assert reader.is_verified(0, MIB) and not reader.is_verified(MIB, 5)
+    reader.close()
+    assert lapsed.open_verified(BLOB, 0, MIB + 5) is None  # too long
+
+
+def test_what_is_damaged_is_left_to_the_thread_that_says_so(root: pathlib.Path, lapsed: LocalBlobStore) -> None:
+    with open(_data_path(root), "r+b") as file:
+        file.write(bytes([body(1)[0] ^ 1]))
+    before = descriptors(root)
+    assert lapsed.open_verified(BLOB, 0, MIB) is None
+    assert descriptors(root) == before
+    with contextlib.closing(lapsed.open(BLOB)) as reader, pytest.raises(BlobDamaged):
+        reader.verify(0, MIB)
+
+
+def test_what_is_not_in_memory_is_not_verified_on_the_loop(
+    root: pathlib.Path, lapsed: LocalBlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = descriptors(root)
+    with monkeypatch.context() as patched:
+        patched.setattr(mapped, "resident_bytes", lambda descriptor, offset, length: length - 4096)
+        assert lapsed.open_verified(BLOB, 0, MIB) is None
+
+    def not_cached(*_: object, **__: object) -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(posix, "openat2", not_cached)
+    assert lapsed.open_verified(BLOB, 0, MIB) is None
+    assert descriptors(root) == before
 
 
 def test_what_left_the_page_cache_is_not_read_on_the_loop(root: pathlib.Path) -> None:

@@ -37,8 +37,12 @@ async def opened() -> AsyncIterator[tuple[CommitClient, socket]]:
     committer.close()
 
 
+def removal(batches: Batches, key: bytes = b"k") -> SmallWrite:
+    return smallwrites.delete(messages.SMALL_REMOVAL, 1, key, bytes(16), b"0" * 64, batches.append)
+
+
 def begun(client: CommitClient, batches: Batches, key: bytes = b"k") -> SmallWrite:
-    write = smallwrites.delete(messages.SMALL_REMOVAL, 1, key, bytes(16), b"0" * 64, batches.append)
+    write = removal(batches, key)
     assert client.submit_write(write)
     return write
 
@@ -104,6 +108,37 @@ async def test_writes_for_which_there_is_no_room_are_not_begun() -> None:
         committer.send(messages.encode_replies(replies))
         await trio.testing.wait_all_tasks_blocked()
         assert client.submit_write(write) and [len(batch) for batch in batches] == [len(counters)]
+
+
+async def test_writes_that_are_submitted_together_follow_what_was_submitted_before() -> None:
+    async with opened() as (client, committer):
+        batches: Batches = []
+        first = begun(client, batches)
+        assert client.submit_writes([]) == []
+        writes = [removal(batches) for _ in range(3)]
+        assert client.submit_writes(writes) == []
+        last = begun(client, batches)
+        client.send_submitted()
+        assert [(frame.operation.id, frame.answered_below) for frame in frames(committer)] == [
+            ((7, counter), 1) for counter in (1, 2, 3, 4, 5)
+        ]
+        committer.send(messages.encode_replies([(counter, nothing_done("null"), None) for counter in range(1, 6)]))
+        await trio.testing.wait_all_tasks_blocked()
+        assert batches == [[first, *writes, last]]
+        assert client.submit_writes([removal(batches), removal(batches)]) == []
+        client.send_submitted()
+        assert [(frame.operation.id.counter, frame.answered_below) for frame in frames(committer)] == [(6, 6), (7, 6)]
+
+
+async def test_of_writes_that_are_submitted_together_those_are_begun_for_which_there_is_room() -> None:
+    async with opened() as (client, committer):
+        batches: Batches = []
+        writes = [removal(batches) for _ in range(messages.OUTSTANDING_OPERATIONS + 2)]
+        assert client.submit_writes(writes) == writes[-2:]
+        client.send_submitted()
+        assert len(frames(committer)) == messages.OUTSTANDING_OPERATIONS
+        client.close()
+        assert client.submit_writes(writes[-2:]) == writes[-2:]
 
 
 async def test_a_write_without_an_answer_is_told_when_the_channel_is_closed(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rs3d.stores.committer import Submitted
+from rs3d.stores.submitted import Submitted
 from rs3d.types import operations as ops
 from rs3d.types.identifiers import BucketId
 from rs3d.types.objects import ObjectMeta

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rs3d import errors
-from rs3d.stores.committer import Submitted
+from rs3d.stores.submitted import Submitted
 from rs3d.types import operations as ops
 from rs3d.types.buckets import Versioning
 from rs3d.types.identifiers import BlobId, BucketId, Epoch, OperationId, SegmentId

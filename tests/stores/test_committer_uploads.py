@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rs3d import errors
-from rs3d.stores.committer import Submitted
+from rs3d.stores.submitted import Submitted
 from rs3d.types import operations as ops
 from rs3d.types.identifiers import BucketId, UploadId
 from rs3d.types.objects import (

@@ -16,6 +16,7 @@ from rs3d.stores import logreader
 from rs3d.stores.catalog import LocalCatalog
 from rs3d.stores.interfaces import TooLongForLoop
 from rs3d.stores.logreader import LogReader, segment_names
+from tests.ownprocess import own_descriptors
 from tests.stores.coldlog import ColdLog
 from tests.stores.coldpages import is_refused_when_cold
 from tests.stores.nowait import reads_without_waiting
@@ -135,7 +136,7 @@ async def test_a_segment_is_opened_by_a_thread_and_once(written: tuple[Path, byt
     log = LogReader(str(written[0]), written[1])
     with log.in_memory, pytest.raises(TooLongForLoop):
         log.read(written[2])
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(own_descriptors())
     start = threading.Barrier(8)
 
     def read() -> None:
@@ -147,7 +148,7 @@ async def test_a_segment_is_opened_by_a_thread_and_once(written: tuple[Path, byt
         reader.start()
     for reader in readers:
         reader.join()
-    assert len(os.listdir("/proc/self/fd")) == before + 1
+    assert len(own_descriptors()) == before + 1
     assert len(segment_names(str(written[0]))) >= 1
     with log.in_memory:
         log.read(written[2])

@@ -219,7 +219,7 @@ def test_store_rule_06_a_failing_operation_leaves_no_record(store: CommittedStor
 
 
 def test_store_rule_06_one_bad_operation_fails_alone(store: CommittedStore) -> None:
-    from rs3d.stores.committer import Submitted
+    from rs3d.stores.submitted import Submitted
 
     bucket = store.bucket()
     bad = store.put_operation(bucket, "bad", etag="no etag at all")

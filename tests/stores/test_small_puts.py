@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rs3d.errors import InvalidArgument, NoSuchBucket, QuotaExceeded
-from rs3d.stores.committer import Submitted
 from rs3d.stores.messages import decode_operation, encode_operation
+from rs3d.stores.submitted import Submitted
 from rs3d.types.buckets import Versioning
 from rs3d.types.identifiers import BucketId, LogPosition
 from tests.stores.bothways import bodies, fields, long_put, rows, small_put

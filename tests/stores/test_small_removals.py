@@ -14,16 +14,25 @@ from hypothesis import strategies as st
 
 from rs3d.errors import InvalidArgument, NoSuchBucket, ObjectLocked, RecordDamaged, StoreReadOnly
 from rs3d.stores.blobput import BlobPut
-from rs3d.stores.committer import DAMAGE_REASON, Submitted
-from rs3d.stores.committersmall import SmallRun
+from rs3d.stores.committer import DAMAGE_REASON
 from rs3d.stores.messages import decode_operation, encode_operation
 from rs3d.stores.smallput import SmallPut
 from rs3d.stores.smallremoval import SmallRemoval, encode_small_removal
+from rs3d.stores.submitted import Submitted
 from rs3d.types import operations as ops
 from rs3d.types.buckets import Versioning
 from rs3d.types.identifiers import BlobId, BucketId, SegmentId
 from rs3d.types.objects import Extent, LegalHold, MutablePart, Retention, RetentionMode
-from tests.stores.bothways import blob_put, bodies, long_put, long_removal, rows, small_put, small_removal
+from tests.stores.bothways import (
+    blob_put,
+    bodies,
+    long_put,
+    long_removal,
+    remember_short_way,
+    rows,
+    small_put,
+    small_removal,
+)
 from tests.stores.committed import OWNER, CommittedStore, rows_without_positions
 
 KEYS = ("a", "a/b", "b", "k" * 462, "k" * 463, "ü", "nul\0nul")
@@ -158,16 +167,7 @@ def both(tmp_path: Path) -> Iterator[BothWays]:
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> Removals:
     """What the short way said of each removal that it was asked for: an outcome, or None."""
-    said: Removals = []
-    remove = SmallRun.remove
-
-    def remembering(run: SmallRun, removal: SmallRemoval, answered_below: int) -> bytes | None:
-        said.append(None)
-        said[-1] = outcome = remove(run, removal, answered_below)
-        return outcome
-
-    monkeypatch.setattr(SmallRun, "remove", remembering)
-    return said
+    return remember_short_way(monkeypatch, SmallRemoval)
 
 
 @settings(max_examples=60, deadline=None)
@@ -224,14 +224,7 @@ def test_a_put_replaces_such_an_object_the_short_way(
         both.run([Step("put", "k", 5)])
         both.versioning(versioning)
     both.run([Step("blob", "source"), Step(kind, "k", 20)])
-    said: list[bytes | None] = []
-    put = SmallRun.put
-
-    def remembering(run: SmallRun, small: SmallPut | BlobPut, answered_below: int) -> bytes | None:
-        said.append(put(run, small, answered_below))
-        return said[-1]
-
-    monkeypatch.setattr(SmallRun, "put", remembering)
+    said = remember_short_way(monkeypatch, SmallPut, BlobPut)
     both.run([Step("put", "k", 30)])
     assert [outcome is not None for outcome in said] == [is_short]
     both.run([Step("put", "k", 0), Step("blob", "k", 7), Step("blob", "k", 8), Step("put", "k", 9), Step("put", "new")])

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from rs3d.engine import bodies
 from rs3d.engine.configuration import EngineConfig
 from rs3d.http.limits import HttpLimits
 from rs3d.http.shortcut import Taken
+from rs3d.kernels.bodyhash import Ending
 from rs3d.s3.configuration import RegionCheck, S3Config
 from rs3d.s3.plainreads import PlainReads
 from tests.s3.wire.client import Caller
@@ -107,3 +109,24 @@ def shortcuts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     monkeypatch.setattr(PlainReads, "answer", watched)
     yield taken
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that receives a long body waits for it, however slow this machine is: else the loop goes on with it."""
+    monkeypatch.setattr(bodies, "PATIENCE_NS", 60_000_000_000)
+
+
+@pytest.fixture
+def endings(monkeypatch: pytest.MonkeyPatch, patient: None) -> Iterator[list[Ending | None]]:
+    """How each intake ended."""
+    ends: list[Ending | None] = []
+    take_in = bodies.BlobJob._take_in
+
+    def watched(*arguments: object) -> Ending | None:
+        ending = take_in(*arguments)  # type: ignore[arg-type]
+        ends.append(ending)
+        return ending
+
+    monkeypatch.setattr(bodies.BlobJob, "_take_in", watched)
+    yield ends

@@ -9,7 +9,7 @@ import random
 import socket
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -20,29 +20,15 @@ from tests.s3.wire.client import Caller, Connection, head_bytes
 from tests.s3.wire.conftest import MIB
 from tests.s3.wire.framing import UNSIGNED
 from tests.s3.wire.server import WireServer
+from tests.s3.wire.test_plain_writes import THE_LONG_WAY
 from tests.system.waiting import wait_until
 
 BODY = random.Random(7).randbytes(20 * MIB + 5)
 LONG = BODY[: 3 * MIB + 1]
 
 
-@pytest.fixture
-def endings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Ending | None]]:
-    """How each intake ended."""
-    ends: list[Ending | None] = []
-    take_in = bodies._BlobJob._take_in
-
-    def watched(*arguments: object) -> Ending | None:
-        ending = take_in(*arguments)  # type: ignore[arg-type]
-        ends.append(ending)
-        return ending
-
-    monkeypatch.setattr(bodies._BlobJob, "_take_in", watched)
-    yield ends
-
-
 def put_head(caller: Caller, target: str, length: int, *headers: tuple[str, str]) -> bytes:
-    signed = caller.headers("PUT", target, headers, b"", payload_hash=UNSIGNED)
+    signed = caller.headers("PUT", target, (*headers, THE_LONG_WAY), b"", payload_hash=UNSIGNED)
     return head_bytes("PUT", target, [*signed, ("content-length", str(length))])
 
 
@@ -242,7 +228,7 @@ def test_a_process_without_descriptors_receives_by_the_loop(
         raise OSError(errno.EMFILE, "too many")
 
     monkeypatch.setattr(intake, "Intake", refuse)
-    assert root.request("PUT", f"/{bucket}/k", body=LONG, payload_hash=UNSIGNED).status == 200
+    assert root.request("PUT", f"/{bucket}/k", [THE_LONG_WAY], body=LONG, payload_hash=UNSIGNED).status == 200
     assert root.get(f"/{bucket}/k").body == LONG
     assert endings == []
 

@@ -18,6 +18,7 @@ from rs3d.s3 import plaincallers, plainreads
 from rs3d.s3.configuration import CustomerKeys, S3Config
 from rs3d.s3.plaincallers import KnownBucket, PlainCallers
 from rs3d.s3.plainreads import PlainReads
+from rs3d.stores.blobreader import LocalBlobReader
 from rs3d.stores.interfaces import CatalogSnapshot
 from rs3d.types.identities import BucketGrant, KeyStatus
 from tests.s3.wire.client import Answer, Caller, Connection, head_bytes
@@ -507,6 +508,18 @@ def test_a_file_is_verified_again_when_a_minute_is_over(
     root.put(f"/{bucket}/file", bytes(100_000))
     root.get(f"/{bucket}/file")
     shortcuts.clear()
+    verified: list[int] = []
+    verify = LocalBlobReader.verify
+
+    def watched(reader: LocalBlobReader, offset: int, length: int) -> None:
+        verified.append(length)
+        verify(reader, offset, length)
+
+    monkeypatch.setattr(LocalBlobReader, "verify", watched)
+    assert root.get(f"/{bucket}/file").status == 200 and not verified
     monkeypatch.setattr("rs3d.stores.blobmemo.VerifiedSpans.covers", lambda *_: False)
+    assert root.get(f"/{bucket}/file").status == 200 and verified
+    assert shortcuts == ["GetObject", "GetObject"]  # at once
+    monkeypatch.setattr(LocalBlobReader, "verify_now", lambda *_: False)
     assert root.get(f"/{bucket}/file").status == 200
-    assert shortcuts == []
+    assert len(shortcuts) == 2  # by the long way
