@@ -230,6 +230,7 @@ COLUMNS_CODE static inline __attribute__((always_inline)) void columns_blocks_of
 
 COLUMNS_CODE static void columns_blocks(columns *g, size_t blocks, size_t count, int has_wholes)
 {
+    _mm256_zeroupper(); /* whoever ran before on this thread: see COLUMNS_CODE */
     if (count == 3 && has_wholes)
         columns_blocks_of(g, blocks, 3, 1);
     else if (count == 3)
