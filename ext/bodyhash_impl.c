@@ -3,8 +3,8 @@
  * MD5 is one chain: it leaves most of a core idle while it waits for itself. The SHA unit is idle then, too. So where
  * there is one, both hashes of a body go through its blocks together, a few steps of one and four rounds of the other
  * in turn: SHA-256 costs next to nothing beside MD5. Two bodies share the wait of both. Three or four have their MD5
- * in the columns of one set of registers, and their SHA-256 in pairs among its steps. From five bodies on, the lanes of
- * md5_impl.c are ahead, with the leaves apart.
+ * in the columns of one set of registers, and their SHA-256 in pairs among its steps. Of many bodies (LANES_FROM) the
+ * lanes of md5_impl.c are ahead, with the leaves apart.
  *
  * Leaves begin where blocks of the hash do. So the SHA-256 of a body as a whole has the same words in its rounds as
  * that of the leaf at hand, and takes no more than the rounds, which have room beside MD5, too. Such bodies go by up to
@@ -26,8 +26,10 @@
 #include "directio_impl.c" /* for bodyintake_impl.h */
 
 enum {
-    COLUMNS = 4,     /* bodies of which both hashes go side by side: more are faster in lanes */
-    COLUMNS_FROM = 3 /* fewer are faster in pairs */
+    COLUMNS = 4,      /* bodies of which both hashes go side by side */
+    COLUMNS_FROM = 3, /* fewer are faster in pairs */
+    LANES_FROM = 5,   /* bodies that are faster in lanes, */
+    LANES_FROM_AVX512 = 13 /* and where columns have AVX-512's instructions: nearly all sixteen lanes have to be full */
 };
 
 static int md5_variant(int variant)
@@ -228,18 +230,23 @@ COLUMNS_CODE static inline __attribute__((always_inline)) void columns_blocks_of
     g->md5[0] = (__m128i)a; g->md5[1] = (__m128i)b; g->md5[2] = (__m128i)c; g->md5[3] = (__m128i)d;
 }
 
-COLUMNS_CODE static void columns_blocks(columns *g, size_t blocks, size_t count, int has_wholes)
-{
-    _mm256_zeroupper(); /* whoever ran before on this thread: see COLUMNS_CODE */
-    if (count == 3 && has_wholes)
-        columns_blocks_of(g, blocks, 3, 1);
-    else if (count == 3)
-        columns_blocks_of(g, blocks, 3, 0);
-    else if (has_wholes)
-        columns_blocks_of(g, blocks, 4, 1);
-    else
-        columns_blocks_of(g, blocks, 4, 0);
-}
+#define DEFINE_COLUMNS(NAME, TARGET) \
+    TARGET static void NAME(columns *g, size_t blocks, size_t count, int has_wholes) \
+    { \
+        _mm256_zeroupper(); /* whoever ran before on this thread: see COLUMNS_CODE */ \
+        if (count == 3 && has_wholes) \
+            columns_blocks_of(g, blocks, 3, 1); \
+        else if (count == 3) \
+            columns_blocks_of(g, blocks, 3, 0); \
+        else if (has_wholes) \
+            columns_blocks_of(g, blocks, 4, 1); \
+        else \
+            columns_blocks_of(g, blocks, 4, 0); \
+    }
+
+DEFINE_COLUMNS(columns_blocks_avx, COLUMNS_CODE)
+/* The same text with a rotation and any function of three words as one instruction each, which MD5 waits for. */
+DEFINE_COLUMNS(columns_blocks_avx512, __attribute__((target("avx512f,avx512vl,sha"))))
 
 #endif /* x86-64 */
 
@@ -413,7 +420,7 @@ static void by_pairs(int variant, int crc_variant, rs3d_body_job *jobs, size_t c
 }
 
 /* `bytes`, a multiple of 64, of each of COLUMNS_FROM to COLUMNS jobs. */
-SHANI static void columns_step(rs3d_body_job *jobs, size_t count, size_t bytes)
+SHANI static void columns_step(int variant, rs3d_body_job *jobs, size_t count, size_t bytes)
 {
     uint32_t words[4][COLUMNS];
     columns g;
@@ -430,7 +437,10 @@ SHANI static void columns_step(rs3d_body_job *jobs, size_t count, size_t bytes)
         g.at[l] = job->data;
     }
     memcpy(g.md5, words, sizeof words);
-    columns_blocks(&g, bytes / 64, count, has_wholes);
+    if (variant == RS3D_BODY_AVX512)
+        columns_blocks_avx512(&g, bytes / 64, count, has_wholes);
+    else
+        columns_blocks_avx(&g, bytes / 64, count, has_wholes);
     memcpy(words, g.md5, sizeof words);
     for (size_t l = 0; l < count; l++) {
         for (size_t i = 0; i < 4; i++)
@@ -451,7 +461,7 @@ static void by_columns(int variant, int crc_variant, rs3d_body_job *jobs, size_t
             bytes = own < bytes ? own : bytes;
         }
         if (bytes) {
-            columns_step(jobs, count, bytes);
+            columns_step(variant, jobs, count, bytes);
             for (size_t l = 0; l < count; l++)
                 both_done(variant, crc_variant, &jobs[l], bytes, shares_blocks(jobs[l].body));
         }
@@ -525,7 +535,8 @@ void rs3d_body_update_many(int variant, int crc_variant, rs3d_body_job *jobs, si
         /* What cannot be hashed so, if anything, goes as it would in lanes; of more than go at once, those that have
          * wholes, for which lanes have no room. */
         size_t together = to_front(jobs, count, in_step);
-        size_t grouped = count > COLUMNS ? to_front(jobs, together, wants_whole) : together;
+        size_t lanes_from = variant == RS3D_BODY_AVX512 ? LANES_FROM_AVX512 : LANES_FROM;
+        size_t grouped = count >= lanes_from ? to_front(jobs, together, wants_whole) : together;
         while (grouped) {
             size_t group = grouped < COLUMNS ? grouped : COLUMNS;
             by_columns(variant, crc_variant, jobs, group);
