@@ -101,7 +101,7 @@ cdef extern from "receive_impl.h" nogil:
 
 cdef extern from "bodyintake_impl.h" nogil:
     enum:
-        RS3D_INTAKE_CRCS, RS3D_INTAKE_BROKEN, RS3D_INTAKE_FULL
+        RS3D_INTAKE_CRCS, RS3D_INTAKE_BROKEN, RS3D_INTAKE_FULL, RS3D_INTAKE_HALVES_FROM
     ctypedef struct aws_scanner:
         pass
     ctypedef struct rs3d_whole_crc:
@@ -129,6 +129,7 @@ LEAF_BYTES = 1 << 20
 BLOCK_BYTES = 1 << 16
 MOST_CRCS = RS3D_INTAKE_CRCS
 MOST_CHUNKS = RS3D_CHUNK_ROWS
+HALVES_FROM = RS3D_INTAKE_HALVES_FROM
 ROUNDS = 2
 MOST_ROUNDS = RS3D_GANG_ROUNDS
 COMPANY_NS = 3_000_000

@@ -50,31 +50,58 @@ struct rs3d_intake {
     int variant, crc_variant;
     int is_coming;           /* the gang counts its next piece */
     int64_t waited_ns;       /* for the socket, before the piece that is being received */
+    /* Set up by rs3d_take_in: the next piece is received into one half of the buffer while that in the other is hashed. */
+    int halves;
+    char *at;                /* in the buffer, where the next piece begins */
+    int64_t piece_bytes;     /* of it at most */
+    rs3d_piece piece;        /* the last one announced; its hash is to be waited for if it `is_hashing` */
+    int is_hashing;
 };
 
-/* Write the buffer and have it hashed: while this thread writes, another may be hashing it. Nobody will wait for the next
- * piece of a client that let this one be waited for. 0, or -1 with errno. */
+enum { RS3D_INTAKE_HALVES_FROM = 512 * 1024 }; /* bytes of a buffer: what a round costs beside the hash shows in less */
+
+/* The piece before is hashed when this returns. */
+static inline void rs3d_await_hash(struct rs3d_intake *it)
+{
+    if (!it->is_hashing)
+        return;
+    rs3d_gang_hash(it->gang, &it->piece, it->variant, it->crc_variant);
+    it->is_hashing = 0;
+    it->is_coming = it->piece.goes_on;
+}
+
+/* Write the piece that was received, and have it hashed: while this thread writes, or receives the next one into the
+ * other half, another may be hashing it. Nobody will wait for the next piece of a client that let this one be waited for.
+ * 0, or -1 with errno. */
 static inline int rs3d_intake_piece(struct rs3d_intake *it)
 {
     const int is_quick = it->from.waited_ns - it->waited_ns <= it->gang->company_ns;
-    rs3d_piece piece = {.job = {it->body, (const unsigned char *)it->buffer, (size_t)it->filled},
-                        .goes_on = it->to_come && is_quick};
-    int answer, error;
+    int answer, error, came;
 
+    rs3d_await_hash(it);
+    came = it->is_coming;
+    it->is_coming = 0;
     it->waited_ns = it->from.waited_ns;
-    rs3d_gang_announce(it->gang, &piece, it->is_coming);
-    answer = rs3d_write_new(it->file_fd, it->buffer, (size_t)it->filled, it->offset, it->align);
+    it->piece = (rs3d_piece){.job = {it->body, (const unsigned char *)it->at, (size_t)it->filled},
+                             .goes_on = it->to_come && is_quick};
+    it->is_hashing = 1;
+    rs3d_gang_announce(it->gang, &it->piece, came);
+    answer = rs3d_write_new(it->file_fd, it->at, (size_t)it->filled, it->offset, it->align);
     error = errno;
     for (int i = 0; i < it->crc_count; i++)
-        rs3d_whole_crc_update(it->crc_variant, it->crcs[i], (const unsigned char *)it->buffer, (size_t)it->filled);
-    rs3d_gang_hash(it->gang, &piece, it->variant, it->crc_variant);
-    it->is_coming = piece.goes_on;
+        rs3d_whole_crc_update(it->crc_variant, it->crcs[i], (const unsigned char *)it->at, (size_t)it->filled);
+    if (!it->halves || !it->to_come || it->piece_bytes == it->buffer_bytes)
+        rs3d_await_hash(it);
     errno = error;
-    if (answer == 0) {
-        it->offset += it->filled;
-        it->filled = 0;
+    if (answer != 0)
+        return answer;
+    it->offset += it->filled;
+    it->filled = 0;
+    if (it->halves) {
+        it->piece_bytes = it->buffer_bytes / 2;
+        it->at = it->is_hashing && it->at == it->buffer ? it->buffer + it->piece_bytes : it->buffer;
     }
-    return answer;
+    return 0;
 }
 
 /* Take the framing away from what is behind `filled`: what is left of it are bytes of the body. RS3D_RECEIVE_DONE, or
@@ -86,7 +113,7 @@ static inline int rs3d_unframe(struct rs3d_intake *it)
 
     while (it->framed) {
         size_t consumed, payload = 0, room = chunks ? RS3D_CHUNK_ROWS - chunks->count : 0;
-        unsigned char *at = (unsigned char *)it->buffer + it->filled;
+        unsigned char *at = (unsigned char *)it->at + it->filled;
         uint64_t end = it->body->bytes + (uint64_t)it->filled;
         int found = 0;
 
@@ -132,7 +159,7 @@ static inline int rs3d_make_room_for_chunks(struct rs3d_intake *it)
 
     if (before && rs3d_intake_piece(it) != 0)
         return -1;
-    memmove(it->buffer, it->buffer + before, (size_t)it->framed);
+    memmove(it->at, it->at + before, (size_t)it->framed);
     return 0;
 }
 
@@ -156,10 +183,10 @@ static inline int rs3d_take_pieces(struct rs3d_intake *it)
     while (it->to_come && answer == RS3D_RECEIVE_DONE) {
         int64_t room;
 
-        if (it->filled == it->buffer_bytes && rs3d_intake_piece(it) != 0)
+        if (it->filled == it->piece_bytes && rs3d_intake_piece(it) != 0)
             return -2;
-        room = it->buffer_bytes - it->filled;
-        it->from.data = it->buffer + it->filled;
+        room = it->piece_bytes - it->filled;
+        it->from.data = it->at + it->filled;
         it->from.length = room < it->to_come ? room : it->to_come;
         it->from.received = 0;
         answer = rs3d_received(it, rs3d_receive(&it->from));
@@ -179,8 +206,21 @@ static inline int rs3d_take_pieces(struct rs3d_intake *it)
  * after which the file holds any part of the last piece. */
 static inline int rs3d_take_in(struct rs3d_intake *it)
 {
-    const int answer = rs3d_take_pieces(it), error = errno;
+    int answer, error;
 
+    it->at = it->buffer;
+    it->is_hashing = 0;
+    it->piece_bytes = it->buffer_bytes;
+    /* Where chunks are hashed, the framing of the next piece would change what that of this one looks at. */
+    it->halves = it->buffer_bytes >= RS3D_INTAKE_HALVES_FROM && !it->body->chunks &&
+                 it->buffer_bytes % (2 * (int64_t)(it->align ? it->align : 1)) == 0;
+    if (it->halves && it->filled + it->framed <= it->buffer_bytes / 2)
+        it->piece_bytes = it->buffer_bytes / 2;
+    answer = rs3d_take_pieces(it);
+    error = errno;
+    rs3d_await_hash(it);
+    if (it->at != it->buffer)
+        memmove(it->buffer, it->at, (size_t)(it->filled + it->framed));
     if (it->is_coming) /* no more, whatever it was that ended it */
         rs3d_gang_count_coming(it->gang, -1);
     errno = error;

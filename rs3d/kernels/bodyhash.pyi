@@ -31,6 +31,9 @@ MOST_COMPANY_NS: Final[int]
 """At once (64)."""
 MOST_CRCS: Final[int]
 """How many CRCs of the whole an `Intake` makes at most (3)."""
+HALVES_FROM: Final[int]
+"""Bytes of an intake's buffer from which on it is filled by halves."""
+
 MOST_CHUNKS: Final[int]
 """That `Chunks` has room for (1,024)."""
 
@@ -252,11 +255,13 @@ class Intake:
     ) -> Ending:
         """Receive `length` bytes behind the `filled_bytes` that are in the buffer. Each time the buffer is full and
         more is to come, it is written to the file, appended to `stream` by `gang` and to `crcs`, and filled again; so
-        what is received last, a bufferful or less, stays in it. Blocks on socket, disk and processor, without the GIL.
+        what is received last, a bufferful or less, stays in it. A buffer of HALVES_FROM bytes or more, of a body whose
+        chunks are not hashed, is filled by halves, one while the other is hashed. Blocks on socket, disk and
+        processor, without the GIL.
 
         Args:
             stream: of all that lies before the buffer's bytes. Nobody else uses it meanwhile.
-            buffer: one piece, the caller's; nobody else touches it meanwhile.
+            buffer: one piece or two, the caller's; nobody else touches it meanwhile.
             socket_fd: non-blocking or not.
             patience_ns: all that waits for the socket may take together.
             file_fd, offset: where the buffer's first byte belongs.
