@@ -4,9 +4,10 @@ Requests are signed with UNSIGNED-PAYLOAD in the Authorization header where a bo
 do over TLS, and it measures the server's own hashing (ETag), not the client's. One job signs the body and declares a
 checksum of it, as boto3 does over plain HTTP.
 
-Answers are checked: small bodies by SHA-256, large ones by length (hashing in the client costs as much as the server
-takes) and by SHA-256 once, in `populate`; HEAD by the length it tells; pages of LIST by length, after their keys were
-counted; and of what a job wrote, the first, the middle and the last object are read back by SHA-256, outside the clock.
+Answers are checked: small bodies by SHA-256, large ones by length (hashing, and copying, in the client cost as much as
+the server takes: see plainlane.py) and by SHA-256 once, in `populate`; HEAD by the length it tells; pages of LIST by
+length, after their keys were counted; and of what a job wrote, the first, the middle and the last object are read back
+by SHA-256, outside the clock.
 """
 
 from __future__ import annotations

@@ -20,6 +20,13 @@ def put(*, status: int = 200, length: int = -1) -> Prepared:
     return Prepared(PUT, status=status, length=length)
 
 
+LARGE_BYTES = 1024 * 1024
+
+
+def large(length: int = LARGE_BYTES) -> Prepared:
+    return Prepared(b"GET /b/k HTTP/1.1\r\n\r\n", length=length)
+
+
 def head(length: int = -1) -> Prepared:
     return Prepared(HEAD, is_head=True, length=length)
 
@@ -49,6 +56,8 @@ def run_one(endpoint: tuple[str, int], prepared: Prepared, most: int = 1, patien
         pytest.param(put(), answer(b"body"), 4, id="PUT, a body"),
         pytest.param(put(length=4), answer(b"body"), 4, id="PUT, a body of the length expected"),
         pytest.param(Prepared(b"DELETE /b/k HTTP/1.1\r\n\r\n", status=204), GONE, 0, id="DELETE"),
+        pytest.param(large(), answer(bytes(LARGE_BYTES)), LARGE_BYTES, id="GET of much"),
+        pytest.param(large(3 * LARGE_BYTES), answer(bytes(3 * LARGE_BYTES)), 3 * LARGE_BYTES, id="GET of more"),
         pytest.param(head(7), b"HTTP/1.1 200 OK\r\ncontent-LENGTH:  7\r\n\r\n", 0, id="HEAD"),
         pytest.param(head(), b"HTTP/1.1 200 OK\r\n\r\n", 0, id="HEAD, no length"),
     ],
@@ -66,6 +75,11 @@ def test_good_answers_are_counted(lanes: list[int], prepared: Prepared, text: by
         pytest.param(put(), answer(b"12", 3), "inside an answer", id="one byte short"),
         pytest.param(put(), b"HTTP/1.1 200 OK\r\nContent-Le", "inside an answer", id="half a head"),
         pytest.param(put(length=3), answer(b"12"), "expected .200, 3 bytes", id="another length"),
+        pytest.param(
+            large(), answer(bytes(LARGE_BYTES - 1), LARGE_BYTES), "inside an answer", id="GET, one byte short"
+        ),
+        pytest.param(large(), answer(bytes(LARGE_BYTES + 1), LARGE_BYTES), "longer than it says", id="GET, one more"),
+        pytest.param(large(), answer(b"12"), "expected .200, 1048576 bytes", id="GET, another length"),
         pytest.param(put(), answer(b"123", 2), "longer than it says", id="one byte more"),
         pytest.param(put(status=204), answer(b""), "200 OK", id="another status"),
         pytest.param(put(), b"HTTP/1.1 20\r\n\r\n", "not what was expected", id="half a status"),
@@ -83,6 +97,24 @@ def test_another_answer_than_expected_is_refused(
     with scripted([text]) as endpoint, pytest.raises(WrongAnswer, match=problem):
         run_one(endpoint, prepared)
     assert lanes
+
+
+@pytest.mark.parametrize(
+    "prepared",
+    [
+        pytest.param(large(LARGE_BYTES - 1), id="so little that it is read"),
+        pytest.param(Prepared(large().head, is_kept=True, length=LARGE_BYTES), id="kept"),
+        pytest.param(Prepared(large().head, sha256="00", length=LARGE_BYTES), id="hashed"),
+    ],
+)
+def test_a_body_that_is_looked_at_is_another_lanes(lanes: list[int], prepared: Prepared) -> None:
+    with scripted([answer(bytes(prepared.length))]) as endpoint:
+        if prepared.sha256:
+            with pytest.raises(WrongAnswer, match="wrong bytes"):
+                run_one(endpoint, prepared)
+        else:
+            assert run_one(endpoint, prepared).body_bytes == prepared.length
+    assert not lanes
 
 
 def test_a_server_that_does_not_answer_is_not_waited_for_without_end(lanes: list[int]) -> None:
