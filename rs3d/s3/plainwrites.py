@@ -11,80 +11,22 @@ and `test_plain_long_writes.py` hold the answers of both against each other.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Final
 
-from rs3d.engine.plan import BodyPlan
-from rs3d.errors import Rs3dError
 from rs3d.format.keys import CHUNK_BYTES
-from rs3d.http.shortcut import Incoming, Source, Unfinished
+from rs3d.http.shortcut import Incoming, Unfinished
 from rs3d.kernels.plainrequest import write as recognise_write
 from rs3d.kernels.smallwrites import SmallWrite
-from rs3d.s3.longwrites import OK, TAKEN, LongPart, LongPut, declared_of, lines_of_put
+from rs3d.s3.longwrites import PUT_OBJECT, UPLOAD_PART, LargePut, LongBody, declared_of
 from rs3d.s3.plaincallers import PlainCallers
 from rs3d.types.buckets import Bucket
-from rs3d.types.operations import Outcome
 
 _PUT: Final = "s3:PutObject"
 _DELETE: Final = "s3:DeleteObject"
 _FINISH_OF: Final = attrgetter("finish")
-
-
-class _LargePut(Incoming):
-    """A put whose body has not arrived, or goes to a file, and the answer to it."""
-
-    __slots__ = ("_bucket", "_callers", "_content_type", "_key", "_length", "_payload_hash", "_plan")
-
-    def __init__(
-        self,
-        callers: PlainCallers,
-        bucket: Bucket,
-        plan: BodyPlan,
-        key: bytes,
-        body: int,
-        length: int,
-        content_type: bytes | None,
-        payload_hash: bytes,
-    ) -> None:
-        # As for _Write, the base's own beginning is left out.
-        self.body = body
-        self.received = b""
-        self.before = None
-        self._callers = callers
-        self._bucket = bucket
-        self._plan = plan
-        self._key = key
-        self._length = length
-        self._content_type = content_type
-        self._payload_hash = payload_hash
-
-    def begin(self, first: memoryview, source: Source) -> bool:
-        """See `Incoming.begin`."""
-        try:
-            return self._callers.large_writes.put(
-                self._bucket,
-                self._plan,
-                self._key,
-                self._length,
-                self._content_type,
-                declared_of(self._payload_hash),
-                first,
-                source,
-                self.done,
-            )
-        except Rs3dError:
-            return False
-
-    def done(self, outcome: Outcome | None, merkle_root: bytes, received: memoryview) -> None:
-        """See `largewrites.Done`."""
-        if outcome is None:
-            self.received = received
-            self.finish(None)
-            return
-        head = self._callers.head_of_now(OK, lines_of_put(outcome, merkle_root))
-        stop = self.body + self._length
-        self.finish(TAKEN(([head], stop, 0, "PutObject", 200, None, self._length, None)))
 
 
 class PlainWrites:
@@ -139,13 +81,15 @@ class PlainWrites:
             return None
         if part is not None:
             return self._part(bucket, key, *part, body, length, payload_hash)
+        declared = declared_of(payload_hash)
         if callers.long_writes.takes(plan, length):
-            return LongPut(callers, bucket, plan, key, body, length, content_type, declared_of(payload_hash))
+            put_long = partial(callers.long_writes.put, bucket, plan, key, length, content_type, declared)
+            return LongBody(callers, body, length, PUT_OBJECT, put_long)
         if length > plan.inline_limit_bytes:
             if not callers.large_writes.takes(plan, length):
                 return None
-            return _LargePut(callers, bucket, plan, key, body, length, content_type, payload_hash)
-        declared = declared_of(payload_hash)
+            put_large = partial(callers.large_writes.put, bucket, plan, key, length, content_type, declared)
+            return LargePut(callers, body, length, put_large)
         return callers.writes.put_received(
             bucket, plan, known.owner, key, data, body, stop, content_type, declared, checksum, self.settled
         )
@@ -164,4 +108,6 @@ class PlainWrites:
         plan = callers.long_writes.part_plan(bucket, upload)
         if not callers.long_writes.takes(plan, length):
             return None
-        return LongPart(callers, bucket, plan, upload, number, body, length, declared_of(payload_hash))
+        declared = declared_of(payload_hash)
+        put_part = partial(callers.long_writes.put_part, bucket, plan, upload, number, length, declared)
+        return LongBody(callers, body, length, UPLOAD_PART, put_part)
