@@ -3,9 +3,7 @@ whatever is wrong with it is left to the scanner."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import random
 import socket
 import threading
@@ -17,9 +15,9 @@ import pytest
 
 from rs3d.kernels import bodyhash
 from rs3d.kernels.awschunked import ChunkedError, ChunkScanner
-from rs3d.kernels.bodyhash import MOST_CHUNKS, BodyHash, Chunks, Ending, Gang, Intake, WholeCrc
+from rs3d.kernels.bodyhash import MOST_CHUNKS, BodyHash, Chunks, Ending, Gang, WholeCrc
+from tests.kernels.intaking import FOR_EVER_NS, TakenBody
 
-FOR_EVER_NS = 60 * 10**9
 PIECE_BYTES = 64 * 1024
 DATA = random.Random(3).randbytes(9 * PIECE_BYTES + 777)
 Kind = Literal["signed", "unsigned"]
@@ -61,58 +59,34 @@ def chunks_of(data: bytes, sizes: Sequence[int]) -> list[tuple[bytes, bytes]]:
     return found
 
 
-class Body:
+class Body(TakenBody):
     """One framed body on its way into a file."""
 
+    scanner: ChunkScanner
+
     def __init__(self, path: Path, kind: Kind = "signed", *, gang: Gang | None = None, align_bytes: int = 0) -> None:
-        self.near, self.far = socket.socketpair()
-        self.near.setblocking(False)
-        self.path = path
-        self.align_bytes = align_bytes
-        self.scanner = ChunkScanner(kind)
         self.chunks = Chunks() if kind == "signed" else None
-        self.gang, self.stream = gang or Gang(), BodyHash(chunks=self.chunks)
+        stream = BodyHash(chunks=self.chunks)
+        super().__init__(socket.socketpair(), path, stream, PIECE_BYTES, gang=gang, align_bytes=align_bytes)
+        self.scanner = ChunkScanner(kind)
         self.crc32 = WholeCrc("CRC32")
-        self.intake = Intake()
-        self.buffer = bytearray(PIECE_BYTES)
+        self.crcs = (self.crc32,)
         self.found: list[tuple[bytes, bytes]] = []
 
     def take(
         self, length: int, *, to_end: bool = True, patience_ns: int = FOR_EVER_NS, framed_bytes: int = 0
     ) -> Ending:
-        file_fd = os.open(self.path, os.O_RDWR | os.O_CREAT)
-        try:
-            ending = self.intake.take(
-                self.gang,
-                self.stream,
-                self.buffer,
-                filled_bytes=self.intake.filled_bytes,
-                socket_fd=self.near.fileno(),
-                length=length,
-                patience_ns=patience_ns,
-                file_fd=file_fd,
-                offset=self.intake.written_bytes,
-                align_bytes=self.align_bytes,
-                crcs=(self.crc32,),
-                to_end=to_end,
-                framing=self.scanner.lend(),
-                framed_bytes=framed_bytes,
-            )
-        finally:
-            os.close(file_fd)
+        ending = self.take_in(
+            length,
+            filled_bytes=self.intake.filled_bytes,
+            framed_bytes=framed_bytes,
+            patience_ns=patience_ns,
+            offset=self.intake.written_bytes,
+            to_end=to_end,
+        )
         if self.chunks is not None:
             self.found += self.chunks.take()
         return ending
-
-    def send(self, data: bytes) -> threading.Thread:
-        def sending() -> None:
-            with contextlib.suppress(OSError):  # what is broken is not received to its end
-                self.far.sendall(data)
-                self.far.shutdown(socket.SHUT_WR)
-
-        thread = threading.Thread(target=sending)
-        thread.start()
-        return thread
 
     def check(self, data: bytes, sizes: Sequence[int]) -> None:
         """All of it has arrived."""
@@ -128,10 +102,6 @@ class Body:
         assert self.crc32.digest() == crc32.digest()
         if self.chunks is not None:
             assert self.found == chunks_of(data, sizes)
-
-    def close(self) -> None:
-        self.near.close()
-        self.far.close()
 
 
 @pytest.fixture
@@ -155,7 +125,7 @@ def test_a_framed_body_arrives_without_its_framing(
         body = Body(tmp_path / str(length), kind, align_bytes=align_bytes)
         made.append(body)
         raw = framed(DATA[:length], sizes, kind)
-        thread = body.send(raw + b"next")
+        thread = body.send(raw + b"next", ends=True)
         assert body.take(len(raw)) is Ending.DONE
         thread.join()
         assert body.intake.received_bytes == len(raw)
@@ -194,7 +164,7 @@ def test_bodies_in_company_have_the_digests_of_their_own_chunks(made: list[Body]
         made.append(body)
         data = DATA[number * 1000 :]
         raw = framed(data, SIZES[number % len(SIZES)], "unsigned" if number % 3 == 2 else "signed")
-        threads.append(body.send(raw))
+        threads.append(body.send(raw, ends=True))
         threads.append(threading.Thread(target=body.take, args=(len(raw),)))
         threads[-1].start()
     gang.resume()
@@ -210,7 +180,7 @@ def test_more_chunks_than_there_is_room_for_are_taken_in_turns(made: list[Body],
     raw = framed(data, [size])
     body = Body(tmp_path / "data")
     made.append(body)
-    thread = body.send(raw)
+    thread = body.send(raw, ends=True)
     endings: list[Ending] = []
     while not endings or endings[-1] is not Ending.DONE:
         left = len(raw) - body.intake.received_bytes
@@ -231,7 +201,7 @@ def test_broken_framing_ends_the_intake_and_is_the_scanners_to_tell(
         raw = good[:at] + damaged + good[at + len(damaged) :]
         in_buffer = 1000 if is_in_buffer else 0
         body.buffer[:in_buffer] = raw[:in_buffer]
-        thread = body.send(raw[in_buffer:])
+        thread = body.send(raw[in_buffer:], ends=True)
         assert body.take(len(raw) - in_buffer, framed_bytes=in_buffer) is Ending.BROKEN
         body.near.close()
         thread.join()
@@ -244,20 +214,20 @@ def test_what_follows_the_end_or_does_not_come_is_told(made: list[Body], tmp_pat
     raw = framed(DATA[:1000], [64 * 1024])
     body = Body(tmp_path / "more")
     made.append(body)
-    thread = body.send(raw + b"more")
+    thread = body.send(raw + b"more", ends=True)
     assert body.take(len(raw) + 4) is Ending.BROKEN
     thread.join()
     body.scanner.check()
     assert body.scanner.finished
     body = Body(tmp_path / "less")
     made.append(body)
-    thread = body.send(raw[:-3])
+    thread = body.send(raw[:-3], ends=True)
     assert body.take(len(raw)) is Ending.END
     thread.join()
     assert not body.scanner.finished and body.intake.written_bytes == 0 and body.intake.filled_bytes == 1000
     body = Body(tmp_path / "short")  # all that was declared has come, but the framing has no end
     made.append(body)
-    thread = body.send(raw[:-3])
+    thread = body.send(raw[:-3], ends=True)
     assert body.take(len(raw) - 3) is Ending.DONE
     thread.join()
     assert not body.scanner.finished and body.intake.written_bytes == 0

@@ -16,13 +16,11 @@ from pathlib import Path
 import pytest
 
 from rs3d.kernels import crc
-from rs3d.kernels.bodyhash import MOST_COMPANY_NS, MOST_CRCS, BodyHash, Ending, Gang, Intake, WholeCrc
+from rs3d.kernels.bodyhash import MOST_COMPANY_NS, MOST_CRCS, BodyHash, Ending, Gang, WholeCrc
+from tests.kernels.intaking import FOR_EVER_NS, Sockets, TakenBody
 
-FOR_EVER_NS = 60 * 10**9
 PIECE_BYTES = 64 * 1024
 DATA = os.urandom(5 * PIECE_BYTES + 777)
-
-Sockets = tuple[socket.socket, socket.socket]
 
 
 @pytest.fixture
@@ -34,17 +32,12 @@ def sockets() -> Iterator[Sockets]:
     far.close()
 
 
-class Body:
+class Body(TakenBody):
     """One body on its way into a file."""
 
     def __init__(self, sockets: Sockets, path: Path, *, align_bytes: int = 0) -> None:
-        self.near, self.far = sockets
-        self.path = path
-        self.align_bytes = align_bytes
-        self.gang, self.stream, self.intake = Gang(), BodyHash(sha256=True), Intake()
-        self.buffer = bytearray(PIECE_BYTES)
+        super().__init__(sockets, path, BodyHash(sha256=True), PIECE_BYTES, align_bytes=align_bytes)
         self.filled = 0
-        self.crcs: tuple[WholeCrc, ...] = ()
 
     def take(
         self,
@@ -55,34 +48,9 @@ class Body:
         offset: int = 0,
         to_end: bool = False,
     ) -> Ending:
-        file_fd = os.open(self.path, flags)
-        try:
-            return self.intake.take(
-                self.gang,
-                self.stream,
-                self.buffer,
-                filled_bytes=self.filled,
-                socket_fd=self.near.fileno(),
-                length=length,
-                patience_ns=patience_ns,
-                file_fd=file_fd,
-                offset=offset,
-                align_bytes=self.align_bytes,
-                crcs=self.crcs,
-                to_end=to_end,
-            )
-        finally:
-            os.close(file_fd)
-
-    def send(self, data: bytes, *, ends: bool = False) -> threading.Thread:
-        def sending() -> None:
-            self.far.sendall(data)
-            if ends:
-                self.far.shutdown(socket.SHUT_WR)
-
-        thread = threading.Thread(target=sending)
-        thread.start()
-        return thread
+        return self.take_in(
+            length, filled_bytes=self.filled, patience_ns=patience_ns, flags=flags, offset=offset, to_end=to_end
+        )
 
     def check(self, received: int) -> None:
         """All that is received is in the file and the stream, but for what is in the buffer."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import random
 import resource
 import signal
@@ -17,58 +16,31 @@ from pathlib import Path
 import pytest
 
 from rs3d.kernels.awschunked import ChunkScanner
-from rs3d.kernels.bodyhash import HALVES_FROM, BodyHash, Ending, Gang, Intake, WholeCrc
+from rs3d.kernels.bodyhash import HALVES_FROM, BodyHash, Ending, Gang, WholeCrc
+from tests.kernels.intaking import TakenBody
 
-FOR_EVER_NS = 60 * 10**9
 BUFFER_BYTES = HALVES_FROM
 HALF_BYTES = BUFFER_BYTES // 2
 DATA = random.Random(9).randbytes(7 * HALF_BYTES + 777)
 
 
-class Body:
+class Body(TakenBody):
     """One body on its way into a file."""
 
     def __init__(self, path: Path, *, gang: Gang | None = None, align_bytes: int = 0) -> None:
-        self.near, self.far = socket.socketpair()
-        self.near.setblocking(False)
-        self.path = path
-        self.align_bytes = align_bytes
-        self.gang, self.stream, self.intake = gang or Gang(), BodyHash(sha256=True), Intake()
+        stream = BodyHash(sha256=True)
+        super().__init__(socket.socketpair(), path, stream, BUFFER_BYTES, gang=gang, align_bytes=align_bytes)
         self.crc32 = WholeCrc("CRC32")
-        self.buffer = bytearray(BUFFER_BYTES)
-        self.scanner: ChunkScanner | None = None
+        self.crcs = (self.crc32,)
 
     def take(self, length: int, *, to_end: bool = True, filled: int | None = None, framed_bytes: int = 0) -> Ending:
-        file_fd = os.open(self.path, os.O_RDWR | os.O_CREAT)
-        try:
-            return self.intake.take(
-                self.gang,
-                self.stream,
-                self.buffer,
-                filled_bytes=self.intake.filled_bytes if filled is None else filled,
-                socket_fd=self.near.fileno(),
-                length=length,
-                patience_ns=FOR_EVER_NS,
-                file_fd=file_fd,
-                offset=self.intake.written_bytes,
-                align_bytes=self.align_bytes,
-                crcs=(self.crc32,),
-                to_end=to_end,
-                framing=None if self.scanner is None else self.scanner.lend(),
-                framed_bytes=framed_bytes,
-            )
-        finally:
-            os.close(file_fd)
-
-    def send(self, data: bytes, *, ends: bool = False) -> threading.Thread:
-        def sending() -> None:
-            self.far.sendall(data)
-            if ends:
-                self.far.shutdown(socket.SHUT_WR)
-
-        thread = threading.Thread(target=sending)
-        thread.start()
-        return thread
+        return self.take_in(
+            length,
+            filled_bytes=self.intake.filled_bytes if filled is None else filled,
+            framed_bytes=framed_bytes,
+            offset=self.intake.written_bytes,
+            to_end=to_end,
+        )
 
     def check(self, data: bytes, written: int) -> None:
         """So much of it is in the file and in all hashes, the rest at the front of the buffer; nobody waits for it."""
@@ -86,10 +58,6 @@ class Body:
         assert (self.stream.leaves(), self.stream.blocks()) == (other.leaves(), other.blocks())
         assert self.crc32.digest() == zlib.crc32(data).to_bytes(4, "big")
         assert self.gang.coming == 0
-
-    def close(self) -> None:
-        self.near.close()
-        self.far.close()
 
 
 @pytest.fixture
