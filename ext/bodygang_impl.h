@@ -74,6 +74,21 @@ static inline int rs3d_gang_is_idle(rs3d_gang *g)
     return answer;
 }
 
+typedef struct {
+    int coming;
+    uint64_t rounds, pieces; /* that have ended */
+} rs3d_gang_counts;
+
+static inline rs3d_gang_counts rs3d_gang_count(rs3d_gang *g)
+{
+    rs3d_gang_counts counts;
+
+    pthread_mutex_lock(&g->lock);
+    counts = (rs3d_gang_counts){g->coming, g->rounds, g->pieces};
+    pthread_mutex_unlock(&g->lock);
+    return counts;
+}
+
 /* Whether `piece`, which was announced, has been hashed. */
 static inline int rs3d_gang_has_ended(rs3d_gang *g, const rs3d_piece *piece)
 {

@@ -74,8 +74,11 @@ cdef extern from "bodygang_impl.h" nogil:
     enum:
         RS3D_GANG_ROUNDS
     ctypedef struct rs3d_gang:
+        pass
+    ctypedef struct rs3d_gang_counts:
         int coming
         uint64_t rounds, pieces
+    rs3d_gang_counts rs3d_gang_count(rs3d_gang *g)
     ctypedef struct rs3d_piece:
         rs3d_body_job job
         int goes_on
@@ -423,15 +426,15 @@ cdef class Gang:
 
     @property
     def coming(self):
-        return self.gang.coming
+        return rs3d_gang_count(&self.gang).coming
 
     @property
     def rounds(self):
-        return self.gang.rounds
+        return rs3d_gang_count(&self.gang).rounds
 
     @property
     def pieces(self):
-        return self.gang.pieces
+        return rs3d_gang_count(&self.gang).pieces
 
 
 @cython.final

@@ -114,7 +114,8 @@ static inline int rs3d_unframe(struct rs3d_intake *it)
     while (it->framed) {
         size_t consumed, payload = 0, room = chunks ? RS3D_CHUNK_ROWS - chunks->count : 0;
         unsigned char *at = (unsigned char *)it->at + it->filled;
-        uint64_t end = it->body->bytes + (uint64_t)it->filled;
+        /* Without chunks somebody may be hashing the piece before, and counting. */
+        uint64_t end = chunks ? it->body->bytes + (uint64_t)it->filled : 0;
         int found = 0;
 
         if (chunks && !room)
